@@ -1,0 +1,86 @@
+"""Train the priors of the embedded predictor on a folder of text: `python scripts/train_prior.py FOLDER`.
+
+Each shape runs over samples of the folder's files; between samples it forgets the data but keeps what it learned about
+histories, weights and curves. The averages are written to src/kolmo/predictors/priors, with the hash of the samples.
+The same folder and seed give the same priors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+import sys
+from pathlib import Path
+
+from kolmo.native import _kernels as kernels  # the NumPy reference does not learn priors
+from kolmo.native import tables
+from kolmo.predictors.context_mixing import (
+    SHAPES,
+    Shape,
+    configuration,
+    pack_prior,
+    plain_prior,
+    unpack_prior,
+)
+
+PRIORS = Path(__file__).parent.parent / "src" / "kolmo" / "predictors" / "priors"
+SIZES = (2_000, 8_000, 30_000, 120_000, 250_000)  # of samples: a prior matters most for small inputs
+
+
+def take_samples(folder: Path, weights: dict[str, int], total: int, seed: int) -> list[bytes]:
+    """Random pieces of the files, `weights` of each (1 where not named), until `total` bytes."""
+    draw = random.Random(seed)
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    shares = [weights.get(path.stem, 1) for path in files]
+    samples: list[bytes] = []
+    size = 0
+    while size < total:
+        path = draw.choices(files, shares)[0]
+        length = min(draw.choice(SIZES), path.stat().st_size)
+        with path.open("rb") as file:
+            file.seek(draw.randrange(path.stat().st_size - length + 1))
+            samples.append(file.read(length))
+        size += length
+    return samples
+
+
+def train(shape: Shape, samples: list[bytes], rounds: int) -> bytes:
+    """Run over the samples `rounds` times; returns the packed prior."""
+    prior = plain_prior(shape)
+    packed = b""
+    for round_number in range(rounds):
+        mixer = kernels.ContextMixer(configuration(shape, 24, 16), tables.packed(), prior, max(map(len, samples)))
+        for sample in samples:
+            mixer.forget()
+            mixer.costs(sample)
+        packed = pack_prior(shape, mixer.learned())
+        prior = unpack_prior(shape, packed)
+        print(f"{shape.name}: round {round_number + 1}, {len(packed):,} bytes stored", file=sys.stderr)
+    return packed
+
+
+def main() -> None:
+    """Parse the arguments, train every shape, write the files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder of text files")
+    parser.add_argument("--weight", action="append", default=[], metavar="STEM=N", help="share of a file (1)")
+    parser.add_argument("--bytes", type=int, default=12_000_000, help="size of all samples together")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--shape", action="append", help="train this shape only")
+    options = parser.parse_args()
+    weights = {stem: int(share) for stem, share in (item.split("=") for item in options.weight)}
+    samples = take_samples(options.folder, weights, options.bytes, options.seed)
+    digest = hashlib.sha256(b"".join(samples)).hexdigest()
+    print(f"{len(samples)} samples, {sum(map(len, samples)):,} bytes, SHA-256 {digest}")
+    PRIORS.mkdir(exist_ok=True)
+    for shape in SHAPES:
+        if not options.shape or shape.name in options.shape:
+            packed = train(shape, samples, options.rounds)
+            (PRIORS / f"{shape.name}.bin").write_bytes(packed)
+            print(f"{shape.name}: {len(packed):,} bytes, SHA-256 {hashlib.sha256(packed).hexdigest()}")
+
+
+if __name__ == "__main__":
+    main()

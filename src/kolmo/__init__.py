@@ -1,0 +1,95 @@
+"""kolmo: one number, the code length. Data and predictors in, few bits out.
+
+    packed = kolmo.compress(data)            # bytes -> bytes, exactly back with kolmo.decompress
+    with kolmo.open("notes.kmo", "rt") as file: ...
+
+Everything is imported when first used, so that `import kolmo` costs nothing.
+What it is not: the place where anything is done; each name below says where it lives.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kolmo import errors as errors
+    from kolmo.errors import (
+        CorruptError,
+        FormatError,
+        KolmoError,
+        MemoryLimitError,
+        MissingExtraError,
+        PredictorError,
+        TruncatedError,
+    )
+    from kolmo.streams.file import KolmoFile, open
+    from kolmo.streams.incremental import Compressor, Decompressor
+    from kolmo.streams.whole import compress, decompress
+
+    __version__: str
+
+_HOMES = {
+    "compress": "kolmo.streams.whole",
+    "decompress": "kolmo.streams.whole",
+    "open": "kolmo.streams.file",
+    "KolmoFile": "kolmo.streams.file",
+    "Compressor": "kolmo.streams.incremental",
+    "Decompressor": "kolmo.streams.incremental",
+    "KolmoError": "kolmo.errors",
+    "FormatError": "kolmo.errors",
+    "CorruptError": "kolmo.errors",
+    "TruncatedError": "kolmo.errors",
+    "PredictorError": "kolmo.errors",
+    "MemoryLimitError": "kolmo.errors",
+    "MissingExtraError": "kolmo.errors",
+}
+
+__all__ = [
+    "Compressor",
+    "CorruptError",
+    "Decompressor",
+    "FormatError",
+    "KolmoError",
+    "KolmoFile",
+    "MemoryLimitError",
+    "MissingExtraError",
+    "PredictorError",
+    "TruncatedError",
+    "__version__",
+    "compress",
+    "decompress",
+    "errors",
+    "open",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name == "errors":
+        value = import_module("kolmo.errors")
+    elif name == "__version__":
+        value = _version()
+    else:
+        raise AttributeError(f"module 'kolmo' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("kolmo")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+unknown"
+
+
+if "fsspec.compression" in sys.modules:
+    import_module("kolmo.fsspec")

@@ -1,0 +1,242 @@
+"""Files <-> `.kmo` files: written under a temporary name in the target's folder, then renamed.
+
+The input is never changed. Times and permission bits follow the content. When something fails, no
+half-written file stays; of a damaged input, the whole blocks before the damage are kept as TARGET.partial.
+What it is not: it asks no questions and prints nothing (see `cli`).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO
+
+from kolmo.archive.streams import Summary, compress_stream, decompress_stream
+from kolmo.codec.frames import MEMORY_LIMIT
+from kolmo.codec.pipeline import Report
+from kolmo.container.structures import DEFAULT_BLOCK_LIMIT, Header
+from kolmo.container.wire import Reader
+from kolmo.errors import FormatError, KolmoError
+from kolmo.predictors.base import Predictor
+
+SUFFIX = ".kmo"
+STDIN = "(stdin)"
+
+
+class TargetExistsError(KolmoError):
+    """The output exists and may not be overwritten."""
+
+
+def compress_file(
+    source: str | IO[bytes],
+    target: str | IO[bytes],
+    predictor: Predictor,
+    *,
+    block_size: int = DEFAULT_BLOCK_LIMIT,
+    threads: int = 1,
+    store_name: bool = False,
+    force: bool = False,
+    report: Report | None = None,
+) -> Summary:
+    """Compress a file into a file, with its times and mode.
+
+    Args:
+        source: path of the input, or a binary stream; kept.
+        target: path of the output, or a binary stream.
+        predictor: codes the blocks.
+        block_size: bytes of content in a block.
+        threads: blocks coded at once; 0 is one for each core.
+        store_name: record name, time and mode in the file; streams have none.
+        force: overwrite the target.
+        report: called with the raw bytes done since its last call.
+
+    Raises:
+        TargetExistsError: the target exists and `force` is not set.
+        OSError: reading or writing failed; nothing half-written stays.
+    """
+    with _opened(source) as (stream, own), _Target(target, force) as sink:
+        stored = own if store_name else Attributes()
+        summary = compress_stream(
+            stream,
+            sink.file,
+            predictor,
+            block_size=block_size,
+            threads=threads,
+            name=stored.name,
+            mtime=stored.mtime,
+            mode=stored.mode,
+            report=report,
+        )
+        sink.keep(own)
+    return summary
+
+
+def decompress_file(
+    source: str | IO[bytes],
+    target: str | IO[bytes],
+    *,
+    threads: int = 1,
+    memory_limit: int = MEMORY_LIMIT,
+    use_stored: bool = False,
+    force: bool = False,
+    report: Report | None = None,
+) -> Summary:
+    """Decompress a file into a file: the mirror of `compress_file`.
+
+    With `use_stored`, time and mode are those that the file records, where it does.
+
+    Raises:
+        CorruptError: the input is damaged; the message says where the whole blocks before the damage are.
+        FormatError, PredictorError, MemoryLimitError: it cannot be read here.
+        TargetExistsError: the target exists and `force` is not set.
+        OSError: reading or writing failed; nothing half-written stays.
+    """
+    name = source if isinstance(source, str) else STDIN
+    with _opened(source) as (stream, own), _Target(target, force) as sink:
+        if use_stored and stream.seekable():
+            header = peek_header(stream, name)
+            mtime = own.mtime if header.mtime is None else header.mtime
+            own = Attributes(None, mtime, own.mode if header.mode is None else header.mode)
+        try:
+            summary = decompress_stream(
+                stream, sink.file, name=name, threads=threads, memory_limit=memory_limit, report=report
+            )
+        except FormatError as error:
+            error.args = (f"{error}; {sink.keep_partial(own)}",)
+            raise
+        sink.keep(own)
+    return summary
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """Name, time (ns since 1970) and permission bits of a file; None where there are none."""
+
+    name: str | None = None
+    mtime: int | None = None
+    mode: int | None = None
+
+
+@contextmanager
+def _opened(source: str | IO[bytes]) -> Iterator[tuple[IO[bytes], Attributes]]:
+    """A stream to read, and its attributes as far as a header holds them (UTF-8, since 1970)."""
+    if not isinstance(source, str):
+        yield source, Attributes()
+        return
+    with open(source, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        name: str | None = os.path.basename(source)
+        try:
+            source.encode("utf-8")
+        except UnicodeEncodeError:
+            name = None
+        mtime = status.st_mtime_ns if status.st_mtime_ns >= 0 else None
+        mode = stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else None
+        yield stream, Attributes(name, mtime, mode)
+
+
+def peek_header(source: IO[bytes], name: str) -> Header:
+    """The first frame's header; the file, which must seek, stays where it was.
+
+    Raises:
+        FormatError: there is none.
+    """
+    reader = Reader(source, name)
+    try:
+        return Header.read(reader)
+    finally:
+        reader.seek(reader.start)
+
+
+def safe_name(stored: str | None) -> str | None:
+    """The last component of a stored name; None where nothing usable is left."""
+    name = (stored or "").replace("\\", "/").rpartition("/")[2]
+    if os.name == "nt":
+        name = name.rpartition(":")[2]
+    if name in ("", ".", "..") or not name.isprintable():
+        return None
+    return name
+
+
+class _Target:
+    """An output file that appears whole under its name, or not at all.
+
+    Streams, and targets that are no regular files (a device, a pipe), are written directly.
+    """
+
+    def __init__(self, target: str | IO[bytes], force: bool) -> None:
+        self._force = force
+        self._temporary: str | None = None
+        if not isinstance(target, str):
+            self._path, self.file = "", target
+            return
+        self._path = target
+        if _is_special(target):
+            self.file = open(target, "wb")  # noqa: SIM115 - __exit__ closes it
+            return
+        self._refuse_existing(target)
+        folder, name = os.path.split(target)
+        descriptor, self._temporary = tempfile.mkstemp(".tmp", f".{name[:100]}.", folder or ".")
+        self.file = os.fdopen(descriptor, "wb")
+
+    def __enter__(self) -> _Target:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._path:
+            with suppress(OSError):  # a full disk again, at the last flush
+                self.file.close()
+        if self._temporary is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(self._temporary)
+
+    def keep(self, attributes: Attributes) -> None:
+        """The content is complete: give it its time, its mode and its name."""
+        self._finish(self._path, attributes)
+
+    def keep_partial(self, attributes: Attributes) -> str:
+        """Keep what was written so far beside the target; returns the error's last words."""
+        if self._temporary is None:
+            self.file.flush()
+            return "the whole blocks before it, if any, were written"
+        size = self.file.tell()
+        if not size:
+            return "nothing of it could be recovered"
+        partial = self._path + ".partial"
+        try:
+            self._finish(partial, Attributes(mode=attributes.mode))
+        except TargetExistsError:
+            return f"its first {size} bytes are good, but {partial} exists (-f overwrites it)"
+        return f"its first {size} bytes are good and kept in {partial}"
+
+    def _finish(self, path: str, attributes: Attributes) -> None:
+        if self._temporary is None:
+            self.file.flush()
+            return
+        self.file.close()
+        mode = 0o666 & ~_umask() if attributes.mode is None else attributes.mode & 0o777
+        with suppress(OSError):  # a file system without modes or times still takes the content
+            os.chmod(self._temporary, mode)
+            if attributes.mtime is not None:
+                os.utime(self._temporary, ns=(attributes.mtime, attributes.mtime))
+        self._refuse_existing(path)
+        os.replace(self._temporary, path)
+        self._temporary = None
+
+    def _refuse_existing(self, path: str) -> None:
+        if not self._force and os.path.lexists(path):
+            raise TargetExistsError(f"{path}: already exists; use -f to overwrite it")
+
+
+def _is_special(path: str) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,107 @@
+"""`kolmo compress`: files and streams to `.kmo`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from kolmo.cli import options
+from kolmo.cli.inputs import SUFFIX
+from kolmo.cli.writing import Writing, each_file, writing_options
+
+if TYPE_CHECKING:
+    from kolmo.archive.streams import Summary
+    from kolmo.predictors.base import Predictor
+
+MAX_BLOCK = 1 << 30
+
+
+@dataclass(frozen=True)
+class Compress:
+    """The verb: `each_file` calls it for every input."""
+
+    predictor: Predictor
+    block_size: int
+    names: bool
+    threads: int
+    packs: bool = True
+
+    def target(self, path: str) -> str:
+        """FILE.kmo."""
+        return path + SUFFIX
+
+    def total(self, path: str) -> int | None:
+        """The input's size."""
+        return os.path.getsize(path) or None
+
+    def run(
+        self,
+        source: str | IO[bytes],
+        target: str | IO[bytes],
+        *,
+        force: bool,
+        report: Callable[[int], None] | None,
+    ) -> Summary:
+        """Compress one input."""
+        from kolmo.archive.files import compress_file
+
+        return compress_file(
+            source,
+            target,
+            self.predictor,
+            block_size=self.block_size,
+            threads=self.threads,
+            store_name=self.names,
+            force=force,
+            report=report,
+        )
+
+
+@click.command("compress")
+@options.levels
+@click.option("-d", "--decompress", "reverse", is_flag=True, help="Do what kolmo decompress does.")
+@click.option("-m", "--predictor", metavar="SPEC", help="Predictor in place of a level, like cm:9.")
+@click.option(
+    "--block-size",
+    callback=options.parse_size,
+    default="8M",
+    show_default=True,
+    metavar="SIZE",
+    help="Bytes that decode on their own, at most 1G.",
+)
+@click.option("--name", "names", is_flag=True, help="Store name, time and mode (with -d: use them).")
+@writing_options
+def command(
+    *,
+    reverse: bool,
+    predictor: str | None,
+    block_size: int,
+    names: bool,
+    level: int | None = None,
+    **shared: Any,
+) -> int:
+    """Compress FILES, each to FILE.kmo; inputs are kept.
+
+    Without FILES, and for -, standard input goes to standard output.
+    """
+    job = Writing(**shared)
+    if reverse:
+        from kolmo.cli.decompress import MEMORY, Decompress
+
+        return each_file(job, Decompress(names, job.threads, MEMORY))
+    if predictor is not None and level is not None:
+        raise click.UsageError(f"-m and -{level} exclude each other; -m cm:{level} is -{level}")
+    if block_size > MAX_BLOCK:
+        raise click.UsageError(f"--block-size {block_size} is too large; at most 1G is possible")
+    from kolmo.errors import PredictorError
+    from kolmo.predictors.registry import DEFAULT_LEVEL, for_level, resolve
+
+    try:
+        chosen = resolve(predictor) if predictor is not None else for_level(level or DEFAULT_LEVEL)
+    except PredictorError as error:
+        raise click.UsageError(str(error)) from None
+    return each_file(job, Compress(chosen, block_size, names, job.threads))

@@ -1,0 +1,195 @@
+"""What the verbs share towards the person: messages, one line per file, progress, questions, exit status.
+
+Standard output is for data (and JSON lines, unless the data goes there); all else goes to standard error.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, Any
+
+import click
+
+from kolmo.errors import KolmoError
+
+STDIN, STDOUT = "(stdin)", "(stdout)"
+WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that only an output has
+PATIENCE = 1 << 16  # raw bytes that the reference kernels may take without a word: a minute
+REMEDIES = {
+    errno.ENOSPC: "free some space and repeat; the input is kept",
+    errno.EDQUOT: "free some space and repeat; the input is kept",
+    errno.ENOENT: "check the name",
+    errno.EACCES: "check the permissions",
+    errno.EPERM: "check the permissions",
+    errno.EROFS: "choose another place with -o",
+}
+
+
+@dataclass
+class Console:
+    """How to talk, and how it went so far: `status` becomes the exit status."""
+
+    quiet: bool = False
+    verbose: bool = False
+    json: bool = False
+    data_on_stdout: bool = False
+    status: int = 0
+    warned: bool = False
+
+    def say(self, message: str) -> None:
+        """A line for the person, with nothing in it that a terminal would obey."""
+        click.echo(f"kolmo: {printable(message)}", err=True)
+
+    def warn(self, message: str) -> None:
+        """A line that -q silences."""
+        if not self.quiet:
+            self.say(message)
+
+    def warn_if_slow(self, size: int | None) -> None:
+        """Say once that the C kernels are missing, where `size` raw bytes (None: nobody knows) will take long."""
+        from kolmo.native.dispatch import SLOW
+
+        if SLOW and not self.warned and (size is None or size > PATIENCE):
+            self.warned = True
+            self.warn(
+                "works without its C kernels, at about 1 KB a second; reinstall it where a C compiler is (and leave "
+                "KOLMO_KERNEL and KOLMO_NO_NATIVE unset)"
+            )
+
+    def fail(self, message: str, path: str) -> None:
+        """An error with one file: the others go on."""
+        self.status = 1
+        self.say(message)
+        if self.json:
+            self.record({"file": path, "error": message})
+
+    def record(self, content: dict[str, Any]) -> None:
+        """One JSON line."""
+        click.echo(json.dumps(content), err=self.data_on_stdout)
+
+    def line(self, text: str) -> None:
+        """The line of a finished file, for a terminal or -v."""
+        wanted = self.verbose or (is_terminal(sys.stderr) and not self.data_on_stdout)
+        if wanted and not self.quiet:
+            click.echo(printable(text), err=True)
+
+    def shows_progress(self) -> bool:
+        """Whether anyone would see a bar."""
+        return not self.quiet and is_terminal(sys.stderr)
+
+    def wants_size(self) -> bool:
+        """Whether to find out the raw size before the work: for the bar, or for a warning."""
+        from kolmo.native.dispatch import SLOW
+
+        return SLOW or self.shows_progress()
+
+    @contextmanager
+    def progress(self, title: str, total: int | None) -> Iterator[Any]:
+        """A bar on a terminal; yields what to call with the bytes done, or None."""
+        if not self.shows_progress():
+            yield None
+            return
+        from tqdm import tqdm
+
+        with tqdm(
+            total=total,
+            desc=printable(title),
+            unit="B",
+            unit_scale=True,
+            unit_divisor=1024,
+            leave=False,
+            delay=0.3,
+        ) as bar:
+            yield bar.update
+
+    @contextmanager
+    def writing_to(self, target: str) -> Iterator[None]:
+        """Name the output in errors of writing, which do not name it themselves."""
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None and error.errno in WRITING:
+                error.filename = target
+            raise
+
+    @contextmanager
+    def guarded(self, path: str) -> Iterator[None]:
+        """Turn errors with one file into a message and exit status 1."""
+        try:
+            yield
+        except BrokenPipeError:
+            with suppress(OSError, ValueError):  # so that the interpreter's last flush is quiet too
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None
+        except KolmoError as error:
+            self.fail(str(error), path)
+        except OSError as error:
+            self.fail(_describe(error, path), path)
+        except MemoryError:
+            self.fail(f"{path}: not enough memory; use fewer threads (-T 1) or smaller blocks", path)
+
+
+def may_overwrite(target: str, console: Console, *, ask: bool) -> bool:
+    """Ask on a terminal, as zstd does; elsewhere no."""
+    if not (ask and is_terminal(sys.stdin) and is_terminal(sys.stderr)) or console.quiet:
+        return False
+    click.echo(f"kolmo: {printable(target)} already exists; overwrite (y/n)? ", err=True, nl=False)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def standard_input(*, force: bool) -> IO[bytes]:
+    """Standard input as bytes; a terminal only by force.
+
+    Raises:
+        KolmoError: it is a terminal, or closed.
+    """
+    if sys.stdin is None or sys.stdin.closed:
+        raise KolmoError(f"{STDIN}: is closed; name a file, or pipe data in")
+    if is_terminal(sys.stdin) and not force:
+        raise KolmoError(f"{STDIN}: is a terminal; name a file, pipe data in, or use -f to type it")
+    return sys.stdin.buffer
+
+
+def standard_output(*, force: bool) -> IO[bytes]:
+    """Standard output for binary data; a terminal only by force.
+
+    Raises:
+        KolmoError: it is a terminal, or closed.
+    """
+    if sys.stdout is None or sys.stdout.closed:
+        raise KolmoError(f"{STDOUT}: is closed; use -o FILE, or a pipe")
+    if is_terminal(sys.stdout) and not force:
+        raise KolmoError(f"{STDOUT}: is a terminal, no place for binary data; use -o FILE, a pipe, or -f")
+    return sys.stdout.buffer
+
+
+@contextmanager
+def open_input(path: str, *, force: bool) -> Iterator[IO[bytes]]:
+    """A file, or standard input for "-"."""
+    if path == "-":
+        yield standard_input(force=force)
+        return
+    with open(path, "rb") as file:
+        yield file
+
+
+def is_terminal(stream: IO[Any] | None) -> bool:
+    """Whether a person sits at the stream."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def printable(text: str) -> str:
+    """The text with control characters and undecodable bytes escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _describe(error: OSError, path: str) -> str:
+    where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else path
+    remedy = REMEDIES.get(error.errno or 0)
+    return f"{where}: {error.strerror or error}" + (f"; {remedy}" if remedy else "")

@@ -1,0 +1,90 @@
+"""`kolmo decompress`: `.kmo` files and streams to their contents."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from kolmo.cli import options
+from kolmo.cli.inputs import SUFFIX
+from kolmo.cli.writing import Writing, each_file, writing_options
+from kolmo.errors import KolmoError
+
+if TYPE_CHECKING:
+    from kolmo.archive.streams import Summary
+
+MEMORY = 1 << 30
+
+
+@dataclass(frozen=True)
+class Decompress:
+    """The verb: `each_file` calls it for every input."""
+
+    names: bool
+    threads: int
+    memory: int
+    packs: bool = False
+
+    def target(self, path: str) -> str:
+        """FILE without .kmo, or the stored name where that is wanted and there is one.
+
+        Raises:
+            KolmoError: the name does not end in .kmo.
+        """
+        folder, name = os.path.split(path)
+        if self.names and os.path.isfile(path):
+            from kolmo.archive.files import peek_header, safe_name
+
+            with open(path, "rb") as file:
+                stored = safe_name(peek_header(file, path).name)
+            if stored is not None:
+                return os.path.join(folder, stored)
+        if not name.endswith(SUFFIX) or name == SUFFIX:
+            raise KolmoError(f"{path}: does not end in {SUFFIX}, so that its output has no name; use -o FILE or -c")
+        return path[: -len(SUFFIX)]
+
+    def total(self, path: str) -> int | None:
+        """The content's size by the blocks' heads."""
+        from kolmo.archive.listing import list_stream
+
+        with open(path, "rb") as file:
+            return list_stream(file).raw_size or None
+
+    def run(
+        self,
+        source: str | IO[bytes],
+        target: str | IO[bytes],
+        *,
+        force: bool,
+        report: Callable[[int], None] | None,
+    ) -> Summary:
+        """Decompress one input."""
+        from kolmo.archive.files import decompress_file
+
+        return decompress_file(
+            source,
+            target,
+            threads=self.threads,
+            memory_limit=self.memory,
+            use_stored=self.names,
+            force=force,
+            report=report,
+        )
+
+
+@click.command("decompress")
+@options.memory
+@click.option("--name", "names", is_flag=True, help="Use the stored name, time and mode.")
+@writing_options
+def command(*, memory: int, names: bool, **shared: Any) -> int:
+    """Decompress FILES, each FILE.kmo to FILE; inputs are kept.
+
+    Without FILES, and for -, standard input goes to standard output. Of a damaged file, the whole blocks
+    before the damage are kept as FILE.partial.
+    """
+    job = Writing(**shared)
+    return each_file(job, Decompress(names, job.threads, memory))

@@ -1,0 +1,113 @@
+"""`kolmo list`: what files hold, without decoding them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+import click
+
+from kolmo.cli import options
+from kolmo.cli.console import STDIN, Console, open_input, printable
+from kolmo.cli.inputs import expand
+
+if TYPE_CHECKING:
+    from kolmo.archive.listing import FrameInfo, Listing
+
+COLUMNS = "{:>6} {:>6} {:>12} {:>13} {:>7}  {:<10} {}"
+HEAD = COLUMNS.format("Frames", "Blocks", "Compressed", "Uncompressed", "Ratio", "Predictor", "Filename")
+
+
+@click.command("list")
+@options.recursive
+@options.verbose
+@options.json_lines
+@click.option("-q", "--quiet", is_flag=True, help="Leave out the heading.")
+@click.option("-f", "--force", is_flag=True, help="Follow links; read from a terminal.")
+@click.argument("files", nargs=-1, type=click.Path())
+def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: bool, quiet: bool, force: bool) -> int:
+    """List what FILES hold: frames, blocks, sizes, predictors.
+
+    With -v, every frame with its checksum, fingerprint and stored name.
+    """
+    console = Console(quiet, verbose, as_json)
+    listed: list[Listing] = []
+    for path in expand(files, console, recursive=recursive, force=force, packed=True):
+        shown = STDIN if path == "-" else path
+        with console.guarded(shown):
+            from kolmo.archive.listing import list_stream
+
+            with open_input(path, force=force) as file:
+                listing = list_stream(file, name=shown)
+            if as_json:
+                console.record(_json(shown, listing))
+            else:
+                if not listed and not quiet:
+                    click.echo(HEAD)
+                _print(shown, listing, verbose)
+            listed.append(listing)
+            if listing.error:
+                raise listing.error
+    if len(listed) > 1 and not as_json:
+        blocks = sum(frame.blocks for listing in listed for frame in listing.frames)
+        frames = sum(len(listing.frames) for listing in listed)
+        sizes = sum(listing.packed_size for listing in listed), sum(listing.raw_size for listing in listed)
+        click.echo(_row(frames, blocks, *sizes, "", f"{len(listed)} files"))
+    return console.status
+
+
+def _print(path: str, listing: Listing, verbose: bool) -> None:
+    frames = listing.frames
+    predictors = {_predictor(frame) for frame in frames}
+    predictor = predictors.pop() if len(predictors) == 1 else "several" if predictors else "-"
+    blocks = sum(frame.blocks for frame in frames)
+    click.echo(_row(len(frames), blocks, listing.packed_size, listing.raw_size, predictor, path))
+    if not verbose:
+        return
+    for number, frame in enumerate(frames, 1):
+        click.echo(f"  frame {number} at byte {frame.offset}")
+        for key, value in _details(frame):
+            click.echo(f"    {key:<13}{printable(value)}")
+
+
+def _row(frames: int, blocks: int, packed: int, raw: int, predictor: str, name: str) -> str:
+    ratio = f"{raw / packed:.3f}" if raw and packed else "-"
+    return COLUMNS.format(frames, blocks, packed, raw, ratio, predictor, printable(name))
+
+
+def _details(frame: FrameInfo) -> list[tuple[str, str]]:
+    details = [
+        ("sizes", f"{frame.raw_size} => {frame.packed_size} bytes in {frame.blocks} blocks"),
+        ("predictor", f"{_predictor(frame)}, version {frame.version}, fingerprint {frame.fingerprint}"),
+        ("checksum", f"{frame.checksum or 'missing'} (BLAKE2b, 8 bytes)"),
+    ]
+    if frame.name is not None:
+        details.append(("name", frame.name))
+    if frame.mtime is not None:
+        details.append(("modified", _time(frame.mtime)))
+    if frame.mode is not None:
+        details.append(("mode", f"{frame.mode:04o}"))
+    return details
+
+
+def _predictor(frame: FrameInfo) -> str:
+    return frame.predictor if frame.level is None else f"{frame.predictor}:{frame.level}"
+
+
+def _time(nanoseconds: int) -> str:
+    try:
+        moment = datetime.fromtimestamp(nanoseconds // 10**9, timezone.utc)
+    except (OverflowError, ValueError, OSError):  # past the year 9999
+        return f"{nanoseconds} ns after 1970"
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _json(path: str, listing: Listing) -> dict[str, object]:
+    return {
+        "file": path,
+        "raw_size": listing.raw_size,
+        "packed_size": listing.packed_size,
+        "frames": [{**asdict(frame), "ratio": frame.ratio} for frame in listing.frames],
+        "error": str(listing.error) if listing.error else None,
+    }

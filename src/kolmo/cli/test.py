@@ -1,0 +1,59 @@
+"""`kolmo test`: decode and compare every checksum, write nothing."""
+
+from __future__ import annotations
+
+import click
+
+from kolmo.cli import options
+from kolmo.cli.console import STDIN, Console, open_input
+from kolmo.cli.inputs import expand
+
+
+@click.command("test")
+@options.memory
+@options.recursive
+@options.threads
+@options.quiet
+@options.verbose
+@options.json_lines
+@click.option("-f", "--force", is_flag=True, help="Follow links; read from a terminal.")
+@click.argument("files", nargs=-1, type=click.Path())
+def command(
+    *,
+    files: tuple[str, ...],
+    memory: int,
+    recursive: bool,
+    threads: int,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    force: bool,
+) -> int:
+    """Test FILES: decode them and compare every checksum.
+
+    Without FILES, and for -, standard input is tested.
+    """
+    console = Console(quiet, verbose, as_json)
+    for path in expand(files, console, recursive=recursive, force=force, packed=True):
+        shown = STDIN if path == "-" else path
+        with console.guarded(shown):
+            _test(path, shown, threads, memory, force, console)
+    return console.status
+
+
+def _test(path: str, shown: str, threads: int, memory: int, force: bool, console: Console) -> None:
+    from kolmo.archive.listing import list_stream
+    from kolmo.archive.streams import check_stream
+
+    with open_input(path, force=force) as file:
+        total = None
+        if path != "-" and file.seekable() and console.wants_size():
+            total = list_stream(file).raw_size or None
+            file.seek(0)
+        console.warn_if_slow(total)
+        with console.progress(shown, total) as report:
+            summary = check_stream(file, name=shown, threads=threads, memory_limit=memory, report=report)
+    console.line(f"{shown:<20} : OK, {summary.raw_size} bytes")
+    if console.json:
+        sizes = {"raw_size": summary.raw_size, "packed_size": summary.packed_size}
+        console.record({"file": shown, "ok": True, **sizes})

@@ -1,0 +1,240 @@
+"""A sequence of raw blocks <-> a frame's bytes: `FrameEncoder` and its mirror `decode_frames`.
+
+Blocks are coded on several threads; the bytes do not depend on how many. What it is not: it opens no files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+
+from kolmo.codec.blocks import decode_block, encode_block
+from kolmo.codec.pipeline import Pipeline, Report, ordered_map, physical_memory
+from kolmo.container.frames import FrameWriter, read_frames
+from kolmo.container.index import Index, read_head
+from kolmo.container.structures import (
+    CODED,
+    DEFAULT_BLOCK_LIMIT,
+    MAX_BLOCK,
+    BlockHead,
+    Header,
+    PredictorRecord,
+)
+from kolmo.container.wire import REMEDY, Reader, digest, new_digest
+from kolmo.errors import CorruptError, MemoryLimitError, PredictorError
+from kolmo.predictors import registry
+from kolmo.predictors.base import Predictor
+
+MEMORY_LIMIT = 1 << 30
+
+
+def make_header(
+    predictor: Predictor,
+    block_size: int,
+    *,
+    name: str | None = None,
+    mtime: int | None = None,
+    mode: int | None = None,
+) -> Header:
+    """The header of a frame of blocks of at most `block_size` bytes.
+
+    Raises:
+        ValueError: the block size is out of its limits.
+    """
+    if not 1 <= block_size <= MAX_BLOCK:
+        raise ValueError(f"block size {block_size}: 1 to {MAX_BLOCK} bytes are allowed")
+    record = PredictorRecord(predictor.name, predictor.version, predictor.fingerprint(), predictor.parameters())
+    return Header(record, name, max(block_size, DEFAULT_BLOCK_LIMIT), mtime, mode)
+
+
+class FrameEncoder:
+    """Makes a frame: `add` raw blocks (within the header's limit), then `finish`; both return bytes.
+
+    `close` stops the threads of an encoder that is given up.
+    """
+
+    def __init__(self, predictor: Predictor, header: Header, *, threads: int = 1, report: Report | None = None) -> None:
+        self._predictor = predictor
+        self._writer = FrameWriter(header)
+        self._pipeline = Pipeline(self._encode, threads=threads, capacity=physical_memory() // 2, report=report)
+
+    def add(self, raw: bytes) -> bytes:
+        """Take on the next block; returns what is ready."""
+        weight = self._predictor.memory(len(raw)) + 2 * len(raw)
+        return b"".join([self._writer.add(*block) for block in self._pipeline.put(raw, weight)])
+
+    def finish(self) -> bytes:
+        """Wait for all blocks and end the frame."""
+        with self._pipeline:
+            rest = b"".join([self._writer.add(*block) for block in self._pipeline.drain()])
+        return rest + self._writer.finish()
+
+    def close(self) -> None:
+        """Stop without ending the frame."""
+        self._pipeline.close()
+
+    def _encode(self, raw: bytes, tick: Report) -> tuple[BlockHead, bytes, bytes]:
+        kind, payload = encode_block(self._predictor, raw, tick)
+        return BlockHead(kind, len(raw), len(payload), digest(raw)), payload, raw
+
+
+def decode_frames(
+    reader: Reader, *, threads: int = 1, memory_limit: int = MEMORY_LIMIT, report: Report | None = None
+) -> Generator[bytes, None, None]:
+    """The content of an input, block by block, read forward; every block matched its digest.
+
+    Raises:
+        FormatError, CorruptError, TruncatedError: after the whole blocks before the damage.
+        PredictorError: a frame's predictor is missing or another.
+        MemoryLimitError: a block needs more than `memory_limit` bytes.
+    """
+    return _decode(_forward_steps(reader, memory_limit), threads, memory_limit, report)
+
+
+def decode_from(
+    reader: Reader, index: Index, first: int, *, threads: int = 1, memory_limit: int = MEMORY_LIMIT
+) -> Generator[bytes, None, None]:
+    """The content from block `first` of the index on, block by block. Raises what `decode_frames` raises."""
+    return _decode(_indexed_steps(reader, index, first, memory_limit), threads, memory_limit, None)
+
+
+def restore_predictor(record: PredictorRecord, name: str) -> Predictor:
+    """The predictor that a header names.
+
+    Raises:
+        PredictorError: it is missing, or another; the message names the file.
+    """
+    try:
+        return registry.restore(record.name, record.version, record.fingerprint, record.parameters)
+    except PredictorError as error:
+        raise PredictorError(f"{name}: {error}") from None
+
+
+def check_memory(predictor: Predictor, head: BlockHead, place: Place, limit: int) -> int:
+    """Bytes that decoding a block takes: model, payload and content.
+
+    Raises:
+        MemoryLimitError: more than `limit`.
+    """
+    need = head.raw_size + (predictor.memory(head.raw_size) + head.payload_size if head.kind == CODED else 0)
+    if need > limit:
+        raise MemoryLimitError(
+            f"{place.name}: {place.what}, at byte {place.offset}, needs {need} bytes of memory "
+            f"and the limit is {limit}; raise the limit (--memory {need}, or memory_limit={need})"
+        )
+    return need
+
+
+def decode_checked(predictor: Predictor, head: BlockHead, payload: bytes, place: Place, tick: Report) -> bytes:
+    """Decode one block and compare it with its digest.
+
+    Raises:
+        CorruptError: it is damaged.
+    """
+    try:
+        raw = decode_block(predictor, head.kind, payload, head.raw_size, tick)
+    except CorruptError as error:
+        raise place.corrupt(str(error)) from None
+    if digest(raw) != head.digest:
+        raise place.corrupt("its content does not match its checksum")
+    return raw
+
+
+@dataclass(frozen=True)
+class Place:
+    """What errors say of a block or an index: the input's name, what it is, its offset."""
+
+    name: str
+    what: str
+    offset: int
+
+    def corrupt(self, reason: str) -> CorruptError:
+        """The error for damage here."""
+        return CorruptError(
+            f"{self.name}: damaged: {self.what}: {reason}, at byte {self.offset}; {REMEDY}", self.offset
+        )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A block to decode."""
+
+    predictor: Predictor
+    head: BlockHead
+    payload: bytes
+    place: Place
+
+
+@dataclass(frozen=True)
+class _Begin:
+    """The first block of a frame follows."""
+
+
+@dataclass(frozen=True)
+class _End:
+    """The frame's blocks are through; `digest` is their content's."""
+
+    digest: bytes
+    place: Place
+
+
+_Step = _Job | _Begin | _End
+
+
+def _forward_steps(reader: Reader, memory_limit: int) -> Iterator[tuple[_Step, int]]:
+    """Read frame by frame; nothing is read of a block that the checks of its head refuse."""
+    record = predictor = None
+    for frame in read_frames(reader):
+        if predictor is None or record != frame.header.predictor:
+            record = frame.header.predictor
+            predictor = restore_predictor(record, reader.name)
+        yield _Begin(), 0
+        at = reader.offset
+        while head := frame.next_head():
+            place = Place(reader.name, f"block {len(frame.blocks)}", at)
+            need = check_memory(predictor, head, place, memory_limit)
+            yield _Job(predictor, head, frame.payload(head), place), need
+            at = reader.offset
+        yield _End(frame.digest, Place(reader.name, "the index", at)), 0
+
+
+def _indexed_steps(reader: Reader, index: Index, first: int, memory_limit: int) -> Iterator[tuple[_Step, int]]:
+    """The same from block `first` of an index on; what ended the index comes last."""
+    record = predictor = None
+    for spot in index.spots[first:]:
+        span = spot.span
+        if predictor is None or record != span.header.predictor:
+            record = span.header.predictor
+            predictor = restore_predictor(record, reader.name)
+        if spot.number == 1:
+            yield _Begin(), 0
+        head = read_head(reader, spot)
+        place = Place(reader.name, f"block {spot.number}", spot.offset)
+        need = check_memory(predictor, head, place, memory_limit)
+        yield _Job(predictor, head, reader.take(head.payload_size, place.what), place), need
+        if spot.number == len(span.blocks) and span.digest is not None:
+            yield _End(span.digest, Place(reader.name, "the index", spot.offset + spot.size)), 0
+    if index.error:
+        raise index.error
+
+
+def _decode(
+    steps: Iterator[tuple[_Step, int]], threads: int, memory_limit: int, report: Report | None
+) -> Generator[bytes, None, None]:
+    content = None  # of a frame read from its start
+    pipeline = Pipeline(_work, threads=threads, capacity=memory_limit, report=report)
+    for result in ordered_map(pipeline, steps):
+        if isinstance(result, bytes):
+            if content:
+                content.update(result)
+            yield result
+        elif isinstance(result, _Begin):
+            content = new_digest()
+        elif content and content.digest() != result.digest:
+            raise result.place.corrupt("the whole content does not match its checksum")
+
+
+def _work(step: _Step, tick: Report) -> bytes | _Begin | _End:
+    if isinstance(step, _Job):
+        return decode_checked(step.predictor, step.head, step.payload, step.place, tick)
+    return step

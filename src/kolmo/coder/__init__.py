@@ -1,0 +1,1 @@
+"""The arithmetic coder: integers in, bytes out. It knows nothing of models."""

@@ -1,0 +1,192 @@
+"""Integers on the wire, and a `Reader` whose every error names the input and the offset.
+
+What it is not: it knows no structure of the format beyond `varint`, `u8` and `u32` (docs/format.md,
+"Conventions").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from typing import Protocol
+
+from kolmo.errors import CorruptError, TruncatedError
+
+PIECE = 1 << 20  # the largest single read: what a damaged size can make us allocate
+MAX_VARINT = (1 << 63) - 1
+DIGEST_SIZE = 8
+REMEDY = "get a fresh copy of the file"
+
+
+def varint(value: int) -> bytes:
+    """Unsigned LEB128 of `value`, in 0 .. 2^63 - 1.
+
+    Raises:
+        ValueError: the value is out of range.
+    """
+    if not 0 <= value <= MAX_VARINT:
+        raise ValueError(f"{value} does not fit a varint (0 .. 2^63 - 1)")
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def new_digest() -> hashlib.blake2b:
+    """The running digest of the format: BLAKE2b, 8 bytes, no key."""
+    return hashlib.blake2b(digest_size=DIGEST_SIZE)
+
+
+def digest(data: bytes) -> bytes:
+    """The 8-byte digest of `data`."""
+    return hashlib.blake2b(data, digest_size=DIGEST_SIZE).digest()
+
+
+class Source(Protocol):
+    """What a `Reader` reads: a binary file object."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes; b"" at the end."""
+        ...
+
+    def seekable(self) -> bool:
+        """Whether `seek` and `tell` work."""
+        ...
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go to an offset; returns it."""
+        ...
+
+    def tell(self) -> int:
+        """The present offset."""
+        ...
+
+
+class Reader:
+    """Reads a binary file exactly, forward or (where the file can seek) anywhere.
+
+    Attributes:
+        name: what errors call the input.
+        offset: position of the next byte in the input.
+    """
+
+    def __init__(self, file: Source, name: str = "input") -> None:
+        self.name = name
+        self._file = file
+        self._ahead = b""
+        self.seekable = bool(file.seekable())
+        self.offset = file.tell() if self.seekable else 0
+        self.start = self.offset
+        self._end: int | None = None
+
+    def take(self, size: int, what: str) -> bytes:
+        """The next `size` bytes, read in pieces, so that a false size allocates no more than the input holds.
+
+        Raises:
+            TruncatedError: the input ends first; `what` says within what.
+        """
+        start = self.offset
+        pieces = [self._ahead[:size]] if self._ahead else []
+        self._ahead = self._ahead[size:]
+        missing = size - sum(map(len, pieces))
+        while missing:
+            piece = self._file.read(min(missing, PIECE))
+            if not piece:
+                self.offset = start + size - missing
+                raise self.truncated(what, start)
+            pieces.append(piece)
+            missing -= len(piece)
+        self.offset = start + size
+        return b"".join(pieces)
+
+    def peek(self, size: int) -> bytes:
+        """The next bytes without passing over them: `size`, or fewer at the input's end."""
+        while len(self._ahead) < size:
+            piece = self._file.read(size - len(self._ahead))
+            if not piece:
+                break
+            self._ahead += piece
+        return self._ahead[:size]
+
+    def skip(self, size: int, what: str) -> None:
+        """Pass over `size` bytes, without reading them where the file can seek.
+
+        Raises:
+            TruncatedError: the input ends first.
+        """
+        if not self.seekable:
+            while size > 0:
+                size -= len(self.take(min(size, PIECE), what))
+            return
+        target = self.offset + size
+        if target > self.end():
+            start, self.offset = self.offset, self.end()
+            raise self.truncated(what, start)
+        self.seek(target)
+
+    def seek(self, offset: int) -> None:
+        """Go to `offset`; the file must be seekable."""
+        self._file.seek(offset)
+        self._ahead = b""
+        self.offset = offset
+
+    def end(self) -> int:
+        """Offset of the input's end; the file must be seekable."""
+        if self._end is None:
+            self._end = self._file.seek(0, io.SEEK_END)
+            self._file.seek(self.offset + len(self._ahead))
+        return self._end
+
+    def u8(self, what: str) -> int:
+        """One byte as an integer."""
+        return self.take(1, what)[0]
+
+    def u32(self, what: str) -> int:
+        """Four bytes, little-endian."""
+        return int.from_bytes(self.take(4, what), "little")
+
+    def varint(self, what: str) -> int:
+        """One varint in its only permitted form: no longer than needed, at most 9 bytes.
+
+        Raises:
+            CorruptError: it is overlong or too large.
+        """
+        start = self.offset
+        value = 0
+        for shift in range(0, 63, 7):
+            byte = self.u8(what)
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if byte == 0 and shift:
+                    raise self.corrupt(f"{what} is written longer than needed", start)
+                return value
+        raise self.corrupt(f"{what} is larger than 2^63 - 1", start)
+
+    def corrupt(self, what: str, offset: int) -> CorruptError:
+        """The error for damage at `offset`."""
+        return CorruptError(f"{self.name}: damaged: {what}, at byte {offset}; {REMEDY}", offset)
+
+    def truncated(self, what: str, start: int) -> CorruptError:
+        """The error for an input that ends at the present offset, within `what`, which began at `start`."""
+        at = self.offset
+        return TruncatedError(f"{self.name}: ends too early: within {what}, at byte {at}; {REMEDY}", at)
+
+
+class FieldReader(Reader):
+    """Reads a part that is already in memory and checked; running over its end is damage, not truncation."""
+
+    def __init__(self, data: bytes, name: str, offset: int) -> None:
+        super().__init__(io.BytesIO(data), name)
+        self.seekable = False
+        self.offset = self.start = offset
+        self.limit = offset + len(data)
+
+    def left(self) -> int:
+        """Bytes not yet read."""
+        return self.limit - self.offset
+
+    def truncated(self, what: str, start: int) -> CorruptError:
+        """Damage at the field's start: it claims more bytes than hold it."""
+        return self.corrupt(f"{what} runs over its end", start)

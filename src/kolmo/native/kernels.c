@@ -1,0 +1,85 @@
+/* The Python module `kolmo.native._kernels`. */
+#include "kernels.h"
+
+PyObject *CorruptError;
+cm_run run_context_mixing = cm_run_baseline;
+
+int kolmo_taken(int busy) {
+    if (busy) PyErr_SetString(PyExc_RuntimeError, "this object is in use by another thread");
+    return busy;
+}
+
+void *kolmo_instance(PyTypeObject *type) {
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    return alloc(type, 0);
+}
+
+void kolmo_release(PyObject *self) {
+    PyTypeObject *type = Py_TYPE(self);
+    freefunc release_memory = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release_memory(self);
+    Py_DECREF(type);
+}
+
+static int has_avx2(void) {
+#if defined(KOLMO_AVX2)
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+#else
+    return 0;
+#endif
+}
+
+static int choose(const char *path) {
+#if defined(KOLMO_AVX2)
+    if (!strcmp(path, "avx2") && has_avx2()) {
+        run_context_mixing = cm_run_avx2;
+        return 1;
+    }
+#endif
+    if (strcmp(path, "baseline")) return 0;
+    run_context_mixing = cm_run_baseline;
+    return 1;
+}
+
+static PyObject *force_path(PyObject *module, PyObject *args) {
+    const char *path;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "s:force_path", &path)) return NULL;
+    if (!choose(path)) {
+        PyErr_Format(PyExc_ValueError, "no such path here: %s", path);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"force_path", force_path, METH_VARARGS, "force_path(name): use one of PATHS for all models from now on."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, const char *name) {
+    PyObject *type = PyType_FromSpec(spec);
+    if (type && PyModule_AddObjectRef(module, name, type) < 0) Py_CLEAR(type);
+    return (PyTypeObject *)type;
+}
+
+static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", "kolmo's kernels in C.", -1, functions, NULL, NULL, NULL, NULL};
+
+PyMODINIT_FUNC PyInit__kernels(void) {
+    PyObject *module = PyModule_Create(&definition), *errors = PyImport_ImportModule("kolmo.errors");
+    PyObject *paths = has_avx2() ? Py_BuildValue("(ss)", "baseline", "avx2") : Py_BuildValue("(s)", "baseline");
+    CorruptError = errors ? PyObject_GetAttrString(errors, "CorruptError") : NULL;
+    Py_XDECREF(errors);
+    if (!module || !paths || !CorruptError || PyModule_AddObjectRef(module, "PATHS", paths) < 0 ||
+        !(EncoderType = add_type(module, &encoder_spec, "BinaryEncoder")) ||
+        !(DecoderType = add_type(module, &decoder_spec, "BinaryDecoder")) ||
+        !add_type(module, &mixer_spec, "ContextMixer")) {
+        Py_XDECREF(module);
+        Py_XDECREF(paths);
+        return NULL;
+    }
+    Py_DECREF(paths);
+    choose(has_avx2() ? "avx2" : "baseline");
+    return module;
+}

@@ -1,0 +1,43 @@
+/* What the files of the Python module share. Each type mirrors the class of the same name in reference.py: same methods,
+ * same bits, same errors. Long runs release the interpreter's lock; an object serves one thread at a time, and says so
+ * when two try. CPython's Limited API, 3.10. */
+#ifndef KOLMO_KERNELS_H
+#define KOLMO_KERNELS_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "context_mixing.h"
+
+typedef struct {
+    PyObject_HEAD
+    kolmo_encoder coder;
+    int busy;
+} Encoder;
+
+typedef struct {
+    PyObject_HEAD
+    kolmo_decoder coder;
+    PyObject *payload;
+    int busy;
+} Decoder;
+
+extern PyTypeObject *EncoderType, *DecoderType;
+extern PyType_Spec encoder_spec, decoder_spec, mixer_spec;
+extern PyObject *CorruptError;
+
+/* How the context mixer's bits are run: the path that was chosen. */
+typedef void (*cm_run)(cm_model *, int, uint8_t *, size_t, void *, uint16_t *);
+extern cm_run run_context_mixing;
+
+/* Whether the object is in use by another thread; sets the error. */
+int kolmo_taken(int busy);
+/* The same for an encoder; a finished one is an error too. */
+int kolmo_encoder_taken(const Encoder *encoder);
+/* Whether the decoder has read past its payload; sets the error. */
+int kolmo_exhausted(const kolmo_decoder *decoder);
+/* A new object of a type, and the end of one. */
+void *kolmo_instance(PyTypeObject *type);
+void kolmo_release(PyObject *self);
+
+#endif

@@ -1,0 +1,164 @@
+"""Constants of the context mixer: the logistic function, its inverse, and the bit-history automaton.
+
+Computed with Python's integers alone, so that they are the same on every machine, and handed to the C kernel, so that
+both implementations hold the very same. What they mean is in docs/context-mixing.md.
+"""
+
+from __future__ import annotations
+
+from array import array
+from functools import cache
+
+# Sizes that a model's configuration and prior depend on, as in context_mixing.h.
+CATALOGUE = 36  # contexts that exist
+MAX_SELECTORS = 12
+SELECTOR_SIZES = (1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256)  # weight sets of each
+MATCH_BUCKETS = 32  # quantised match lengths
+FINAL_INPUTS = 16  # of the second layer, padded
+CURVE_KNOTS = 24  # of an adaptive map's curve
+NEVER = 1023  # the count of a probability that does not move
+
+SQUASH_SIZE = 6144  # the logistic function on -12..12, in steps of 1/256
+_PRECISION = 128  # fractional bits while computing
+
+# A bit history counts zeros and ones up to these bounds: LIMITS[smaller count] bounds the larger one.
+LIMITS = (48, 20, 11, 7, 5, 5)
+EXACT = 4  # histories of up to so many bits are kept whole
+# What is left of the count of the other bit when a bit comes that contradicts it: old evidence fades.
+FADED = (0, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6, 6, 6)
+
+
+def _exp(numerator: int, denominator: int) -> int:
+    """e^(numerator/denominator), a fraction of at most 1, in fixed point (128 fractional bits), by its series."""
+    total = term = 1 << _PRECISION
+    for k in range(1, 48):
+        term = term * numerator // (denominator * k)
+        total += term
+    return total
+
+
+@cache
+def squash() -> array[int]:
+    """`squash()[x + 3072]` = 65536 / (1 + exp(-x/256)), rounded and kept in 1..65535; x in -3072..3071."""
+    step = _exp(1, 256)
+    one = 1 << _PRECISION
+    powers = [one]  # e^(k/256)
+    for _ in range(SQUASH_SIZE // 2):
+        powers.append(powers[-1] * step >> _PRECISION)
+    values = []
+    for x in range(-SQUASH_SIZE // 2, SQUASH_SIZE // 2):
+        e = powers[abs(x)]
+        top = e if x >= 0 else one
+        values.append(min(max(((top << 17) // (one + e) + 1) >> 1, 1), 65535))
+    return array("H", values)
+
+
+@cache
+def stretch() -> array[int]:
+    """`stretch()[p]` = 256 ln(p' / (4096 - p')) with p' = p + 1/2, rounded, within +-2047: the inverse of `squash`."""
+    table = squash()
+    values = []
+    x = -SQUASH_SIZE // 2
+    for p in range(2048):  # the least x whose probability reaches p', then the nearer of it and the one before
+        target = 16 * p + 8
+        while table[x + SQUASH_SIZE // 2] < target:
+            x += 1
+        below, above = table[x - 1 + SQUASH_SIZE // 2], table[x + SQUASH_SIZE // 2]
+        values.append(max(x - 1 if target - below < above - target else x, -2047))
+    return array("h", values + [-v for v in reversed(values)])
+
+
+def reciprocal() -> array[int]:
+    """`reciprocal()[n]` = 65536 / (n + 3/2): the step of an average over n events; 0 at 1023, which never moves."""
+    return array("H", [2 * 65536 // (2 * n + 3) for n in range(1023)] + [0])
+
+
+@cache
+def automaton() -> tuple[bytes, list[tuple[int, int]]]:
+    """The bit histories: (transitions, counts). `transitions[2 * state + bit]` is the next state.
+
+    A state is a whole history of up to `EXACT` bits, or a pair of counts with the last bit; 0 is the empty history.
+    `counts[state]` is (zeros, ones).
+    """
+
+    def allowed(zeros: int, ones: int) -> bool:
+        few, many = sorted((zeros, ones))
+        return few < len(LIMITS) and many <= LIMITS[few]
+
+    states: list[tuple[object, ...]] = [("",)]
+    for length in range(1, EXACT + 1):
+        states += [(format(bits, f"0{length}b"),) for bits in range(1 << length)]
+    for zeros in range(LIMITS[0] + 1):
+        for ones in range(LIMITS[0] + 1):
+            if zeros + ones > EXACT and allowed(zeros, ones):
+                states += [(zeros, ones, last) for last in (0, 1) if (zeros, ones)[last]]
+    number = {state: i for i, state in enumerate(states)}
+
+    def count(state: tuple[object, ...]) -> tuple[int, int]:
+        if len(state) == 1:
+            history = str(state[0])
+            return history.count("0"), history.count("1")
+        return int(str(state[0])), int(str(state[1]))
+
+    def after(state: tuple[object, ...], bit: int) -> tuple[object, ...]:
+        if len(state) == 1 and len(str(state[0])) < EXACT:
+            return (f"{state[0]}{bit}",)
+        counts = list(count(state))
+        counts[bit] += 1
+        other = counts[1 - bit]
+        counts[1 - bit] = FADED[other] if other < len(FADED) else 7
+        while sum(counts) <= EXACT:
+            counts[bit] += 1
+        while not allowed(*counts):  # shorten the run that just grew, else the evidence against it
+            few = counts[1 - bit]
+            limit = LIMITS[few] if few < len(LIMITS) else 0
+            if counts[bit] > max(limit, few):
+                counts[bit] -= 1
+            elif few:
+                counts[1 - bit] -= 1
+            else:
+                counts[bit] -= 1
+        while sum(counts) <= EXACT:
+            counts[bit] += 1
+        return (*counts, bit)
+
+    transitions = bytearray()
+    for state in states:
+        transitions += bytes(number[after(state, bit)] for bit in (0, 1))
+    return bytes(transitions).ljust(512, b"\0"), [count(state) for state in states]
+
+
+@cache
+def kinds() -> bytes:
+    """Kind of each byte as a character, 1..15: letters, digits, blanks, newline, stops, brackets, quotes and others."""
+    table = bytearray([6] * 128 + [7] * 128)  # controls; not ASCII
+    groups = (
+        (1, b"abcdefghijklmnopqrstuvwxyz"),
+        (2, b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+        (3, b"0123456789"),
+        (4, b"\t "),
+        (5, b"\n"),
+        (8, b"!,.:;?"),
+        (9, b"(<[{"),
+        (10, b")>]}"),
+        (11, b"\"'"),
+        (12, b"#$%&"),
+        (13, b"*+-/="),
+        (14, b"@\\^`|~"),
+        (15, b"_"),
+    )
+    for kind, characters in groups:
+        for c in characters:
+            table[c] = kind
+    return bytes(table)
+
+
+def priorities() -> bytes:
+    """How much each history at a tree's root knows; the tree that knows least is replaced."""
+    return bytes(min(zeros + ones, 255) for zeros, ones in automaton()[1]).ljust(256, b"\0")
+
+
+@cache
+def packed() -> bytes:
+    """All tables in the layout of `cm_tables` in context_mixing.h, in the machine's byte order."""
+    return stretch().tobytes() + squash().tobytes() + automaton()[0] + priorities() + kinds() + reciprocal().tobytes()

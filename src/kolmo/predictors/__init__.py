@@ -1,0 +1,1 @@
+"""Models of data: the protocol (`base`), the registry, and one file per predictor, imported on demand."""

@@ -1,0 +1,286 @@
+"""The embedded predictor `cm`: context mixing over bits, all in integers, the same bits on every machine.
+
+Four to 36 contexts (orders 0 to 8, words, columns, records, sparse and indirect ones, the longest match) each look up
+how the next bit went before; a two-layer network of logistic mixers weighs them, and two adaptive maps correct the
+result (Mahoney 2005; Mattern 2013). It starts from a prior: probabilities and weights that were trained on text and
+code, a few kilobytes a shape. docs/context-mixing.md describes every part.
+
+What it is not: the arithmetic is in `kolmo.native` (C, and NumPy as its specification). Here are the levels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from array import array
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
+from kolmo.errors import PredictorError
+from kolmo.native import tables
+from kolmo.native.dispatch import kernels
+from kolmo.native.tables import (
+    CATALOGUE,
+    CURVE_KNOTS,
+    FINAL_INPUTS,
+    MATCH_BUCKETS,
+    MAX_SELECTORS,
+    NEVER,
+    SELECTOR_SIZES,
+    SQUASH_SIZE,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+CURVES = 257 * CURVE_KNOTS  # knots of a prior's curves: one for each partial byte, and one for all
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Which contexts and weight sets a model has, and how fast it learns.
+
+    Rates are in units of 2^-13 of the error (see `cm_scaled_error`); the first layer's falls from `rate + rate_start`
+    to `rate`, halfway after 2^`rate_shift` bytes. Selector 1 counts the orders that know the context, so it comes
+    first: the kernels look ahead for the others.
+    """
+
+    name: str
+    contexts: tuple[int, ...]
+    selectors: tuple[int, ...]
+    rate: int = 90
+    rate_start: int = 100
+    rate_shift: int = 15
+    final_rate: int = 80
+    map_limit: int = 500
+    match_minimum: int = 6
+
+    @property
+    def inputs(self) -> int:
+        """Inputs of the first layer, padded for vectors."""
+        return 2 * len(self.contexts) + 3 + 7 & ~7
+
+
+FAST = Shape("fast", (1, 3, 5, 8), (1,))
+LIGHT = Shape("light", (1, 2, 3, 4, 6, 8, 9, 17, 18, 20), (1, 2, 3))
+MEDIUM = Shape("medium", (0, 1, 2, 3, 4, 6, 8, 9, 10, 16, 17, 18, 20, 27), (1, 0, 2, 3, 6))
+FULL = Shape(
+    "full",
+    (0, 1, 2, 3, 4, 6, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 22, 23, 25, 27, 29),
+    (1, 0, 2, 3, 4, 6, 7),
+)
+LARGE = Shape("large", (*FULL.contexts, 5, 7, 12, 13, 21, 24, 26, 28, 30, 31, 32, 33, 34, 35), (1, 0, *range(2, 12)))
+SHAPES = (FAST, LIGHT, MEDIUM, FULL, LARGE)
+
+# Level -> shape, and log2 of the most memory for its trees.
+LEVELS = {
+    1: (FAST, 22),
+    2: (LIGHT, 24),
+    3: (LIGHT, 26),
+    4: (MEDIUM, 26),
+    5: (FULL, 27),
+    6: (FULL, 28),
+    7: (LARGE, 26),
+    8: (LARGE, 27),
+    9: (LARGE, 28),
+}
+
+
+def configuration(shape: Shape, table_bits: int, match_bits: int) -> bytes:
+    """A shape and its table sizes in the layout of `cm_config` in context_mixing.h."""
+    n, s = len(shape.contexts), len(shape.selectors)
+    values = [n, s, *shape.contexts, *[0] * (CATALOGUE - n), *shape.selectors, *[0] * (MAX_SELECTORS - s)]
+    values += [table_bits, match_bits, shape.match_minimum, shape.rate, shape.rate_start, shape.rate_shift]
+    return array("i", [*values, shape.final_rate, shape.map_limit]).tobytes()
+
+
+def plain_prior(shape: Shape) -> bytes:
+    """A prior that knows nothing: counts as probabilities, equal weights, maps that change nothing.
+
+    The layout (32-bit integers in the machine's order): a probability (22 bits) and count (10) for each context and
+    history; the same for each match length; first-layer weights for each selector; second-layer weights; curves.
+    """
+    _, counts = tables.automaton()
+    row = [1 << 31 | NEVER] * 256  # the empty history says nothing, for ever
+    for state, (zeros, ones) in enumerate(counts[1:], 1):
+        row[state] = (2 * ones + 1 << 22) // (2 * (zeros + ones) + 2) << 10
+    matches = [((1 << 22) - (1 << 22) // (length + 3)) << 10 for length in range(MATCH_BUCKETS)]
+    n = len(shape.contexts)
+    weights = [0] * shape.inputs
+    for i in (*range(n), 2 * n):
+        weights[i] = (1 << 27) // 5
+    final = [(1 << 27) // len(shape.selectors)] * len(shape.selectors)
+    final += [0] * (FINAL_INPUTS - len(final))
+    curve = [tables.squash()[SQUASH_SIZE // 2 - 2944 + 256 * k] for k in range(CURVE_KNOTS)]
+    unsigned = array("I", row * n + matches)
+    return unsigned.tobytes() + array("i", weights * len(shape.selectors) + final + curve * 257).tobytes()
+
+
+# A prior on disk is smaller: 16-bit probabilities and 8-bit counts, 16-bit weights and knots, little-endian, deflated.
+
+
+def pack_prior(shape: Shape, prior: bytes, count_limit: int = 255) -> bytes:
+    """Shrink a prior (as `ContextMixer.learned` returns it) to what is stored; counts are capped."""
+    averages, rest = _split(shape)
+    maps = array("I", prior[:averages])
+    numbers = array("i", prior[averages:])
+    probabilities = array("H", [min(v >> 16, 65535) for v in maps])
+    counts = bytes(min(v & NEVER, count_limit) for v in maps)
+    weights = array("h", [v >> 16 for v in numbers[: rest - CURVES]])
+    knots = array("H", numbers[rest - CURVES :].tolist())
+    return zlib.compress(_little(probabilities) + counts + _little(weights) + _little(knots), 9)
+
+
+def unpack_prior(shape: Shape, packed: bytes) -> bytes:
+    """The mirror of `pack_prior`; the empty history is pinned again."""
+    averages, rest = _split(shape)
+    n = averages // 4
+    data = zlib.decompress(packed)
+    probabilities = _native("H", data[: 2 * n])
+    counts = data[2 * n : 3 * n]
+    weights = _native("h", data[3 * n : 3 * n + 2 * (rest - CURVES)])
+    knots = _native("H", data[3 * n + 2 * (rest - CURVES) :])
+    maps = array("I", [p << 16 | 1 << 15 | count for p, count in zip(probabilities, counts, strict=True)])
+    for state in range(0, n - MATCH_BUCKETS, 256):
+        maps[state] = 1 << 31 | NEVER
+    return maps.tobytes() + array("i", [w << 16 for w in weights] + knots.tolist()).tobytes()
+
+
+def _split(shape: Shape) -> tuple[int, int]:
+    """Bytes of averages and number of the integers after them in a shape's prior."""
+    averages = 256 * len(shape.contexts) + MATCH_BUCKETS
+    return 4 * averages, len(shape.selectors) * shape.inputs + FINAL_INPUTS + CURVES
+
+
+def _little(values: array[int]) -> bytes:
+    if array("H", [1]).tobytes() != b"\1\0":
+        values.byteswap()
+    return values.tobytes()
+
+
+def _native(typecode: str, data: bytes) -> array[int]:
+    values = array(typecode, data)
+    if array("H", [1]).tobytes() != b"\1\0":
+        values.byteswap()
+    return values
+
+
+@cache
+def _stored_prior(shape: Shape) -> bytes:
+    """The prior that ships with the package, as stored."""
+    return (resources.files("kolmo.predictors") / "priors" / f"{shape.name}.bin").read_bytes()
+
+
+@cache
+def _prior(shape: Shape) -> bytes:
+    return unpack_prior(shape, _stored_prior(shape))
+
+
+class ContextMixing:
+    """The predictor `cm` at a level from 1 (fast) to 9 (small)."""
+
+    name = "cm"
+    version = 1
+
+    def __init__(self, level: int = 5) -> None:
+        if level not in LEVELS:
+            raise PredictorError(f"cm has levels 1 to 9, not {level}")
+        self.level = level
+        self.shape, self._most_bits = LEVELS[level]
+
+    @classmethod
+    def from_spec(cls, argument: str) -> ContextMixing:
+        """From the part of a spec behind `cm:`: a level, or nothing for the default.
+
+        Raises:
+            PredictorError: it is no level.
+        """
+        if argument and not (argument.isascii() and argument.isdigit()):
+            raise PredictorError(f"cm has levels 1 to 9, not {argument!r}")
+        return cls(int(argument or 5))
+
+    @classmethod
+    def restore(cls, version: int, parameters: bytes) -> ContextMixing:
+        """From what a file recorded.
+
+        Raises:
+            PredictorError: another version, or parameters that no version 1 wrote.
+        """
+        if version != cls.version:
+            raise PredictorError(f"cm version {version} is not known here; upgrade kolmo")
+        if len(parameters) != 1 or parameters[0] not in LEVELS:
+            raise PredictorError(f"cm version 1 has no parameters {parameters.hex()!r}; the file is damaged or newer")
+        return cls(parameters[0])
+
+    def parameters(self) -> bytes:
+        """The level, one byte."""
+        return bytes([self.level])
+
+    def fingerprint(self) -> bytes:
+        """First 4 bytes of a SHA-256 over constants, shape, sizes and prior."""
+        return _fingerprint(self.level)
+
+    def prior(self) -> bytes:
+        """What the model believes before the first byte, in the layout of `plain_prior`."""
+        return _prior(self.shape)
+
+    def memory(self, size: int) -> int:
+        """Bytes that a model of a block of `size` bytes allocates (the C kernels; NumPy takes several times more)."""
+        table_bits, match_bits = self._bits(size)
+        sets = 4 * self.shape.inputs * sum(SELECTOR_SIZES[j] for j in self.shape.selectors)
+        return (1 << table_bits) + (4 << match_bits) + size + sets + (8 << 20)
+
+    def start(self, size: int) -> ContextMixingModel:
+        """A fresh model for a block of `size` bytes."""
+        return ContextMixingModel(
+            kernels.ContextMixer(configuration(self.shape, *self._bits(size)), tables.packed(), self.prior(), size)
+        )
+
+    def _bits(self, size: int) -> tuple[int, int]:
+        """log2 of the bytes of trees, and of the entries of the match table, for a block of `size` bytes."""
+        wanted = (size * len(self.shape.contexts) * 8 - 1).bit_length()
+        return min(max(wanted, 16), self._most_bits), min(max((size - 1).bit_length(), 10), 22)
+
+
+class ContextMixingModel:
+    """A running `cm` over one block: the kernel's mixer, with code lengths in bits."""
+
+    def __init__(self, mixer: kernels.ContextMixer) -> None:
+        self._mixer = mixer
+
+    def encode(self, encoder: BinaryEncoder, data: bytes) -> None:
+        """Code the block's next bytes and learn from them."""
+        self._mixer.encode(encoder, data)
+
+    def decode(self, decoder: BinaryDecoder, size: int) -> bytes:
+        """Decode the block's next `size` bytes and learn from them.
+
+        Raises:
+            CorruptError: the payload ends before they do.
+        """
+        return self._mixer.decode(decoder, size)
+
+    def score(self, data: bytes) -> npt.NDArray[np.float64]:
+        """Code length of each of the block's next bytes in bits, shape (len(data),)."""
+        import numpy as np
+
+        probabilities = np.frombuffer(self._mixer.costs(data), "=u2").astype(np.float64)
+        costs: npt.NDArray[np.float64] = (16 - np.log2(probabilities)).reshape(-1, 8).sum(axis=1)
+        return costs
+
+
+@cache
+def _fingerprint(level: int) -> bytes:
+    """Over plain integers, little-endian, so that it outlives names and compressors of priors."""
+    shape, most_bits = LEVELS[level]
+    sizes = array("i", [most_bits, *SELECTOR_SIZES, MATCH_BUCKETS, FINAL_INPUTS, CURVE_KNOTS])
+    digest = hashlib.sha256(_little(array("i", configuration(shape, 0, 0))) + _little(sizes))
+    for table in (tables.stretch(), tables.squash(), tables.reciprocal()):
+        digest.update(_little(table[:]))
+    digest.update(tables.automaton()[0] + tables.priorities() + tables.kinds())
+    digest.update(zlib.decompress(_stored_prior(shape)))
+    return digest.digest()[:4]

@@ -1,0 +1,112 @@
+"""Predictors by level, by spec (`cm:5`) and by what a file records.
+
+Predictors are imported when asked for. Other packages add their own through the entry-point group
+`kolmo.predictors`: an entry point's name is the predictor's, and it loads to a class with the classmethods
+`from_spec(argument: str)` and `restore(version: int, parameters: bytes)`; both return a `Predictor`.
+`register` does the same within a program. What it is not: it makes no predictions, and reads no files.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from kolmo.errors import PredictorError
+from kolmo.predictors.base import Predictor
+
+GROUP = "kolmo.predictors"
+DEFAULT_LEVEL = 5
+BUILTIN = ("cm",)
+_registered: dict[str, Any] = {}
+
+
+def for_level(level: int) -> Predictor:
+    """The embedded predictor at a level of effort, 1 (fast) to 9 (small).
+
+    Raises:
+        PredictorError: no such level.
+    """
+    if not 1 <= level <= 9:
+        raise PredictorError(f"level {level} does not exist; choose 1 (fast) to 9 (small)")
+    return cast(Predictor, _find("cm")(level))
+
+
+def resolve(spec: str) -> Predictor:
+    """The predictor that a spec names: a name, and after a colon what it takes as its argument (`cm:9`).
+
+    Raises:
+        PredictorError: unknown (the message names the known ones), or it does not take this argument.
+    """
+    name, _, argument = spec.partition(":")
+    if name == "cm":
+        if argument and not (argument.isascii() and argument.isdigit()):
+            raise PredictorError(f"predictor spec {spec!r}: the argument is a level; use cm:1 to cm:9")
+        return for_level(int(argument or DEFAULT_LEVEL))
+    try:
+        return cast(Predictor, _find(name).from_spec(argument))
+    except ValueError as error:
+        raise PredictorError(f"predictor spec {spec!r}: {error}; see the predictor's documentation") from None
+
+
+def restore(name: str, version: int, fingerprint: bytes, parameters: bytes) -> Predictor:
+    """The predictor that wrote a file, from what the file records.
+
+    Raises:
+        PredictorError: it is unknown, of another version, or not the same one; the message says which.
+    """
+    maker = _find(name)
+    try:
+        predictor = cast(Predictor, maker.restore(version, parameters))
+    except ValueError as error:
+        raise PredictorError(f"predictor {name!r} does not take the file's parameters: {error}; {_UPDATE}") from None
+    if predictor.version != version:
+        which = "newer" if version > predictor.version else "older"
+        raise PredictorError(
+            f"written by version {version} of predictor {name!r}, {which} than version {predictor.version} "
+            f"here; install the kolmo (or plugin) that has it"
+        )
+    here = predictor.fingerprint()
+    if here != fingerprint:
+        raise PredictorError(
+            f"written by a predictor {name!r} with fingerprint {fingerprint.hex()}, the one here has "
+            f"{here.hex()}; decode with the same model files and versions as the writer"
+        )
+    return predictor
+
+
+def register(name: str, maker: Any) -> None:
+    """Make a predictor known to this program: what an entry point does for all programs."""
+    _registered[name] = maker
+
+
+def known() -> list[str]:
+    """Names of all predictors that this installation has."""
+    return sorted({*BUILTIN, *_registered, *(point.name for point in _entry_points())})
+
+
+def level_of(name: str, parameters: bytes) -> int | None:
+    """The level in a file's predictor record, where the predictor has levels."""
+    return parameters[0] if name == "cm" and len(parameters) == 1 else None
+
+
+_UPDATE = "install a newer version"
+
+
+def _find(name: str) -> Any:
+    if name == "cm":
+        from kolmo.predictors.context_mixing import ContextMixing
+
+        return ContextMixing
+    if name in _registered:
+        return _registered[name]
+    for point in _entry_points():
+        if point.name == name:
+            return point.load()
+    raise PredictorError(
+        f"unknown predictor {name!r}; known here: {', '.join(known())}; install the package that provides it"
+    )
+
+
+def _entry_points() -> Any:
+    from importlib.metadata import entry_points
+
+    return entry_points(group=GROUP)

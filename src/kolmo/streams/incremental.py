@@ -1,0 +1,253 @@
+"""Incremental objects like those of `bz2` and `lzma`: bytes in, bytes out, in pieces of any size.
+
+What it is not: `Decompressor` reads one frame; what follows it is in `unused_data`, as with bz2 (`decompress`
+and `KolmoFile` read files of several).
+"""
+
+from __future__ import annotations
+
+import io
+
+from kolmo.codec.frames import (
+    MEMORY_LIMIT,
+    FrameEncoder,
+    Place,
+    check_memory,
+    decode_checked,
+    make_header,
+    restore_predictor,
+)
+from kolmo.container.frames import FrameReader
+from kolmo.container.structures import DEFAULT_BLOCK_LIMIT, INDEX_KIND, BlockHead
+from kolmo.container.wire import Reader, new_digest
+from kolmo.errors import TruncatedError
+from kolmo.predictors import registry
+from kolmo.predictors.base import Predictor
+
+Data = bytes | bytearray | memoryview
+
+
+def choose_predictor(level: int, predictor: str | Predictor | None) -> Predictor:
+    """The predictor asked for: an object, a spec (`cm:9`), or by default the embedded one at `level`.
+
+    Raises:
+        PredictorError: there is none such.
+    """
+    if predictor is None:
+        return registry.for_level(level)
+    return registry.resolve(predictor) if isinstance(predictor, str) else predictor
+
+
+class Compressor:
+    """Makes one frame: `compress` any number of times, then `flush` once; what they return is the frame.
+
+    Args:
+        level: 1 (fast) to 9 (small).
+        predictor: a predictor or its spec, in place of the level.
+        block_size: bytes of content in a block (1 .. 2^30); by default 8 MiB.
+        threads: blocks coded at once; 0 is one for each core.
+    """
+
+    def __init__(
+        self,
+        level: int = registry.DEFAULT_LEVEL,
+        *,
+        predictor: str | Predictor | None = None,
+        block_size: int | None = None,
+        threads: int = 1,
+    ) -> None:
+        chosen = choose_predictor(level, predictor)
+        self._block_size = DEFAULT_BLOCK_LIMIT if block_size is None else block_size
+        self._encoder = FrameEncoder(chosen, make_header(chosen, self._block_size), threads=threads)
+        self._buffer = bytearray()
+        self._flushed = False
+
+    def compress(self, data: Data) -> bytes:
+        """Take `data`; returns what is finished, often nothing.
+
+        Raises:
+            ValueError: after `flush`.
+        """
+        if self._flushed:
+            raise ValueError("Compressor: compress was called after flush; make a new Compressor")
+        out = []
+        view = memoryview(data).cast("B")
+        while view:
+            room = self._block_size - len(self._buffer)
+            self._buffer += view[:room]
+            view = view[room:]
+            if len(self._buffer) == self._block_size:
+                out.append(self._encoder.add(bytes(self._buffer)))
+                self._buffer.clear()
+        return b"".join(out)
+
+    def flush(self) -> bytes:
+        """End the frame; returns the rest of it.
+
+        Raises:
+            ValueError: a second time.
+        """
+        if self._flushed:
+            raise ValueError("Compressor: flush was called twice; make a new Compressor")
+        self._flushed = True
+        last = self._encoder.add(bytes(self._buffer)) if self._buffer else b""
+        return last + self._encoder.finish()
+
+
+class Decompressor:
+    """Reads one frame: feed it with `decompress` until `eof`.
+
+    Attributes:
+        eof: the frame is complete.
+        unused_data: what was fed after the frame's end.
+        needs_input: False while `decompress(b"")` gives more.
+    """
+
+    def __init__(self, *, memory_limit: int = MEMORY_LIMIT) -> None:
+        self._memory_limit = memory_limit
+        self._feed = _Feed()
+        self._reader = Reader(self._feed, "input")
+        self._frame: FrameReader | None = None
+        self._predictor: Predictor | None = None
+        self._head: BlockHead | None = None
+        self._place = Place("input", "the header", 0)
+        self._content = new_digest()
+        self._wanted = 1  # no step is worth trying before so many bytes are there
+        self._out = memoryview(b"")
+        self.eof = False
+        self.needs_input = True
+        self.unused_data = b""
+
+    def decompress(self, data: Data, max_length: int = -1) -> bytes:
+        """Take `data`; returns at most `max_length` bytes of content, checked (-1: all that there are).
+
+        Raises:
+            EOFError: after the frame's end.
+            FormatError, CorruptError, PredictorError, MemoryLimitError: as `kolmo.decompress`.
+        """
+        if self.eof:
+            raise EOFError("Decompressor: the frame has ended; use unused_data with a new Decompressor")
+        self._feed.append(data)
+        pieces: list[bytes] = []
+        size = 0
+        more = True
+        while max_length < 0 or size < max_length:
+            if not self._out:
+                more = not self.eof and self._step()
+                if not more:
+                    break
+                continue
+            piece = self._out[: max_length - size] if max_length >= 0 else self._out
+            self._out = self._out[len(piece) :]
+            pieces.append(bytes(piece))
+            size += len(piece)
+        self.needs_input = not more and not self.eof
+        return b"".join(pieces)
+
+    def _step(self) -> bool:
+        """Read one header, head, payload or footer; False where the input does not hold it yet."""
+        if self._feed.left(self._reader.offset) < self._wanted:
+            return False
+        start = self._reader.offset
+        try:
+            self._read_part()
+        except _WaitError as wait:
+            self._wanted = wait.size
+        except TruncatedError:
+            self._wanted = self._feed.left(start) + 1
+        else:
+            self._feed.forget(self._reader.offset)
+            return True
+        self._reader.seek(start)
+        return False
+
+    def _read_part(self) -> None:
+        reader = self._reader
+        if self._frame is None:
+            self._frame = FrameReader(reader)
+            self._predictor = restore_predictor(self._frame.header.predictor, reader.name)
+            self._wanted = 1
+        elif self._head is None:
+            self._read_head(self._frame)
+        else:
+            assert self._predictor is not None
+            payload = self._frame.payload(self._head)
+            raw = decode_checked(self._predictor, self._head, payload, self._place, _silence)
+            self._content.update(raw)
+            self._out = memoryview(raw)
+            self._head = None
+            self._wanted = 1 if self._frame.has_footer else 0
+
+    def _read_head(self, frame: FrameReader) -> None:
+        assert self._predictor is not None
+        reader = self._reader
+        if frame.has_footer and reader.peek(1) == bytes([INDEX_KIND]):
+            size = frame.footer_size()
+            if self._feed.left(reader.offset) < size:
+                raise _WaitError(size)
+        at = reader.offset
+        self._head = frame.next_head()
+        if self._head is not None:
+            self._place = Place(reader.name, f"block {len(frame.blocks)}", at)
+            check_memory(self._predictor, self._head, self._place, self._memory_limit)
+            self._wanted = self._head.payload_size
+            return
+        if frame.digest != self._content.digest():
+            place = Place(reader.name, "the index", at)
+            raise place.corrupt("the whole content does not match its checksum")
+        self.eof = True
+        self.unused_data = self._feed.rest(reader.offset)
+
+
+class _WaitError(Exception):
+    """So many bytes are needed before the next step."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+class _Feed(io.RawIOBase):
+    """A file that grows at its end and is forgotten at its start, so that a step can be repeated."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._base = 0  # offset of the first byte that is kept
+        self._position = 0
+
+    def append(self, data: Data) -> None:
+        self._data += memoryview(data).cast("B")
+
+    def left(self, offset: int) -> int:
+        """Bytes from `offset` to the end."""
+        return self._base + len(self._data) - offset
+
+    def rest(self, offset: int) -> bytes:
+        return bytes(self._data[offset - self._base :])
+
+    def forget(self, offset: int) -> None:
+        del self._data[: offset - self._base]
+        self._base = offset
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._position - self._base
+        piece = bytes(self._data[start:] if size < 0 else self._data[start : start + size])
+        self._position += len(piece)
+        return piece
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset if whence == io.SEEK_SET else self._base + len(self._data) + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+
+def _silence(size: int) -> None:
+    pass

@@ -1,0 +1,64 @@
+"""Whole contents in memory: `compress` and its mirror `decompress`.
+
+What it is not: for contents larger than memory (see `file` and `incremental`).
+"""
+
+from __future__ import annotations
+
+import io
+
+from kolmo.codec.frames import MEMORY_LIMIT, decode_frames
+from kolmo.container.structures import DEFAULT_BLOCK_LIMIT
+from kolmo.container.wire import Reader
+from kolmo.predictors.base import Predictor
+from kolmo.predictors.registry import DEFAULT_LEVEL
+from kolmo.streams.incremental import Compressor, Data
+
+SMALL = 1 << 16  # packed bytes below which starting threads is not worth it
+
+
+def compress(
+    data: Data,
+    level: int = DEFAULT_LEVEL,
+    *,
+    predictor: str | Predictor | None = None,
+    block_size: int | None = None,
+    threads: int | None = None,
+) -> bytes:
+    """Compress a content into one frame.
+
+    Args:
+        data: the content.
+        level: 1 (fast) to 9 (small).
+        predictor: a predictor or its spec (`cm:9`), in place of the level.
+        block_size: bytes of content in a block (1 .. 2^30); by default 8 MiB. Blocks are coded in parallel.
+        threads: blocks coded at once; by default one for each core. The bytes do not depend on it.
+
+    Raises:
+        PredictorError: no such level or predictor.
+        ValueError: the block size is out of its limits.
+    """
+    if memoryview(data).nbytes <= (block_size or DEFAULT_BLOCK_LIMIT):
+        threads = 1
+    compressor = Compressor(level, predictor=predictor, block_size=block_size, threads=threads or 0)
+    return compressor.compress(data) + compressor.flush()
+
+
+def decompress(data: Data, *, threads: int | None = None, memory_limit: int = MEMORY_LIMIT) -> bytes:
+    """The content of one or more frames: the mirror of `compress`.
+
+    Args:
+        data: the frames.
+        threads: blocks decoded at once; by default one for each core.
+        memory_limit: bytes that the blocks in work may take, models included.
+
+    Raises:
+        FormatError: no `.kmo` data, or from a newer version.
+        CorruptError: damaged; TruncatedError: it ends too early.
+        PredictorError: the predictor that wrote it is missing, or another.
+        MemoryLimitError: a block needs more than `memory_limit` bytes.
+    """
+    if threads is None:
+        threads = 1 if memoryview(data).nbytes < SMALL else 0
+    reader = Reader(io.BytesIO(data), "input")
+    return b"".join(decode_frames(reader, threads=threads, memory_limit=memory_limit))

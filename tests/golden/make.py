@@ -1,0 +1,78 @@
+"""Makes the golden files of format version 1: `python tests/golden/make.py`, once, when the version is released.
+
+Files that exist are never replaced: decoding them is the promise that the tests keep.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+import kolmo
+
+HERE = Path(__file__).parent
+PROSE = (
+    b"Whether I shall turn out to be the hero of my own life, or whether that station will be held by anybody else, "
+    b"these pages must show. To begin my life with the beginning of my life, I record that I was born (as I have been "
+    b"informed and believe) on a Friday, at twelve o'clock at night. It was remarked that the clock began to strike, "
+    b"and I began to cry, simultaneously.\n"
+)
+CODE = (
+    b"def gcd(a: int, b: int) -> int:\n    while b:\n        a, b = b, a % b\n    return a\n\n\n"
+    b"class Fraction:\n    def __init__(self, above: int, below: int = 1) -> None:\n"
+    b"        common = gcd(above, below)\n        self.above, self.below = above // common, below // common\n\n"
+    b"    def __add__(self, other: Fraction) -> Fraction:\n"
+    b"        return Fraction(self.above * other.below + other.above * self.below, self.below * other.below)\n\n"
+    b"    def __mul__(self, other: Fraction) -> Fraction:\n"
+    b"        return Fraction(self.above * other.above, self.below * other.below)\n\n"
+    b'    def __repr__(self) -> str:\n        return f"{self.above}/{self.below}" if self.below > 1 else str(self.above)\n'
+)
+RECORDS = b"".join(n.to_bytes(4, "little") + b"\0\0" + (n * n % 251).to_bytes(2, "big") for n in range(300))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A content, and how it is written."""
+
+    raw: bytes
+    level: int = 5
+    block_size: int | None = None
+    frames: int = 1
+
+
+CASES = {
+    "v1-empty": Case(b""),
+    "v1-one-byte": Case(b"k"),
+    "v1-random": Case(random.Random(0).randbytes(700)),
+    "v1-zeros": Case(bytes(4000), level=1),
+    "v1-records": Case(RECORDS, level=5),
+    "v1-utf8": Case("Fünf große Bären · 五頭の大きな熊 · пять больших медведей.\n".encode() * 6, level=3),
+    "v1-blocks": Case(PROSE * 3 + CODE, level=5, block_size=700),
+    "v1-frames": Case(PROSE + CODE[:600], level=1, frames=3),
+    "v1-mixed": Case(PROSE + random.Random(1).randbytes(600) + CODE[:500], level=2, block_size=600),
+    **{f"v1-prose-{level}": Case(PROSE, level=level) for level in range(1, 10)},
+    **{f"v1-code-{level}": Case(CODE, level=level) for level in (1, 5, 9)},
+}
+
+
+def encode(name: str, raw: bytes) -> bytes:
+    """Write `raw` as the case of this name is written."""
+    case = CASES[name]
+    step = -(-len(raw) // case.frames) or 1
+    pieces = [raw[start : start + step] for start in range(0, len(raw), step)] or [b""]
+    return b"".join(kolmo.compress(piece, case.level, block_size=case.block_size) for piece in pieces)
+
+
+def main() -> None:
+    """Write the files that do not exist yet."""
+    for name, case in CASES.items():
+        raw, packed = HERE / f"{name}.raw", HERE / f"{name}.kmo"
+        if not raw.exists():
+            raw.write_bytes(case.raw)
+            packed.write_bytes(encode(name, case.raw))
+            print(f"{name}: {len(case.raw)} -> {packed.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

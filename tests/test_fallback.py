@@ -1,0 +1,34 @@
+"""What must work without the C kernels: the reference opens the small golden files and writes the same bytes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+SMALL = sorted(path for path in GOLDEN.glob("*.kmo") if path.with_suffix(".raw").stat().st_size <= 1200)
+
+
+def run(*arguments: str, data: bytes) -> bytes:
+    return subprocess.run(
+        [sys.executable, "-m", "kolmo", *arguments],
+        input=data,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "KOLMO_KERNEL": "reference"},
+        check=True,
+    ).stdout
+
+
+@pytest.mark.parametrize("path", SMALL, ids=lambda path: path.stem)
+def test_the_reference_opens_golden_files(path: Path) -> None:
+    assert run("decompress", "-c", "-q", data=path.read_bytes()) == path.with_suffix(".raw").read_bytes()
+
+
+@pytest.mark.parametrize("level", [1, 5, 9])
+def test_the_reference_writes_the_golden_bytes(level: int) -> None:
+    path = GOLDEN / f"v1-prose-{level}.kmo"
+    assert run("compress", f"-{level}", "-c", "-q", data=path.with_suffix(".raw").read_bytes()) == path.read_bytes()
