@@ -120,7 +120,7 @@ def main(arguments: list[str]) -> int:
         print(f"{count} inputs, {findings} findings (no atheris here: every file and its mutations, once)")
         return 1 if findings or not count else 0
     folders = [word for word in arguments if not word.startswith("-")]
-    if any(Path(folder).resolve() == GOLDEN for folder in folders):
+    if folders and Path(folders[0]).resolve() == GOLDEN:
         print(
             "the fuzzer writes into its corpus: name another folder; the golden files are seeds anyway", file=sys.stderr
         )

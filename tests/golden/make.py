@@ -26,7 +26,8 @@ CODE = (
     b"        return Fraction(self.above * other.below + other.above * self.below, self.below * other.below)\n\n"
     b"    def __mul__(self, other: Fraction) -> Fraction:\n"
     b"        return Fraction(self.above * other.above, self.below * other.below)\n\n"
-    b'    def __repr__(self) -> str:\n        return f"{self.above}/{self.below}" if self.below > 1 else str(self.above)\n'
+    b'    def __repr__(self) -> str:\n        return f"{self.above}/{self.below}" '
+    b"if self.below > 1 else str(self.above)\n"
 )
 RECORDS = b"".join(n.to_bytes(4, "little") + b"\0\0" + (n * n % 251).to_bytes(2, "big") for n in range(300))
 

@@ -243,7 +243,7 @@ class ContextMixing:
     def _bits(self, size: int) -> tuple[int, int]:
         """log2 of the bytes of trees, and of the entries of the match table, for a block of `size` bytes."""
         wanted = (size * len(self.shape.contexts) * 8 - 1).bit_length()
-        return min(max(wanted, 16), self._most_bits), min(max((size - 1).bit_length(), 10), 22)
+        return min(max(wanted, 16), self._most_bits), min(max((size - 1).bit_length(), 10), 21)
 
 
 class ContextMixingModel:
