@@ -57,6 +57,9 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_refine(uint16_t *table, uint32_t row, int32
     return (int32_t)((t[low] * (256 - fraction) + t[low + 1] * fraction) >> 8);
 }
 
+/* Adaptive maps in use: a model with one selector is meant to be fast, and has the first alone. */
+KOLMO_INLINE KOLMO_TARGET int cm_refiners(const int selectors) { return selectors > 1 ? 2 : 1; }
+
 /* Indices of the weight sets: one case for each selector. */
 KOLMO_INLINE KOLMO_TARGET uint32_t cm_select(const cm_model *m, int selector, uint32_t c0, uint32_t bit, uint32_t order,
                                              int32_t expected_bit) {
@@ -87,7 +90,7 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_predict(cm_model *m, cm_bit *b, const int c
                                              const int inputs, uint32_t c0, uint32_t bit, uint32_t node) {
     const int16_t *stretch = m->tables.stretch;
     uint32_t order = 0, row[2] = {c0 | (m->history.last4 & 255) << 8, (m->apm_row ^ c0 * 0x9E35u) & (CM_APM_HASHED - 1)};
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < cm_refiners(selectors); k++) {
         KOLMO_PREFETCH(m->apm[k] + (size_t)row[k] * CM_APM_STEPS);
         KOLMO_PREFETCH(m->apm[k] + (size_t)row[k] * CM_APM_STEPS + CM_APM_STEPS - 1);
     }
@@ -130,13 +133,13 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_predict(cm_model *m, cm_bit *b, const int c
     }
     p = b->mixed = m->tables.squash[s + CM_SQUASH / 2];
     int32_t p1 = cm_refine(m->apm[0], row[0], s, &b->knot[0]);
-    int32_t p2 = cm_refine(m->apm[1], row[1], s, &b->knot[1]);
+    int32_t p2 = cm_refiners(selectors) > 1 ? cm_refine(m->apm[1], row[1], s, &b->knot[1]) : p1;
     return cm_clamp((2 * p + 3 * p1 + 3 * p2 + 4) >> 3, 1, 65535);
 }
 
 KOLMO_INLINE KOLMO_TARGET void cm_update(cm_model *m, cm_bit *b, const int contexts, const int selectors,
                                          const int inputs, int32_t y) {
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < cm_refiners(selectors); k++) {
         int32_t v = *b->knot[k];
         *b->knot[k] = (uint16_t)(v + ((y ? 65535 + 31 - v : -v) >> 5));
     }

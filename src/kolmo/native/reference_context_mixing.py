@@ -92,7 +92,9 @@ class ContextMixer:
         self._weights = np.repeat(weights.reshape(s, inputs), sizes, axis=0)  # the sets of all selectors
         self._first_set = np.cumsum([0, *sizes[:-1]]).tolist()
         self._final = np.tile(final, (256, 1))
-        self._refiners = (_Map(curves.reshape(256, -1), APM_ROWS), _Map(curve.reshape(1, -1), APM_HASHED))
+        self._refiners = [_Map(curves.reshape(256, -1), APM_ROWS)]
+        if s > 1:  # a model with one selector is meant to be fast, and has the first map alone
+            self._refiners.append(_Map(curve.reshape(1, -1), APM_HASHED))
         self._rows = np.arange(n) * 256
         self._x = np.zeros(inputs, np.int64)
         self._x[2 * n + 2] = 256  # a constant input: the bias
@@ -219,7 +221,7 @@ class ContextMixer:
             s = int(_dot(self._final_set, self._y))
         self._mixed = mixed = int(self._squash[s + HALF])
         p1 = self._refiners[0].refine(c0 | (history.last4 & 255) << 8, s)
-        p2 = self._refiners[1].refine((self._apm_row ^ c0 * 0x9E35) % APM_HASHED, s)
+        p2 = p1 if len(self._refiners) < 2 else self._refiners[1].refine((self._apm_row ^ c0 * 0x9E35) % APM_HASHED, s)
         return min(max(2 * mixed + 3 * p1 + 3 * p2 + 4 >> 3, 1), 65535)
 
     def _update(self, y: int) -> None:

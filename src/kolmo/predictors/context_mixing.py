@@ -15,7 +15,7 @@ import zlib
 from array import array
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
@@ -172,7 +172,7 @@ def _native(typecode: str, data: bytes) -> array[int]:
 @cache
 def _stored_prior(shape: Shape) -> bytes:
     """The prior that ships with the package, as stored."""
-    return (resources.files("kolmo.predictors") / "priors" / f"{shape.name}.bin").read_bytes()
+    return (Path(__file__).with_name("priors") / f"{shape.name}.bin").read_bytes()
 
 
 @cache
