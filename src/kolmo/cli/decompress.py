@@ -17,7 +17,7 @@ from kolmo.errors import KolmoError
 if TYPE_CHECKING:
     from kolmo.archive.streams import Summary
 
-MEMORY = 1 << 30
+MEMORY = 2 << 30
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ recursive = click.option("-r", "--recursive", is_flag=True, help="Go into folder
 memory = click.option(
     "--memory",
     callback=parse_size,
-    default="1G",
+    default="2G",
     show_default=True,
     metavar="LIMIT",
     help="Refuse files that need more memory to decode.",

@@ -25,7 +25,7 @@ from kolmo.errors import CorruptError, MemoryLimitError, PredictorError
 from kolmo.predictors import registry
 from kolmo.predictors.base import Predictor
 
-MEMORY_LIMIT = 1 << 30
+MEMORY_LIMIT = 2 << 30
 
 
 def make_header(

@@ -84,9 +84,9 @@ LEVELS = {
     4: (MEDIUM, 26),
     5: (FULL, 27),
     6: (FULL, 28),
-    7: (LARGE, 26),
-    8: (LARGE, 27),
-    9: (LARGE, 28),
+    7: (LARGE, 27),
+    8: (LARGE, 28),
+    9: (LARGE, 29),
 }
 
 
