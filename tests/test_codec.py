@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import random
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kolmo
+from kolmo.archive.files import compress_file
+from kolmo.archive.streams import compress_stream
 from kolmo.codec import blocks
 from kolmo.codec.blocks import SLICE, decode_block, encode_block
-from kolmo.codec.frames import FrameEncoder, make_header
+from kolmo.codec.frames import FrameEncoder, even_blocks, make_header
 from kolmo.codec.pipeline import Pipeline, Report, ordered_map
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
+from kolmo.container.index import Index
 from kolmo.container.structures import CODED, STORED, largest_raw_size
+from kolmo.container.wire import Reader
 from kolmo.errors import CorruptError
 from order0 import Order0, Order0Model
 
@@ -246,3 +252,24 @@ def test_progress_adds_up() -> None:
 def test_block_size_out_of_limits(size: int) -> None:
     with pytest.raises(ValueError, match="block size"):
         make_header(Order0(), size)
+
+
+@pytest.mark.parametrize(("size", "most", "even"), [(10, 10, 10), (11, 10, 6), (16, 8, 8), (25, 8, 7), (0, 8, 8)])
+def test_blocks_are_even(size: int, most: int, even: int) -> None:
+    assert even_blocks(size, most) == even
+    assert even_blocks(None, most) == most
+
+
+def test_a_file_and_its_bytes_are_divided_alike_and_a_stream_by_the_limit(tmp_path: Path) -> None:
+    data = random.Random(6).randbytes(1000) * 3
+    source, target = tmp_path / "a", tmp_path / "a.kmo"
+    source.write_bytes(data)
+    compress_file(str(source), str(target), Order0(), block_size=1700)
+    assert target.read_bytes() == kolmo.compress(data, predictor=Order0(), block_size=1700)
+    sink = io.BytesIO()
+    compress_stream(io.BytesIO(data), sink, Order0(), block_size=1700)
+    sizes = [
+        [spot.raw_size for spot in Index.walk(Reader(io.BytesIO(packed), "x")).spots]
+        for packed in (target.read_bytes(), sink.getvalue())
+    ]
+    assert sizes == [[1500, 1500], [1700, 1300]]

@@ -77,7 +77,7 @@ def test_every_truncation(packed: bytes, content: bytes) -> None:
         boundaries.add(len(found))
     assert sizes == sorted(sizes)
     if packed is BLOCKS:
-        assert boundaries == {0, 40, 80, 120, len(SMALL)}
+        assert boundaries == {0, 38, 76, 114, len(SMALL)}  # of at most 40, and equal
 
 
 @files
@@ -145,7 +145,7 @@ def test_huge_claims() -> None:
     limit = Header(RECORD, block_limit=1 << 30).to_bytes()
     head = BlockHead(CODED, 1 << 30, 100, bytes(8), sole=True).to_bytes()
     assert "claims" in refused_cheaply(limit + head + bytes(100), CorruptError)
-    head = BlockHead(CODED, 1 << 30, 1 << 29, bytes(8)).to_bytes()
+    head = BlockHead(CODED, 1 << 30, (1 << 30) - 1, bytes(8)).to_bytes()
     tracemalloc.start()
     with pytest.raises(MemoryLimitError, match="raise the limit"):
         kolmo.decompress(limit + head + bytes(100))

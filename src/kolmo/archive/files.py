@@ -64,6 +64,7 @@ def compress_file(
             stream,
             sink.file,
             predictor,
+            size=own.size,
             block_size=block_size,
             threads=threads,
             name=stored.name,
@@ -114,11 +115,12 @@ def decompress_file(
 
 @dataclass(frozen=True)
 class Attributes:
-    """Name, time (ns since 1970) and permission bits of a file; None where there are none."""
+    """Name, time (ns since 1970), permission bits and size of a file; None where there are none."""
 
     name: str | None = None
     mtime: int | None = None
     mode: int | None = None
+    size: int | None = None
 
 
 @contextmanager
@@ -135,8 +137,9 @@ def _opened(source: str | IO[bytes]) -> Iterator[tuple[IO[bytes], Attributes]]:
         except UnicodeEncodeError:
             name = None
         mtime = status.st_mtime_ns if status.st_mtime_ns >= 0 else None
-        mode = stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else None
-        yield stream, Attributes(name, mtime, mode)
+        regular = stat.S_ISREG(status.st_mode)
+        mode = stat.S_IMODE(status.st_mode) if regular else None
+        yield stream, Attributes(name, mtime, mode, status.st_size if regular else None)
 
 
 def peek_header(source: IO[bytes], name: str) -> Header:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from kolmo.codec.frames import MEMORY_LIMIT, FrameEncoder, decode_frames, make_header
+from kolmo.codec.frames import MEMORY_LIMIT, FrameEncoder, decode_frames, even_blocks, make_header
 from kolmo.codec.pipeline import Report
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT
 from kolmo.container.wire import PIECE, Reader
@@ -29,6 +29,7 @@ def compress_stream(
     sink: IO[bytes],
     predictor: Predictor,
     *,
+    size: int | None = None,
     block_size: int = DEFAULT_BLOCK_LIMIT,
     threads: int = 1,
     name: str | None = None,
@@ -42,13 +43,15 @@ def compress_stream(
         source: read to its end; need not seek.
         sink: written in order; need not seek.
         predictor: codes the blocks.
-        block_size: bytes of content in a block (1 .. 2^30).
+        size: bytes that the stream will give, where that is known: blocks are then of equal size.
+        block_size: most bytes of content in a block (1 .. 2^30).
         threads: blocks coded at once; 0 is one for each core. The bytes do not depend on it.
         name: file name to record, without folders; `mtime` (ns) and `mode` likewise.
         mtime: see name.
         mode: see name.
         report: called with the raw bytes done since its last call.
     """
+    block_size = even_blocks(size, block_size)
     header = make_header(predictor, block_size, name=name, mtime=mtime, mode=mode)
     encoder = FrameEncoder(predictor, header, threads=threads, report=report)
     raw_size = packed_size = 0

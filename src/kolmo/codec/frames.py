@@ -47,6 +47,16 @@ def make_header(
     return Header(record, name, max(block_size, DEFAULT_BLOCK_LIMIT), mtime, mode)
 
 
+def even_blocks(size: int | None, block_size: int) -> int:
+    """Block size at which a content of known size falls into equal blocks, so that threads end together.
+
+    Where the size is not known, and where it fits into one block, `block_size` itself.
+    """
+    if size is None or not 0 < block_size < size:
+        return block_size
+    return -(-size // -(-size // block_size))
+
+
 class FrameEncoder:
     """Makes a frame: `add` raw blocks (within the header's limit), then `finish`; both return bytes.
 

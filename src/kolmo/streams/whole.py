@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 
-from kolmo.codec.frames import MEMORY_LIMIT, decode_frames
+from kolmo.codec.frames import MEMORY_LIMIT, decode_frames, even_blocks
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT
 from kolmo.container.wire import Reader
 from kolmo.predictors.base import Predictor
@@ -31,16 +31,20 @@ def compress(
         data: the content.
         level: 1 (fast) to 9 (small).
         predictor: a predictor or its spec (`cm:9`), in place of the level.
-        block_size: bytes of content in a block (1 .. 2^30); by default 8 MiB. Blocks are coded in parallel.
+        block_size: most bytes of content in a block (1 .. 2^30), 8 MiB by default; blocks are of equal size and
+            coded in parallel.
         threads: blocks coded at once; by default one for each core. The bytes do not depend on it.
 
     Raises:
         PredictorError: no such level or predictor.
         ValueError: the block size is out of its limits.
     """
-    if memoryview(data).nbytes <= (block_size or DEFAULT_BLOCK_LIMIT):
+    size = memoryview(data).nbytes
+    most = DEFAULT_BLOCK_LIMIT if block_size is None else block_size
+    if size <= most:
         threads = 1
-    compressor = Compressor(level, predictor=predictor, block_size=block_size, threads=threads or 0)
+    even = even_blocks(size, most)
+    compressor = Compressor(level, predictor=predictor, block_size=even, threads=threads or 0)
     return compressor.compress(data) + compressor.flush()
 
 
