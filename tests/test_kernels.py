@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from implementations import NATIVE
+from implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.native import reference, tables
 from kolmo.predictors.context_mixing import FAST, FULL, LARGE, SHAPES, Shape, configuration, plain_prior, unpack_prior
 from kolmo.predictors.context_mixing import pack_prior as pack
@@ -120,13 +121,12 @@ def test_an_unknown_path_is_an_error_with_the_choices() -> None:
     assert "choose from reference, baseline" in run.stderr
 
 
-@pytest.mark.parametrize("implementation", [reference, NATIVE], ids=["reference", "C"])
-def test_a_model_serves_one_direction_and_its_size(implementation: object) -> None:
-    kernels = implementation or reference
-    model = kernels.ContextMixer(*arguments(FAST, 10))  # type: ignore[attr-defined]
+@pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
+def test_a_model_serves_one_direction_and_its_size(kernels: ModuleType) -> None:
+    model = kernels.ContextMixer(*arguments(FAST, 10))
     model.costs(b"abc")
     with pytest.raises(ValueError, match="one direction"):
-        model.encode(kernels.BinaryEncoder(), b"d")  # type: ignore[attr-defined]
+        model.encode(kernels.BinaryEncoder(), b"d")
     with pytest.raises(ValueError, match="more bytes"):
         model.costs(b"efghijklm")
 

@@ -29,19 +29,19 @@ int main(void) {
     memcpy(bytes, data, n);
 
     uint64_t scored = 14695981039346656037u, written = scored;
-    cm_run_baseline(scorer, 2, bytes, n, NULL, costs);
+    cm_run_baseline(scorer, CM_SCORE, bytes, n, NULL, costs);
     for (size_t i = 0; i < n * 8; i++) scored = hash(scored, costs[i]);
 
     kolmo_encoder encoder;
     kolmo_encoder_init(&encoder);
-    cm_run_baseline(writer, 0, bytes, n, &encoder, NULL);
+    cm_run_baseline(writer, CM_ENCODE, bytes, n, &encoder, NULL);
     kolmo_encoder_finish(&encoder);
     for (size_t i = 0; i < encoder.size; i++) written = hash(written, encoder.out[i]);
 
     kolmo_decoder decoder;
     kolmo_decoder_init(&decoder, encoder.out, encoder.size);
     memset(bytes, 0, n);
-    cm_run_baseline(reader, 1, bytes, n, &decoder, NULL);
+    cm_run_baseline(reader, CM_DECODE, bytes, n, &decoder, NULL);
     int wrong = memcmp(bytes, data, n) != 0;
 
     printf("%016llx %016llx %lu\n", (unsigned long long)scored, (unsigned long long)written, (unsigned long)encoder.size);

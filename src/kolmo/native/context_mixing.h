@@ -340,6 +340,8 @@ cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t
 void cm_free(cm_model *m);
 void cm_export(const cm_model *m, const int32_t *began, int32_t *prior);
 void cm_forget(cm_model *m);
+enum { CM_ENCODE, CM_DECODE, CM_SCORE }; /* what a run does: `mode` */
+
 void cm_run_baseline(cm_model *m, int mode, uint8_t *data, size_t size, void *coder, uint16_t *costs);
 #if defined(KOLMO_AVX2)
 void cm_run_avx2(cm_model *m, int mode, uint8_t *data, size_t size, void *coder, uint16_t *costs);

@@ -7,8 +7,6 @@
  * depend on their order, so every path gives the same bits. */
 #include "context_mixing.h"
 
-enum { CM_ENCODE, CM_DECODE, CM_SCORE };
-
 typedef struct {
     int32_t x[2 * CM_CATALOGUE + 16]; /* the first layer's inputs */
     int32_t y[16];                    /* the second layer's: the stretched outputs of the first */

@@ -1,8 +1,6 @@
 /* The type ContextMixer: see context_mixing.h and reference_context_mixing.py. */
 #include "kernels.h"
 
-enum { ENCODE, DECODE, SCORE };
-
 typedef struct {
     PyObject_HEAD
     cm_model *model;
@@ -70,10 +68,10 @@ static PyObject *mixer_encode(PyObject *object, PyObject *args) {
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "O!y#:encode", EncoderType, &coder, &data, &size)) return NULL;
     Encoder *encoder = (Encoder *)coder;
-    if (mixer_begin(self, ENCODE, size) < 0 || kolmo_encoder_taken(encoder)) return NULL;
+    if (mixer_begin(self, CM_ENCODE, size) < 0 || kolmo_encoder_taken(encoder)) return NULL;
     self->busy = encoder->busy = 1;
     Py_BEGIN_ALLOW_THREADS
-    run_context_mixing(self->model, ENCODE, (uint8_t *)data, (size_t)size, &encoder->coder, NULL);
+    run_context_mixing(self->model, CM_ENCODE, (uint8_t *)data, (size_t)size, &encoder->coder, NULL);
     Py_END_ALLOW_THREADS
     self->busy = encoder->busy = 0;
     if (encoder->coder.failed) return PyErr_NoMemory();
@@ -86,13 +84,13 @@ static PyObject *mixer_decode(PyObject *object, PyObject *args) {
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "O!n:decode", DecoderType, &coder, &size)) return NULL;
     Decoder *decoder = (Decoder *)coder;
-    if (mixer_begin(self, DECODE, size) < 0 || kolmo_taken(decoder->busy)) return NULL;
+    if (mixer_begin(self, CM_DECODE, size) < 0 || kolmo_taken(decoder->busy)) return NULL;
     PyObject *result = PyBytes_FromStringAndSize(NULL, size);
     if (!result) return NULL;
     uint8_t *data = (uint8_t *)PyBytes_AsString(result);
     self->busy = decoder->busy = 1;
     Py_BEGIN_ALLOW_THREADS
-    run_context_mixing(self->model, DECODE, data, (size_t)size, &decoder->coder, NULL);
+    run_context_mixing(self->model, CM_DECODE, data, (size_t)size, &decoder->coder, NULL);
     Py_END_ALLOW_THREADS
     self->busy = decoder->busy = 0;
     if (kolmo_exhausted(&decoder->coder)) Py_CLEAR(result);
@@ -103,13 +101,13 @@ static PyObject *mixer_costs(PyObject *object, PyObject *args) {
     Mixer *self = (Mixer *)object;
     const char *data;
     Py_ssize_t size;
-    if (!PyArg_ParseTuple(args, "y#:costs", &data, &size) || mixer_begin(self, SCORE, size) < 0) return NULL;
+    if (!PyArg_ParseTuple(args, "y#:costs", &data, &size) || mixer_begin(self, CM_SCORE, size) < 0) return NULL;
     PyObject *result = PyBytes_FromStringAndSize(NULL, size * 16);
     if (!result) return NULL;
     uint16_t *costs = (uint16_t *)(void *)PyBytes_AsString(result);
     self->busy = 1;
     Py_BEGIN_ALLOW_THREADS
-    run_context_mixing(self->model, SCORE, (uint8_t *)data, (size_t)size, NULL, costs);
+    run_context_mixing(self->model, CM_SCORE, (uint8_t *)data, (size_t)size, NULL, costs);
     Py_END_ALLOW_THREADS
     self->busy = 0;
     return result;
