@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kolmo.native import _kernels as kernels  # the NumPy reference does not learn priors
 from kolmo.native import tables
+from kolmo.predictors import neural
 from kolmo.predictors.context_mixing import (
     SHAPES,
     Shape,
@@ -49,12 +50,22 @@ def train(shape: Shape, samples: list[bytes], rounds: int) -> bytes:
     """Run over the samples `rounds` times; returns the packed prior."""
     prior = plain_prior(shape)
     packed = b""
+    config, size = configuration(shape, 24, 16), max(map(len, samples))
     for round_number in range(rounds):
-        mixer = kernels.ContextMixer(configuration(shape, 24, 16), tables.packed(), prior, max(map(len, samples)))
-        for sample in samples:
-            mixer.forget()
-            mixer.costs(sample)
-        packed = pack_prior(shape, mixer.learned())
+        if shape.network:
+            weights = neural.network()
+            network = kernels.Network(weights.config, weights.weights)
+            reader = kernels.NeuralMixer(config, tables.packed(), prior, size, 1, 1, network)
+            for sample in samples:
+                reader.forget(len(sample))
+                reader.score(sample, len(sample))
+            packed = pack_prior(shape, reader.learned())
+        else:
+            mixer = kernels.ContextMixer(config, tables.packed(), prior, size)
+            for sample in samples:
+                mixer.forget()
+                mixer.costs(sample)
+            packed = pack_prior(shape, mixer.learned())
         prior = unpack_prior(shape, packed)
         print(f"{shape.name}: round {round_number + 1}, {len(packed):,} bytes stored", file=sys.stderr)
     return packed
@@ -75,7 +86,7 @@ def main() -> None:
     digest = hashlib.sha256(b"".join(samples)).hexdigest()
     print(f"{len(samples)} samples, {sum(map(len, samples)):,} bytes, SHA-256 {digest}")
     PRIORS.mkdir(exist_ok=True)
-    for shape in SHAPES:
+    for shape in (*SHAPES, *neural.SHAPES):
         if not options.shape or shape.name in options.shape:
             packed = train(shape, samples, options.rounds)
             (PRIORS / f"{shape.name}.bin").write_bytes(packed)

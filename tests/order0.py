@@ -15,6 +15,7 @@ import numpy.typing as npt
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import PredictorError
 from kolmo.predictors import registry
+from kolmo.predictors.base import Tick, slices
 
 VERSION = 1
 
@@ -49,43 +50,46 @@ class Order0:
     def memory(self, size: int) -> int:
         return 1 << 14
 
-    def start(self, size: int) -> Order0Model:
-        return Order0Model(self.rate)
+    def start(self, size: int, threads: int = 1) -> Order0Model:
+        return Order0Model(self.rate, size)
 
 
 class Order0Model:
     """The running state: p[node] is the probability of a 1, of 65536."""
 
-    def __init__(self, rate: int) -> None:
-        self.rate = rate
+    def __init__(self, rate: int, size: int) -> None:
+        self.rate, self.size = rate, size
         self.p = [32768] * 256
 
-    def encode(self, encoder: BinaryEncoder, data: bytes) -> None:
-        for byte in data:
-            node = 1
-            for shift in range(7, -1, -1):
-                bit = byte >> shift & 1
-                encoder.encode(bit, self.p[node])
-                node = self.learn(node, bit)
+    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
+        for first, last in slices(len(data), tick):
+            for byte in data[first:last]:
+                node = 1
+                for shift in range(7, -1, -1):
+                    bit = byte >> shift & 1
+                    encoder.encode(bit, self.p[node])
+                    node = self.learn(node, bit)
 
-    def decode(self, decoder: BinaryDecoder, size: int) -> bytes:
+    def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
         out = bytearray()
-        for _ in range(size):
-            node = 1
-            while node < 256:
-                node = self.learn(node, decoder.decode(self.p[node]))
-            out.append(node & 0xFF)
+        for first, last in slices(self.size, tick):
+            for _ in range(first, last):
+                node = 1
+                while node < 256:
+                    node = self.learn(node, decoder.decode(self.p[node]))
+                out.append(node & 0xFF)
         return bytes(out)
 
-    def score(self, data: bytes) -> npt.NDArray[np.float64]:
+    def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
         bits = np.zeros(len(data))
-        for at, byte in enumerate(data):
-            node = 1
-            for shift in range(7, -1, -1):
-                bit = byte >> shift & 1
-                p = self.p[node]
-                bits[at] -= math.log2((p if bit else 65536 - p) / 65536)
-                node = self.learn(node, bit)
+        for first, last in slices(len(data), tick):
+            for at in range(first, last):
+                node = 1
+                for shift in range(7, -1, -1):
+                    bit = data[at] >> shift & 1
+                    p = self.p[node]
+                    bits[at] -= math.log2((p if bit else 65536 - p) / 65536)
+                    node = self.learn(node, bit)
         return bits
 
     def learn(self, node: int, bit: int) -> int:

@@ -1,4 +1,4 @@
-"""What must work without the C kernels: the reference opens the small golden files and writes the same bytes."""
+"""What must work without the C kernels: the reference opens small golden files, writes their bytes, has all levels."""
 
 from __future__ import annotations
 
@@ -31,4 +31,13 @@ def test_the_reference_opens_golden_files(path: Path) -> None:
 @pytest.mark.parametrize("level", [1, 5, 9])
 def test_the_reference_writes_the_golden_bytes(level: int) -> None:
     path = GOLDEN / f"v1-prose-{level}.kmo"
-    assert run("compress", f"-{level}", "-c", "-q", data=path.with_suffix(".raw").read_bytes()) == path.read_bytes()
+    arguments = ("compress", "-m", f"cm:{level}", "-c", "-q")
+    assert run(*arguments, data=path.with_suffix(".raw").read_bytes()) == path.read_bytes()
+
+
+@pytest.mark.parametrize("level", [5, 9])
+def test_the_reference_has_all_levels(level: int) -> None:
+    data = b"The house stands on the hill; on the hill stands the house."  # NumPy takes its time with the network
+    packed = run("compress", f"-{level}", "-c", "-q", data=data)
+    assert len(packed) < len(run("compress", "-m", f"cm:{level}", "-c", "-q", data=data)) < 60 + len(data)
+    assert run("decompress", "-c", "-q", data=packed) == data

@@ -1,4 +1,4 @@
-"""Decoding is a promise: every file of a released format opens for ever, and today's writer still writes version 1."""
+"""Decoding is a promise: every file of a released format opens for ever, and version 1 of `cm` still writes its own."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ from kolmo.errors import (
     PredictorError,
     TruncatedError,
 )
+from kolmo.native.dispatch import SLOW
+from kolmo.predictors import registry
 from order0 import Order0
 
 TEXT = b"to be, or not to be, that is the question: whether 'tis nobler in the mind\n"
@@ -178,6 +180,36 @@ def test_growing_output_stops_with_the_payload() -> None:
     head = BlockHead(CODED, 8 << 20, 200, bytes(8), sole=True).to_bytes()
     dice = random.Random(1)
     refused_cheaply(HEADER + head + dice.randbytes(200), CorruptError)
+
+
+EMBEDDED = pytest.mark.parametrize("spec", ["cm:1", "cm:9", "neural:5", "neural:9"])
+
+
+@EMBEDDED
+@pytest.mark.skipif(SLOW, reason="takes minutes in NumPy")
+def test_false_sizes_cost_embedded_predictors_little(spec: str) -> None:
+    predictor = registry.resolve(spec)
+    record = PredictorRecord(predictor.name, predictor.version, predictor.fingerprint(), predictor.parameters())
+    head = BlockHead(CODED, 8 << 20, 200, bytes(8), sole=True).to_bytes()
+    for first in (0, 255):  # with a network, and without
+        payload = bytes([first]) + random.Random(1).randbytes(199)
+        refused_cheaply(Header(record).to_bytes() + head + payload, CorruptError, limit=16 << 20)
+
+
+@EMBEDDED
+def test_damage_of_embedded_predictors_blocks(spec: str) -> None:
+    content = SMALL[:80]
+    packed = kolmo.compress(content, predictor=spec)
+    dice = random.Random(7)
+    for number in range(6 if SLOW else 60):
+        bad = bytearray(packed)
+        if number % 3:
+            bad[dice.randrange(len(packed) // 3, len(packed))] ^= 1 << dice.randrange(8)
+        else:
+            del bad[dice.randrange(len(packed)) :]
+        found, error = whole_blocks(bytes(bad))
+        assert error is not None or found == content
+        assert found in (b"", content)
 
 
 def test_content_digest_is_checked() -> None:

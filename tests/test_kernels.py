@@ -97,7 +97,8 @@ def test_long_input_gives_the_same_bits_on_every_path() -> None:
 
 @pytest.mark.parametrize("path", ["reference", *(NATIVE.PATHS if NATIVE else ())])
 def test_the_environment_forces_a_path(path: str) -> None:
-    program = "import kolmo; print(kolmo.compress(b'so it goes, and so it goes on. ' * 4, 1).hex())"
+    data = b"so it goes, and so it goes on. " * 4
+    program = f"import kolmo; print(*[kolmo.compress({data!r}, level).hex() for level in (1, 5)])"
     run = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "KOLMO_KERNEL": path},
@@ -107,7 +108,7 @@ def test_the_environment_forces_a_path(path: str) -> None:
     )
     import kolmo
 
-    assert run.stdout.strip() == kolmo.compress(b"so it goes, and so it goes on. " * 4, 1).hex()
+    assert run.stdout.split() == [kolmo.compress(data, level).hex() for level in (1, 5)]
 
 
 def test_an_unknown_path_is_an_error_with_the_choices() -> None:
@@ -141,6 +142,8 @@ def test_the_kernel_refuses_what_does_not_fit() -> None:
         (*good[:3], (1 << 30) + 1),
         (configuration(FAST, 31, 10), *good[1:]),
         (configuration(Shape("far", (1, 3, 5, 30), (1,)), 14, 10), *good[1:]),
+        arguments(Shape("an opinion in a context", (*FAST.contexts, 36), (1,)), 10),  # they need a network
+        arguments(Shape("an opinion in a selector", FAST.contexts, (1, 12)), 10),
         (configuration(Shape("late", FULL.contexts, (0, 1)), 14, 10), *good[1:2], plain_prior(FULL), 10),
     ):
         with pytest.raises(ValueError, match="fit the kernel"):

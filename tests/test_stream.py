@@ -219,9 +219,9 @@ def test_seek_decodes_only_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[int] = []
     start = order0.Order0.start
 
-    def counting(self: order0.Order0, size: int) -> order0.Order0Model:
+    def counting(self: order0.Order0, size: int, threads: int = 1) -> order0.Order0Model:
         decoded.append(size)
-        return start(self, size)
+        return start(self, size, threads)
 
     source = packed()
     monkeypatch.setattr(order0.Order0, "start", counting)

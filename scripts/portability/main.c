@@ -17,7 +17,7 @@ static cm_model *fresh(void) {
     memcpy(t.reciprocal, reciprocal, sizeof t.reciprocal);
     cm_config c;
     memcpy(&c, config, sizeof c);
-    return cm_valid(&c) ? cm_new(&c, &t, prior, sizeof data) : NULL;
+    return cm_valid(&c, 0) ? cm_new(&c, &t, prior, sizeof data, 1, 0) : NULL;
 }
 
 int main(void) {

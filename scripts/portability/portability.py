@@ -7,7 +7,10 @@ gcc-s390x-linux-gnu (big-endian) gcc-riscv64-linux-gnu gcc-i686-linux-gnu. Missi
 
 from __future__ import annotations
 
+import math
+import random
 import shutil
+import struct
 import subprocess
 import sys
 import tempfile
@@ -17,13 +20,16 @@ from pathlib import Path
 
 from kolmo.native import tables
 from kolmo.native.dispatch import kernels
-from kolmo.predictors.context_mixing import ContextMixing, configuration
+from kolmo.predictors.context_mixing import FULL, ContextMixing, Shape, configuration, plain_prior
+from kolmo.predictors.context_mixing import prior as prior_of
+from kolmo.predictors.network import NetworkShape
 
 HERE = Path(__file__).parent
 NATIVE = HERE.parent.parent / "src" / "kolmo" / "native"
 GOLDEN = HERE.parent.parent / "tests" / "golden"
-SOURCES = [HERE / "main.c", NATIVE / "context_mixing.c", NATIVE / "context_mixing_baseline.c"]
-FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-ffp-contract=off", "-static"]
+MIXER = [NATIVE / "context_mixing.c", NATIVE / "context_mixing_baseline.c"]
+NETWORK = [NATIVE / f"network{part}.c" for part in ("", "_baseline", "_avx2", "_avx512")]
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-ffp-contract=off", "-fno-math-errno", "-static"]
 MACHINES = {
     "this machine": (["gcc", *FLAGS, "-O3"], []),
     "this machine, no optimiser": (["gcc", *FLAGS, "-O0"], []),
@@ -31,9 +37,17 @@ MACHINES = {
     "sanitizers": (["gcc", *FLAGS[:-1], "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover"], []),
     "x86, 32 bits": (["i686-linux-gnu-gcc", *FLAGS, "-O3"], ["qemu-i386"]),
     "arm64 (NEON)": (["aarch64-linux-gnu-gcc", *FLAGS, "-O3"], ["qemu-aarch64"]),
+    "arm64 (dot products)": (
+        ["aarch64-linux-gnu-gcc", *FLAGS, "-O3", "-march=armv8.2-a+dotprod"],
+        ["qemu-aarch64", "-cpu", "max"],
+    ),
     "riscv64": (["riscv64-linux-gnu-gcc", *FLAGS, "-O3"], ["qemu-riscv64"]),
     "s390x (big-endian)": (["s390x-linux-gnu-gcc", *FLAGS, "-O3"], ["qemu-s390x"]),
 }
+# A network of random weights, and a mixer with all that a network's opinion is good for.
+SMALL = NetworkShape(2, 64, 64, 32, ((2, 6), (0, 5)))
+LISTENER = Shape("listener", (*FULL.contexts[:12], 36, 37, 38, 39), (1, 2, 11, 12, 13, 14, 15), network=True)
+LANES = 3  # as in neural.c
 
 
 def declare(ctype: str, name: str, values: Iterable[int]) -> str:
@@ -49,10 +63,8 @@ def fold(values: Iterable[int]) -> int:
     return h
 
 
-def expected(level: int, data: bytes, header: Path) -> str:
-    """Write the content header for a level; returns the line that main.c must print, from the kernels here."""
-    predictor = ContextMixing(level)
-    config, prior = configuration(predictor.shape, 18, 12), predictor.prior()
+def write_content(config: bytes, prior: bytes, data: bytes, header: Path) -> None:
+    """Write the header of a mixer and its content."""
     header.write_text(
         "#include <stdint.h>\n"
         + declare("int32_t", "config", array("i", config))
@@ -65,6 +77,13 @@ def expected(level: int, data: bytes, header: Path) -> str:
         + declare("uint16_t", "reciprocal", tables.reciprocal())
         + declare("uint8_t", "data", data)
     )
+
+
+def expected(level: int, data: bytes, header: Path) -> str:
+    """Write the content header for a level; returns the line that main.c must print, from the kernels here."""
+    predictor = ContextMixing(level)
+    config, prior = configuration(predictor.shape, 18, 12), prior_of(predictor.shape)
+    write_content(config, prior, data, header)
     scorer = kernels.ContextMixer(config, tables.packed(), prior, len(data))
     costs = array("H", scorer.costs(data))
     encoder = kernels.BinaryEncoder()
@@ -73,27 +92,89 @@ def expected(level: int, data: bytes, header: Path) -> str:
     return f"{fold(costs):016x} {fold(payload):016x} {len(payload)}"
 
 
+def small_weights() -> bytes:
+    """Weights of the small network, the same every time."""
+    draw, blob = random.Random(1), b""
+    for name, dtype, sizes, _, _ in SMALL.tensors():
+        count = math.prod(sizes)
+        if dtype == "I8":
+            blob += bytes(draw.choice((*range(128), *range(129, 256))) for _ in range(count))
+        elif dtype == "U8":
+            blob += bytes(draw.randrange(1, 16) << 4 | draw.randrange(1, 16) for _ in range(count))
+        else:
+            size = 1.0 if "bias" in name else 0.05 if "e_scale" in name or "g_scale" in name else 1e-4
+            values = [draw.gauss(0, size) for _ in range(count)]
+            blob += struct.pack(f"<{count}{'e' if dtype == 'F16' else 'f'}", *values)
+    return blob
+
+
+def expected_network(header: Path, symbols: bytes) -> str:
+    """The same for the small network: the line that network.c must print."""
+    blob = small_weights()
+    header.write_text(
+        "#include <stdint.h>\n"
+        + declare("int32_t", "config", array("i", SMALL.config()))
+        + declare("uint8_t", "weights", blob)
+        + declare("uint32_t", "exp2_weights", tables.exp2_weights())
+        + declare("uint16_t", "logarithms", tables.logarithms())
+        + declare("uint8_t", "symbols", symbols)
+    )
+    sums = array("I", kernels.Network(SMALL.config(), blob).start(3).step(symbols))
+    stretched = sum(k * kernels.network_stretch(sums[2 * k], sums[2 * k + 1]) for k in range(1, 256))
+    return f"{fold(sums):016x} {stretched}"
+
+
+def expected_neural(data: bytes, header: Path) -> str:
+    """The same for a mixer with that network, over lanes: the line that neural.c must print."""
+    config, prior, network = configuration(LISTENER, 18, 12), plain_prior(LISTENER), small_weights()
+    write_content(config, prior, data, header)
+    steps = -(-len(data) // LANES)
+
+    def start() -> kernels.NeuralMixer:
+        weights = kernels.Network(SMALL.config(), network)
+        return kernels.NeuralMixer(config, tables.packed(), prior, len(data), LANES, 1, weights)
+
+    scorer, encoder = start(), kernels.BinaryEncoder()
+    scorer.score(data, steps)
+    start().encode(encoder, data, steps)
+    payload = encoder.finish()
+    return f"{fold(array('H', scorer.costs())):016x} {fold(payload):016x} {len(payload)}"
+
+
+def compare(folder: str, sources: list[Path], line: str) -> int:
+    """Build and run `sources` for every machine; returns how many printed anything else than `line`."""
+    different = 0
+    for name, (compiler, emulator) in MACHINES.items():
+        missing = [tool for tool in (compiler[0], *emulator[:1]) if not shutil.which(tool)]
+        if missing:
+            print(f"  {name:28} skipped: no {', '.join(missing)}")
+            continue
+        program = str(Path(folder) / "program")
+        build = [*compiler, f"-I{NATIVE}", f"-I{folder}", *map(str, sources), "-lm", "-o", program]
+        run = subprocess.run(build, capture_output=True, text=True)
+        if run.returncode == 0:
+            run = subprocess.run([*emulator, program], capture_output=True, text=True)
+        same = run.returncode == 0 and run.stdout.strip() == line
+        different += not same
+        print(f"  {name:28} {'equal' if same else 'DIFFERENT: ' + (run.stdout + run.stderr)[:500]}")
+    return different
+
+
 def main() -> int:
     """Build and run everything; returns the exit status."""
     data = b"".join(path.read_bytes() for path in sorted(GOLDEN.glob("*.raw")))
     different = 0
     with tempfile.TemporaryDirectory() as folder:
+        line = expected_network(Path(folder) / "network_content.h", data[:150])
+        print(f"network, 150 bytes: {line}")
+        different += compare(folder, [HERE / "network.c", *NETWORK], line)
+        line = expected_neural(data, Path(folder) / "content.h")
+        print(f"network and mixer, {len(data)} bytes in {LANES} lanes: {line}")
+        different += compare(folder, [HERE / "neural.c", *MIXER, *NETWORK], line)
         for level in (1, 5, 9):
             line = expected(level, data, Path(folder) / "content.h")
             print(f"level {level}, {len(data)} bytes: {line}")
-            for name, (compiler, emulator) in MACHINES.items():
-                missing = [tool for tool in (compiler[0], *emulator) if not shutil.which(tool)]
-                if missing:
-                    print(f"  {name:28} skipped: no {', '.join(missing)}")
-                    continue
-                program = str(Path(folder) / "program")
-                build = [*compiler, f"-I{NATIVE}", f"-I{folder}", *map(str, SOURCES), "-o", program]
-                run = subprocess.run(build, capture_output=True, text=True)
-                if run.returncode == 0:
-                    run = subprocess.run([*emulator, program], capture_output=True, text=True)
-                same = run.returncode == 0 and run.stdout.strip() == line
-                different += not same
-                print(f"  {name:28} {'equal' if same else 'DIFFERENT: ' + (run.stdout + run.stderr)[:500]}")
+            different += compare(folder, [HERE / "main.c", *MIXER], line)
     return int(different > 0)
 
 

@@ -38,6 +38,7 @@ class Case:
 
     raw: bytes
     level: int = 5
+    predictor: str = "cm"
     block_size: int | None = None
     frames: int = 1
 
@@ -54,6 +55,10 @@ CASES = {
     "v1-mixed": Case(PROSE + random.Random(1).randbytes(600) + CODE[:500], level=2, block_size=600),
     **{f"v1-prose-{level}": Case(PROSE, level=level) for level in range(1, 10)},
     **{f"v1-code-{level}": Case(CODE, level=level) for level in (1, 5, 9)},
+    **{f"v1-neural-prose-{level}": Case(PROSE, level, "neural") for level in range(5, 10)},
+    "v1-neural-code": Case(CODE, predictor="neural"),
+    "v1-neural-records": Case(RECORDS, predictor="neural"),
+    "v1-neural-blocks": Case(PROSE * 2 + CODE, block_size=900, predictor="neural"),
 }
 
 
@@ -62,7 +67,10 @@ def encode(name: str, raw: bytes) -> bytes:
     case = CASES[name]
     step = -(-len(raw) // case.frames) or 1
     pieces = [raw[start : start + step] for start in range(0, len(raw), step)] or [b""]
-    return b"".join(kolmo.compress(piece, case.level, block_size=case.block_size) for piece in pieces)
+    return b"".join(
+        kolmo.compress(piece, predictor=f"{case.predictor}:{case.level}", block_size=case.block_size)
+        for piece in pieces
+    )
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ def compress_file(
         TargetExistsError: the target exists and `force` is not set.
         OSError: reading or writing failed; nothing half-written stays.
     """
-    with _opened(source) as (stream, own), _Target(target, force) as sink:
+    with _opened(source) as (stream, own), Target(target, force) as sink:
         stored = own if store_name else Attributes()
         summary = compress_stream(
             stream,
@@ -97,7 +97,7 @@ def decompress_file(
         OSError: reading or writing failed; nothing half-written stays.
     """
     name = source if isinstance(source, str) else STDIN
-    with _opened(source) as (stream, own), _Target(target, force) as sink:
+    with _opened(source) as (stream, own), Target(target, force) as sink:
         if use_stored and stream.seekable():
             header = peek_header(stream, name)
             mtime = own.mtime if header.mtime is None else header.mtime
@@ -165,7 +165,7 @@ def safe_name(stored: str | None) -> str | None:
     return name
 
 
-class _Target:
+class Target:
     """An output file that appears whole under its name, or not at all.
 
     Streams, and targets that are no regular files (a device, a pipe), are written directly.
@@ -186,7 +186,7 @@ class _Target:
         descriptor, self._temporary = tempfile.mkstemp(".tmp", f".{name[:100]}.", folder or ".")
         self.file = os.fdopen(descriptor, "wb")
 
-    def __enter__(self) -> _Target:
+    def __enter__(self) -> Target:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -1,50 +1,55 @@
 """One block through a predictor and the arithmetic coder: `encode_block` and its mirror `decode_block`.
 
-Work goes in slices, between which `tick` is called: progress moves, and a tick that raises stops
-the work even in a worker thread. Slicing does not change the bits (`predictors.base.Model`). What it is not:
-it neither reads nor checks the block's head and digest (see `codec.frames`).
+The model calls `tick` now and then: progress moves, and a tick that raises stops the work even in a worker thread.
+What it is not: it neither reads nor checks the block's head and digest (see `codec.frames`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.structures import CODED, STORED, largest_raw_size
 from kolmo.container.wire import varint
 from kolmo.errors import CorruptError
-from kolmo.native.dispatch import SLOW
-from kolmo.predictors.base import Predictor
+from kolmo.predictors.base import Predictor, Tick
 
-SLICE = 1 << 10 if SLOW else 1 << 16  # of raw bytes
 SAMPLE = 1 << 16  # raw bytes whose counts are looked at together
 PROBE = 1 << 18  # raw bytes after which a hopeless block is given up
 
-Tick = Callable[[int], None]
+
+class _HopelessError(Exception):
+    """The block does not become smaller."""
 
 
-def encode_block(predictor: Predictor, data: bytes, tick: Tick | None = None) -> tuple[int, bytes]:
+def encode_block(predictor: Predictor, data: bytes, tick: Tick | None = None, threads: int = 1) -> tuple[int, bytes]:
     """Code a block: (kind, payload), with the raw bytes as payload where coding does not make it smaller.
 
     Args:
         predictor: makes the model.
         data: the block's raw bytes, at least one.
         tick: called with the number of raw bytes just done; may raise to stop.
+        threads: that may work on this block; the result does not depend on them.
     """
-    model = predictor.start(len(data))
     encoder = BinaryEncoder()
     done = 0
-    while done < len(data):
-        piece = data[done : done + SLICE]
-        model.encode(encoder, piece)
-        done += len(piece)
+
+    def watch(size: int) -> None:
+        nonlocal done
+        before, done = done, done + size
         if tick:
-            tick(len(piece))
-        if done == PROBE and encoder.size() >= done - done // 1024 and _looks_random(data, done):
-            if tick:
-                tick(len(data) - done)
-            return STORED, data
+            tick(size)
+        if before < PROBE <= done < len(data) and encoder.size() >= done - done // 1024 and _looks_random(data, 0):
+            raise _HopelessError
+
+    try:
+        predictor.start(len(data), threads).encode(encoder, data, watch)
+    except _HopelessError:
+        if tick:
+            tick(len(data) - done)
+        return STORED, data
+    if tick and done < len(data):  # a model need not tick
+        tick(len(data) - done)
     payload = encoder.finish()
     # A decoder refuses a block that claims more than its payload can hold; a predictor that codes many bytes
     # in one decision may get there. Zeros at the end are what the decoder reads there anyway.
@@ -55,11 +60,10 @@ def encode_block(predictor: Predictor, data: bytes, tick: Tick | None = None) ->
     return CODED, payload
 
 
-def decode_block(predictor: Predictor, kind: int, payload: bytes, size: int, tick: Tick | None = None) -> bytes:
+def decode_block(
+    predictor: Predictor, kind: int, payload: bytes, size: int, tick: Tick | None = None, threads: int = 1
+) -> bytes:
     """Decode a block of `size` raw bytes: the mirror of `encode_block`.
-
-    Output grows slice by slice as it is decoded, and a payload that is used up stops it: a false size costs
-    no memory.
 
     Raises:
         CorruptError: the payload cannot hold so much, or ends too early.
@@ -70,15 +74,7 @@ def decode_block(predictor: Predictor, kind: int, payload: bytes, size: int, tic
         return payload
     if size > largest_raw_size(len(payload)):
         raise CorruptError(f"{size} bytes are claimed in {len(payload)} of payload")
-    model = predictor.start(size)
-    decoder = BinaryDecoder(payload)
-    out = bytearray()
-    while len(out) < size:
-        piece = model.decode(decoder, min(SLICE, size - len(out)))
-        out += piece
-        if tick:
-            tick(len(piece))
-    return bytes(out)
+    return predictor.start(size, threads).decode(BinaryDecoder(payload), tick)
 
 
 def _looks_random(data: bytes, start: int) -> bool:

@@ -6,10 +6,10 @@ Blocks are coded on several threads; the bytes do not depend on how many. What i
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kolmo.codec.blocks import decode_block, encode_block
-from kolmo.codec.pipeline import Pipeline, Report, ordered_map, physical_memory
+from kolmo.codec.pipeline import Pipeline, Report, available_cores, ordered_map, physical_memory
 from kolmo.container.frames import FrameWriter, read_frames
 from kolmo.container.index import Index, read_head
 from kolmo.container.structures import (
@@ -65,26 +65,39 @@ class FrameEncoder:
 
     def __init__(self, predictor: Predictor, header: Header, *, threads: int = 1, report: Report | None = None) -> None:
         self._predictor = predictor
+        self._threads = threads or available_cores()
+        self._first: bytes | None = None  # held back until it is known whether it is the only one
+        self._alone = False
         self._writer = FrameWriter(header)
         self._pipeline = Pipeline(self._encode, threads=threads, capacity=physical_memory() // 2, report=report)
 
     def add(self, raw: bytes) -> bytes:
         """Take on the next block; returns what is ready."""
-        weight = self._predictor.memory(len(raw)) + 2 * len(raw)
-        return b"".join([self._writer.add(*block) for block in self._pipeline.put(raw, weight)])
+        if self._first is None:
+            self._first = raw
+            return b""
+        ready = self._put(self._first) if self._first else b""
+        self._first = b""
+        return ready + self._put(raw)
 
     def finish(self) -> bytes:
         """Wait for all blocks and end the frame."""
         with self._pipeline:
-            rest = b"".join([self._writer.add(*block) for block in self._pipeline.drain()])
+            self._alone = bool(self._first)
+            rest = self._put(self._first) if self._first else b""
+            rest += b"".join([self._writer.add(*block) for block in self._pipeline.drain()])
         return rest + self._writer.finish()
 
     def close(self) -> None:
         """Stop without ending the frame."""
         self._pipeline.close()
 
+    def _put(self, raw: bytes) -> bytes:
+        weight = self._predictor.memory(len(raw)) + 2 * len(raw)
+        return b"".join([self._writer.add(*block) for block in self._pipeline.put(raw, weight)])
+
     def _encode(self, raw: bytes, tick: Report) -> tuple[BlockHead, bytes, bytes]:
-        kind, payload = encode_block(self._predictor, raw, tick)
+        kind, payload = encode_block(self._predictor, raw, tick, self._threads if self._alone else 1)
         return BlockHead(kind, len(raw), len(payload), digest(raw)), payload, raw
 
 
@@ -135,14 +148,16 @@ def check_memory(predictor: Predictor, head: BlockHead, place: Place, limit: int
     return need
 
 
-def decode_checked(predictor: Predictor, head: BlockHead, payload: bytes, place: Place, tick: Report) -> bytes:
-    """Decode one block and compare it with its digest.
+def decode_checked(
+    predictor: Predictor, head: BlockHead, payload: bytes, place: Place, tick: Report, threads: int = 1
+) -> bytes:
+    """Decode one block, on up to `threads` threads, and compare it with its digest.
 
     Raises:
         CorruptError: it is damaged.
     """
     try:
-        raw = decode_block(predictor, head.kind, payload, head.raw_size, tick)
+        raw = decode_block(predictor, head.kind, payload, head.raw_size, tick, threads)
     except CorruptError as error:
         raise place.corrupt(str(error)) from None
     if digest(raw) != head.digest:
@@ -173,6 +188,7 @@ class _Job:
     head: BlockHead
     payload: bytes
     place: Place
+    threads: int = 1
 
 
 @dataclass(frozen=True)
@@ -233,7 +249,7 @@ def _decode(
 ) -> Generator[bytes, None, None]:
     content = None  # of a frame read from its start
     pipeline = Pipeline(_work, threads=threads, capacity=memory_limit, report=report)
-    for result in ordered_map(pipeline, steps):
+    for result in ordered_map(pipeline, _share_threads(steps, threads or available_cores())):
         if isinstance(result, bytes):
             if content:
                 content.update(result)
@@ -244,7 +260,32 @@ def _decode(
             raise result.place.corrupt("the whole content does not match its checksum")
 
 
+def _share_threads(steps: Iterator[tuple[_Step, int]], threads: int) -> Iterator[tuple[_Step, int]]:
+    """The same steps; a frame's only block gets all threads. Looks one step ahead."""
+    before: _Step | None = None
+    held: tuple[_Step, int] | None = None
+    failure: Exception | None = None
+    more = True
+    while more:
+        ahead: tuple[_Step, int] | None = None
+        try:
+            ahead = next(steps)
+        except StopIteration:
+            more = False
+        except Exception as error:  # comes after the steps before it
+            failure, more = error, False
+        if held:
+            step, weight = held
+            if isinstance(step, _Job) and not isinstance(before, _Job) and not (ahead and isinstance(ahead[0], _Job)):
+                step = replace(step, threads=threads)
+            yield step, weight
+            before = step
+        held = ahead
+    if failure:
+        raise failure
+
+
 def _work(step: _Step, tick: Report) -> bytes | _Begin | _End:
     if isinstance(step, _Job):
-        return decode_checked(step.predictor, step.head, step.payload, step.place, tick)
+        return decode_checked(step.predictor, step.head, step.payload, step.place, tick, step.threads)
     return step

@@ -21,9 +21,12 @@ static uint8_t *cm_buckets_new(size_t size, uint8_t **base) {
 
 void cm_free(cm_model *m) {
     if (!m) return;
-    free(m->history.bytes);
-    free(m->history.after2);
-    free(m->history.match_table);
+    if (m->histories) {
+        free(m->histories->bytes);
+        free(m->histories->after2);
+        free(m->histories->match_table);
+        free(m->histories);
+    }
     free(m->buckets_base);
     free(m->order1);
     free(m->maps);
@@ -34,34 +37,57 @@ void cm_free(cm_model *m) {
     free(m);
 }
 
-size_t cm_prior_size(const cm_config *c) {
-    size_t inputs = cm_inputs(c);
+size_t cm_prior_size(const cm_config *c, int network) {
+    size_t inputs = cm_inputs(c, network);
     return 4 * ((size_t)c->contexts * 256 + CM_MATCH_BUCKETS + c->selectors * inputs + 16 + 257 * CM_APM_STEPS);
 }
 
 /* Returns 0 for a configuration that makes no sense. */
-int cm_valid(const cm_config *c) {
+int cm_valid(const cm_config *c, int network) {
+    const int all = network ? CM_CONTEXTS : c->contexts > CM_NEAR ? CM_FAR : CM_NEAR;
     if (c->contexts < 3 || c->contexts > CM_CATALOGUE || c->selectors < 1 || c->selectors > CM_MAX_SELECTORS) return 0;
     for (int i = 0; i < c->contexts; i++)
-        if (c->context[i] < 0 || c->context[i] >= (c->contexts > CM_NEAR ? CM_CATALOGUE : CM_NEAR)) return 0;
+        if (c->context[i] < 0 || c->context[i] >= all) return 0;
     for (int j = 0; j < c->selectors; j++)
-        if (c->selector[j] < 0 || c->selector[j] >= CM_SELECTORS || (c->selector[j] == 1 && j)) return 0;
+        if (c->selector[j] < 0 || c->selector[j] >= (network ? CM_SELECTORS : CM_OPINIONS) || (c->selector[j] == 1 && j)) return 0;
     return c->table_bits >= 12 && c->table_bits <= 30 && c->match_bits >= 8 && c->match_bits <= 24 &&
            c->match_minimum >= 4 && c->match_minimum <= 8 && c->rate >= 0 && c->rate < 1024 && c->rate_start >= 0 &&
            c->rate_start < 1024 && c->rate_shift >= 0 && c->rate_shift < 32 && c->final_rate >= 0 &&
            c->final_rate < 1024 && c->map_limit > 0 && c->map_limit < 1023;
 }
 
+/* Cut the block into lanes of equal length, the last ones shorter; all share the first one's memory. */
+static void cm_begin_lanes(cm_model *m) {
+    cm_history fresh = {.bytes = m->histories->bytes, .size = m->histories->size, .after2 = m->histories->after2,
+                        .match_table = m->histories->match_table, .expected = -1};
+    uint32_t length = (uint32_t)(((uint64_t)fresh.size + (uint32_t)m->lanes - 1) / (uint32_t)m->lanes);
+    for (int k = 0; k < m->lanes; k++) {
+        uint64_t origin = (uint64_t)length * (uint32_t)k, end = origin + length;
+        fresh.origin = (uint32_t)(origin < fresh.size ? origin : fresh.size);
+        fresh.end = (uint32_t)(end < fresh.size ? end : fresh.size);
+        fresh.position = fresh.line = fresh.line_before = fresh.origin;
+        m->histories[k] = fresh;
+    }
+    m->h = m->histories;
+    m->coded = 0;
+}
+
 /* NULL when memory runs out. `prior` holds cm_prior_size bytes: what the model believes before the first byte. */
-cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t *prior, uint32_t size) {
+cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t *prior, uint32_t size, int lanes, int network) {
     cm_model *m = (cm_model *)calloc(1, sizeof *m);
     if (!m) return NULL;
     m->config = *config;
     m->tables = *tables;
-    m->inputs = cm_inputs(config);
-    cm_history *h = &m->history;
+    m->inputs = cm_inputs(config, network);
+    m->network = network;
+    m->lanes = lanes;
+    m->h = m->histories = (cm_history *)calloc((size_t)lanes, sizeof *m->histories);
+    if (!m->h) {
+        free(m);
+        return NULL;
+    }
+    cm_history *h = m->h;
     h->size = size;
-    h->expected = -1;
     h->bytes = (uint8_t *)calloc((size_t)size + 1, 1);
     h->after2 = (uint32_t *)calloc(65536, sizeof *h->after2);
     h->match_table = (uint32_t *)calloc((size_t)1 << config->match_bits, sizeof *h->match_table);
@@ -84,6 +110,7 @@ cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t
         cm_free(m);
         return NULL;
     }
+    cm_begin_lanes(m);
     memcpy(m->maps, prior, (size_t)config->contexts * 256 * 4);
     prior += config->contexts * 256;
     memcpy(m->match_map, prior, sizeof m->match_map);
@@ -140,14 +167,14 @@ void cm_export(const cm_model *m, const int32_t *began, int32_t *prior) {
         }
 }
 
-/* Forget the data but not what was learned from it: the next sample of a prior's training. */
-void cm_forget(cm_model *m) {
-    cm_history *h = &m->history;
+/* Forget the data but not what was learned from it: the next sample of a prior's training, no larger than the first. */
+void cm_forget(cm_model *m, uint32_t size) {
     memset(m->buckets, 0, (size_t)1 << m->config.table_bits);
     memset(m->order0, 0, sizeof m->order0);
     memset(m->order1, 0, 256 * CM_ORDER1);
-    memset(h->match_table, 0, sizeof(uint32_t) << m->config.match_bits);
-    memset(h->after2, 0, 65536 * sizeof(uint32_t));
-    cm_history fresh = {.bytes = h->bytes, .size = h->size, .after2 = h->after2, .match_table = h->match_table, .expected = -1};
-    *h = fresh;
+    memset(m->histories->match_table, 0, sizeof(uint32_t) << m->config.match_bits);
+    memset(m->histories->after2, 0, 65536 * sizeof(uint32_t));
+    memset(m->histories->bytes, 0, m->histories->size);
+    m->histories->size = size;
+    cm_begin_lanes(m);
 }

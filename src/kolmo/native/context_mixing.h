@@ -12,6 +12,7 @@
 
 #include "coder.h"
 #include "cpu.h"
+#include "network.h"
 
 #if defined(__GNUC__) || defined(__clang__)
 #define KOLMO_PREFETCH(address) __builtin_prefetch(address)
@@ -22,10 +23,13 @@
 #endif
 
 enum {
-    CM_CATALOGUE = 36,     /* contexts that exist; a configuration picks from them */
+    CM_CATALOGUE = 36,     /* contexts in a configuration, at most */
+    CM_CONTEXTS = 40,      /* contexts that exist: a configuration picks from them */
     CM_NEAR = 9,           /* the first of them; a configuration of at most so many has no other */
+    CM_FAR = 36,           /* from here on contexts are made of a network's opinion */
     CM_MAX_SELECTORS = 12, /* weight sets in the first mixer layer */
-    CM_SELECTORS = 12,     /* selectors that exist */
+    CM_SELECTORS = 16,     /* selectors that exist, */
+    CM_OPINIONS = 12,      /* from here on made of a network's opinion */
     CM_NODES = 15,         /* bit histories in the binary tree of a nibble */
     CM_TREES = 4,          /* trees in a bucket, */
     CM_BUCKET = 64,        /* which is a cache line */
@@ -63,7 +67,7 @@ typedef struct {
 /* What the bytes seen so far say, apart from what was learned from them. */
 typedef struct {
     uint8_t *bytes;
-    uint32_t size, position;
+    uint32_t size, position, origin, end; /* of the block; within it: now, this lane's first byte, its end */
     uint32_t last4, last8; /* the last four bytes, and the four before them; newest lowest */
     uint32_t word, word1, word2;        /* hashes of the current word and the two before it */
     uint32_t line_word, punctuation;    /* first word of the line; the last two other printable characters */
@@ -79,12 +83,25 @@ typedef struct {
     uint32_t last_seen[256], last_gap[256];
     uint32_t gap_votes[CM_GAPS];
     uint32_t record; /* length of a record, 0 when unknown */
-} cm_history;
+} cm_history; /* one for each lane; bytes, after2, match_table are all lanes' */
+
+/* What a network says of the coming byte (docs/neural.md). */
+typedef struct {
+    const uint32_t *sums; /* 512: weights of the bytes, and of all groups of them that share their first bits */
+    uint32_t best, second; /* the likeliest bytes */
+    uint32_t sure;         /* how likely the best is: 0..7 */
+} cm_opinion;
 
 typedef struct {
     cm_config config;
     cm_tables tables;
-    cm_history history;
+    cm_history *h; /* the present lane's */
+    cm_history *histories;
+    int32_t lanes;
+    uint32_t coded; /* bytes, over all lanes */
+    int32_t network; /* whether one is listened to */
+    cm_opinion opinion;
+    const uint16_t *logarithms;
     uint32_t bucket_mask;
     uint8_t *buckets, *buckets_base;
     uint8_t order0[CM_ORDER1];
@@ -109,7 +126,7 @@ KOLMO_INLINE uint32_t cm_hash(uint32_t a, uint32_t b) {
     return h ^ h >> 13;
 }
 
-static const int32_t cm_selector_sizes[CM_SELECTORS] = {1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256};
+static const int32_t cm_selector_sizes[CM_SELECTORS] = {1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256, 256, 512, 512, 256};
 
 /* The tree of a hashed context: its own, or in place of the least confident of the bucket's four, wiped.
  *
@@ -183,7 +200,7 @@ static inline void cm_learn_layout(cm_history *h, uint32_t c) {
 
 /* Where the table remembers the newest bytes' last occurrence; looked up a little before it is needed. */
 static inline void cm_seek_match(cm_model *m) {
-    cm_history *h = &m->history;
+    cm_history *h = m->h;
     uint32_t minimum = (uint32_t)m->config.match_minimum;
     uint32_t key = cm_hash(h->last4, minimum > 4 ? h->last8 << (64 - 8 * minimum) : 0);
     h->match_entry = &h->match_table[key >> (32 - m->config.match_bits)];
@@ -192,16 +209,16 @@ static inline void cm_seek_match(cm_model *m) {
 
 /* Follow the longest match past the newest byte, or look for a new one. */
 static inline void cm_learn_match(cm_model *m) {
-    cm_history *h = &m->history;
+    cm_history *h = m->h;
     uint32_t c = h->last4 & 255;
     uint32_t minimum = (uint32_t)m->config.match_minimum;
-    if (h->match_length && h->bytes[h->match] == c) {
+    if (h->match_length && h->match < h->size && h->bytes[h->match] == c) {
         h->match++;
         if (h->match_length < 65535) h->match_length++;
     } else {
         h->match_length = 0;
     }
-    if (h->position >= minimum) {
+    if (h->position - h->origin >= minimum) {
         uint32_t *entry = h->match_entry;
         if (!h->match_length && *entry) {
             uint32_t length = 0;
@@ -228,7 +245,7 @@ static inline uint32_t cm_match_context(const cm_history *h) {
 }
 
 /* The catalogue: a 32-bit value for each context that a configuration can pick. 0 and 1 are not hashed. */
-static inline void cm_near_contexts(const cm_history *h, uint32_t v[CM_CATALOGUE]) {
+static inline void cm_near_contexts(const cm_history *h, uint32_t v[CM_CONTEXTS]) {
     uint32_t c4 = h->last4, c8 = h->last8;
     v[0] = v[1] = 0;
     v[2] = c4 & 0xFFFF;
@@ -240,15 +257,15 @@ static inline void cm_near_contexts(const cm_history *h, uint32_t v[CM_CATALOGUE
     v[8] = cm_hash(h->word, c4 & 255);
 }
 
-static inline void cm_far_contexts(const cm_history *h, uint32_t v[CM_CATALOGUE]) {
+static inline void cm_far_contexts(const cm_history *h, uint32_t v[CM_CONTEXTS]) {
     uint32_t c4 = h->last4, c8 = h->last8, c1 = c4 & 255, c2 = c4 & 0xFFFF;
     uint32_t column = h->position - h->line;
     uint32_t above = h->line_before + column < h->line ? h->bytes[h->line_before + column] : 10;
     uint32_t right = h->line_before + column + 1 < h->line ? h->bytes[h->line_before + column + 1] : 10;
     uint32_t bracket = h->depth ? h->stack[h->depth % CM_STACK] : 0;
-    uint32_t r = h->record, p = h->position;
-    uint32_t up1 = r && p >= r ? h->bytes[p - r] : c4 >> 16 & 255;
-    uint32_t up2 = r && p >= 2 * r ? h->bytes[p - 2 * r] : c4 >> 24;
+    uint32_t r = h->record, p = h->position, seen = p - h->origin;
+    uint32_t up1 = r && seen >= r ? h->bytes[p - r] : c4 >> 16 & 255;
+    uint32_t up2 = r && seen >= 2 * r ? h->bytes[p - 2 * r] : c4 >> 24;
     uint32_t words = cm_hash(h->word, h->word1);
     v[9] = words;
     v[10] = cm_hash(h->word, h->word2);
@@ -279,6 +296,15 @@ static inline void cm_far_contexts(const cm_history *h, uint32_t v[CM_CATALOGUE]
     v[35] = cm_hash(h->indent, cm_hash(h->line_word, c1));
 }
 
+/* The same of a network's opinion. */
+static inline void cm_opinion_contexts(const cm_model *m, uint32_t v[CM_CONTEXTS]) {
+    const cm_opinion *o = &m->opinion;
+    v[36] = o->best << 8 | o->second;
+    v[37] = cm_hash(o->best << 3 | o->sure, m->h->last4 & 255);
+    v[38] = cm_hash(o->best << 8 | o->second, m->h->last4 & 0xFFFF);
+    v[39] = cm_hash(o->best, m->h->word);
+}
+
 /* Point every context at its tree for the coming nibble; `nibble` is 0, or 16 + the first nibble. */
 KOLMO_INLINE void cm_plant(cm_model *m, const int contexts, uint32_t nibble) {
     uint32_t index[CM_CATALOGUE];
@@ -290,7 +316,7 @@ KOLMO_INLINE void cm_plant(cm_model *m, const int contexts, uint32_t nibble) {
     for (int i = 0; i < contexts; i++) {
         switch (m->config.context[i]) {
         case 0: m->tree[i] = m->order0 + direct - 1; break;
-        case 1: m->tree[i] = m->order1 + (m->history.last4 & 255) * CM_ORDER1 + direct - 1; break;
+        case 1: m->tree[i] = m->order1 + (m->h->last4 & 255) * CM_ORDER1 + direct - 1; break;
         default: m->tree[i] = cm_find(m, index[i]);
         }
     }
@@ -303,16 +329,17 @@ KOLMO_INLINE void cm_hash_context(cm_model *m, int i, uint32_t value) {
 
 /* Make ready for a byte: what all contexts of its first nibble are. */
 KOLMO_INLINE void cm_begin_byte(cm_model *m, const int contexts) {
-    cm_history *h = &m->history;
-    uint32_t value[CM_CATALOGUE];
+    cm_history *h = m->h;
+    uint32_t value[CM_CONTEXTS];
     cm_seek_match(m);
     cm_near_contexts(h, value);
     if (contexts > CM_NEAR) cm_far_contexts(h, value);
+    if (m->network) cm_opinion_contexts(m, value);
     for (int i = 0; i < contexts; i++) cm_hash_context(m, i, value[m->config.context[i]]);
     m->apm_row = cm_hash(h->last4 & 0xFFFF, 0);
     uint64_t span = (uint64_t)1 << m->config.rate_shift;
-    m->rate_now = m->config.rate + (int32_t)((uint64_t)m->config.rate_start * span / (span + h->position));
-    if (h->position) cm_learn_match(m); /* while the buckets are on their way */
+    m->rate_now = m->config.rate + (int32_t)((uint64_t)m->config.rate_start * span / (span + m->coded));
+    if (h->position > h->origin) cm_learn_match(m); /* while the buckets are on their way */
     for (int i = 0; i < contexts; i++)
         if (m->config.context[i] == 20) cm_hash_context(m, i, cm_match_context(h));
     cm_plant(m, contexts, 0);
@@ -320,7 +347,7 @@ KOLMO_INLINE void cm_begin_byte(cm_model *m, const int contexts) {
 
 /* Take in a byte: what the next one's contexts are made of, but for the match. */
 static inline void cm_learn_byte(cm_model *m, uint8_t c) {
-    cm_history *h = &m->history;
+    cm_history *h = m->h;
     h->bytes[h->position++] = c;
     uint32_t pair = h->last4 & 0xFFFF;
     h->after1[pair & 255] = h->after1[pair & 255] << 8 | c;
@@ -329,22 +356,41 @@ static inline void cm_learn_byte(cm_model *m, uint8_t c) {
     h->last4 = h->last4 << 8 | c;
     cm_learn_words(h, c, m->tables.kind[c]);
     cm_learn_layout(h, c);
+    m->coded++;
 }
 
-/* Inputs of the first layer: two a context, two of the match, a bias; padded for vectors. */
-static inline int32_t cm_inputs(const cm_config *c) { return (2 * c->contexts + 3 + 7) & ~7; }
+/* Take in what a network says of the coming byte; of equal weights the first counts. */
+static inline void cm_hear(cm_model *m, const uint32_t *sums) {
+    cm_opinion *o = &m->opinion;
+    const uint32_t *w = sums + 256;
+    uint32_t most = 0, next = 0;
+    for (int k = 0; k < 256; k++) most = w[k] > most ? w[k] : most;
+    uint32_t best = 0, second = 0;
+    while (w[best] != most) best++;
+    for (uint32_t k = 0; k < 256; k++) next = k != best && w[k] > next ? w[k] : next;
+    while (second == best || w[second] != next) second++;
+    o->sums = sums;
+    o->best = best;
+    o->second = second;
+    o->sure = (uint32_t)(((uint64_t)most << 3) / ((uint64_t)sums[1] + 1));
+}
 
-size_t cm_prior_size(const cm_config *c);
-int cm_valid(const cm_config *c);
-cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t *prior, uint32_t size);
+/* Inputs of the first layer: two a context, two of the match, a bias, two of a network; padded for vectors. */
+static inline int32_t cm_inputs(const cm_config *c, int network) { return (2 * c->contexts + 3 + (network ? 2 : 0) + 7) & ~7; }
+
+size_t cm_prior_size(const cm_config *c, int network);
+int cm_valid(const cm_config *c, int network);
+cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t *prior, uint32_t size, int lanes, int network);
 void cm_free(cm_model *m);
 void cm_export(const cm_model *m, const int32_t *began, int32_t *prior);
-void cm_forget(cm_model *m);
+void cm_forget(cm_model *m, uint32_t size);
 enum { CM_ENCODE, CM_DECODE, CM_SCORE }; /* what a run does: `mode` */
 
 void cm_run_baseline(cm_model *m, int mode, uint8_t *data, size_t size, void *coder, uint16_t *costs);
+size_t cm_run_lanes_baseline(cm_model *m, int mode, uint8_t *block, const uint32_t *sums, void *coder, uint16_t *costs);
 #if defined(KOLMO_AVX2)
 void cm_run_avx2(cm_model *m, int mode, uint8_t *data, size_t size, void *coder, uint16_t *costs);
+size_t cm_run_lanes_avx2(cm_model *m, int mode, uint8_t *block, const uint32_t *sums, void *coder, uint16_t *costs);
 #endif
 
 #endif

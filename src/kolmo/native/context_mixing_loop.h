@@ -9,11 +9,12 @@
 
 typedef struct {
     int32_t x[2 * CM_CATALOGUE + 16]; /* the first layer's inputs */
+    int32_t opinion; /* the network's, stretched */
     int32_t y[16];                    /* the second layer's: the stretched outputs of the first */
     int32_t p[16];                    /* the first layer's probabilities, in 2^-16 */
     uint32_t *map[CM_CATALOGUE];
     uint8_t *history[CM_CATALOGUE], state[CM_CATALOGUE]; /* where it lies, and what it was */
-    uint16_t *knot[2];
+    uint16_t *knot[3];
     uint32_t *match_map;
     int32_t *weights[CM_MAX_SELECTORS], *final_weights;
     int32_t expected_bit, mixed; /* -1: no prediction */
@@ -60,8 +61,8 @@ KOLMO_INLINE KOLMO_TARGET int cm_refiners(const int selectors) { return selector
 
 /* Indices of the weight sets: one case for each selector. */
 KOLMO_INLINE KOLMO_TARGET uint32_t cm_select(const cm_model *m, int selector, uint32_t c0, uint32_t bit, uint32_t order,
-                                             int32_t expected_bit) {
-    const cm_history *h = &m->history;
+                                             int32_t expected_bit, int32_t opinion) {
+    const cm_history *h = m->h;
     uint32_t length = h->match_length, column;
     uint32_t level = expected_bit < 0 ? 0 : length < 16 ? 1 : length < 32 ? 2 : 3;
     switch (selector) {
@@ -80,19 +81,24 @@ KOLMO_INLINE KOLMO_TARGET uint32_t cm_select(const cm_model *m, int selector, ui
     case 9: return (h->record ? h->position % h->record & 127 : 0) * 8 + bit;
     case 10: return (h->punctuation & 255) * 8 + bit;
     case 11: return h->expected < 0 ? 0 : (uint32_t)h->expected;
+    case 12: return (uint32_t)(opinion + 2048) >> 7 | bit << 5;
+    case 13: return (m->opinion.best | 256) >> (8 - bit) == c0 ? m->opinion.best : 256 + m->opinion.second;
+    case 14: return (uint32_t)(opinion + 2048) >> 8 | (uint32_t)(expected_bit + 1) << 4 | bit << 6;
+    case 15: return (m->opinion.best | 256) >> (8 - bit) == c0 ? m->opinion.sure << 3 | bit : 64 | bit;
     default: return 0;
     }
 }
 
 KOLMO_INLINE KOLMO_TARGET int32_t cm_predict(cm_model *m, cm_bit *b, const int contexts, const int selectors,
-                                             const int inputs, uint32_t c0, uint32_t bit, uint32_t node) {
+                                             const int inputs, const int network, uint32_t c0, uint32_t bit,
+                                             uint32_t node) {
     const int16_t *stretch = m->tables.stretch;
-    uint32_t order = 0, row[2] = {c0 | (m->history.last4 & 255) << 8, (m->apm_row ^ c0 * 0x9E35u) & (CM_APM_HASHED - 1)};
+    uint32_t order = 0, row[2] = {c0 | (m->h->last4 & 255) << 8, (m->apm_row ^ c0 * 0x9E35u) & (CM_APM_HASHED - 1)};
     for (int k = 0; k < cm_refiners(selectors); k++) {
         KOLMO_PREFETCH(m->apm[k] + (size_t)row[k] * CM_APM_STEPS);
         KOLMO_PREFETCH(m->apm[k] + (size_t)row[k] * CM_APM_STEPS + CM_APM_STEPS - 1);
     }
-    cm_history *h = &m->history;
+    cm_history *h = m->h;
     b->expected_bit = -1;
     b->x[2 * contexts] = b->x[2 * contexts + 1] = 0;
     if (h->expected >= 0 && ((uint32_t)h->expected | 256) >> (8 - bit) == c0) {
@@ -102,8 +108,16 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_predict(cm_model *m, cm_bit *b, const int c
         b->x[2 * contexts] = sign * stretch[p];
         b->x[2 * contexts + 1] = sign * ((p - 2048) >> 2);
     }
+    b->opinion = 0;
+    if (network) {
+        const uint32_t *sums = m->opinion.sums + 2 * c0;
+        b->opinion = kolmo_network_stretch(m->logarithms, sums[0], sums[1]);
+        int32_t q = m->tables.squash[b->opinion + CM_SQUASH / 2];
+        b->x[2 * contexts + 3] = b->opinion;
+        b->x[2 * contexts + 4] = (q - 32768) >> 6;
+    }
     for (int j = 1; j < selectors; j++) { /* the first may need the contexts' states */
-        uint32_t set = cm_select(m, m->config.selector[j], c0, bit, 0, b->expected_bit);
+        uint32_t set = cm_select(m, m->config.selector[j], c0, bit, 0, b->expected_bit, b->opinion);
         b->weights[j] = m->weights[j] + (size_t)set * inputs;
         for (int k = 0; k < inputs; k += 16) KOLMO_PREFETCH(b->weights[j] + k);
     }
@@ -120,7 +134,7 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_predict(cm_model *m, cm_bit *b, const int c
         if (i >= 2 && i < 9) order += state != 0; /* of the contexts that configurations put there */
     }
     for (int j = 0; j < selectors; j++) {
-        if (j == 0) b->weights[j] = m->weights[j] + (size_t)cm_select(m, m->config.selector[j], c0, bit, order, b->expected_bit) * inputs;
+        if (j == 0) b->weights[j] = m->weights[j] + (size_t)cm_select(m, m->config.selector[j], c0, bit, order, b->expected_bit, b->opinion) * inputs;
         b->y[j] = cm_dot(b->weights[j], b->x, inputs);
         b->p[j] = m->tables.squash[b->y[j] + CM_SQUASH / 2];
     }
@@ -132,11 +146,13 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_predict(cm_model *m, cm_bit *b, const int c
     p = b->mixed = m->tables.squash[s + CM_SQUASH / 2];
     int32_t p1 = cm_refine(m->apm[0], row[0], s, &b->knot[0]);
     int32_t p2 = cm_refiners(selectors) > 1 ? cm_refine(m->apm[1], row[1], s, &b->knot[1]) : p1;
-    return cm_clamp((2 * p + 3 * p1 + 3 * p2 + 4) >> 3, 1, 65535);
+    /* With a network the mixers know more than the maps can add. */
+    return cm_clamp(network ? (2 * p + p1 + p2 + 2) >> 2 : (2 * p + 3 * p1 + 3 * p2 + 4) >> 3, 1, 65535);
 }
 
 KOLMO_INLINE KOLMO_TARGET void cm_update(cm_model *m, cm_bit *b, const int contexts, const int selectors,
-                                         const int inputs, int32_t y) {
+                                         const int inputs, const int network, int32_t y) {
+    (void)network;
     for (int k = 0; k < cm_refiners(selectors); k++) {
         int32_t v = *b->knot[k];
         *b->knot[k] = (uint16_t)(v + ((y ? 65535 + 31 - v : -v) >> 5));
@@ -152,29 +168,61 @@ KOLMO_INLINE KOLMO_TARGET void cm_update(cm_model *m, cm_bit *b, const int conte
     if (b->expected_bit >= 0) cm_move(m, b->match_map, b->expected_bit == y, 1022);
 }
 
-/* The whole run over `size` bytes, for one direction and one shape of model (both known to the compiler). */
+/* One byte of the present lane, for one direction and one shape of model (both known to the compiler). */
+KOLMO_INLINE KOLMO_TARGET uint8_t cm_code_byte(cm_model *m, cm_bit *b, const int mode, const int contexts,
+                                               const int selectors, const int inputs, const int network, uint32_t byte,
+                                               void *coder, uint16_t *costs) {
+    uint32_t c0 = 1;
+    cm_begin_byte(m, contexts);
+    for (uint32_t bit = 0; bit < 8; bit++) {
+        if (bit == 4) cm_plant(m, contexts, c0);
+        uint32_t node = bit < 4 ? c0 : 1u << (bit - 4) | (c0 & ((1u << (bit - 4)) - 1));
+        int32_t p = cm_predict(m, b, contexts, selectors, inputs, network, c0, bit, node);
+        int32_t y = mode == CM_DECODE ? kolmo_decode((kolmo_decoder *)coder, (uint32_t)p) : (int32_t)(byte >> (7 - bit) & 1);
+        if (mode == CM_ENCODE) kolmo_encode((kolmo_encoder *)coder, y, (uint32_t)p);
+        if (mode == CM_SCORE) costs[bit] = (uint16_t)(y ? p : 65536 - p);
+        cm_update(m, b, contexts, selectors, inputs, network, y);
+        c0 = c0 << 1 | (uint32_t)y;
+    }
+    cm_learn_byte(m, (uint8_t)c0);
+    return (uint8_t)c0;
+}
+
+/* A run over the next `size` bytes of a block in one lane. */
 KOLMO_INLINE KOLMO_TARGET void cm_code(cm_model *m, const int mode, const int contexts, const int selectors,
                                        const int inputs, uint8_t *data, size_t size, void *coder, uint16_t *costs) {
     cm_bit b;
     memset(&b, 0, sizeof b);
     b.x[2 * contexts + 2] = 256; /* a constant input: the bias */
     for (size_t at = 0; at < size; at++) {
-        uint32_t byte = mode == CM_DECODE ? 0 : data[at], c0 = 1;
         if (mode == CM_DECODE && kolmo_decoder_failed((kolmo_decoder *)coder)) return;
-        cm_begin_byte(m, contexts);
-        for (uint32_t bit = 0; bit < 8; bit++) {
-            if (bit == 4) cm_plant(m, contexts, c0);
-            uint32_t node = bit < 4 ? c0 : 1u << (bit - 4) | (c0 & ((1u << (bit - 4)) - 1));
-            int32_t p = cm_predict(m, &b, contexts, selectors, inputs, c0, bit, node);
-            int32_t y = mode == CM_DECODE ? kolmo_decode((kolmo_decoder *)coder, (uint32_t)p) : (int32_t)(byte >> (7 - bit) & 1);
-            if (mode == CM_ENCODE) kolmo_encode((kolmo_encoder *)coder, y, (uint32_t)p);
-            if (mode == CM_SCORE) costs[at * 8 + bit] = (uint16_t)(y ? p : 65536 - p);
-            cm_update(m, &b, contexts, selectors, inputs, y);
-            c0 = c0 << 1 | (uint32_t)y;
-        }
-        if (mode == CM_DECODE) data[at] = (uint8_t)c0;
-        cm_learn_byte(m, (uint8_t)c0);
+        uint8_t c = cm_code_byte(m, &b, mode, contexts, selectors, inputs, 0, mode == CM_DECODE ? 0 : data[at], coder,
+                                 mode == CM_SCORE ? costs + at * 8 : NULL);
+        if (mode == CM_DECODE) data[at] = c;
     }
+}
+
+/* The next byte of every lane that has one left, in order, after the network spoke: `sums` holds 512 for each lane.
+ * `block` is all of the block, read or (decoding) written. Returns the bytes done. */
+KOLMO_INLINE KOLMO_TARGET size_t cm_code_lanes(cm_model *m, const int mode, const int contexts, const int selectors,
+                                               const int inputs, uint8_t *block, const uint32_t *sums, void *coder,
+                                               uint16_t *costs) {
+    cm_bit b;
+    memset(&b, 0, sizeof b);
+    b.x[2 * contexts + 2] = 256;
+    size_t done = 0;
+    for (int lane = 0; lane < m->lanes; lane++) {
+        m->h = m->histories + lane;
+        uint32_t at = m->h->position;
+        if (at == m->h->end) continue;
+        if (mode == CM_DECODE && kolmo_decoder_failed((kolmo_decoder *)coder)) return done;
+        cm_hear(m, sums + 512 * (size_t)lane);
+        uint8_t c = cm_code_byte(m, &b, mode, contexts, selectors, inputs, 1, mode == CM_DECODE ? 0 : block[at], coder,
+                                 mode == CM_SCORE ? costs + at * (size_t)8 : NULL);
+        if (mode == CM_DECODE) block[at] = c;
+        done++;
+    }
+    return done;
 }
 
 KOLMO_TARGET void KOLMO_RUN(cm_model *m, int mode, uint8_t *data, size_t size, void *coder, uint16_t *costs) {
@@ -188,4 +236,11 @@ KOLMO_TARGET void KOLMO_RUN(cm_model *m, int mode, uint8_t *data, size_t size, v
         else if (mode == CM_DECODE) cm_code(m, CM_DECODE, contexts, selectors, inputs, data, size, coder, costs);
         else cm_code(m, CM_SCORE, contexts, selectors, inputs, data, size, coder, costs);
     }
+}
+
+KOLMO_TARGET size_t KOLMO_RUN_LANES(cm_model *m, int mode, uint8_t *block, const uint32_t *sums, void *coder, uint16_t *costs) {
+    const int contexts = m->config.contexts, selectors = m->config.selectors, inputs = m->inputs;
+    if (mode == CM_ENCODE) return cm_code_lanes(m, CM_ENCODE, contexts, selectors, inputs, block, sums, coder, costs);
+    if (mode == CM_DECODE) return cm_code_lanes(m, CM_DECODE, contexts, selectors, inputs, block, sums, coder, costs);
+    return cm_code_lanes(m, CM_SCORE, contexts, selectors, inputs, block, sums, coder, costs);
 }

@@ -3,5 +3,8 @@
 #define KOLMO_CPU_H
 #if (defined(__GNUC__) || defined(__clang__)) && (defined(__x86_64__) || defined(__i386__))
 #define KOLMO_AVX2 1
+#if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 9)
+#define KOLMO_AVX512 1 /* with VNNI: the context mixer uses AVX2 there, the network all of it */
+#endif
 #endif
 #endif

@@ -3,6 +3,7 @@
 
 PyObject *CorruptError;
 cm_run run_context_mixing = cm_run_baseline;
+cm_run_lanes run_lanes = cm_run_lanes_baseline;
 
 int kolmo_taken(int busy) {
     if (busy) PyErr_SetString(PyExc_RuntimeError, "this object is in use by another thread");
@@ -30,15 +31,37 @@ static int has_avx2(void) {
 #endif
 }
 
+static int has_avx512(void) {
+#if defined(KOLMO_AVX512)
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni");
+#else
+    return 0;
+#endif
+}
+
+/* The path of a name; the context mixer has none of its own for AVX-512. */
 static int choose(const char *path) {
+#if defined(KOLMO_AVX512)
+    if (!strcmp(path, "avx512") && has_avx512()) {
+        run_context_mixing = cm_run_avx2;
+        run_lanes = cm_run_lanes_avx2;
+        kolmo_network_path = network_run_avx512;
+        return 1;
+    }
+#endif
 #if defined(KOLMO_AVX2)
     if (!strcmp(path, "avx2") && has_avx2()) {
         run_context_mixing = cm_run_avx2;
+        run_lanes = cm_run_lanes_avx2;
+        kolmo_network_path = network_run_avx2;
         return 1;
     }
 #endif
     if (strcmp(path, "baseline")) return 0;
     run_context_mixing = cm_run_baseline;
+    run_lanes = cm_run_lanes_baseline;
+    kolmo_network_path = network_run_baseline;
     return 1;
 }
 
@@ -68,18 +91,22 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", "kolm
 
 PyMODINIT_FUNC PyInit__kernels(void) {
     PyObject *module = PyModule_Create(&definition), *errors = PyImport_ImportModule("kolmo.errors");
-    PyObject *paths = has_avx2() ? Py_BuildValue("(ss)", "baseline", "avx2") : Py_BuildValue("(s)", "baseline");
+    PyObject *paths = has_avx512() ? Py_BuildValue("(sss)", "baseline", "avx2", "avx512")
+                      : has_avx2() ? Py_BuildValue("(ss)", "baseline", "avx2")
+                                   : Py_BuildValue("(s)", "baseline");
     CorruptError = errors ? PyObject_GetAttrString(errors, "CorruptError") : NULL;
     Py_XDECREF(errors);
     if (!module || !paths || !CorruptError || PyModule_AddObjectRef(module, "PATHS", paths) < 0 ||
         !(EncoderType = add_type(module, &encoder_spec, "BinaryEncoder")) ||
         !(DecoderType = add_type(module, &decoder_spec, "BinaryDecoder")) ||
-        !add_type(module, &mixer_spec, "ContextMixer")) {
+        !add_type(module, &mixer_spec, "ContextMixer") || !(NetworkType = add_type(module, &network_spec, "Network")) ||
+        !(NetworkLanesType = add_type(module, &network_lanes_spec, "NetworkLanes")) ||
+        !add_type(module, &neural_spec, "NeuralMixer") || PyModule_AddFunctions(module, training_functions) < 0 || PyModule_AddFunctions(module, network_functions) < 0) {
         Py_XDECREF(module);
         Py_XDECREF(paths);
         return NULL;
     }
     Py_DECREF(paths);
-    choose(has_avx2() ? "avx2" : "baseline");
+    choose(has_avx512() ? "avx512" : has_avx2() ? "avx2" : "baseline");
     return module;
 }

@@ -8,6 +8,7 @@
 #include <Python.h>
 
 #include "context_mixing.h"
+#include "network.h"
 
 typedef struct {
     PyObject_HEAD
@@ -22,13 +23,21 @@ typedef struct {
     int busy;
 } Decoder;
 
-extern PyTypeObject *EncoderType, *DecoderType;
-extern PyType_Spec encoder_spec, decoder_spec, mixer_spec;
+typedef struct {
+    PyObject_HEAD
+    kolmo_network *network;
+} Network;
+
+extern PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType;
+extern PyType_Spec encoder_spec, decoder_spec, mixer_spec, network_spec, network_lanes_spec, neural_spec;
+extern PyMethodDef training_functions[], network_functions[];
 extern PyObject *CorruptError;
 
 /* How the context mixer's bits are run: the path that was chosen. */
 typedef void (*cm_run)(cm_model *, int, uint8_t *, size_t, void *, uint16_t *);
 extern cm_run run_context_mixing;
+typedef size_t (*cm_run_lanes)(cm_model *, int, uint8_t *, const uint32_t *, void *, uint16_t *);
+extern cm_run_lanes run_lanes;
 
 /* Whether the object is in use by another thread; sets the error. */
 int kolmo_taken(int busy);

@@ -23,14 +23,14 @@ static PyObject *mixer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     }
     memcpy(&c, config, sizeof c);
-    if (!cm_valid(&c) || (size_t)prior_size != cm_prior_size(&c)) {
+    if (!cm_valid(&c, 0) || (size_t)prior_size != cm_prior_size(&c, 0)) {
         PyErr_SetString(PyExc_ValueError, "the configuration or the prior does not fit the kernel");
         return NULL;
     }
     Mixer *self = (Mixer *)kolmo_instance(type);
     if (!self) return NULL;
     self->direction = -1;
-    self->model = cm_new(&c, (const cm_tables *)tables, (const int32_t *)prior_data, (uint32_t)size);
+    self->model = cm_new(&c, (const cm_tables *)tables, (const int32_t *)prior_data, (uint32_t)size, 1, 0);
     if (!self->model) {
         Py_DECREF(self);
         return PyErr_NoMemory();
@@ -53,7 +53,7 @@ static int mixer_begin(Mixer *self, int direction, Py_ssize_t size) {
         PyErr_SetString(PyExc_ValueError, "a model serves one direction only");
         return -1;
     }
-    if (size < 0 || (size_t)size > (size_t)(self->model->history.size - self->model->history.position)) {
+    if (size < 0 || (size_t)size > (size_t)(self->model->h->size - self->model->h->position)) {
         PyErr_SetString(PyExc_ValueError, "more bytes than the model was started for");
         return -1;
     }
@@ -117,7 +117,7 @@ static PyObject *mixer_learned(PyObject *object, PyObject *unused) {
     Mixer *self = (Mixer *)object;
     (void)unused;
     if (kolmo_taken(self->busy)) return NULL;
-    PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)cm_prior_size(&self->model->config));
+    PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)cm_prior_size(&self->model->config, 0));
     if (!result) return NULL;
     cm_export(self->model, (const int32_t *)(void *)PyBytes_AsString(self->prior), (int32_t *)(void *)PyBytes_AsString(result));
     return result;
@@ -127,7 +127,7 @@ static PyObject *mixer_forget(PyObject *object, PyObject *unused) {
     Mixer *self = (Mixer *)object;
     (void)unused;
     if (kolmo_taken(self->busy)) return NULL;
-    cm_forget(self->model);
+    cm_forget(self->model, self->model->histories->size);
     Py_RETURN_NONE;
 }
 

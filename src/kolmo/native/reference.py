@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from kolmo.native.reference_coder import BinaryDecoder, BinaryEncoder
 from kolmo.native.reference_context_mixing import ContextMixer
+from kolmo.native.reference_network import Network, NetworkLanes, network_stretch
+from kolmo.native.reference_neural import NeuralMixer
 
 PATHS = ("reference",)
 
-__all__ = ["PATHS", "BinaryDecoder", "BinaryEncoder", "ContextMixer"]
+__all__ = [
+    "PATHS",
+    "BinaryDecoder",
+    "BinaryEncoder",
+    "ContextMixer",
+    "Network",
+    "NetworkLanes",
+    "NeuralMixer",
+    "network_stretch",
+]

@@ -9,18 +9,20 @@ docs/context-mixing.md tells what each part is for and where it comes from.
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from kolmo.native.reference_coder import BinaryDecoder, BinaryEncoder
-from kolmo.native.reference_history import MASK, History, match_bucket, mix
+from kolmo.native.reference_history import MASK, History, Shared, match_bucket, mix
 from kolmo.native.tables import (
     CATALOGUE,
     CURVE_KNOTS,
     FINAL_INPUTS,
     MATCH_BUCKETS,
     MAX_SELECTORS,
+    OPINIONS,
     SELECTOR_SIZES,
     SQUASH_SIZE,
 )
@@ -59,6 +61,9 @@ class ContextMixer:
     """A context-mixing model of one block: see `kolmo.predictors.context_mixing` for the arguments' meaning."""
 
     def __init__(self, config: bytes, tables: bytes, prior: bytes, size: int) -> None:
+        self._set_up(config, tables, prior, size, 1, 0)
+
+    def _set_up(self, config: bytes, tables: bytes, prior: bytes, size: int, lanes: int, opinions: int) -> None:
         values: tuple[int, ...] = struct.unpack(f"={2 + CATALOGUE + MAX_SELECTORS + 8}i", config)
         n, s = values[:2]
         self._context = values[2 : 2 + n]
@@ -74,7 +79,9 @@ class ContextMixer:
         self._priority: list[int] = np.frombuffer(tables, np.uint8, 256, 8704 + 2 * SQUASH_SIZE).tolist()
         kinds = tables[8960 + 2 * SQUASH_SIZE : 9216 + 2 * SQUASH_SIZE]
         self._reciprocal = np.frombuffer(tables, "=u2", 1024, 9216 + 2 * SQUASH_SIZE).astype(np.int64)
-        self._history = History(kinds, match_bits, match_minimum)
+        self._lanes = lanes_of(kinds, match_bits, match_minimum, size, lanes)
+        self._history = self._lanes[0]
+        self._coded = 0
 
         # One memory for all trees: the buckets, then those of order 0 and order 1.
         self._buckets = (1 << table_bits) // BUCKET
@@ -83,7 +90,7 @@ class ContextMixer:
         self._hash = [0] * n
         self._tree = np.zeros(n, np.int64)
 
-        self._inputs = inputs = 2 * n + 3 + 7 & ~7
+        self._inputs = inputs = 2 * n + 3 + opinions + 7 & ~7
         learned = np.frombuffer(prior, "=i4").astype(np.int64)
         parts = np.cumsum([256 * n, MATCH_BUCKETS, s * inputs, FINAL_INPUTS, 256 * CURVE_KNOTS])
         maps, match_map, weights, final, curves, curve = np.split(learned, parts)
@@ -104,45 +111,58 @@ class ContextMixer:
         """Code the block's next bytes and learn from them."""
         self._begin("encode", len(data))
         for byte in data:
-            self._begin_byte()
-            c0 = 1
-            for bit in range(8):
-                p = self._predict(c0, bit)
-                y = byte >> (7 - bit) & 1
-                encoder.encode(y, p)
-                self._update(y)
-                c0 = c0 << 1 | y
-            self._history.learn(byte)
+            self._encode_byte(encoder, byte)
 
     def decode(self, decoder: BinaryDecoder, size: int) -> bytes:
         """Decode the block's next bytes and learn from them: the mirror of `encode`."""
         self._begin("decode", size)
         start = self._history.position
         for _ in range(size):
-            self._begin_byte()
-            c0 = 1
-            for bit in range(8):
-                y = decoder.decode(self._predict(c0, bit))
-                self._update(y)
-                c0 = c0 << 1 | y
-            self._history.learn(c0 & 255)
-        return bytes(self._history.bytes[start:])
+            self._decode_byte(decoder)
+        return bytes(self._history.bytes.bytes[start:])
 
     def costs(self, data: bytes) -> bytes:
         """16-bit probability (in 2^-16) of each bit that came, 8 a byte, in the machine's byte order."""
         self._begin("costs", len(data))
-        costs = []
-        for byte in data:
-            self._begin_byte()
-            c0 = 1
-            for bit in range(8):
-                p = self._predict(c0, bit)
-                y = byte >> (7 - bit) & 1
-                costs.append(p if y else 65536 - p)
-                self._update(y)
-                c0 = c0 << 1 | y
-            self._history.learn(byte)
-        return np.array(costs, "=u2").tobytes()
+        return np.array([self._score_byte(byte) for byte in data], "=u2").tobytes()
+
+    def _encode_byte(self, encoder: BinaryEncoder, byte: int) -> None:
+        self._begin_byte()
+        c0 = 1
+        for bit in range(8):
+            p = self._predict(c0, bit)
+            y = byte >> (7 - bit) & 1
+            encoder.encode(y, p)
+            self._update(y)
+            c0 = c0 << 1 | y
+        self._learn_byte(byte)
+
+    def _decode_byte(self, decoder: BinaryDecoder) -> int:
+        self._begin_byte()
+        c0 = 1
+        for bit in range(8):
+            y = decoder.decode(self._predict(c0, bit))
+            self._update(y)
+            c0 = c0 << 1 | y
+        self._learn_byte(c0 & 255)
+        return c0 & 255
+
+    def _score_byte(self, byte: int) -> list[int]:
+        """Probability of each bit that came."""
+        self._begin_byte()
+        c0, costs = 1, []
+        for bit in range(8):
+            p = self._predict(c0, bit)
+            y = byte >> (7 - bit) & 1
+            costs.append(p if y else 65536 - p)
+            self._update(y)
+            c0 = c0 << 1 | y
+        self._learn_byte(byte)
+        return costs
+
+    def _learn_byte(self, byte: int) -> None:
+        self._history.learn(byte)
+        self._coded += 1
 
     def _begin(self, direction: str, size: int) -> None:
         if self._direction not in ("", direction):
@@ -153,12 +173,24 @@ class ContextMixer:
 
     def _begin_byte(self) -> None:
         history = self._history
-        values = history.contexts()
+        history.learn_match()
+        values = [*history.contexts(), *self._opinion_contexts()]
         self._hash = [mix(values[c], c) for c in self._context]
         self._plant(0)
         self._apm_row = mix(history.last4 & 0xFFFF, 0)
         span = 1 << self._rate_shift
-        self._rate_now = self._rate + self._rate_start * span // (span + history.position)
+        self._rate_now = self._rate + self._rate_start * span // (span + self._coded)
+
+    def _opinion_contexts(self) -> list[int]:
+        """Contexts made of a network's opinion, where there is one."""
+        return []
+
+    def _hear_bit(self, c0: int) -> int:
+        """A network's opinion of the coming bit, stretched, after its inputs are set."""
+        return 0
+
+    def _select_by_opinion(self, selector: int, c0: int, bit: int) -> int:
+        raise ValueError(f"selector {selector} needs a network")
 
     def _plant(self, nibble: int) -> None:
         """Point every context at its tree for the coming nibble; `nibble` is 0, or 16 + the first nibble."""
@@ -208,8 +240,14 @@ class ContextMixer:
             sign = 1 if self._expected_bit else -1
             x[2 * n] = sign * self._stretch[q]
             x[2 * n + 1] = sign * (q - 2048 >> 2)
+        self._opinion = self._hear_bit(c0)
         self._sets = [
-            first + history.select(selector, c0, bit, order, self._expected_bit)
+            first
+            + (
+                self._select_by_opinion(selector, c0, bit)
+                if selector >= OPINIONS
+                else history.select(selector, c0, bit, order, self._expected_bit)
+            )
             for first, selector in zip(self._first_set, self._selector, strict=True)
         ]
         self._chosen = self._weights[self._sets]
@@ -222,7 +260,10 @@ class ContextMixer:
         self._mixed = mixed = int(self._squash[s + HALF])
         p1 = self._refiners[0].refine(c0 | (history.last4 & 255) << 8, s)
         p2 = p1 if len(self._refiners) < 2 else self._refiners[1].refine((self._apm_row ^ c0 * 0x9E35) % APM_HASHED, s)
-        return min(max(2 * mixed + 3 * p1 + 3 * p2 + 4 >> 3, 1), 65535)
+        return min(max(self._blend(mixed, p1, p2), 1), 65535)
+
+    def _blend(self, mixed: int, p1: int, p2: int) -> int:
+        return 2 * mixed + 3 * p1 + 3 * p2 + 4 >> 3
 
     def _update(self, y: int) -> None:
         for refiner in self._refiners:
@@ -244,6 +285,14 @@ class ContextMixer:
         count, p = v & 1023, v >> 10
         p = p + (((1 << 22) - 1 if y else 0) - p) * self._reciprocal[count] // 65536
         maps[at] = p << 10 | count + (count < limit)
+
+
+def lanes_of(kinds: bytes, match_bits: int, match_minimum: int, size: int, lanes: int) -> list[History]:
+    """Lanes of equal length, the last ones shorter, that together are a block of `size` bytes."""
+    shared = Shared(match_bits)
+    length = -(-size // lanes)
+    edges = [min(length * k, size) for k in range(lanes + 1)]
+    return [History(kinds, match_bits, match_minimum, shared, size, origin, end) for origin, end in pairwise(edges)]
 
 
 def _dot(weights: Int, x: Int) -> Int:

@@ -28,38 +28,59 @@ def match_bucket(length: int) -> int:
     return 20 + (length - 32) // 48 if length < 512 else 31
 
 
-class History:
-    """The bytes so far, and all context values that derive from them alone."""
+class Shared:
+    """What all lanes of a block remember together: its bytes, what followed each pair, where matches may be."""
 
-    def __init__(self, kinds: bytes, match_bits: int, match_minimum: int) -> None:
-        self._kinds = kinds
+    def __init__(self, match_bits: int) -> None:
         self.bytes = bytearray()
+        self.after2 = [0] * 65536
+        self.match_table = [0] * (1 << match_bits)
+
+    def __getitem__(self, at: int) -> int:
+        """A byte of the block; 0 where none is known yet."""
+        return self.bytes[at] if at < len(self.bytes) else 0
+
+    def __setitem__(self, at: int, c: int) -> None:
+        if at >= len(self.bytes):
+            self.bytes.extend(bytes(at + 1 - len(self.bytes)))
+        self.bytes[at] = c
+
+
+class History:
+    """The bytes of a lane so far, and all context values that derive from them alone.
+
+    A lane is the bytes origin..end - 1 of a block of `size` bytes; a block may be one lane.
+    """
+
+    def __init__(
+        self, kinds: bytes, match_bits: int, match_minimum: int, shared: Shared, size: int, origin: int, end: int
+    ) -> None:
+        self._kinds = kinds
+        self.bytes = shared
+        self.size, self.position, self.origin, self.end = size, origin, origin, end
         self.last4 = self.last8 = 0
         self.word = self.word1 = self.word2 = 0
         self.line_word = self.punctuation = 0
         self.classes = self.class_runs = 0
-        self.line = self.line_before = self.indent = 0
+        self.line = self.line_before = origin
+        self.indent = 0
         self.after1 = [0] * 256
-        self.after2 = [0] * 65536
+        self.after2 = shared.after2
         self.stack = bytearray(STACK)
         self.depth = 0
         self.match = self.match_length = 0
         self.match_bits, self.match_minimum = match_bits, match_minimum
-        self.match_table = [0] * (1 << match_bits)
+        self.match_table = shared.match_table
         self.expected = -1
         self.last_seen = [0] * 256
         self.last_gap = [0] * 256
         self.gap_votes = [0] * GAPS
         self.record = 0
 
-    @property
-    def position(self) -> int:
-        """Bytes seen."""
-        return len(self.bytes)
-
     def learn(self, c: int) -> None:
         """Take in a byte."""
-        self.bytes.append(c)
+        self.bytes[self.position] = c
+        self.position += 1
         pair = self.last4 & 0xFFFF
         self.after1[pair & 255] = (self.after1[pair & 255] << 8 | c) & MASK
         self.after2[pair] = (self.after2[pair] << 8 | c) & MASK
@@ -67,7 +88,6 @@ class History:
         self.last4 = (self.last4 << 8 | c) & MASK
         self._learn_words(c)
         self._learn_layout(c)
-        self._learn_match(c)
 
     def _learn_words(self, c: int) -> None:
         lower = c + 32 if 65 <= c <= 90 else c
@@ -105,20 +125,27 @@ class History:
             self.record = best if self.gap_votes[best] >= 96 else 0
             self.gap_votes = [votes >> 1 for votes in self.gap_votes]
 
-    def _learn_match(self, c: int) -> None:
-        minimum = self.match_minimum
-        if self.match_length and self.bytes[self.match] == c:
+    def learn_match(self) -> None:
+        """Follow the longest match past the newest byte, or look for a new one: before the next byte, if any."""
+        if self.position == self.origin:
+            return
+        minimum, c = self.match_minimum, self.last4 & 255
+        if self.match_length and self.match < self.size and self.bytes[self.match] == c:
             self.match += 1
             self.match_length = min(self.match_length + 1, 65535)
         else:
             self.match_length = 0
-        if self.position >= minimum:
+        if self.position - self.origin >= minimum:
             older = self.last8 << (64 - 8 * minimum) & MASK if minimum > 4 else 0
             key = mix(self.last4, older) >> (32 - self.match_bits)
             entry = self.match_table[key]
             if not self.match_length and entry:
                 length = 0
-                while length < 32 and length < entry and self.bytes[entry - 1 - length] == self.bytes[-1 - length]:
+                while (
+                    length < 32
+                    and length < entry
+                    and self.bytes[entry - 1 - length] == self.bytes[self.position - 1 - length]
+                ):
                     length += 1
                 if length >= minimum:
                     self.match, self.match_length = entry, length
@@ -136,8 +163,9 @@ class History:
         expected = 0 if self.expected < 0 else self.expected | min(self.match_length, 15) << 8
         bracket = self.stack[self.depth % STACK] if self.depth else 0
         r, p = self.record, self.position
-        up1 = self.bytes[p - r] if r and p >= r else c4 >> 16 & 255
-        up2 = self.bytes[p - 2 * r] if r and p >= 2 * r else c4 >> 24
+        seen = p - self.origin
+        up1 = self.bytes[p - r] if r and seen >= r else c4 >> 16 & 255
+        up2 = self.bytes[p - 2 * r] if r and seen >= 2 * r else c4 >> 24
         words = mix(self.word, self.word1)
         return [
             0,

@@ -1,18 +1,20 @@
-"""Constants of the context mixer: the logistic function, its inverse, and the bit-history automaton.
+"""Constants of the context mixer (the logistic function, its inverse, the bit-history automaton) and of the network.
 
 Computed with Python's integers alone, so that they are the same on every machine, and handed to the C kernel, so that
-both implementations hold the very same. What they mean is in docs/context-mixing.md.
+both implementations hold the very same. What they mean is in docs/context-mixing.md and docs/neural.md.
 """
 
 from __future__ import annotations
 
 from array import array
 from functools import cache
+from math import isqrt
 
 # Sizes that a model's configuration and prior depend on, as in context_mixing.h.
-CATALOGUE = 36  # contexts that exist
+CATALOGUE = 36  # contexts in a configuration, at most
 MAX_SELECTORS = 12
-SELECTOR_SIZES = (1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256)  # weight sets of each
+SELECTOR_SIZES = (1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256, 256, 512, 512, 256)  # weight sets
+OPINIONS = 12  # selectors from here on are made of a network's opinion
 MATCH_BUCKETS = 32  # quantised match lengths
 FINAL_INPUTS = 16  # of the second layer, padded
 CURVE_KNOTS = 24  # of an adaptive map's curve
@@ -162,3 +164,31 @@ def priorities() -> bytes:
 def packed() -> bytes:
     """All tables in the layout of `cm_tables` in context_mixing.h, in the machine's byte order."""
     return stretch().tobytes() + squash().tobytes() + automaton()[0] + priorities() + kinds() + reciprocal().tobytes()
+
+
+@cache
+def exp2_weights() -> array[int]:
+    """`exp2_weights()[f]` = 2^22 * 2^(-f/1024), rounded; f in 0..1023."""
+    one = 1 << _PRECISION
+    step = one >> 1
+    for _ in range(10):
+        step = isqrt(step << _PRECISION)  # 2^(-1/1024) in the end
+    values, power = [], one
+    for _ in range(1024):
+        values.append((power >> _PRECISION - 23) + 1 >> 1)
+        power = power * step >> _PRECISION
+    return array("I", values)
+
+
+@cache
+def logarithms() -> array[int]:
+    """`logarithms()[i]` = 4096 ln(1 + (i + 1/2) / 1024), rounded; i in 0..1023."""
+    values = []
+    for i in range(1024):  # ln(a / b) = 2 artanh((a - b) / (a + b)), by its series
+        top, bottom = 2 * i + 1, 2 * i + 4097
+        power = total = (top << _PRECISION) // bottom
+        for k in range(3, 85, 2):
+            power = power * top * top // (bottom * bottom)
+            total += power // k
+        values.append((total >> _PRECISION - 14) + 1 >> 1)
+    return array("H", values)

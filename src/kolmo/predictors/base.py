@@ -11,32 +11,40 @@ What it is not: it knows nothing of files, blocks in a file, or threads (see `co
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
+from kolmo.native.dispatch import SLOW
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 
-class Model(Protocol):
-    """A predictor's running state over one block. Not safe to share between threads.
+Tick = Callable[[int], None]
 
-    A block may be passed in slices of any size; the bits do not depend on the slicing. A model serves one direction
-    only, from the block's first byte to its last.
+
+class Model(Protocol):
+    """A predictor's running state over one block. It serves once, in one direction, and one thread.
+
+    Long work calls `tick` now and then with the number of bytes just done; a tick that raises stops the work.
     """
 
-    def encode(self, encoder: BinaryEncoder, data: bytes) -> None:
-        """Code `data`, the block's next bytes, and learn from them."""
+    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
+        """Code the block, `data`."""
         ...
 
-    def decode(self, decoder: BinaryDecoder, size: int) -> bytes:
-        """Decode the block's next `size` bytes and learn from them: the mirror of `encode`."""
+    def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
+        """Decode the block: the mirror of `encode`.
+
+        Raises:
+            CorruptError: the payload ends before the block does.
+        """
         ...
 
-    def score(self, data: bytes) -> npt.NDArray[np.float64]:
-        """Code length of each of the block's next bytes in bits, shape (len(data),), learning from them.
+    def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
+        """Code length of each of the block's bytes in bits, shape (len(data),).
 
         The sum is what `encode` writes, within 0.1 % and the coder's last bytes.
         """
@@ -69,6 +77,22 @@ class Predictor(Protocol):
         """Upper bound in bytes on what a model of a block of `size` bytes allocates."""
         ...
 
-    def start(self, size: int) -> Model:
-        """Make a fresh model for a block of `size` bytes (size >= 1)."""
+    def start(self, size: int, threads: int = 1) -> Model:
+        """Make a fresh model for a block of `size` bytes (size >= 1); up to `threads` may work on it.
+
+        The bits do not depend on `threads`.
+        """
         ...
+
+
+SLICE = 1 << 10 if SLOW else 1 << 16  # bytes between ticks, of a fast model
+
+
+def slices(size: int, tick: Tick | None, step: int | None = None) -> Iterator[tuple[int, int]]:
+    """The slices (first, last + 1) of a block that a model takes at once, with a tick after each."""
+    step = step or SLICE
+    for first in range(0, size, step):
+        last = min(first + step, size)
+        yield first, last
+        if tick:
+            tick(last - first)

@@ -29,14 +29,17 @@ from kolmo.native.tables import (
     MATCH_BUCKETS,
     MAX_SELECTORS,
     NEVER,
+    OPINIONS,
     SELECTOR_SIZES,
     SQUASH_SIZE,
 )
+from kolmo.predictors.base import Tick, slices
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+PIECE = 1 << 16  # bytes whose code lengths are worked out together
 CURVES = 257 * CURVE_KNOTS  # knots of a prior's curves: one for each partial byte, and one for all
 
 
@@ -58,11 +61,12 @@ class Shape:
     final_rate: int = 80
     map_limit: int = 500
     match_minimum: int = 6
+    network: bool = False
 
     @property
     def inputs(self) -> int:
         """Inputs of the first layer, padded for vectors."""
-        return 2 * len(self.contexts) + 3 + 7 & ~7
+        return 2 * len(self.contexts) + 3 + 2 * self.network + 7 & ~7
 
 
 FAST = Shape("fast", (1, 3, 5, 8), (1,))
@@ -111,7 +115,7 @@ def plain_prior(shape: Shape) -> bytes:
     matches = [((1 << 22) - (1 << 22) // (length + 3)) << 10 for length in range(MATCH_BUCKETS)]
     n = len(shape.contexts)
     weights = [0] * shape.inputs
-    for i in (*range(n), 2 * n):
+    for i in (*range(n), 2 * n, *[2 * n + 3] * shape.network):
         weights[i] = (1 << 27) // 5
     final = [(1 << 27) // len(shape.selectors)] * len(shape.selectors)
     final += [0] * (FINAL_INPUTS - len(final))
@@ -176,8 +180,43 @@ def _stored_prior(shape: Shape) -> bytes:
 
 
 @cache
-def _prior(shape: Shape) -> bytes:
+def prior(shape: Shape) -> bytes:
+    """What a model of this shape believes before the first byte, in the layout of `plain_prior`."""
     return unpack_prior(shape, _stored_prior(shape))
+
+
+def table_sizes(shape: Shape, size: int, most_bits: int) -> tuple[int, int]:
+    """log2 of the bytes of trees, and of the entries of the match table, for a block of `size` bytes."""
+    wanted = (size * len(shape.contexts) * 8 - 1).bit_length()
+    return min(max(wanted, 16), most_bits), min(max((size - 1).bit_length(), 10), 21)
+
+
+def mixer_memory(shape: Shape, size: int, most_bits: int) -> int:
+    """Bytes that a mixer of a block of `size` bytes allocates (the C kernels; NumPy takes several times more)."""
+    table_bits, match_bits = table_sizes(shape, size, most_bits)
+    sets = 4 * shape.inputs * sum(SELECTOR_SIZES[j] for j in shape.selectors)
+    return (1 << table_bits) + (4 << match_bits) + size + sets + (8 << 20)
+
+
+def digest_of(shape: Shape, most_bits: int) -> bytes:
+    """SHA-256 over all that determines a mixer's probabilities but its code.
+
+    Over plain integers, little-endian, so that it outlives names and compressors of priors.
+    """
+    selectors = SELECTOR_SIZES if shape.network else SELECTOR_SIZES[:OPINIONS]
+    sizes = array("i", [most_bits, *selectors, MATCH_BUCKETS, FINAL_INPUTS, CURVE_KNOTS])
+    digest = hashlib.sha256(_little(array("i", configuration(shape, 0, 0))) + _little(sizes))
+    for table in (tables.stretch(), tables.squash(), tables.reciprocal()):
+        digest.update(_little(table[:]))
+    digest.update(tables.automaton()[0] + tables.priorities() + tables.kinds())
+    digest.update(zlib.decompress(_stored_prior(shape)))
+    return digest.digest()
+
+
+def start(shape: Shape, size: int, most_bits: int) -> ContextMixingModel:
+    """A fresh model for a block of `size` bytes."""
+    config = configuration(shape, *table_sizes(shape, size, most_bits))
+    return ContextMixingModel(kernels.ContextMixer(config, tables.packed(), prior(shape), size), size)
 
 
 class ContextMixing:
@@ -188,7 +227,7 @@ class ContextMixing:
 
     def __init__(self, level: int = 5) -> None:
         if level not in LEVELS:
-            raise PredictorError(f"cm has levels 1 to 9, not {level}")
+            raise PredictorError(f"cm has levels 1 to 9, not {level}; use cm:1 to cm:9")
         self.level = level
         self.shape, self._most_bits = LEVELS[level]
 
@@ -200,7 +239,7 @@ class ContextMixing:
             PredictorError: it is no level.
         """
         if argument and not (argument.isascii() and argument.isdigit()):
-            raise PredictorError(f"cm has levels 1 to 9, not {argument!r}")
+            raise PredictorError(f"cm has levels 1 to 9, not {argument!r}; use cm:1 to cm:9")
         return cls(int(argument or 5))
 
     @classmethod
@@ -224,63 +263,58 @@ class ContextMixing:
         """First 4 bytes of a SHA-256 over constants, shape, sizes and prior."""
         return _fingerprint(self.level)
 
-    def prior(self) -> bytes:
-        """What the model believes before the first byte, in the layout of `plain_prior`."""
-        return _prior(self.shape)
-
     def memory(self, size: int) -> int:
         """Bytes that a model of a block of `size` bytes allocates (the C kernels; NumPy takes several times more)."""
-        table_bits, match_bits = self._bits(size)
-        sets = 4 * self.shape.inputs * sum(SELECTOR_SIZES[j] for j in self.shape.selectors)
-        return (1 << table_bits) + (4 << match_bits) + size + sets + (8 << 20)
+        return mixer_memory(self.shape, size, self._most_bits)
 
-    def start(self, size: int) -> ContextMixingModel:
-        """A fresh model for a block of `size` bytes."""
-        return ContextMixingModel(
-            kernels.ContextMixer(configuration(self.shape, *self._bits(size)), tables.packed(), self.prior(), size)
-        )
-
-    def _bits(self, size: int) -> tuple[int, int]:
-        """log2 of the bytes of trees, and of the entries of the match table, for a block of `size` bytes."""
-        wanted = (size * len(self.shape.contexts) * 8 - 1).bit_length()
-        return min(max(wanted, 16), self._most_bits), min(max((size - 1).bit_length(), 10), 21)
+    def start(self, size: int, threads: int = 1) -> ContextMixingModel:
+        """A fresh model for a block of `size` bytes; one thread serves it."""
+        return start(self.shape, size, self._most_bits)
 
 
 class ContextMixingModel:
     """A running `cm` over one block: the kernel's mixer, with code lengths in bits."""
 
-    def __init__(self, mixer: kernels.ContextMixer) -> None:
-        self._mixer = mixer
+    def __init__(self, mixer: kernels.ContextMixer, size: int) -> None:
+        self._mixer, self._size = mixer, size
 
-    def encode(self, encoder: BinaryEncoder, data: bytes) -> None:
-        """Code the block's next bytes and learn from them."""
-        self._mixer.encode(encoder, data)
+    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
+        """Code the block."""
+        for first, last in slices(len(data), tick):
+            self._mixer.encode(encoder, data[first:last])
 
-    def decode(self, decoder: BinaryDecoder, size: int) -> bytes:
-        """Decode the block's next `size` bytes and learn from them.
+    def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
+        """Decode the block.
 
         Raises:
-            CorruptError: the payload ends before they do.
+            CorruptError: the payload ends before it does.
         """
-        return self._mixer.decode(decoder, size)
+        out = bytearray()  # grows as it is decoded: a false size costs no memory
+        for first, last in slices(self._size, tick):
+            out += self._mixer.decode(decoder, last - first)
+        return bytes(out)
 
-    def score(self, data: bytes) -> npt.NDArray[np.float64]:
-        """Code length of each of the block's next bytes in bits, shape (len(data),)."""
+    def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
+        """Code length of each of the block's bytes in bits, shape (len(data),)."""
         import numpy as np
 
-        probabilities = np.frombuffer(self._mixer.costs(data), "=u2").astype(np.float64)
-        costs: npt.NDArray[np.float64] = (16 - np.log2(probabilities)).reshape(-1, 8).sum(axis=1)
-        return costs
+        bits = np.empty(len(data))
+        for first, last in slices(len(data), tick):
+            bits[first:last] = code_lengths(self._mixer.costs(data[first:last]))
+        return bits
+
+
+def code_lengths(costs: bytes) -> npt.NDArray[np.float64]:
+    """Bits of each byte, of the 16-bit probabilities that a kernel gave its eight bits."""
+    import numpy as np
+
+    probabilities = np.frombuffer(costs, "=u2").reshape(-1, 8)
+    bits = np.empty(len(probabilities))
+    for at in range(0, len(bits), PIECE):
+        bits[at : at + PIECE] = (16 - np.log2(probabilities[at : at + PIECE].astype(np.float64))).sum(axis=1)
+    return bits
 
 
 @cache
 def _fingerprint(level: int) -> bytes:
-    """Over plain integers, little-endian, so that it outlives names and compressors of priors."""
-    shape, most_bits = LEVELS[level]
-    sizes = array("i", [most_bits, *SELECTOR_SIZES, MATCH_BUCKETS, FINAL_INPUTS, CURVE_KNOTS])
-    digest = hashlib.sha256(_little(array("i", configuration(shape, 0, 0))) + _little(sizes))
-    for table in (tables.stretch(), tables.squash(), tables.reciprocal()):
-        digest.update(_little(table[:]))
-    digest.update(tables.automaton()[0] + tables.priorities() + tables.kinds())
-    digest.update(zlib.decompress(_stored_prior(shape)))
-    return digest.digest()[:4]
+    return digest_of(*LEVELS[level])[:4]

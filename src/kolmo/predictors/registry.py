@@ -15,7 +15,8 @@ from kolmo.predictors.base import Predictor
 
 GROUP = "kolmo.predictors"
 DEFAULT_LEVEL = 5
-BUILTIN = ("cm",)
+BUILTIN = ("cm", "neural")
+NEURAL_LEVELS = 5  # from here on
 _registered: dict[str, Any] = {}
 
 
@@ -27,7 +28,7 @@ def for_level(level: int) -> Predictor:
     """
     if not 1 <= level <= 9:
         raise PredictorError(f"level {level} does not exist; choose 1 (fast) to 9 (small)")
-    return cast(Predictor, _find("cm")(level))
+    return cast(Predictor, _find("neural" if level >= NEURAL_LEVELS else "cm")(level))
 
 
 def resolve(spec: str) -> Predictor:
@@ -37,10 +38,6 @@ def resolve(spec: str) -> Predictor:
         PredictorError: unknown (the message names the known ones), or it does not take this argument.
     """
     name, _, argument = spec.partition(":")
-    if name == "cm":
-        if argument and not (argument.isascii() and argument.isdigit()):
-            raise PredictorError(f"predictor spec {spec!r}: the argument is a level; use cm:1 to cm:9")
-        return for_level(int(argument or DEFAULT_LEVEL))
     try:
         return cast(Predictor, _find(name).from_spec(argument))
     except ValueError as error:
@@ -85,7 +82,7 @@ def known() -> list[str]:
 
 def level_of(name: str, parameters: bytes) -> int | None:
     """The level in a file's predictor record, where the predictor has levels."""
-    return parameters[0] if name == "cm" and len(parameters) == 1 else None
+    return parameters[0] if name in BUILTIN and len(parameters) == 1 else None
 
 
 _UPDATE = "install a newer version"
@@ -96,6 +93,10 @@ def _find(name: str) -> Any:
         from kolmo.predictors.context_mixing import ContextMixing
 
         return ContextMixing
+    if name == "neural":
+        from kolmo.predictors.neural import Neural
+
+        return Neural
     if name in _registered:
         return _registered[name]
     for point in _entry_points():

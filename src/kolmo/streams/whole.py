@@ -14,7 +14,7 @@ from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL
 from kolmo.streams.incremental import Compressor, Data
 
-SMALL = 1 << 16  # packed bytes below which starting threads is not worth it
+SMALL = 1 << 14  # bytes of input below which starting threads is not worth it
 
 
 def compress(
@@ -33,7 +33,8 @@ def compress(
         predictor: a predictor or its spec (`cm:9`), in place of the level.
         block_size: most bytes of content in a block (1 .. 2^30), 8 MiB by default; blocks are of equal size and
             coded in parallel.
-        threads: blocks coded at once; by default one for each core. The bytes do not depend on it.
+        threads: that work at once, on several blocks or on an only one; by default one for each core. The bytes do
+            not depend on it.
 
     Raises:
         PredictorError: no such level or predictor.
@@ -41,10 +42,10 @@ def compress(
     """
     size = memoryview(data).nbytes
     most = DEFAULT_BLOCK_LIMIT if block_size is None else block_size
-    if size <= most:
-        threads = 1
+    if threads is None:
+        threads = 1 if size < SMALL else 0
     even = even_blocks(size, most)
-    compressor = Compressor(level, predictor=predictor, block_size=even, threads=threads or 0)
+    compressor = Compressor(level, predictor=predictor, block_size=even, threads=threads)
     return compressor.compress(data) + compressor.flush()
 
 
@@ -53,7 +54,7 @@ def decompress(data: Data, *, threads: int | None = None, memory_limit: int = ME
 
     Args:
         data: the frames.
-        threads: blocks decoded at once; by default one for each core.
+        threads: that work at once, on several blocks or on an only one; by default one for each core.
         memory_limit: bytes that the blocks in work may take, models included.
 
     Raises:

@@ -1,0 +1,326 @@
+/* The type NeuralMixer: the context mixer over lanes, with a network's opinion; see reference_neural.py. */
+#include "kernels.h"
+
+enum { GUESSES = 1 << 15, ORDERS = 6 };
+
+/* Guesses of the next byte, from what followed the last one to six bytes: right for more than half of all bytes of a text,
+ * at no cost. Decoding one lane, the network then looks at two places in one go, which takes hardly longer than one;
+ * where the guess was wrong the second look is forgotten. No bit depends on it. */
+typedef struct {
+    struct {
+        uint8_t check, byte, sure;
+    } entry[ORDERS][GUESSES];
+    uint64_t last; /* bytes, newest lowest */
+} guesser;
+
+/* A context's hash: the place of its entry, above its check. */
+static inline uint32_t guess_hash(const guesser *g, int order) {
+    return (uint32_t)((g->last << (56 - 8 * order)) * 0x9E3779B97F4A7C15u >> 41);
+}
+
+/* The next byte, or -1. */
+static int guess(const guesser *g) {
+    for (int order = ORDERS - 1; order >= 0; order--) {
+        uint32_t hash = guess_hash(g, order), at = hash >> 8;
+        if (g->entry[order][at].sure && g->entry[order][at].check == (hash & 255)) return g->entry[order][at].byte;
+    }
+    return -1;
+}
+
+static void guess_learn(guesser *g, uint8_t byte) {
+    for (int order = 0; order < ORDERS; order++) {
+        uint32_t hash = guess_hash(g, order), at = hash >> 8;
+        if (g->entry[order][at].check == (hash & 255) && g->entry[order][at].byte == byte) {
+            if (g->entry[order][at].sure < 8) g->entry[order][at].sure++;
+        } else if (g->entry[order][at].sure) {
+            g->entry[order][at].sure /= 2;
+        } else {
+            g->entry[order][at].check = (uint8_t)hash;
+            g->entry[order][at].byte = byte;
+            g->entry[order][at].sure = 1;
+        }
+    }
+    g->last = g->last << 8 | byte;
+}
+
+enum { MAX_LANES = 256, BATCH = 64 }; /* BATCH: positions that the network looks at together while encoding */
+
+typedef struct {
+    PyObject_HEAD
+    cm_model *model;
+    kolmo_network_lanes *network;
+    PyObject *owner, *prior; /* the Network, and bytes */
+    uint8_t *content;  /* what was decoded, a whole block */
+    uint16_t *costs;   /* 8 a byte, a whole block */
+    uint8_t *symbols;  /* steps x lanes: the byte before each */
+    uint32_t *sums;    /* steps x lanes x 512 */
+    Py_ssize_t capacity;    /* the largest block that there is room for */
+    Py_ssize_t step, steps; /* done, and all */
+    int batch, threads;
+    guesser *guesser;  /* decoding one lane */
+    int guessed;       /* the byte that the network has looked past already, -1 for none */
+    int direction, busy; /* direction: -1 until the first call */
+} Neural;
+
+static PyObject *neural_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+    const char *config, *tables;
+    Py_ssize_t config_size, tables_size, size;
+    PyObject *prior, *network;
+    int lanes, threads;
+    (void)kwargs;
+    if (!PyArg_ParseTuple(args, "y#y#SniiO!:NeuralMixer", &config, &config_size, &tables, &tables_size, &prior,
+                          &size, &lanes, &threads, NetworkType, &network))
+        return NULL;
+    cm_config c;
+    if (config_size != sizeof c || tables_size != sizeof(cm_tables) || size < 1 || size > (Py_ssize_t)1 << 30 ||
+        lanes < 1 || lanes > MAX_LANES || lanes > size || threads < 1) {
+        PyErr_SetString(PyExc_ValueError, "configuration, tables, size, lanes or threads do not fit the kernel");
+        return NULL;
+    }
+    memcpy(&c, config, sizeof c);
+    if (!cm_valid(&c, 1) || (size_t)PyBytes_Size(prior) != cm_prior_size(&c, 1)) {
+        PyErr_SetString(PyExc_ValueError, "the configuration or the prior does not fit the kernel");
+        return NULL;
+    }
+    Neural *self = (Neural *)kolmo_instance(type);
+    if (!self) return NULL;
+    self->direction = self->guessed = -1;
+    self->batch = lanes < BATCH ? BATCH / lanes : 1;
+    self->threads = threads < KOLMO_TEAM ? threads : KOLMO_TEAM;
+    self->capacity = size;
+    self->steps = (size + lanes - 1) / lanes;
+    self->model = cm_new(&c, (const cm_tables *)tables, (const int32_t *)(void *)PyBytes_AsString(prior), (uint32_t)size, lanes, 1);
+    self->network = kolmo_network_lanes_new(((Network *)network)->network, lanes, self->threads);
+    self->symbols = (uint8_t *)malloc((size_t)self->batch * (size_t)lanes);
+    self->sums = (uint32_t *)malloc((size_t)self->batch * (size_t)lanes * 512 * sizeof *self->sums);
+    if (!self->model || !self->network || !self->symbols || !self->sums) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    self->model->logarithms = ((Network *)network)->network->constants.log;
+    Py_INCREF(prior);
+    self->prior = prior;
+    Py_INCREF(network);
+    self->owner = network;
+    return (PyObject *)self;
+}
+
+static void neural_free(PyObject *object) {
+    Neural *self = (Neural *)object;
+    cm_free(self->model);
+    if (self->network) kolmo_network_lanes_free(self->network);
+    free(self->content);
+    free(self->costs);
+    free(self->symbols);
+    free(self->sums);
+    free(self->guesser);
+    Py_XDECREF(self->prior);
+    Py_XDECREF(self->owner);
+    kolmo_release(object);
+}
+
+typedef struct {
+    Neural *self;
+    int steps;
+    kolmo_team *team;
+} listening;
+
+/* A part of the network, for all lanes. */
+static void listen(void *work, int part, int parts) {
+    const listening *l = (const listening *)work;
+    kolmo_network_share(l->self->network, l->self->symbols, l->steps, l->self->sums, l->team, part, parts);
+}
+
+/* The next `steps` bytes of the only lane, decoded. */
+static void neural_decode_lane(Neural *self, Py_ssize_t steps, void *coder, kolmo_team *team, listening *work) {
+    self->network->keeps = 1;
+    for (Py_ssize_t end = self->step + steps; self->step < end; self->step++) {
+        if (kolmo_decoder_failed((kolmo_decoder *)coder)) break;
+        const uint32_t *sums = self->sums + 512;
+        if (self->guessed < 0) {
+            self->symbols[0] = self->step ? self->content[self->step - 1] : 10;
+            self->guessed = guess(self->guesser);
+            self->symbols[1] = (uint8_t)self->guessed;
+            work->steps = self->guessed < 0 ? 1 : 2;
+            kolmo_team_work(team);
+            sums = self->sums;
+        } else {
+            self->guessed = -1;
+        }
+        run_lanes(self->model, CM_DECODE, self->content, sums, coder, NULL);
+        uint8_t byte = self->content[self->step];
+        guess_learn(self->guesser, byte);
+        if (self->guessed >= 0 && self->guessed != byte) {
+            kolmo_network_undo(self->network);
+            self->guessed = -1;
+        }
+    }
+}
+
+/* The next `steps` bytes of every lane. Encoding, the network runs ahead over a batch of steps; decoding, it cannot. */
+static void neural_run(Neural *self, int mode, uint8_t *block, Py_ssize_t steps, void *coder) {
+    cm_model *m = self->model;
+    kolmo_team team;
+    listening work = {self, 1, &team};
+    kolmo_team_begin(&team, self->threads, listen, &work);
+    if (mode == CM_DECODE && m->lanes == 1) {
+        neural_decode_lane(self, steps, coder, &team, &work);
+        kolmo_team_end(&team);
+        return;
+    }
+    for (Py_ssize_t end = self->step + steps; self->step < end; self->step += work.steps) {
+        if (mode == CM_DECODE && kolmo_decoder_failed((kolmo_decoder *)coder)) break;
+        work.steps = mode == CM_DECODE ? 1 : end - self->step < self->batch ? (int)(end - self->step) : self->batch;
+        for (int t = 0; t < work.steps; t++)
+            for (int lane = 0; lane < m->lanes; lane++) {
+                const cm_history *h = m->histories + lane;
+                Py_ssize_t at = (Py_ssize_t)h->origin + self->step + t - 1;
+                self->symbols[t * m->lanes + lane] = self->step + t == 0 ? 10 : at < (Py_ssize_t)h->end ? block[at] : 0;
+            }
+        kolmo_team_work(&team);
+        for (int t = 0; t < work.steps; t++)
+            run_lanes(m, mode, block, self->sums + (size_t)t * (size_t)m->lanes * 512, coder, self->costs);
+    }
+    kolmo_team_end(&team);
+}
+
+static int neural_begin(Neural *self, int direction, Py_ssize_t steps, Py_ssize_t size) {
+    if (kolmo_taken(self->busy)) return -1;
+    if (self->direction >= 0 && self->direction != direction) {
+        PyErr_SetString(PyExc_ValueError, "a model serves one direction only");
+        return -1;
+    }
+    if (steps < 0 || steps > self->steps - self->step || size != (Py_ssize_t)self->model->histories->size) {
+        PyErr_SetString(PyExc_ValueError, "another block than the model was started for");
+        return -1;
+    }
+    self->direction = direction;
+    return 0;
+}
+
+static PyObject *neural_encode(PyObject *object, PyObject *args) {
+    Neural *self = (Neural *)object;
+    PyObject *coder;
+    const char *block;
+    Py_ssize_t size, steps;
+    if (!PyArg_ParseTuple(args, "O!y#n:encode", EncoderType, &coder, &block, &size, &steps)) return NULL;
+    Encoder *encoder = (Encoder *)coder;
+    if (neural_begin(self, CM_ENCODE, steps, size) < 0 || kolmo_encoder_taken(encoder)) return NULL;
+    self->busy = encoder->busy = 1;
+    Py_BEGIN_ALLOW_THREADS
+    neural_run(self, CM_ENCODE, (uint8_t *)block, steps, &encoder->coder);
+    Py_END_ALLOW_THREADS
+    self->busy = encoder->busy = 0;
+    if (encoder->coder.failed) return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+static PyObject *neural_decode(PyObject *object, PyObject *args) {
+    Neural *self = (Neural *)object;
+    PyObject *coder;
+    Py_ssize_t steps;
+    if (!PyArg_ParseTuple(args, "O!n:decode", DecoderType, &coder, &steps)) return NULL;
+    Decoder *decoder = (Decoder *)coder;
+    if (neural_begin(self, CM_DECODE, steps, (Py_ssize_t)self->model->histories->size) < 0 || kolmo_taken(decoder->busy))
+        return NULL;
+    if (!self->content && !(self->content = (uint8_t *)calloc(self->model->histories->size, 1))) return PyErr_NoMemory();
+    if (!self->guesser && !(self->guesser = (guesser *)calloc(1, sizeof *self->guesser))) return PyErr_NoMemory();
+    self->busy = decoder->busy = 1;
+    Py_BEGIN_ALLOW_THREADS
+    neural_run(self, CM_DECODE, self->content, steps, &decoder->coder);
+    Py_END_ALLOW_THREADS
+    self->busy = decoder->busy = 0;
+    if (kolmo_exhausted(&decoder->coder)) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *neural_score(PyObject *object, PyObject *args) {
+    Neural *self = (Neural *)object;
+    const char *block;
+    Py_ssize_t size, steps;
+    if (!PyArg_ParseTuple(args, "y#n:score", &block, &size, &steps) || neural_begin(self, CM_SCORE, steps, size) < 0)
+        return NULL;
+    if (!self->costs && !(self->costs = (uint16_t *)calloc((size_t)size, 8 * sizeof *self->costs))) return PyErr_NoMemory();
+    self->busy = 1;
+    Py_BEGIN_ALLOW_THREADS
+    neural_run(self, CM_SCORE, (uint8_t *)block, steps, NULL);
+    Py_END_ALLOW_THREADS
+    self->busy = 0;
+    Py_RETURN_NONE;
+}
+
+static PyObject *neural_content(PyObject *object, PyObject *unused) {
+    Neural *self = (Neural *)object;
+    (void)unused;
+    if (kolmo_taken(self->busy)) return NULL;
+    if (!self->content || self->step < self->steps) {
+        PyErr_SetString(PyExc_ValueError, "the block is not decoded yet");
+        return NULL;
+    }
+    return PyBytes_FromStringAndSize((const char *)self->content, (Py_ssize_t)self->model->histories->size);
+}
+
+static PyObject *neural_costs(PyObject *object, PyObject *unused) {
+    Neural *self = (Neural *)object;
+    (void)unused;
+    if (kolmo_taken(self->busy)) return NULL;
+    if (!self->costs || self->step < self->steps) {
+        PyErr_SetString(PyExc_ValueError, "the block is not scored yet");
+        return NULL;
+    }
+    return PyBytes_FromStringAndSize((const char *)self->costs, (Py_ssize_t)self->model->histories->size * 16);
+}
+
+static PyObject *neural_learned(PyObject *object, PyObject *unused) {
+    Neural *self = (Neural *)object;
+    (void)unused;
+    if (kolmo_taken(self->busy)) return NULL;
+    PyObject *result = PyBytes_FromStringAndSize(NULL, PyBytes_Size(self->prior));
+    if (!result) return NULL;
+    cm_export(self->model, (const int32_t *)(void *)PyBytes_AsString(self->prior), (int32_t *)(void *)PyBytes_AsString(result));
+    return result;
+}
+
+static PyObject *neural_forget(PyObject *object, PyObject *args) {
+    Neural *self = (Neural *)object;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "n:forget", &size) || kolmo_taken(self->busy)) return NULL;
+    int lanes = self->model->lanes;
+    if (size < lanes || size > self->capacity) {
+        PyErr_SetString(PyExc_ValueError, "the model has no room for this block");
+        return NULL;
+    }
+    kolmo_network_lanes *fresh = kolmo_network_lanes_new(((Network *)self->owner)->network, lanes, self->threads);
+    if (!fresh) return PyErr_NoMemory();
+    kolmo_network_lanes_free(self->network);
+    self->network = fresh;
+    cm_forget(self->model, (uint32_t)size);
+    self->direction = -1;
+    self->step = 0;
+    self->steps = (size + lanes - 1) / lanes;
+    free(self->costs);
+    free(self->content);
+    self->costs = NULL;
+    self->content = NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef neural_methods[] = {
+    {"encode", neural_encode, METH_VARARGS, "encode(encoder, block, steps): code the next bytes of all lanes and learn from them."},
+    {"decode", neural_decode, METH_VARARGS, "decode(decoder, steps): the mirror of encode."},
+    {"content", neural_content, METH_NOARGS, "The block, once all of it is decoded."},
+    {"score", neural_score, METH_VARARGS, "score(block, steps): like encode, without a coder."},
+    {"costs", neural_costs, METH_NOARGS, "16-bit probability of each bit of the block, once all of it is scored; 8 a byte, native order."},
+    {"forget", neural_forget, METH_VARARGS, "forget(size): forget the data, keep what was learned: the next sample of a training."},
+    {"learned", neural_learned, METH_NOARGS, "What was learned, in the layout of a prior."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot neural_slots[] = {
+    {Py_tp_new, (void *)neural_new},
+    {Py_tp_dealloc, (void *)neural_free},
+    {Py_tp_methods, neural_methods},
+    {Py_tp_doc, (void *)"NeuralMixer(config, tables, prior, size, lanes, threads, network): a model of one block."},
+    {0, NULL},
+};
+PyType_Spec neural_spec = {"kolmo.native._kernels.NeuralMixer", sizeof(Neural), 0, Py_TPFLAGS_DEFAULT, neural_slots};

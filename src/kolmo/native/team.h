@@ -1,0 +1,118 @@
+/* A few threads that do one piece of work in parts, again and again, thousands of times a second: too often to wake
+ * them through the system, so they spin a little and then yield. Where threads or atomics are not at hand, the caller
+ * does all parts itself. Results must not depend on who does a part. */
+#ifndef KOLMO_TEAM_H
+#define KOLMO_TEAM_H
+
+#include <stddef.h>
+#include <string.h>
+
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(_WIN32)
+#define KOLMO_THREADS 1
+#include <pthread.h>
+#include <sched.h>
+#endif
+
+enum { KOLMO_TEAM = 16, KOLMO_SPINS = 500 };
+
+typedef struct kolmo_team kolmo_team;
+typedef void (*kolmo_part)(void *work, int part, int parts);
+
+struct kolmo_team {
+    kolmo_part part;
+    void *work;
+    int parts;
+#if defined(KOLMO_THREADS)
+    struct kolmo_member {
+        kolmo_team *team;
+        int number;
+        pthread_t thread;
+        unsigned done;
+        char apart[64]; /* no two members' counters in one cache line */
+    } member[KOLMO_TEAM];
+    unsigned turn; /* how often work was given out */
+    int leave;
+    char apart[64];
+    unsigned waiting, met; /* parts at the present meeting; meetings that were */
+#endif
+};
+
+#if defined(KOLMO_THREADS)
+static inline void kolmo_pause(unsigned spins) {
+    if (spins > KOLMO_SPINS) sched_yield();
+#if defined(__x86_64__) || defined(__i386__)
+    else __builtin_ia32_pause();
+#endif
+}
+
+static inline void *kolmo_serve(void *argument) {
+    struct kolmo_member *me = (struct kolmo_member *)argument;
+    kolmo_team *team = me->team;
+    for (unsigned seen = 0;; seen++) {
+        for (unsigned spins = 0; __atomic_load_n(&team->turn, __ATOMIC_ACQUIRE) == seen; spins++) kolmo_pause(spins);
+        if (team->leave) return NULL;
+        team->part(team->work, me->number, team->parts);
+        __atomic_store_n(&me->done, seen + 1, __ATOMIC_RELEASE);
+    }
+}
+#endif
+
+/* Up to `parts` threads, the caller's among them; fewer where the system gives no more. */
+static inline void kolmo_team_begin(kolmo_team *team, int parts, kolmo_part part, void *work) {
+    memset(team, 0, sizeof *team);
+    team->part = part;
+    team->work = work;
+    team->parts = 1;
+#if defined(KOLMO_THREADS)
+    for (int k = 1; k < parts && k < KOLMO_TEAM; k++) {
+        struct kolmo_member *member = &team->member[k];
+        member->team = team;
+        member->number = k;
+        if (pthread_create(&member->thread, NULL, kolmo_serve, member)) break;
+        team->parts = k + 1; /* read by the others once there is work */
+    }
+#else
+    (void)parts;
+#endif
+}
+
+/* Within work: wait until all parts have come here. */
+static inline void kolmo_team_meet(kolmo_team *team) {
+#if defined(KOLMO_THREADS)
+    unsigned met = __atomic_load_n(&team->met, __ATOMIC_ACQUIRE);
+    if (__atomic_add_fetch(&team->waiting, 1, __ATOMIC_ACQ_REL) == (unsigned)team->parts) {
+        __atomic_store_n(&team->waiting, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&team->met, met + 1, __ATOMIC_RELEASE);
+    } else {
+        for (unsigned spins = 0; __atomic_load_n(&team->met, __ATOMIC_ACQUIRE) == met; spins++) kolmo_pause(spins);
+    }
+#else
+    (void)team;
+#endif
+}
+
+/* All parts, once. */
+static inline void kolmo_team_work(kolmo_team *team) {
+#if defined(KOLMO_THREADS)
+    unsigned turn = team->turn + 1;
+    __atomic_store_n(&team->turn, turn, __ATOMIC_RELEASE);
+    team->part(team->work, 0, team->parts);
+    for (int k = 1; k < team->parts; k++)
+        for (unsigned spins = 0; __atomic_load_n(&team->member[k].done, __ATOMIC_ACQUIRE) != turn; spins++)
+            kolmo_pause(spins);
+#else
+    team->part(team->work, 0, 1);
+#endif
+}
+
+static inline void kolmo_team_end(kolmo_team *team) {
+#if defined(KOLMO_THREADS)
+    team->leave = 1;
+    __atomic_store_n(&team->turn, team->turn + 1, __ATOMIC_RELEASE);
+    for (int k = 1; k < team->parts; k++) pthread_join(team->member[k].thread, NULL);
+#else
+    (void)team;
+#endif
+}
+
+#endif

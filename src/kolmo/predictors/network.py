@@ -1,0 +1,295 @@
+"""The network of the predictor `neural` as a file: its shape, and its weights in a safetensors file (docs/neural.md).
+
+What it is not: it predicts nothing (`kolmo.native`: Network) and trains nothing (`kolmo.training`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import struct
+from array import array
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kolmo.errors import PredictorError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+FORMAT, VERSION = "kolmo-network", "1"
+MAX_LAYERS, MAX_TABLES, MAX_WIDTH = 32, 8, 1024
+ORDERS = (0, 2, 3, 4)  # of a hashed table; 0 is the current word
+LIMIT = 2.0**20  # of a float: with it, nothing overflows
+LONGEST_HEADER = 1 << 16  # the largest shape's takes a third of it
+DTYPES = {"I8": "i1", "U8": "u1", "F16": "<f2", "F32": "<f4"}  # NumPy's name of each
+
+
+class TensorPlace(NamedTuple):
+    """A tensor of the file: where its bytes lie among those of all tensors in the page's order."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """Sizes of a gated linear recurrent network over bytes (docs/neural.md).
+
+    Attributes:
+        layers: recurrent layers.
+        state: width of a layer's state, a multiple of 64.
+        embedding: width of a byte's embedding.
+        slot: width of an entry of each hashed table; embedding + slot * len(tables) is the network's width.
+        tables: (order, log2 of the entries) of each hashed table; order 0 is the current word.
+    """
+
+    layers: int = 5
+    state: int = 384
+    embedding: int = 128
+    slot: int = 64
+    tables: tuple[tuple[int, int], ...] = ((2, 14), (3, 15), (4, 15), (0, 15))
+
+    @property
+    def width(self) -> int:
+        """Width of what the layers pass on."""
+        return self.embedding + self.slot * len(self.tables)
+
+    def problem(self) -> str | None:
+        """What the page does not allow, or None."""
+        if not 1 <= self.layers <= MAX_LAYERS:
+            return f"{self.layers} layers, not 1 to {MAX_LAYERS}"
+        if len(self.tables) > MAX_TABLES:
+            return f"{len(self.tables)} tables, not 0 to {MAX_TABLES}"
+        least = 32 if self.tables else 0
+        if self.embedding < 32 or self.embedding % 32 or not least <= self.slot <= MAX_WIDTH or self.slot % 32:
+            return f"an embedding of {self.embedding} and slots of {self.slot}, not multiples of 32"
+        for what, size in (("a state", self.state), ("a width", self.width)):
+            if not 64 <= size <= MAX_WIDTH or size % 64:
+                return f"{what} of {size}, not a multiple of 64 from 64 to {MAX_WIDTH}"
+        for order, bits in self.tables:
+            if order not in ORDERS or not 4 <= bits <= 24:
+                return f"a table {order}:{bits}, not of order 0, 2, 3 or 4 with 4 to 24 bits"
+        return None
+
+    def config(self) -> bytes:
+        """In the layout that `kernels.Network` takes: 32-bit integers in the machine's order."""
+        tables = [number for table in self.tables for number in table]
+        return array("i", [self.layers, self.state, self.embedding, self.slot, len(self.tables), *tables]).tobytes()
+
+    def metadata(self) -> dict[str, str]:
+        """As a file names it."""
+        tables = ",".join(f"{order}:{bits}" for order, bits in self.tables)
+        numbers = {name: str(getattr(self, name)) for name in ("layers", "state", "embedding", "slot")}
+        return {**numbers, "tables": tables}
+
+    def tensors(self) -> list[TensorPlace]:
+        """All tensors in the page's order."""
+        state, width = self.state, self.width
+        wanted: list[tuple[str, str, tuple[int, ...]]] = [("embedding", "I8", (256, self.embedding))]
+        wanted.append(("embedding_scale", "F32", (256,)))
+        for k, (_, bits) in enumerate(self.tables):
+            wanted.append((f"table.{k}", "U8", (1 << bits, self.slot // 2)))
+            wanted.append((f"table.{k}_scale", "F16", (1 << bits,)))
+        for k in range(self.layers):
+            wanted.append((f"layer.{k}.in", "I8", (3 * state, width)))
+            wanted.append((f"layer.{k}.in_scale", "F32", (3 * state,)))
+            wanted.append((f"layer.{k}.bias", "F32", (state,)))
+            wanted.append((f"layer.{k}.out", "I8", (width, state)))
+            wanted.append((f"layer.{k}.out_scale", "F32", (width,)))
+        wanted += [("head", "I8", (256, width)), ("head_scale", "F32", (256,)), ("head_bias", "F32", (256,))]
+        places, at = [], 0
+        for name, dtype, shape in wanted:
+            end = at + prod(shape) * int(DTYPES[dtype][-1])
+            places.append(TensorPlace(name, dtype, shape, at, end))
+            at = end
+        return places
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network: its shape, and all tensors' bytes in the page's order.
+
+    Raises:
+        PredictorError: a size or a value that the page does not allow.
+    """
+
+    shape: NetworkShape
+    weights: bytes
+
+    def __post_init__(self) -> None:
+        problem = self.shape.problem() or _size_problem(self) or _value_problem(self)
+        if problem:
+            raise PredictorError(f"no network of version {VERSION}: {problem}")
+
+    @cached_property
+    def config(self) -> bytes:
+        """The shape as `kernels.Network` takes it."""
+        return self.shape.config()
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """SHA-256 over shape and tensors."""
+        return hashlib.sha256(",".join(self.shape.metadata().values()).encode() + self.weights).digest()
+
+    def tensor(self, name: str) -> npt.NDArray[Any]:
+        """One of the file's tensors."""
+        (place,) = [place for place in self.shape.tensors() if place.name == name]
+        return _view(self.weights, place)
+
+
+def load(source: str | Path | bytes) -> Weights:
+    """Read a network from a file, or from a file's bytes.
+
+    Raises:
+        PredictorError: it cannot be read, or is not exactly what docs/neural.md describes.
+    """
+    if isinstance(source, bytes):
+        where, data = "the network", source
+    else:
+        where = str(source)
+        try:
+            data = Path(source).read_bytes()
+        except OSError as error:
+            raise PredictorError(f"{where}: {error.strerror}; name a network that `kolmo train` exported") from None
+    try:
+        shape, begin, tensors = _open(data)
+        bytes_of = memoryview(data)[begin:]
+        return Weights(shape, b"".join(bytes_of[place.begin : place.end] for place in tensors))
+    except (_RefusedError, PredictorError) as error:
+        raise PredictorError(f"{where}: {error}; the file is damaged, or from a newer version: get it again") from None
+
+
+def dump(weights: Weights) -> bytes:
+    """A network as the bytes of a file."""
+    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "version": VERSION, **weights.shape.metadata()}}
+    for name, dtype, shape, begin, end in weights.shape.tensors():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": (begin, end)}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + weights.weights
+
+
+def save(weights: Weights, path: str | Path) -> None:
+    """Write a network to a file, whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(dump(weights))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class _RefusedError(Exception):
+    """What is wrong with a file; `load` adds which file."""
+
+
+def _open(data: bytes) -> tuple[NetworkShape, int, list[TensorPlace]]:
+    """Shape, where tensors' bytes begin, and where each lies from there, in the page's order."""
+    length = struct.unpack_from("<Q", data)[0] if len(data) >= 8 else 0
+    if not 2 <= length <= min(LONGEST_HEADER, len(data) - 8):
+        raise _RefusedError(f"not a safetensors file of a network: its header would have {length} bytes")
+    try:
+        header = json.loads(data[8 : 8 + length].decode(), object_pairs_hook=_without_twins)
+    except (ValueError, RecursionError) as error:
+        raise _RefusedError(f"its header is no JSON ({error})") from None
+    if not isinstance(header, dict):
+        raise _RefusedError("its header is no JSON object")
+    shape = _shape(header.pop("__metadata__", None))
+    found = []
+    for place in shape.tensors():
+        claimed = header.pop(place.name, None)
+        offsets: Any = claimed.get("data_offsets") if isinstance(claimed, dict) else None
+        wanted = {"dtype": place.dtype, "shape": list(place.shape), "data_offsets": offsets}
+        if claimed != wanted or not _whole(claimed["shape"]) or not _whole(offsets) or len(offsets) != 2:
+            raise _RefusedError(f"tensor {place.name!r} is not {place.dtype} of shape {list(place.shape)}")
+        size, wanted_size = offsets[1] - offsets[0], place.end - place.begin
+        if size != wanted_size:
+            raise _RefusedError(f"tensor {place.name!r} has {size} bytes, not {wanted_size}")
+        found.append(place._replace(begin=offsets[0], end=offsets[1]))
+    if header:
+        raise _RefusedError(f"tensor {next(iter(header))[:40]!r} is none of a network's")
+    at = 0
+    for place in sorted(found, key=lambda place: place.begin):
+        if place.begin != at:
+            raise _RefusedError(f"tensor {place.name!r} begins at byte {place.begin} of the tensors, not at {at}")
+        at = place.end
+    if at != len(data) - 8 - length:
+        raise _RefusedError(f"its tensors have {at} bytes, but {len(data) - 8 - length} are there")
+    return shape, 8 + length, found
+
+
+def _shape(metadata: Any) -> NetworkShape:
+    names = ("format", "version", "layers", "state", "embedding", "slot", "tables")
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise _RefusedError("it is no network of kolmo's: its metadata name no format 'kolmo-network'")
+    if metadata.get("version") != VERSION:
+        raise _RefusedError(f"its version is {str(metadata.get('version'))[:20]!r}, not {VERSION!r}")
+    if sorted(metadata) != sorted(names) or not all(isinstance(value, str) for value in metadata.values()):
+        raise _RefusedError(f"its metadata are not the strings {', '.join(names)}")
+    for name in names[2:6]:
+        if not re.fullmatch("0|[1-9][0-9]{0,3}", metadata[name]):
+            raise _RefusedError(f"its {name} is {metadata[name][:20]!r}")
+    if not re.fullmatch("(0|[2-4]):[1-9][0-9]?(,(0|[2-4]):[1-9][0-9]?)*|", metadata["tables"]):
+        raise _RefusedError(f"its tables are {metadata['tables'][:80]!r}")
+    pairs = [pair.split(":") for pair in metadata["tables"].split(",") if pair]
+    tables = tuple((int(order), int(bits)) for order, bits in pairs)
+    layers, state, embedding, slot = (int(metadata[name]) for name in names[2:6])
+    shape = NetworkShape(layers, state, embedding, slot, tables)
+    problem = shape.problem()
+    if problem:
+        raise _RefusedError(f"its metadata claim {problem}")
+    return shape
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key twice")
+    return found
+
+
+def _whole(numbers: Any) -> bool:
+    return isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers)
+
+
+def _size_problem(weights: Weights) -> str | None:
+    wanted = weights.shape.tensors()[-1].end
+    return None if len(weights.weights) == wanted else f"{len(weights.weights)} bytes of tensors, not {wanted}"
+
+
+def _value_problem(weights: Weights) -> str | None:
+    """The first value that the page does not allow."""
+    import numpy as np
+
+    for place in weights.shape.tensors():
+        values = _view(weights.weights, place)
+        if place.dtype == "I8":
+            wrong, allowed = values == -128, "-127..127"
+        elif place.dtype == "U8":
+            wrong, allowed = ((values & 15) == 0) | (values < 16), "1..15 in both halves"
+        else:
+            wrong, allowed = ~(np.abs(values.astype(np.float32)) <= LIMIT), "finite and within +-2^20"
+        if wrong.any():
+            at = int(np.flatnonzero(wrong)[0])
+            return f"value {at} of tensor {place.name!r} is {values.flat[at]}, not {allowed}"
+    return None
+
+
+def _view(tensors: bytes, place: TensorPlace) -> npt.NDArray[Any]:
+    import numpy as np
+
+    values: npt.NDArray[Any] = np.frombuffer(tensors, DTYPES[place.dtype], prod(place.shape), place.begin)
+    return values.reshape(place.shape)
+
+
+__all__ = ["NetworkShape", "Weights", "dump", "load", "save"]
