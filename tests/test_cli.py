@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 import kolmo
 import order0
 from kolmo.cli import group
+from kolmo.native.dispatch import SLOW
 
 DATA = b"".join(b"%d bottles of beer on the wall\n" % n for n in range(99))
 HERE = Path(__file__).parent
@@ -269,16 +270,27 @@ def test_runner_sees_the_same(folder: Path) -> None:
     assert "Compress FILES" in run("compress", "--help").output
     assert run("--version").output.startswith("kolmo ")
     assert run("compress", "--block-size", "x").exit_code == 2
-    assert set(group.list_commands(None)) == {"compress", "decompress", "test", "list"}  # type: ignore[arg-type]
+    assert set(group.list_commands(None)) == {"compress", "decompress", "test", "list", "explain", "train"}  # type: ignore[arg-type]
     assert order0.Order0.name == "order0"
 
 
-def test_levels_reach_the_predictor(folder: Path) -> None:
-    for flag, level in ((["-1"], 1), ([], 5), (["-9"], 9), (["-2", "-7"], 7)):
-        assert spawn(["compress", *flag, "-f", "a.txt"]).returncode == 0
-        listing = json.loads(spawn(["list", "--json", "a.txt.kmo"]).stdout)
-        assert listing["frames"][0]["level"] == level
-        assert spawn(["decompress", "-c", "a.txt.kmo"]).stdout == DATA
+@pytest.mark.parametrize(
+    ("flags", "predictor", "level"),
+    [
+        (["-1"], "cm", 1),
+        ([], "neural", 5),
+        (["-9"], "neural", 9),
+        (["-2", "-7"], "neural", 7),
+        (["-7", "-4"], "cm", 4),
+        (["-m", "cm:9"], "cm", 9),
+    ],
+)
+def test_levels_reach_the_predictor(folder: Path, flags: list[str], predictor: str, level: int) -> None:
+    (folder / "a.txt").write_bytes(DATA[:200])
+    assert spawn(["compress", *flags, "a.txt"]).returncode == 0
+    (frame,) = json.loads(spawn(["list", "--json", "a.txt.kmo"]).stdout)["frames"]
+    assert (frame["predictor"], frame["level"]) == (predictor, level)
+    assert spawn(["decompress", "-c", "a.txt.kmo"]).stdout == DATA[:200]
 
 
 def on_terminal(arguments: list[str], typed: bytes = b"", **pipes: int) -> tuple[int, bytes]:
@@ -371,7 +383,7 @@ def test_broken_pipe_is_quiet(folder: Path) -> None:
     packed = kolmo.compress(DATA * 200, predictor="order0", block_size=50000)
     (folder / "x.kmo").write_bytes(packed)
     process = subprocess.Popen(
-        [*COMMAND, "decompress", "-c", "x.kmo"],
+        [*COMMAND, "decompress", "-c", "x.kmo", *["-q"] * SLOW],
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -94,7 +94,7 @@ def command(
 
         return each_file(job, Decompress(names, job.threads, MEMORY))
     if predictor is not None and level is not None:
-        raise click.UsageError(f"-m and -{level} exclude each other; -m cm:{level} is -{level}")
+        raise click.UsageError(f"-m and -{level} exclude each other; give one of them")
     if block_size > MAX_BLOCK:
         raise click.UsageError(f"--block-size {block_size} is too large; at most 1G is possible")
     from kolmo.errors import PredictorError

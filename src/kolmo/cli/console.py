@@ -20,7 +20,7 @@ from kolmo.errors import KolmoError
 
 STDIN, STDOUT = "(stdin)", "(stdout)"
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that only an output has
-PATIENCE = 1 << 16  # raw bytes that the reference kernels may take without a word: a minute
+PATIENCE = 1 << 14  # raw bytes that the reference kernels may take without a word: up to a minute
 REMEDIES = {
     errno.ENOSPC: "free some space and repeat; the input is kept",
     errno.EDQUOT: "free some space and repeat; the input is kept",
@@ -58,7 +58,7 @@ class Console:
         if SLOW and not self.warned and (size is None or size > PATIENCE):
             self.warned = True
             self.warn(
-                "works without its C kernels, at about 1 KB a second; reinstall it where a C compiler is (and leave "
+                "works without its C kernels, at 1 KB a second or less; reinstall it where a C compiler is (and leave "
                 "KOLMO_KERNEL and KOLMO_NO_NATIVE unset)"
             )
 

@@ -1,0 +1,134 @@
+"""`kolmo explain`: a page, or JSON, about where the bits of a file go."""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from kolmo.cli import options
+from kolmo.cli.console import STDIN, STDOUT, Console, is_terminal, may_overwrite, open_input, standard_output
+from kolmo.errors import KolmoError
+
+if TYPE_CHECKING:
+    from kolmo.predictors.base import Predictor
+    from kolmo.report import Explanation
+
+SUFFIX = ".html"
+
+
+@click.command("explain")
+@options.levels
+@click.option("-m", "--predictor", metavar="SPEC", help="Predictor in place of a level, like cm:9.")
+@click.option("-o", "--output", metavar="OUT", help="Write the page to OUT; - is standard output.")
+@click.option(
+    "--limit",
+    callback=options.parse_size,
+    default="200K",
+    show_default=True,
+    metavar="SIZE",
+    help="Show so much of the content; of more, its head and the most expensive stretches.",
+)
+@click.option("-f", "--force", is_flag=True, help="Overwrite; input and page from and to terminals.")
+@options.quiet
+@options.verbose
+@click.option("--json", "as_json", is_flag=True, help="Print totals and the cost of each line; a page only with -o.")
+@click.argument("file", default="-", type=click.Path())
+def command(
+    *,
+    file: str,
+    predictor: str | None,
+    output: str | None,
+    limit: int,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    level: int | None = None,
+) -> int:
+    """Show where the bits of FILE go, in FILE.html.
+
+    The page colours every word, or byte, by what it costs under the predictor. Without FILE, and for -, standard
+    input is explained, on standard output.
+    """
+    if predictor is not None and level is not None:
+        raise click.UsageError(f"-m and -{level} exclude each other; give one of them")
+    if as_json and output == "-":
+        raise click.UsageError("--json takes standard output; write the page elsewhere with -o FILE")
+    from kolmo.errors import PredictorError
+    from kolmo.predictors.registry import DEFAULT_LEVEL, for_level, resolve
+
+    try:
+        chosen = resolve(predictor) if predictor is not None else for_level(level or DEFAULT_LEVEL)
+    except PredictorError as error:
+        raise click.UsageError(str(error)) from None
+    to_stdout = output == "-" or (output is None and file == "-" and not as_json)
+    console = Console(quiet, verbose, as_json, data_on_stdout=to_stdout)
+    shown = STDIN if file == "-" else file
+    with console.guarded(shown):
+        if os.path.isdir(file):
+            raise KolmoError(f"{file}: is a folder; name a file in it")
+        if to_stdout:
+            _refuse_terminal(force=force)
+            sink: str | IO[bytes] | None = standard_output(force=True)
+        else:
+            sink = output or (None if as_json else file + SUFFIX)
+        if isinstance(sink, str):
+            if file != "-" and os.path.exists(sink) and os.path.exists(file) and os.path.samefile(file, sink):
+                raise KolmoError(f"{file}: input and output are the same file; choose another with -o")
+            if os.path.isfile(sink) and not force:
+                force = may_overwrite(sink, console, ask=file != "-")
+        _explain(file, shown, sink, chosen, limit, force, console)
+    return console.status
+
+
+def _explain(
+    path: str,
+    shown: str,
+    sink: str | IO[bytes] | None,
+    predictor: Predictor,
+    limit: int,
+    force: bool,
+    console: Console,
+) -> None:
+    from kolmo.archive.files import Attributes, Target
+
+    target = STDOUT if sink is not None and not isinstance(sink, str) else sink
+    with console.writing_to(target or STDOUT), nullcontext() if sink is None else Target(sink, force) as out:
+        with open_input(path, force=force) as file:
+            explanation = _read_and_score(file, shown, predictor, console)
+        if out is not None:
+            out.file.write(explanation.html(limit=limit).encode())
+            out.keep(Attributes())
+    totals = explanation.totals
+    if totals.bits_per_byte is None:
+        cost = "empty"
+    else:
+        cost = f"{totals.bits_per_byte:.3f} bits per byte, {totals.code_size:,.0f} of {totals.size:,} bytes"
+    console.line(f"{shown:<20} : {cost}" + (f" ({target})" if target else ""))
+    if console.json:
+        console.record({"file": shown, "output": target, **explanation.record()})
+
+
+def _read_and_score(file: IO[bytes], shown: str, predictor: Predictor, console: Console) -> Explanation:
+    from kolmo.report import explain
+    from kolmo.report.explain import LARGEST
+
+    data = file.read(LARGEST + 1)  # one more, to be refused
+    console.warn_if_slow(len(data))
+    with console.progress(shown, len(data)) as report:
+        return explain(data, predictor, name=os.path.basename(shown), report=report)
+
+
+def _refuse_terminal(*, force: bool) -> None:
+    """A page on a terminal helps nobody.
+
+    Raises:
+        KolmoError: standard output is one, and this is not forced.
+    """
+    import sys
+
+    if is_terminal(sys.stdout) and not force:
+        raise KolmoError(f"{STDOUT}: is a terminal, no place for a page; use -o FILE, a pipe, or -f")
