@@ -18,7 +18,7 @@ from pathlib import Path
 from kolmo.native.dispatch import SLOW
 
 SAMPLE = Path(__file__).parent / "sample.txt"
-SLOW_PART = 4_096  # bytes of the sample that are used where no C kernels were built
+SLOW_PART = 2_048  # bytes of the sample that are used where no C kernels were built
 LEVELS = (1, 5, 9)
 
 

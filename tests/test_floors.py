@@ -23,7 +23,9 @@ FLOORS = {
     "container": 2,
     "codec": 3,
     "archive": 4,
+    "report": 4,
     "streams": 4,
+    "training": 4,
     "cli": 5,
     "fsspec": 5,
     "__init__": 6,
@@ -63,6 +65,16 @@ def test_imports_go_down(path: Path) -> None:
         assert other == room or FLOORS[other] < FLOORS[room] or (room, other) in NEIGHBOURS or lazy_version, (
             f"{path.relative_to(ROOT)} imports {name}, which is not below it"
         )
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_torch_is_loaded_with_training_alone(path: Path) -> None:
+    if path.relative_to(ROOT).parts[0] == "training":
+        return
+    for node in ast.parse(path.read_text("utf-8")).body:  # within a function it is loaded when that is called
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not [name for name in names if name.split(".")[0] == "torch"], f"{path} imports torch at once"
 
 
 def loaded_by(code: str) -> set[str]:

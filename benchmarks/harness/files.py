@@ -30,6 +30,13 @@ SOURCES = {
     "eng": Source("eng.txt", "alice29, asyoulik, lcet10, plrabn12 (Canterbury), joined", ENG_PARTS, expected=1_185_883),
     "py": Source("py.txt", "the standard library's top-level *.py, sorted by name, joined, first 1 MiB", limit=1 << 20),
     "alice29": Source("alice29.txt", "Canterbury", ENG_PARTS[:1], expected=152_089),
+    **{
+        f"{name}-{size // KB}k": Source(f"{name}-{size // KB}k.txt", f"first {size:,} bytes", (part,), limit=size)
+        for name, part in zip(("alice29", "asyoulik", "lcet10", "plrabn12"), ENG_PARTS, strict=True)
+        for size in (4 * KB, 20 * KB)
+    },
+    "py-4k": Source("py-4k.py", "first 4,000 bytes of py", limit=4 * KB),
+    "py-20k": Source("py-20k.py", "first 20,000 bytes of py", limit=20 * KB),
     "enwik5": Source("enwik5", "first 100,000 bytes of enwik9", ("enwik5",), expected=100_000),
     "dickens-2m": Source("dickens-2m", "Silesia, first 2,000,000 bytes", ("dickens",), limit=2 * MB),
     "dickens": Source("dickens", "Silesia", ("dickens",)),
