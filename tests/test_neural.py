@@ -29,6 +29,7 @@ EVERYTHING = Shape("everything", (*FULL.contexts[:12], 36, 37, 38, 39), (1, 2, 1
 @pytest.fixture(autouse=True)
 def _restore_path() -> Iterator[None]:
     yield
+    neural._fingerprint.cache_clear()  # a test alters a level
     if NATIVE:
         NATIVE.force_path(NATIVE.PATHS[-1])
 

@@ -43,7 +43,7 @@ static void guess_learn(guesser *g, uint8_t byte) {
     g->last = g->last << 8 | byte;
 }
 
-enum { MAX_LANES = 256, BATCH = 64 }; /* BATCH: positions that the network looks at together while encoding */
+enum { MAX_LANES = 256, PATIENCE = 64, BATCH = 64 }; /* BATCH: positions that the network looks at together while encoding */
 
 typedef struct {
     PyObject_HEAD
@@ -131,11 +131,20 @@ static void listen(void *work, int part, int parts) {
     kolmo_network_share(l->self->network, l->self->symbols, l->steps, l->self->sums, l->team, part, parts);
 }
 
+/* Go on alone where the other threads keep coming late: on a busy machine they cost more than they do. */
+static void neural_mind(Neural *self, kolmo_team *team, listening *work, Py_ssize_t count) {
+    if (team->parts == 1 || count % PATIENCE || !kolmo_team_is_late(team, 2)) return;
+    kolmo_team_end(team);
+    self->threads = 1;
+    kolmo_team_begin(team, 1, listen, work);
+}
+
 /* The next `steps` bytes of the only lane, decoded. */
 static void neural_decode_lane(Neural *self, Py_ssize_t steps, void *coder, kolmo_team *team, listening *work) {
     self->network->keeps = 1;
     for (Py_ssize_t end = self->step + steps; self->step < end; self->step++) {
         if (kolmo_decoder_failed((kolmo_decoder *)coder)) break;
+        neural_mind(self, team, work, self->step);
         const uint32_t *sums = self->sums + 512;
         if (self->guessed < 0) {
             self->symbols[0] = self->step ? self->content[self->step - 1] : 10;
@@ -177,6 +186,7 @@ static void neural_run(Neural *self, int mode, uint8_t *block, Py_ssize_t steps,
                 Py_ssize_t at = (Py_ssize_t)h->origin + self->step + t - 1;
                 self->symbols[t * m->lanes + lane] = self->step + t == 0 ? 10 : at < (Py_ssize_t)h->end ? block[at] : 0;
             }
+        neural_mind(self, &team, &work, self->step);
         kolmo_team_work(&team);
         for (int t = 0; t < work.steps; t++)
             run_lanes(m, mode, block, self->sums + (size_t)t * (size_t)m->lanes * 512, coder, self->costs);

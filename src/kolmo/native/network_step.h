@@ -203,7 +203,7 @@ KOLMO_TARGET void KOLMO_RUN(kolmo_network_lanes *l, const uint8_t *symbols, int 
             network_embed(n, c, entries + row * NETWORK_MAX_TABLES, x + (size_t)row * (size_t)width);
         }
     }
-    if (parts > 1) kolmo_team_meet(team);
+    if (parts > 1) kolmo_team_meet(team, part);
     for (int k = 0; k < n->layers; k++) {
         network_normalise(x, rows, width, 24.0f, u);
         for (int third = 0; third < 3; third++)
@@ -215,16 +215,16 @@ KOLMO_TARGET void KOLMO_RUN(kolmo_network_lanes *l, const uint8_t *symbols, int 
                 memcpy(l->kept + k * state + s0, h + s0, sizeof *h * (size_t)(s1 - s0));
             network_recur(z + 3 * at, n->in[k].scale, n->bias[k], h, y + at, state, s0, s1);
         }
-        if (parts > 1) kolmo_team_meet(team);
+        if (parts > 1) kolmo_team_meet(team, part);
         network_normalise(y, rows, state, 16.0f, u);
         network_product(&n->out[k], u, rows, z, w0, w1);
         network_add(x, z, n->out[k].scale, rows, width, w0, w1);
-        if (parts > 1) kolmo_team_meet(team);
+        if (parts > 1) kolmo_team_meet(team, part);
     }
     network_normalise(x, rows, width, 24.0f, u);
     network_product(&n->head, u, rows, z, network_share_of(256, part, parts), network_share_of(256, part + 1, parts));
-    if (parts > 1) kolmo_team_meet(team);
+    if (parts > 1) kolmo_team_meet(team, part);
     for (int row = rows * part / parts; row < rows * (part + 1) / parts; row++)
         network_weigh(n, z + row * 256, sums + (size_t)(row / lanes * l->lanes + first + row % lanes) * NETWORK_SUMS);
-    if (parts > 1) kolmo_team_meet(team);
+    if (parts > 1) kolmo_team_meet(team, part);
 }

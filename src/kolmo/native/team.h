@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
 #if (defined(__GNUC__) || defined(__clang__)) && !defined(_WIN32)
 #define KOLMO_THREADS 1
@@ -13,7 +14,7 @@
 #include <sched.h>
 #endif
 
-enum { KOLMO_TEAM = 16, KOLMO_SPINS = 500 };
+enum { KOLMO_TEAM = 16, KOLMO_SPINS = 500, KOLMO_LATE = 200000 /* nanoseconds */ };
 
 typedef struct kolmo_team kolmo_team;
 typedef void (*kolmo_part)(void *work, int part, int parts);
@@ -34,6 +35,8 @@ struct kolmo_team {
     int leave;
     char apart[64];
     unsigned waiting, met; /* parts at the present meeting; meetings that were */
+    char apart2[64];
+    unsigned late; /* meetings at which the caller waited so long that the machine must be busy */
 #endif
 };
 
@@ -77,17 +80,40 @@ static inline void kolmo_team_begin(kolmo_team *team, int parts, kolmo_part part
 }
 
 /* Within work: wait until all parts have come here. */
-static inline void kolmo_team_meet(kolmo_team *team) {
+static inline void kolmo_team_meet(kolmo_team *team, int part) {
 #if defined(KOLMO_THREADS)
     unsigned met = __atomic_load_n(&team->met, __ATOMIC_ACQUIRE);
     if (__atomic_add_fetch(&team->waiting, 1, __ATOMIC_ACQ_REL) == (unsigned)team->parts) {
         __atomic_store_n(&team->waiting, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&team->met, met + 1, __ATOMIC_RELEASE);
     } else {
-        for (unsigned spins = 0; __atomic_load_n(&team->met, __ATOMIC_ACQUIRE) == met; spins++) kolmo_pause(spins);
+        unsigned spins = 0;
+        struct timespec from = {0, 0}, to = {0, 0};
+        for (; __atomic_load_n(&team->met, __ATOMIC_ACQUIRE) == met; spins++) {
+            if (spins == KOLMO_SPINS) timespec_get(&from, TIME_UTC);
+            kolmo_pause(spins);
+        }
+        if (part == 0 && spins > KOLMO_SPINS) {
+            timespec_get(&to, TIME_UTC);
+            team->late += (to.tv_sec - from.tv_sec) * 1000000000LL + (to.tv_nsec - from.tv_nsec) > KOLMO_LATE;
+        }
     }
 #else
     (void)team;
+    (void)part;
+#endif
+}
+
+/* Whether more than `limit` meetings were late since this was last asked: then one thread alone is faster. */
+static inline int kolmo_team_is_late(kolmo_team *team, unsigned limit) {
+#if defined(KOLMO_THREADS)
+    unsigned late = team->late;
+    team->late = 0;
+    return late > limit;
+#else
+    (void)team;
+    (void)limit;
+    return 0;
 #endif
 }
 
