@@ -52,7 +52,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--levels", default="1,5,9", help="kolmo's levels (default: %(default)s)")
     parser.add_argument("--repeat", type=int, help="runs of each pair; the median counts (default: 3)")
     parser.add_argument("--quick", action="store_true", help="eng, py and alice29, each once")
-    parser.add_argument("--scaling", type=int, nargs="?", const=5, metavar="LEVEL", help="one thread against two")
+    parser.add_argument("--scaling", type=int, nargs="?", const=4, metavar="LEVEL", help="one thread against two")
     parser.add_argument("--stream", type=int, nargs="?", const=1, metavar="LEVEL", help="peak memory of a stream")
     parser.add_argument("--stream-bytes", type=int, default=1000 * MB, metavar="N", help="default: %(default)s")
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="also write the report there")

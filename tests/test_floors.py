@@ -24,6 +24,7 @@ FLOORS = {
     "codec": 3,
     "archive": 4,
     "report": 4,
+    "sampling": 4,
     "streams": 4,
     "training": 4,
     "cli": 5,

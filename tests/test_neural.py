@@ -80,6 +80,15 @@ def test_any_block_gives_the_reference_bits(data: bytes, lanes: int) -> None:
     assert scored(NATIVE, data, lanes) == scored(reference, data, lanes)
 
 
+@pytest.mark.parametrize("data", [bytes(100), bytes(20) + b"a" * 60], ids=["zeros", "zeros first"])
+@pytest.mark.parametrize("lanes", [2, 4])
+def test_a_match_in_another_lane_ends_where_the_block_begins(data: bytes, lanes: int) -> None:
+    """The C kernel once read on, far before the block's first byte."""
+    expected = scored(reference, data, lanes)
+    if NATIVE:
+        assert scored(NATIVE, data, lanes) == expected
+
+
 @pytest.mark.parametrize("lanes", [1, 4, 7])
 def test_each_decodes_the_other(lanes: int) -> None:
     modules = [module for module in (reference, NATIVE) if module]

@@ -65,7 +65,11 @@ def test_is_a_predictor(predictor: Predictor) -> None:
 
 
 def test_every_known_predictor_is_in_the_contract() -> None:
-    assert {spec.partition(":")[0] for spec in SPECS} == set(registry.known())
+    assert {spec.partition(":")[0] for spec in SPECS} == set(registry.known()) - {
+        "classical",
+        "hf",
+        "gguf",
+    }  # with tests of their own
 
 
 def test_round_trip_on_any_threads(predictor: Predictor, data: bytes) -> None:

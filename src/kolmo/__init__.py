@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         PredictorError,
         TruncatedError,
     )
+    from kolmo.sampling import sample
     from kolmo.streams.file import KolmoFile, open
     from kolmo.streams.incremental import Compressor, Decompressor
     from kolmo.streams.whole import compress, decompress
@@ -34,6 +35,7 @@ _HOMES = {
     "compress": "kolmo.streams.whole",
     "decompress": "kolmo.streams.whole",
     "open": "kolmo.streams.file",
+    "sample": "kolmo.sampling",
     "KolmoFile": "kolmo.streams.file",
     "Compressor": "kolmo.streams.incremental",
     "Decompressor": "kolmo.streams.incremental",
@@ -62,6 +64,7 @@ __all__ = [
     "decompress",
     "errors",
     "open",
+    "sample",
 ]
 
 

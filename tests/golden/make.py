@@ -6,6 +6,8 @@ Files that exist are never replaced: decoding them is the promise that the tests
 from __future__ import annotations
 
 import random
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +75,29 @@ def encode(name: str, raw: bytes) -> bytes:
     )
 
 
+STORY = b"Once upon a time, there was a little boat. It was sad, and it had no friends. One day, a girl came to play.\n"
+MODELS = {
+    "v1-hf-story": (STORY * 2, 4096),
+    "v1-hf-chunks": (STORY * 3 + bytes(range(128, 160)), 40),
+}
+
+
+def make_models() -> None:
+    """The files of language models: of stories260K in float64, whose noise is far below what is tolerated."""
+    from kolmo.predictors.huggingface import HuggingFace
+
+    sys.path.insert(0, str(HERE.parent))
+    from models_made import stories
+
+    folder = stories(Path(tempfile.gettempdir()) / "stories260K")
+    for name, (raw, chunk) in MODELS.items():
+        packed = HERE / "models" / f"{name}.kmo"
+        if not packed.exists():
+            model = HuggingFace.from_spec(str(folder), dtype="float64", chunk=chunk)
+            packed.with_suffix(".raw").write_bytes(raw)
+            packed.write_bytes(kolmo.compress(raw, predictor=model))
+
+
 def main() -> None:
     """Write the files that do not exist yet."""
     for name, case in CASES.items():
@@ -81,6 +106,8 @@ def main() -> None:
             raw.write_bytes(case.raw)
             packed.write_bytes(encode(name, case.raw))
             print(f"{name}: {len(case.raw)} -> {packed.stat().st_size} bytes")
+    if {path.stem for path in (HERE / "models").glob("*.kmo")} != set(MODELS):
+        make_models()
 
 
 if __name__ == "__main__":

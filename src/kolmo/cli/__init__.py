@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import click
 
-VERBS = ("compress", "decompress", "test", "list", "explain", "train")
+VERBS = ("compress", "decompress", "test", "list", "explain", "sample", "train")
 
 
 class LazyGroup(click.Group):

@@ -30,6 +30,11 @@ class Compress:
     threads: int
     packs: bool = True
 
+    @property
+    def notes(self) -> list[str]:
+        """What the predictor has to say of the last block."""
+        return list(getattr(self.predictor, "notes", ()))
+
     def target(self, path: str) -> str:
         """FILE.kmo."""
         return path + SUFFIX
@@ -74,6 +79,9 @@ class Compress:
     help="Bytes that decode on their own, at most 1G.",
 )
 @click.option("--name", "names", is_flag=True, help="Store name, time and mode (with -d: use them).")
+@options.language_model_files
+@options.language_models
+@click.option("--no-verify", is_flag=True, help="Language models: do not decode each block to see that it decodes.")
 @writing_options
 def command(
     *,
@@ -81,6 +89,13 @@ def command(
     predictor: str | None,
     block_size: int,
     names: bool,
+    dtype: str | None,
+    context: int | None,
+    chunk: int | None,
+    tolerance: str | float | None,
+    device: str | None,
+    batch: int | None,
+    no_verify: bool,
     level: int | None = None,
     **shared: Any,
 ) -> int:
@@ -89,19 +104,13 @@ def command(
     Without FILES, and for -, standard input goes to standard output.
     """
     job = Writing(**shared)
+    options.run_language_models(device=device, batch=batch, verify=False if no_verify else None)
     if reverse:
         from kolmo.cli.decompress import MEMORY, Decompress
 
         return each_file(job, Decompress(names, job.threads, MEMORY))
-    if predictor is not None and level is not None:
-        raise click.UsageError(f"-m and -{level} exclude each other; give one of them")
     if block_size > MAX_BLOCK:
         raise click.UsageError(f"--block-size {block_size} is too large; at most 1G is possible")
-    from kolmo.errors import PredictorError
-    from kolmo.predictors.registry import DEFAULT_LEVEL, for_level, resolve
-
-    try:
-        chosen = resolve(predictor) if predictor is not None else for_level(level or DEFAULT_LEVEL)
-    except PredictorError as error:
-        raise click.UsageError(str(error)) from None
+    given = {"dtype": dtype, "context": context, "chunk": chunk, "tolerance": tolerance}
+    chosen = options.chosen_predictor(predictor, level, **given)
     return each_file(job, Compress(chosen, block_size, names, job.threads))

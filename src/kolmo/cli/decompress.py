@@ -28,6 +28,7 @@ class Decompress:
     threads: int
     memory: int
     packs: bool = False
+    notes: tuple[str, ...] = ()
 
     def target(self, path: str) -> str:
         """FILE without .kmo, or the stored name where that is wanted and there is one.
@@ -79,12 +80,17 @@ class Decompress:
 @click.command("decompress")
 @options.memory
 @click.option("--name", "names", is_flag=True, help="Use the stored name, time and mode.")
+@options.language_models
+@options.model_elsewhere
 @writing_options
-def command(*, memory: int, names: bool, **shared: Any) -> int:
+def command(
+    *, memory: int, names: bool, device: str | None, batch: int | None, model: str | None, **shared: Any
+) -> int:
     """Decompress FILES, each FILE.kmo to FILE; inputs are kept.
 
     Without FILES, and for -, standard input goes to standard output. Of a damaged file, the whole blocks
     before the damage are kept as FILE.partial.
     """
     job = Writing(**shared)
+    options.run_language_models(device=device, batch=batch, model=model)
     return each_file(job, Decompress(names, job.threads, memory))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from kolmo.predictors.base import Predictor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
@@ -68,3 +71,88 @@ memory = click.option(
     metavar="LIMIT",
     help="Refuse files that need more memory to decode.",
 )
+
+
+def language_models(function: Function) -> Function:
+    """How a language model runs here, whatever a file says: the parameters `device`, `batch`."""
+    for declare in (
+        click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Language models: lanes at once."),
+        click.option("--device", metavar="NAME", help="Language models: cpu, cuda; default: cuda where it is."),
+    ):
+        function = declare(function)
+    return function
+
+
+def language_model_files(function: Function) -> Function:
+    """What a language model's file records: the parameters `dtype`, `context`, `chunk`, `tolerance`."""
+    for declare in (
+        click.option(
+            "--tolerance",
+            callback=_parse_tolerance,
+            metavar="auto|E|0",
+            help="Language models: noise in a logit that a decoder may have; 0: none at all. Default: measured.",
+        ),
+        click.option("--chunk", type=click.IntRange(min=1), metavar="N", help="Language models: tokens of a lane."),
+        click.option(
+            "--context", type=click.IntRange(min=4), metavar="N", help="Language models: tokens seen at once."
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "float64", "bfloat16", "float16"]),
+            help="Language models: arithmetic; default float32.",
+        ),
+    ):
+        function = declare(function)
+    return function
+
+
+def model_elsewhere(function: Function) -> Function:
+    """The parameter `model`: where a file's language model is, if not where the file says."""
+    return click.option(
+        "--model",
+        metavar="FOLDER",
+        help="Take this language model for the one that the file names; it must be the same.",
+    )(function)
+
+
+def _parse_tolerance(ctx: click.Context, param: click.Parameter, value: str | None) -> str | float | None:
+    if value is None or value == "auto":
+        return value
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1
+    if not 0 <= number < 1:
+        raise click.BadParameter(f"{value!r} is no bound; write auto, 0, or a number like 1e-4", ctx, param)
+    return number
+
+
+def run_language_models(**settings: Any) -> None:
+    """Put settings in force (see `predictors.settings`); those that are None stay as they are."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    if given:
+        from kolmo.predictors.settings import use
+
+        use(**given)
+
+
+def chosen_predictor(spec: str | None, level: int | None, **options: Any) -> Predictor:
+    """The predictor of -m or of a level; by default of the default level.
+
+    Raises:
+        click.UsageError: both are given, or it does not exist.
+        MissingExtraError: it needs an extra that is not installed.
+    """
+    from kolmo.errors import PredictorError
+    from kolmo.predictors.registry import DEFAULT_LEVEL, for_level, resolve
+
+    if spec is not None and level is not None:
+        raise click.UsageError(f"-m and -{level} exclude each other; give one of them")
+    try:
+        if spec is not None:
+            return resolve(spec, **options)
+        if given := sorted(name for name, value in options.items() if value is not None):
+            raise click.UsageError(f"--{given[0]} is for language models; give one with -m hf:FOLDER")
+        return for_level(level or DEFAULT_LEVEL)
+    except PredictorError as error:
+        raise click.UsageError(str(error)) from None

@@ -16,6 +16,8 @@ from kolmo.cli.inputs import expand
 @options.quiet
 @options.verbose
 @options.json_lines
+@options.language_models
+@options.model_elsewhere
 @click.option("-f", "--force", is_flag=True, help="Follow links; read from a terminal.")
 @click.argument("files", nargs=-1, type=click.Path())
 def command(
@@ -28,11 +30,15 @@ def command(
     verbose: bool,
     as_json: bool,
     force: bool,
+    device: str | None,
+    batch: int | None,
+    model: str | None,
 ) -> int:
     """Test FILES: decode them and compare every checksum.
 
     Without FILES, and for -, standard input is tested.
     """
+    options.run_language_models(device=device, batch=batch, model=model)
     console = Console(quiet, verbose, as_json)
     for path in expand(files, console, recursive=recursive, force=force, packed=True):
         shown = STDIN if path == "-" else path

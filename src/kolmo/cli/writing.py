@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -82,6 +82,11 @@ class Verb(Protocol):
         """Whether outputs are .kmo files."""
         ...
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Lines about the last file, for -v."""
+        ...
+
     def target(self, path: str) -> str:
         """The output's path for an input's."""
         ...
@@ -146,6 +151,9 @@ def _tell(console: Console, verb: Verb, path: str, target: str, summary: Summary
         console.line(f"{path:<20} :{rate}   ({raw:6} => {packed:6} bytes, {target})")
     else:
         console.line(f"{path:<20} : {raw} bytes")
+    if console.verbose:
+        for note in verb.notes:
+            console.line(f"{'':<20}   {note}")
     if console.json:
         record: dict[str, Any] = {"file": path, "output": target, "raw_size": raw, "packed_size": packed}
         record["rate"] = packed / raw if raw else None

@@ -31,6 +31,10 @@ def encode_block(predictor: Predictor, data: bytes, tick: Tick | None = None, th
         tick: called with the number of raw bytes just done; may raise to stop.
         threads: that may work on this block; the result does not depend on them.
     """
+    if is_exclusive(predictor) and len(data) >= SAMPLE and _looks_random(data, 0):  # days of work for nothing
+        if tick:
+            tick(len(data))
+        return STORED, data
     encoder = BinaryEncoder()
     done = 0
 
@@ -75,6 +79,11 @@ def decode_block(
     if size > largest_raw_size(len(payload)):
         raise CorruptError(f"{size} bytes are claimed in {len(payload)} of payload")
     return predictor.start(size, threads).decode(BinaryDecoder(payload), tick)
+
+
+def is_exclusive(predictor: Predictor) -> bool:
+    """Whether a predictor takes one block at a time, with all threads."""
+    return bool(getattr(predictor, "exclusive", False))
 
 
 def _looks_random(data: bytes, start: int) -> bool:

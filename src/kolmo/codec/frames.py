@@ -5,11 +5,13 @@ Blocks are coded on several threads; the bytes do not depend on how many. What i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from kolmo.codec.blocks import decode_block, encode_block
-from kolmo.codec.pipeline import Pipeline, Report, available_cores, ordered_map, physical_memory
+from kolmo.codec.blocks import decode_block, encode_block, is_exclusive
+from kolmo.codec.pipeline import PATIENCE, Pipeline, Report, available_cores, ordered_map, physical_memory
 from kolmo.container.frames import FrameWriter, read_frames
 from kolmo.container.index import Index, read_head
 from kolmo.container.structures import (
@@ -97,7 +99,9 @@ class FrameEncoder:
         return b"".join([self._writer.add(*block) for block in self._pipeline.put(raw, weight)])
 
     def _encode(self, raw: bytes, tick: Report) -> tuple[BlockHead, bytes, bytes]:
-        kind, payload = encode_block(self._predictor, raw, tick, self._threads if self._alone else 1)
+        threads = self._threads if self._alone or is_exclusive(self._predictor) else 1
+        with _turn(self._predictor, tick):
+            kind, payload = encode_block(self._predictor, raw, tick, threads)
         return BlockHead(kind, len(raw), len(payload), digest(raw)), payload, raw
 
 
@@ -156,13 +160,32 @@ def decode_checked(
     Raises:
         CorruptError: it is damaged.
     """
+    caveat = getattr(predictor, "caveat", "") if head.kind == CODED else ""
     try:
-        raw = decode_block(predictor, head.kind, payload, head.raw_size, tick, threads)
+        with _turn(predictor, tick):
+            raw = decode_block(predictor, head.kind, payload, head.raw_size, tick, threads)
     except CorruptError as error:
-        raise place.corrupt(str(error)) from None
+        raise place.corrupt(f"{error}{caveat and f' ({caveat})'}") from None
     if digest(raw) != head.digest:
-        raise place.corrupt("its content does not match its checksum")
+        raise place.corrupt(f"its content does not match its checksum{caveat and f' ({caveat})'}")
     return raw
+
+
+_turns = threading.Lock()
+
+
+@contextmanager
+def _turn(predictor: Predictor, tick: Report) -> Iterator[None]:
+    """An exclusive predictor's blocks go one after another, though several threads bring them."""
+    if not is_exclusive(predictor):
+        yield
+        return
+    while not _turns.acquire(timeout=PATIENCE):
+        tick(0)  # stops the wait where all work stops
+    try:
+        yield
+    finally:
+        _turns.release()
 
 
 @dataclass(frozen=True)
@@ -261,7 +284,7 @@ def _decode(
 
 
 def _share_threads(steps: Iterator[tuple[_Step, int]], threads: int) -> Iterator[tuple[_Step, int]]:
-    """The same steps; a frame's only block gets all threads. Looks one step ahead."""
+    """The same steps; a frame's only block, and an exclusive predictor's, get all threads. Looks one step ahead."""
     before: _Step | None = None
     held: tuple[_Step, int] | None = None
     failure: Exception | None = None
@@ -276,8 +299,10 @@ def _share_threads(steps: Iterator[tuple[_Step, int]], threads: int) -> Iterator
             failure, more = error, False
         if held:
             step, weight = held
-            if isinstance(step, _Job) and not isinstance(before, _Job) and not (ahead and isinstance(ahead[0], _Job)):
-                step = replace(step, threads=threads)
+            if isinstance(step, _Job):
+                alone = not isinstance(before, _Job) and not (ahead and isinstance(ahead[0], _Job))
+                if alone or is_exclusive(step.predictor):
+                    step = replace(step, threads=threads)
             yield step, weight
             before = step
         held = ahead

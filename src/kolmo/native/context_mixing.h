@@ -222,7 +222,9 @@ static inline void cm_learn_match(cm_model *m) {
         uint32_t *entry = h->match_entry;
         if (!h->match_length && *entry) {
             uint32_t length = 0;
-            while (length < 32 && length < *entry && h->bytes[*entry - 1 - length] == h->bytes[h->position - 1 - length])
+            /* Another lane's entry may lie behind this place, so neither may run past the block's first byte. */
+            while (length < 32 && length < *entry && length < h->position &&
+                   h->bytes[*entry - 1 - length] == h->bytes[h->position - 1 - length])
                 length++;
             if (length >= minimum) {
                 h->match = *entry;

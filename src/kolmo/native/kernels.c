@@ -47,6 +47,7 @@ static int choose(const char *path) {
         run_context_mixing = cm_run_avx2;
         run_lanes = cm_run_lanes_avx2;
         kolmo_network_path = network_run_avx512;
+        kolmo_choose_masses(2);
         return 1;
     }
 #endif
@@ -55,6 +56,7 @@ static int choose(const char *path) {
         run_context_mixing = cm_run_avx2;
         run_lanes = cm_run_lanes_avx2;
         kolmo_network_path = network_run_avx2;
+        kolmo_choose_masses(1);
         return 1;
     }
 #endif
@@ -62,6 +64,7 @@ static int choose(const char *path) {
     run_context_mixing = cm_run_baseline;
     run_lanes = cm_run_lanes_baseline;
     kolmo_network_path = network_run_baseline;
+    kolmo_choose_masses(0);
     return 1;
 }
 
@@ -91,6 +94,7 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", "kolm
 
 PyMODINIT_FUNC PyInit__kernels(void) {
     PyObject *module = PyModule_Create(&definition), *errors = PyImport_ImportModule("kolmo.errors");
+    PyTypeObject *tree;
     PyObject *paths = has_avx512() ? Py_BuildValue("(sss)", "baseline", "avx2", "avx512")
                       : has_avx2() ? Py_BuildValue("(ss)", "baseline", "avx2")
                                    : Py_BuildValue("(s)", "baseline");
@@ -101,12 +105,15 @@ PyMODINIT_FUNC PyInit__kernels(void) {
         !(DecoderType = add_type(module, &decoder_spec, "BinaryDecoder")) ||
         !add_type(module, &mixer_spec, "ContextMixer") || !(NetworkType = add_type(module, &network_spec, "Network")) ||
         !(NetworkLanesType = add_type(module, &network_lanes_spec, "NetworkLanes")) ||
-        !add_type(module, &neural_spec, "NeuralMixer") || PyModule_AddFunctions(module, training_functions) < 0 || PyModule_AddFunctions(module, network_functions) < 0) {
+        !add_type(module, &neural_spec, "NeuralMixer") || !(tree = add_type(module, &token_tree_spec, "TokenTree")) ||
+        !add_type(module, &token_encoder_spec, "TokenEncoder") || !add_type(module, &token_decoder_spec, "TokenDecoder") ||
+        PyModule_AddFunctions(module, training_functions) < 0 || PyModule_AddFunctions(module, network_functions) < 0) {
         Py_XDECREF(module);
         Py_XDECREF(paths);
         return NULL;
     }
     Py_DECREF(paths);
+    kolmo_token_tree_type(tree);
     choose(has_avx512() ? "avx512" : has_avx2() ? "avx2" : "baseline");
     return module;
 }

@@ -30,6 +30,7 @@ typedef struct {
 
 extern PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType;
 extern PyType_Spec encoder_spec, decoder_spec, mixer_spec, network_spec, network_lanes_spec, neural_spec;
+extern PyType_Spec token_tree_spec, token_encoder_spec, token_decoder_spec;
 extern PyMethodDef training_functions[], network_functions[];
 extern PyObject *CorruptError;
 
@@ -38,6 +39,10 @@ typedef void (*cm_run)(cm_model *, int, uint8_t *, size_t, void *, uint16_t *);
 extern cm_run run_context_mixing;
 typedef size_t (*cm_run_lanes)(cm_model *, int, uint8_t *, const uint32_t *, void *, uint16_t *);
 extern cm_run_lanes run_lanes;
+
+/* The same for masses of logits: 0 baseline, 1 AVX2, 2 AVX-512. And the type that kernels_tokens.c looks for. */
+void kolmo_choose_masses(int width);
+void kolmo_token_tree_type(PyTypeObject *type);
 
 /* Whether the object is in use by another thread; sets the error. */
 int kolmo_taken(int busy);

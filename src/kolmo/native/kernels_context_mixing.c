@@ -49,7 +49,8 @@ static void mixer_free(PyObject *object) {
 
 static int mixer_begin(Mixer *self, int direction, Py_ssize_t size) {
     if (kolmo_taken(self->busy)) return -1;
-    if (self->direction >= 0 && self->direction != direction) {
+    const int samples = self->direction == CM_SCORE && direction == CM_DECODE; /* a prompt, then random bits */
+    if (self->direction >= 0 && self->direction != direction && !samples) {
         PyErr_SetString(PyExc_ValueError, "a model serves one direction only");
         return -1;
     }
@@ -133,7 +134,7 @@ static PyObject *mixer_forget(PyObject *object, PyObject *unused) {
 
 static PyMethodDef mixer_methods[] = {
     {"encode", mixer_encode, METH_VARARGS, "encode(encoder, data): code the block's next bytes and learn from them."},
-    {"decode", mixer_decode, METH_VARARGS, "decode(decoder, size): the mirror of encode."},
+    {"decode", mixer_decode, METH_VARARGS, "decode(decoder, size): the mirror of encode; goes on after costs, too."},
     {"costs", mixer_costs, METH_VARARGS, "costs(data): 16-bit probability of each bit that came, 8 a byte, native order."},
     {"learned", mixer_learned, METH_NOARGS, "What was learned, in the layout of a prior."},
     {"forget", mixer_forget, METH_NOARGS, "Forget the data, keep what was learned: the next sample of a training."},

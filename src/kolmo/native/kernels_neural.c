@@ -196,7 +196,8 @@ static void neural_run(Neural *self, int mode, uint8_t *block, Py_ssize_t steps,
 
 static int neural_begin(Neural *self, int direction, Py_ssize_t steps, Py_ssize_t size) {
     if (kolmo_taken(self->busy)) return -1;
-    if (self->direction >= 0 && self->direction != direction) {
+    const int samples = self->direction == CM_SCORE && direction == CM_DECODE && self->model->lanes == 1;
+    if (self->direction >= 0 && self->direction != direction && !samples) {
         PyErr_SetString(PyExc_ValueError, "a model serves one direction only");
         return -1;
     }
@@ -233,8 +234,14 @@ static PyObject *neural_decode(PyObject *object, PyObject *args) {
     Decoder *decoder = (Decoder *)coder;
     if (neural_begin(self, CM_DECODE, steps, (Py_ssize_t)self->model->histories->size) < 0 || kolmo_taken(decoder->busy))
         return NULL;
-    if (!self->content && !(self->content = (uint8_t *)calloc(self->model->histories->size, 1))) return PyErr_NoMemory();
-    if (!self->guesser && !(self->guesser = (guesser *)calloc(1, sizeof *self->guesser))) return PyErr_NoMemory();
+    if (!self->content) { /* the first call; what was scored before is a prompt, and known */
+        if (!(self->content = (uint8_t *)calloc(self->model->histories->size, 1))) return PyErr_NoMemory();
+        memcpy(self->content, self->model->histories->bytes, (size_t)self->step);
+    }
+    if (!self->guesser) {
+        if (!(self->guesser = (guesser *)calloc(1, sizeof *self->guesser))) return PyErr_NoMemory();
+        for (Py_ssize_t at = 0; at < self->step; at++) guess_learn(self->guesser, self->content[at]);
+    }
     self->busy = decoder->busy = 1;
     Py_BEGIN_ALLOW_THREADS
     neural_run(self, CM_DECODE, self->content, steps, &decoder->coder);
@@ -259,15 +266,16 @@ static PyObject *neural_score(PyObject *object, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static PyObject *neural_content(PyObject *object, PyObject *unused) {
+static PyObject *neural_content(PyObject *object, PyObject *args) {
     Neural *self = (Neural *)object;
-    (void)unused;
-    if (kolmo_taken(self->busy)) return NULL;
-    if (!self->content || self->step < self->steps) {
+    Py_ssize_t size = (Py_ssize_t)self->model->histories->size, first = 0, last = size;
+    if (!PyArg_ParseTuple(args, "|nn:content", &first, &last) || kolmo_taken(self->busy)) return NULL;
+    Py_ssize_t known = self->step == self->steps ? size : self->model->lanes == 1 ? self->step : 0;
+    if (!self->content || first < 0 || first > last || last > known) {
         PyErr_SetString(PyExc_ValueError, "the block is not decoded yet");
         return NULL;
     }
-    return PyBytes_FromStringAndSize((const char *)self->content, (Py_ssize_t)self->model->histories->size);
+    return PyBytes_FromStringAndSize((const char *)self->content + first, last - first);
 }
 
 static PyObject *neural_costs(PyObject *object, PyObject *unused) {
@@ -317,8 +325,8 @@ static PyObject *neural_forget(PyObject *object, PyObject *args) {
 
 static PyMethodDef neural_methods[] = {
     {"encode", neural_encode, METH_VARARGS, "encode(encoder, block, steps): code the next bytes of all lanes and learn from them."},
-    {"decode", neural_decode, METH_VARARGS, "decode(decoder, steps): the mirror of encode."},
-    {"content", neural_content, METH_NOARGS, "The block, once all of it is decoded."},
+    {"decode", neural_decode, METH_VARARGS, "decode(decoder, steps): the mirror of encode; goes on after score, too, in one lane."},
+    {"content", neural_content, METH_VARARGS, "content(first=0, last=all): the block's bytes, once they are decoded; of several lanes, once all are."},
     {"score", neural_score, METH_VARARGS, "score(block, steps): like encode, without a coder."},
     {"costs", neural_costs, METH_NOARGS, "16-bit probability of each bit of the block, once all of it is scored; 8 a byte, native order."},
     {"forget", neural_forget, METH_VARARGS, "forget(size): forget the data, keep what was learned: the next sample of a training."},

@@ -6,6 +6,7 @@ from kolmo.native.reference_coder import BinaryDecoder, BinaryEncoder
 from kolmo.native.reference_context_mixing import ContextMixer
 from kolmo.native.reference_network import Network, NetworkLanes, network_stretch
 from kolmo.native.reference_neural import NeuralMixer
+from kolmo.native.reference_tokens import TokenDecoder, TokenEncoder, TokenTree
 
 PATHS = ("reference",)
 
@@ -17,5 +18,8 @@ __all__ = [
     "Network",
     "NetworkLanes",
     "NeuralMixer",
+    "TokenDecoder",
+    "TokenEncoder",
+    "TokenTree",
     "network_stretch",
 ]

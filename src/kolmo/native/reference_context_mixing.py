@@ -114,8 +114,11 @@ class ContextMixer:
             self._encode_byte(encoder, byte)
 
     def decode(self, decoder: BinaryDecoder, size: int) -> bytes:
-        """Decode the block's next bytes and learn from them: the mirror of `encode`."""
-        self._begin("decode", size)
+        """Decode the block's next bytes and learn from them: the mirror of `encode`.
+
+        It may go on after `costs`, too: decoding random bits after a prompt is drawing a sample.
+        """
+        self._begin("decode", size, after="costs")
         start = self._history.position
         for _ in range(size):
             self._decode_byte(decoder)
@@ -164,8 +167,8 @@ class ContextMixer:
         self._history.learn(byte)
         self._coded += 1
 
-    def _begin(self, direction: str, size: int) -> None:
-        if self._direction not in ("", direction):
+    def _begin(self, direction: str, size: int, after: str = "") -> None:
+        if self._direction not in ("", direction, after):
             raise ValueError("a model serves one direction only")
         if not 0 <= size <= self._size - self._history.position:
             raise ValueError("more bytes than the model was started for")

@@ -143,7 +143,8 @@ class History:
                 length = 0
                 while (
                     length < 32
-                    and length < entry
+                    and length < entry  # neither may run past the block's first byte: the entry may be another lane's
+                    and length < self.position
                     and self.bytes[entry - 1 - length] == self.bytes[self.position - 1 - length]
                 ):
                     length += 1

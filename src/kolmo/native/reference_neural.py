@@ -48,16 +48,21 @@ class NeuralMixer(ContextMixer):
             self._encode_byte(encoder, block[at])
 
     def decode(self, decoder: BinaryDecoder, steps: int) -> None:  # type: ignore[override]
-        """Decode the next `steps` bytes of every lane and learn from them: the mirror of `encode`."""
-        self._begin_steps("decode", steps, self._size)
+        """Decode the next `steps` bytes of every lane and learn from them: the mirror of `encode`.
+
+        In one lane it may go on after `score`, too: decoding random bits after a prompt is drawing a sample.
+        """
+        self._begin_steps("decode", steps, self._size, after="score" if len(self._lanes) == 1 else "")
         for _ in self._places(steps):
             self._decode_byte(decoder)
 
-    def content(self) -> bytes:
-        """The block, once all of it is decoded."""
-        if self._direction != "decode" or self._step < self._steps:
+    def content(self, first: int = 0, last: int | None = None) -> bytes:
+        """The block's bytes, all of them by default, once they are decoded; of several lanes, once all are."""
+        last = self._size if last is None else last
+        known = self._size if self._step == self._steps else self._step if len(self._lanes) == 1 else 0
+        if self._direction != "decode" or not 0 <= first <= last <= known:
             raise ValueError("the block is not decoded yet")
-        return bytes(self._history.bytes.bytes)
+        return bytes(self._history.bytes.bytes[first:last])
 
     def score(self, block: bytes, steps: int) -> None:
         """Like `encode`, without a coder."""
@@ -71,8 +76,8 @@ class NeuralMixer(ContextMixer):
             raise ValueError("the block is not scored yet")
         return self._costs.tobytes()
 
-    def _begin_steps(self, direction: str, steps: int, size: int) -> None:
-        if self._direction not in ("", direction):
+    def _begin_steps(self, direction: str, steps: int, size: int, after: str = "") -> None:
+        if self._direction not in ("", direction, after):
             raise ValueError("a model serves one direction only")
         if not 0 <= steps <= self._steps - self._step or size != self._size:
             raise ValueError("another block than the model was started for")

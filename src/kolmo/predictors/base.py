@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.native.dispatch import SLOW
+from kolmo.predictors.choice import Choice, Randomness
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +54,12 @@ class Model(Protocol):
 
 @runtime_checkable
 class Predictor(Protocol):
-    """A recipe for models. Immutable; `start` may be called from many threads."""
+    """A recipe for models. Immutable; `start` may be called from many threads.
+
+    It may also have `exclusive = True` (one block at a time, with all threads), `caveat` (what else than damage may
+    have made a block fail, for messages), `notes` (lines about the last block, for -v), and `options` (names of what
+    `from_spec` takes beside its argument).
+    """
 
     @property
     def name(self) -> str:
@@ -81,6 +87,23 @@ class Predictor(Protocol):
         """Make a fresh model for a block of `size` bytes (size >= 1); up to `threads` may work on it.
 
         The bits do not depend on `threads`.
+        """
+        ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A predictor that can also go on where a prompt ends. Optional: `kolmo.sampling` asks for it."""
+
+    def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Choice) -> Iterator[bytes]:
+        """Draw from what the predictor expects after `prompt`.
+
+        Yields the continuation in pieces, as they are made: `size` bytes together, more where a last token does not
+        end there, fewer where the model ends the text. The caller may stop at any piece. The same randomness gives the
+        same bytes. A predictor with a distribution draws by `choice.choose`.
+
+        Raises:
+            PredictorError: at once, where the predictor cannot honour the choice.
         """
         ...
 

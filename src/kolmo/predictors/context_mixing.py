@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,12 +35,17 @@ from kolmo.native.tables import (
     SQUASH_SIZE,
 )
 from kolmo.predictors.base import Tick, slices
+from kolmo.predictors.choice import Choice, Randomness
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 PIECE = 1 << 16  # bytes whose code lengths are worked out together
+DRAWN = 32  # bytes of a sample that are decoded from one string of random bits
+BITS = 17 * DRAWN  # bytes of that string: a byte costs at most eight decisions of 16 bits, and the coder reads ahead
+ROOM = 1 << 16  # least block that a sample's model is made for: a short sample is the beginning of a longer one
+LARGEST = 1 << 30
 CURVES = 257 * CURVE_KNOTS  # knots of a prior's curves: one for each partial byte, and one for all
 
 
@@ -271,6 +277,15 @@ class ContextMixing:
         """A fresh model for a block of `size` bytes; one thread serves it."""
         return start(self.shape, size, self._most_bits)
 
+    def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Choice) -> Iterator[bytes]:
+        """Go on where a prompt ends: see `predictors.base.Sampler`.
+
+        Raises:
+            PredictorError: the choice is not plain, or prompt and sample are too long.
+        """
+        room = room_for(self.name, len(prompt) + size, choice)
+        return start(self.shape, room, self._most_bits).continuation(prompt, size, randomness)
+
 
 class ContextMixingModel:
     """A running `cm` over one block: the kernel's mixer, with code lengths in bits."""
@@ -302,6 +317,35 @@ class ContextMixingModel:
         for first, last in slices(len(data), tick):
             bits[first:last] = code_lengths(self._mixer.costs(data[first:last]))
         return bits
+
+    def continuation(self, prompt: bytes, size: int, randomness: Randomness) -> Iterator[bytes]:
+        """Learn the prompt, then decode random bits: what comes is distributed as the model expects it."""
+        for first, last in slices(len(prompt), None):
+            self._mixer.costs(prompt[first:last])
+        for decoder, count in draws(size, randomness):
+            yield self._mixer.decode(decoder, count)
+
+
+def room_for(name: str, size: int, choice: Choice) -> int:
+    """Bytes of the block that a sample's model is made for: prompt and sample have `size` together.
+
+    Raises:
+        PredictorError: it would be too long, or the choice is not plain.
+    """
+    if not choice.is_plain:
+        raise PredictorError(
+            f"{name} samples by decoding random bits and has no temperature, top-k or top-p; leave them out, or choose "
+            f"a predictor with explicit distributions"
+        )
+    if size > LARGEST:
+        raise PredictorError(f"{name} takes prompt and sample up to 1 GiB, not {size} bytes; shorten them")
+    return max(ROOM, 1 << (size - 1).bit_length())
+
+
+def draws(size: int, randomness: Randomness) -> Iterator[tuple[BinaryDecoder, int]]:
+    """Random bits to decode a sample of `size` bytes from, for a piece at a time, and the bytes of the piece."""
+    for first in range(0, size, DRAWN):
+        yield BinaryDecoder(randomness.take(BITS)), min(DRAWN, size - first)
 
 
 def code_lengths(costs: bytes) -> npt.NDArray[np.float64]:

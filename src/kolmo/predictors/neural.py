@@ -22,14 +22,17 @@ from kolmo.errors import PredictorError
 from kolmo.native import tables
 from kolmo.native.dispatch import SLOW, kernels
 from kolmo.predictors import context_mixing
-from kolmo.predictors.base import Tick
+from kolmo.predictors.base import Tick, slices
+from kolmo.predictors.choice import Choice, Randomness
 from kolmo.predictors.context_mixing import (
     Shape,
     code_lengths,
     configuration,
     digest_of,
+    draws,
     mixer_memory,
     prior,
+    room_for,
     table_sizes,
 )
 from kolmo.predictors.network import Weights, load
@@ -165,6 +168,15 @@ class Neural:
         """A fresh model for a block of `size` bytes."""
         return NeuralModel(self._level, size, self.lanes(size), threads)
 
+    def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Choice) -> Iterator[bytes]:
+        """Go on where a prompt ends: see `predictors.base.Sampler`.
+
+        Raises:
+            PredictorError: the choice is not plain, or prompt and sample are too long.
+        """
+        room = room_for(self.name, len(prompt) + size, choice)
+        return NeuralModel(self._level, room, lanes=1, threads=1).continuation(prompt, size, randomness)
+
 
 class NeuralModel:
     """A running `neural` over one block. Its first decision is whether it hears the network."""
@@ -206,6 +218,19 @@ class NeuralModel:
             bits = self._plain().score(data, tick)
         bits[:1] += 1
         return bits
+
+    def continuation(self, prompt: bytes, size: int, randomness: Randomness) -> Iterator[bytes]:
+        """Learn the prompt, which decides whether the network is heard, then decode random bits; one lane only."""
+        if not is_worth_hearing(prompt):
+            yield from self._plain().continuation(prompt, size, randomness)
+            return
+        mixer, block, at = self._mixer(), prompt + bytes(self._size - len(prompt)), len(prompt)
+        for first, last in slices(len(prompt), None, STEPS):
+            mixer.score(block, last - first)
+        for decoder, count in draws(size, randomness):
+            mixer.decode(decoder, count)
+            yield mixer.content(at, at + count)
+            at += count
 
     def _steps(self, tick: Tick | None) -> Iterator[int]:
         """Steps of all lanes to take at once, with a tick after each."""

@@ -15,7 +15,8 @@ from kolmo.predictors.base import Predictor
 
 GROUP = "kolmo.predictors"
 DEFAULT_LEVEL = 5
-BUILTIN = ("cm", "neural")
+BUILTIN = ("cm", "neural", "hf", "gguf", "classical")
+LEVELLED = ("cm", "neural")
 NEURAL_LEVELS = 5  # from here on
 _registered: dict[str, Any] = {}
 
@@ -31,15 +32,23 @@ def for_level(level: int) -> Predictor:
     return cast(Predictor, _find("neural" if level >= NEURAL_LEVELS else "cm")(level))
 
 
-def resolve(spec: str) -> Predictor:
-    """The predictor that a spec names: a name, and after a colon what it takes as its argument (`cm:9`).
+def resolve(spec: str, **options: Any) -> Predictor:
+    """The predictor that a spec names: a name, and after a colon what it takes as its argument (`cm:9`, `hf:FOLDER`).
+
+    Args:
+        spec: the spec.
+        options: of the predictor's `options`, by name; those that are None do not count.
 
     Raises:
         PredictorError: unknown (the message names the known ones), or it does not take this argument.
     """
     name, _, argument = spec.partition(":")
+    maker = _find(name)
+    given = {key: value for key, value in options.items() if value is not None}
+    if unknown := sorted(set(given) - set(getattr(maker, "options", ()))):
+        raise PredictorError(f"predictor {name!r} takes no {', '.join(unknown)}; leave it out, or use a language model")
     try:
-        return cast(Predictor, _find(name).from_spec(argument))
+        return cast(Predictor, maker.from_spec(argument, **given))
     except ValueError as error:
         raise PredictorError(f"predictor spec {spec!r}: {error}; see the predictor's documentation") from None
 
@@ -82,7 +91,7 @@ def known() -> list[str]:
 
 def level_of(name: str, parameters: bytes) -> int | None:
     """The level in a file's predictor record, where the predictor has levels."""
-    return parameters[0] if name in BUILTIN and len(parameters) == 1 else None
+    return parameters[0] if name in LEVELLED and len(parameters) == 1 else None
 
 
 _UPDATE = "install a newer version"
@@ -97,6 +106,18 @@ def _find(name: str) -> Any:
         from kolmo.predictors.neural import Neural
 
         return Neural
+    if name == "hf":
+        from kolmo.predictors.huggingface import HuggingFace
+
+        return HuggingFace
+    if name == "gguf":
+        from kolmo.predictors.llamacpp import LlamaCpp
+
+        return LlamaCpp
+    if name == "classical":
+        from kolmo.predictors.classical import Classical
+
+        return Classical
     if name in _registered:
         return _registered[name]
     for point in _entry_points():

@@ -1,0 +1,234 @@
+"""Language models as compressors, measured: what coding adds to a model's own steps, and lanes against one by one.
+
+    python benchmarks/language_models.py --markdown docs/benchmarks/language_models.md
+
+Text: --text FILE (its first 1 MB), by default $KOLMO_DATA/bench/text/dickens. The model that reads it is
+tests/models/stories260K; models of random weights stand for larger ones where only time is measured. All times are CPU
+seconds of this process with one torch thread; rivals take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path += [str(Path(__file__).parents[1] / "tests")]
+
+import numpy as np
+import torch
+import transformers
+
+from harness.report import machine
+from kolmo.codec.blocks import decode_block, encode_block
+from kolmo.native.dispatch import kernels
+from kolmo.predictors import grids
+from kolmo.predictors.huggingface import HuggingFace
+from kolmo.predictors.settings import use
+from models_made import stories
+
+Seconds = float
+
+
+def timed(work: Callable[[], object]) -> Seconds:
+    """CPU seconds."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def medians(repeat: int, **work: Callable[[], object]) -> dict[str, Seconds]:
+    """Median CPU seconds of each, taking turns."""
+    taken: dict[str, list[Seconds]] = {name: [] for name in work}
+    for _ in range(repeat):
+        for name, one in work.items():
+            taken[name].append(timed(one))
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def coding_cost(vocabulary: int, lanes: int, repeat: int) -> list[str]:
+    """A model's step against the coding of its tokens: a Llama of GPT-2's size, random weights."""
+    torch.manual_seed(1)
+    config = transformers.LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=768,
+        intermediate_size=2048,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        max_position_embeddings=256,
+    )
+    model: Any = transformers.LlamaForCausalLM(config)
+    model.eval()
+    tokens = torch.randint(0, vocabulary, (lanes, 1))
+    with torch.inference_mode():
+        out = model(input_ids=torch.randint(0, vocabulary, (lanes, 64)), use_cache=True, logits_to_keep=1)
+        logits = np.ascontiguousarray(out.logits[:, -1].numpy()) * 20
+    tables = grids.tables(grids.tolerance(1e-5, 4), 4)
+    tree = kernels.TokenTree(tables, vocabulary)
+    targets = np.random.default_rng(1).integers(0, vocabulary, (lanes, 1)).astype(np.int32)
+    encoders = [kernels.TokenEncoder(tree) for _ in range(lanes)]
+    payload = np.random.default_rng(1).bytes(1 << 16)
+    decoders = [kernels.TokenDecoder(tree, payload) for _ in range(lanes)]
+
+    def step() -> None:
+        with torch.inference_mode():
+            model(input_ids=tokens, past_key_values=out.past_key_values, use_cache=True)
+
+    def encode() -> None:
+        for encoder, row, target in zip(encoders, logits, targets, strict=True):
+            encoder.encode(row, 4, target)
+
+    def decode() -> None:
+        for decoder, row in zip(decoders, logits, strict=True):
+            decoder.decode(row, 4)
+
+    step()
+    taken = medians(repeat, step=step, encode=encode, decode=decode)
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    cells = [f"{vocabulary:,}", f"{parameters:.0f} M", str(lanes)]
+    cells += [f"{taken[name] / lanes * 1e6:,.0f}" for name in ("step", "encode", "decode")]
+    cells += [f"{100 * taken[name] / taken['step']:.2f} %" for name in ("encode", "decode")]
+    return cells
+
+
+def bare(model: Any, start: int, lanes: int, steps: int) -> None:
+    """Batched, cached, greedy generation and nothing else."""
+    tokens = torch.full((lanes, 1), start)
+    cache = None
+    with torch.inference_mode():
+        for _ in range(steps):
+            out = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache = out.past_key_values
+            tokens = out.logits[:, -1:].argmax(-1)
+
+
+def against_generation(folder: Path, data: bytes, lanes: int, steps: int, repeat: int) -> list[str]:
+    """Decoding in lanes against bare generation of as many tokens in as many lanes."""
+    model = HuggingFace.from_spec(str(folder), chunk=steps)
+    vocabulary = model.backend.vocabulary
+    ids = vocabulary.tokenise(data).ids[: lanes * steps]
+    text = b"".join(vocabulary.bytes_of(int(token)) for token in ids)
+    text = text[: len(text) // 2 * 2]
+    use(verify=False, batch=lanes)
+    kind, payload = encode_block(model, text)
+    count = len(vocabulary.tokenise(text).ids)
+
+    def decode() -> None:
+        if decode_block(model, kind, payload, len(text)) != text:
+            raise SystemExit("not the same bytes")
+
+    network = model.backend.model  # type: ignore[attr-defined]
+    taken = medians(repeat, bare=lambda: bare(network, model.backend.start, lanes, steps), decode=decode)
+    speeds = lanes * steps / taken["bare"], count / taken["decode"]
+    return [str(lanes), str(steps), f"{speeds[0]:,.0f}", f"{speeds[1]:,.0f}", f"{100 * speeds[1] / speeds[0]:.0f} %"]
+
+
+def against_one_by_one(folder: Path, data: bytes) -> tuple[list[list[str]], str]:
+    """1 MB both ways in lanes, against a loop over single tokens: no lanes, a probability table for each."""
+    model = HuggingFace.from_spec(str(folder))
+    ids = model.backend.vocabulary.tokenise(data).ids
+    few = ids[:1500]
+
+    def loop() -> None:
+        lanes = model.backend.lanes(1, 0)
+        before = model.backend.start
+        for at, token in enumerate(few):
+            if at % 500 == 499:
+                lanes = model.backend.lanes(1, 0)
+            logits = lanes.feed(np.array([[before]], np.int64), 1)[0, 0]
+            np.exp(logits - logits.max()).cumsum()
+            before = int(token)
+
+    single = len(few) / timed(loop)
+    use(verify=False, batch=0)
+    packed: list[tuple[int, bytes]] = []
+    encoding = timed(lambda: packed.append(encode_block(model, data)))
+    kind, payload = packed[0]
+    decoded: list[bytes] = []
+    decoding = timed(lambda: decoded.append(decode_block(model, kind, payload, len(data))))
+    if decoded[0] != data:
+        raise SystemExit("not the same bytes")
+    rows = [["one by one", f"{single:,.0f}", "1"]]
+    for name, seconds in (("encoding, --no-verify", encoding), ("decoding", decoding)):
+        rows.append([name, f"{len(ids) / seconds:,.0f}", f"{len(ids) / seconds / single:.1f}"])
+    lanes = -(-len(ids) // model.record.chunk)
+    note = (
+        f"{len(data):,} bytes, {len(ids):,} tokens in {lanes} chunks: {len(payload):,} bytes; {model.notes[0]}; "
+        "decoded and compared."
+    )
+    return rows, note
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Markdown."""
+    lines = ["| " + " | ".join(head) + " |", "|" + " ---: |" * len(head)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--text", type=Path, help="a text; its first 1 MB are read")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="100 KB and one repeat")
+    parser.add_argument("--markdown", type=Path, help="write the report here too")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    source = options.text or Path(os.environ.get("KOLMO_DATA", ".")) / "bench/text/dickens"
+    data = source.read_bytes()[: 100_000 if options.quick else 1_000_000]
+    repeat = 1 if options.quick else options.repeat
+    with tempfile.TemporaryDirectory() as work:
+        folder = stories(Path(work))
+        costs = [coding_cost(size, lanes, 4 * repeat) for size in (32_000, 128_000) for lanes in (1, 8)]
+        lanes = [against_generation(folder, data, n, 250, repeat) for n in (8, 32, 64)]
+        rows, note = against_one_by_one(folder, data)
+    parts = [
+        "# Language models as compressors, measured",
+        "",
+        "CPU time of one process, one torch thread, rivals taking turns; ratios count. What is measured: the head of",
+        "`benchmarks/language_models.py`.",
+        "",
+        "```",
+        f"KOLMO_DATA=DIR python benchmarks/language_models.py {' '.join(sys.argv[1:])}".rstrip(),
+        "```",
+        "",
+        "## Coding beside a model's own step: microseconds of a token",
+        "",
+        table(
+            ["vocabulary", "parameters", "lanes", "step", "encode", "decode", "encode / step", "decode / step"], costs
+        ),
+        "",
+        "A Llama of 12 layers, width 768, random weights, 64 tokens of context.",
+        "",
+        "## Decoding against bare batched generation: tokens a second",
+        "",
+        table(["lanes", "tokens of each", "generation", "decoding", "ratio"], lanes),
+        "",
+        "stories260K: 5 layers, width 64, the least work that a model can hide coding behind.",
+        "",
+        "## Lanes against one token at a time: tokens a second",
+        "",
+        table(["", "tokens/s", "times"], rows),
+        "",
+        note,
+        "",
+        "## Machine",
+        "",
+        *(f"- {name}: {value}" for name, value in machine().items()),
+        f"- torch {torch.__version__}, transformers {transformers.__version__}",
+        "",
+    ]
+    report = "\n".join(parts)
+    print(report)
+    if options.markdown:
+        options.markdown.write_text(report, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

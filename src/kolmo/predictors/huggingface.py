@@ -1,0 +1,381 @@
+"""`hf:PATH_OR_ID`: any causal language model of transformers as a predictor.
+
+A folder (config.json, safetensors, tokenizer.json), or an id whose files are fetched when a file is written; reading
+one never uses the network. Weights are safetensors only and no code of a model's own is run, so a file that names a model
+can do no more than be refused. What it is not: it does not code; `predictors.language_model` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kolmo.errors import MissingExtraError, PredictorError
+from kolmo.predictors.language_model import CHUNK, CONTEXT, DTYPES, LanguageModel, Logits, Record
+from kolmo.predictors.settings import settings
+from kolmo.predictors.vocabulary import Vocabulary
+from kolmo.predictors.whereabouts import remember
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import torch
+
+FILES = ["*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt"]
+CACHES = ("past_key_values", "cache_params", "state")  # what models call what they remember
+NUMBERS = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+
+
+class HuggingFace(LanguageModel):
+    """The predictor `hf`."""
+
+    name = "hf"
+
+    @classmethod
+    def from_spec(
+        cls,
+        argument: str,
+        *,
+        dtype: str | None = None,
+        context: int | None = None,
+        chunk: int | None = None,
+        tolerance: str | float | None = None,
+    ) -> HuggingFace:
+        """From the part of a spec behind `hf:`, a folder or an id (`ID@REVISION` for another than its newest).
+
+        Args:
+            argument: folder or id.
+            dtype: of the arithmetic: float32 (default), float64, bfloat16, float16.
+            context: tokens that the model sees at most; default: what it can, up to 4096.
+            chunk: tokens of a lane at most, 4096.
+            tolerance: see `language_model.Options`.
+
+        Raises:
+            PredictorError: it is not there, or no causal language model with weights in safetensors.
+            MissingExtraError: torch or transformers are not installed.
+        """
+        return cls._open(argument, dtype or "float32", context, chunk or CHUNK, tolerance, download=True)
+
+    @classmethod
+    def reopen(cls, spec: str, record: Record) -> HuggingFace:
+        """The model that a file names, without the network."""
+        spec = f"{spec}@{record.revision}" if record.revision and not settings().model else spec
+        return cls._open(spec, record.dtype, record.context or None, record.chunk, None, download=False)
+
+    @classmethod
+    def _open(
+        cls, spec: str, dtype: str, context: int | None, chunk: int, tolerance: str | float | None, *, download: bool
+    ) -> HuggingFace:
+        if dtype not in DTYPES:
+            raise PredictorError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")
+        if chunk < 1 or (context is not None and context < 4):
+            raise PredictorError("a context has at least 4 tokens, a chunk at least 1; raise --context or --chunk")
+        folder, revision = find(spec, download=download)
+        backend = load(folder, dtype)
+        window = backend.window
+        if context is not None and window is not None and context > window:
+            raise PredictorError(f"{spec} sees at most {window} tokens; lower --context")
+        seen = context or (min(window, CONTEXT) if window is not None else 0)
+        name = spec.partition("@")[0] if revision else folder.resolve().name
+        if not revision:
+            remember(backend.hashes[0], folder)
+        record = Record(name, revision, *backend.hashes, dtype, seen, chunk)
+        return cls(backend, record, "auto" if tolerance is None else tolerance)
+
+
+@dataclass
+class HuggingFaceBackend:
+    """A model in memory."""
+
+    model: Any  # a transformers.PreTrainedModel
+    vocabulary: Vocabulary
+    hashes: tuple[bytes, bytes, bytes]
+    size: int
+    start: int
+    window: int | None
+    dtype: str
+    device: str
+    token_bytes: int
+    continues: bool = True
+    batches: bool = True  # whether a text's logits are right beside other texts
+
+    def probe(self) -> None:
+        """See what the model's implementation can do; some recurrent ones only step, or only one text at a time."""
+        tokens = np.arange(24, dtype=np.int64).reshape(2, 12) * 7 % min(self.size, 97)
+        self.batches = False
+        steps = _steps(self.lanes(2, 0), tokens)
+        self.batches = True
+        self.batches = self._agree(steps, lambda: _steps(self.lanes(2, 0), tokens))
+        self.continues = self._agree(steps[:, 5:], lambda: _at_once(self.lanes(2, 0), tokens, 5))
+
+    def _agree(self, right: Logits, compute: Callable[[], Logits]) -> bool:
+        try:
+            other = compute()
+        except Exception:  # a model that refuses cannot
+            return False
+        spread = max(float(np.abs(right).max()), 1e-3)
+        near = 0.1 if self.dtype in ("bfloat16", "float16") else 1e-3
+        return other.shape == right.shape and bool(np.abs(other - right).max() < near * spread)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a logit: halves become float32."""
+        return max(NUMBERS[self.dtype], 4)
+
+    def lanes(self, count: int, threads: int) -> HuggingFaceLanes:
+        """Fresh texts."""
+        return HuggingFaceLanes(self, count, threads)
+
+
+def _steps(lanes: HuggingFaceLanes, tokens: npt.NDArray[np.int64]) -> Logits:
+    return np.concatenate([lanes.feed(tokens[:, k : k + 1], 1) for k in range(tokens.shape[1])], axis=1)
+
+
+def _at_once(lanes: HuggingFaceLanes, tokens: npt.NDArray[np.int64], first: int) -> Logits:
+    lanes.feed(tokens[:, :first], 1)
+    return lanes.feed(tokens[:, first:], tokens.shape[1] - first)
+
+
+class HuggingFaceLanes:
+    """Texts that a model reads in lockstep, in its own cache; one cache for each where it cannot do better."""
+
+    def __init__(self, backend: HuggingFaceBackend, count: int, threads: int) -> None:
+        self._backend = backend
+        self._threads = threads
+        self._caches: list[dict[str, Any]] = [{} for _ in range(1 if backend.batches else count)]
+
+    def feed(self, tokens: npt.NDArray[np.int64], wanted: int) -> Logits:
+        """Read tokens (lanes, length); logits after the last `wanted`, shape (lanes, wanted, size)."""
+        import torch
+
+        with torch.inference_mode(), _threads(self._threads):
+            parts = np.split(tokens, len(self._caches)) if len(self._caches) > 1 else [tokens]
+            logits = [self._feed(k, part, wanted) for k, part in enumerate(parts)]
+            return np.ascontiguousarray((torch.cat(logits) if len(logits) > 1 else logits[0]).numpy())
+
+    def _feed(self, cache: int, tokens: npt.NDArray[np.int64], wanted: int) -> torch.Tensor:
+        import torch
+
+        backend = self._backend
+        ids = torch.from_numpy(np.ascontiguousarray(tokens)).to(backend.device)
+        # Models that do not know `logits_to_keep` give all logits.
+        out = backend.model(input_ids=ids, use_cache=True, logits_to_keep=wanted, **self._caches[cache])
+        self._caches[cache] = {name: out[name] for name in CACHES if name in out}
+        kind = torch.float64 if backend.itemsize == 8 else torch.float32
+        logits: torch.Tensor = out.logits[:, -wanted:, : backend.size].to(device="cpu", dtype=kind)
+        return logits
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Torch with so many threads, where that is a change."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count < 1 or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def find(spec: str, *, download: bool) -> tuple[Path, str]:
+    """(folder, revision) of a spec; the revision of a folder is empty.
+
+    Raises:
+        PredictorError: it is not there.
+    """
+    if os.path.isdir(spec):
+        return Path(spec), ""
+    if not download and "/" not in spec and not settings().model:
+        raise PredictorError(f"hf:{spec} is not known on this machine; give its folder with --model FOLDER")
+    if not spec or spec.startswith((".", "/", "~")) or spec.count("/") > 1 or "\\" in spec:
+        raise PredictorError(f"hf:{spec}: no such folder; give a model's folder, or an id like openai-community/gpt2")
+    _need("transformers")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = spec.partition("@")
+    try:
+        folder = Path(
+            snapshot_download(name, revision=revision or None, allow_patterns=FILES, local_files_only=not download)
+        )
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        fetch = f"hf download {name}{f' --revision {revision}' if revision else ''}"
+        reason = "is not on this machine" if not download else f"cannot be fetched ({str(error).splitlines()[0]})"
+        raise PredictorError(
+            f"hf:{spec} {reason}; run `{fetch}` where there is a network, or give its folder"
+        ) from None
+    return folder, folder.name
+
+
+def load(folder: Path, dtype: str) -> HuggingFaceBackend:
+    """The model of a folder, on the device of the settings.
+
+    Raises:
+        PredictorError: it is none, or cannot be opened.
+    """
+    _need("torch", "transformers", "safetensors")
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    device = settings().device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights or not (folder / "config.json").is_file():
+        raise PredictorError(
+            f"{folder}: no config.json with *.safetensors in it; save the model with save_pretrained(FOLDER)"
+        )
+    with _quiet():
+        try:
+            config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, config=config, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True
+            )
+            model = model.to(device)  # type: ignore[arg-type]
+            model.eval()
+        except Exception as error:  # transformers raises what it likes
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise PredictorError(f"{folder}: transformers cannot open it: {reason[0]}") from None
+        fast = getattr(tokenizer, "backend_tokenizer", None)
+        if fast is None:
+            raise PredictorError(f"{folder}: its tokenizer has no fast version; convert it to tokenizer.json")
+        text = config.get_text_config()
+        size = _logits(model, text)
+        vocabulary = Vocabulary(fast, size)
+        hashes = hash_tensors(weights), _hash_config(folder / "config.json"), vocabulary.digest
+        start = _start(model, tokenizer, size)
+        memory = _token_bytes(text, NUMBERS[dtype])
+        backend = HuggingFaceBackend(model, vocabulary, hashes, size, start, _window(text), dtype, device, memory)
+        backend.probe()
+    return backend
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what transformers tells people who train."""
+    from transformers.utils import logging as any_logging
+
+    logging: Any = any_logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _logits(model: Any, config: Any) -> int:
+    head = model.get_output_embeddings()
+    return int(head.weight.shape[0]) if head is not None else int(config.vocab_size)
+
+
+def _start(model: Any, tokenizer: Any, size: int) -> int:
+    """The token before a text's first: beginning of text, or else its end, or else 0."""
+    generation = getattr(model, "generation_config", None)
+    for owner in (tokenizer, generation, model.config):
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            token = getattr(owner, name, None)
+            if isinstance(token, int) and 0 <= token < size:
+                return token
+    return 0
+
+
+def _window(config: Any) -> int | None:
+    """Tokens that a model can see; None for those that carry a state along."""
+    if config.model_type in ("mamba", "mamba2", "falcon_mamba", "rwkv"):
+        return None
+    for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx"):
+        value = getattr(config, name, None)
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
+
+
+def _token_bytes(config: Any, itemsize: int) -> int:
+    """Keys and values of a token: an estimate, to choose the batch by."""
+    layers = getattr(config, "num_hidden_layers", 1) or 1
+    heads = getattr(config, "num_attention_heads", None) or 1
+    width = getattr(config, "head_dim", None) or (getattr(config, "hidden_size", 64) or 64) // heads
+    return int(2 * layers * (getattr(config, "num_key_value_heads", None) or heads) * width * itemsize)
+
+
+def hash_tensors(paths: list[Path]) -> bytes:
+    """First 8 bytes of a SHA-256 over the tensors of safetensors files: name, dtype, shape, bytes, sorted by name.
+
+    How they are divided into files, and what else the files say, makes no difference.
+
+    Raises:
+        PredictorError: a file is damaged.
+    """
+    places: dict[str, tuple[str, Path, int, int]] = {}
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                size = int.from_bytes(file.read(8), "little")
+                if size > min(path.stat().st_size, 100 << 20):
+                    raise ValueError("its header is larger than the file")
+                for name, entry in json.loads(file.read(size)).items():
+                    if name != "__metadata__":
+                        first, last = entry["data_offsets"]
+                        kind = f"{name}|{entry['dtype']}|{entry['shape']}|"
+                        places[name] = kind, path, 8 + size + first, last - first
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PredictorError(f"{path}: is no safetensors file, or damaged ({error}); fetch it again") from None
+    whole = hashlib.sha256()
+    for _, (kind, path, place, left) in sorted(places.items()):
+        whole.update(kind.encode())
+        with open(path, "rb") as file:
+            file.seek(place)
+            while part := file.read(min(left, 1 << 20)):
+                whole.update(part)
+                left -= len(part)
+    return whole.digest()[:8]
+
+
+def hash_files(paths: list[Path]) -> bytes:
+    """First 8 bytes of a SHA-256 over the SHA-256 of each file, in the order of their names."""
+    whole = hashlib.sha256()
+    for path in sorted(paths):
+        with open(path, "rb") as file:
+            whole.update(_digest(file))
+    return whole.digest()[:8]
+
+
+def _digest(file: Any) -> bytes:
+    one = hashlib.sha256()
+    while part := file.read(1 << 20):
+        one.update(part)
+    return one.digest()
+
+
+def _hash_config(path: Path) -> bytes:
+    """The same of what the configuration says, without who wrote it with what."""
+    config = json.loads(path.read_text("utf-8"))
+    for name in ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache"):
+        config.pop(name, None)
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).digest()[:8]
+
+
+def _need(*modules: str) -> None:
+    for module in modules:
+        try:
+            __import__(module)
+        except ImportError:
+            raise MissingExtraError(f"hf models need {module}; pip install 'kolmo[hf]'") from None

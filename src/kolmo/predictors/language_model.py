@@ -1,0 +1,652 @@
+"""Any language model of tokens as a predictor of bytes: tokens in chunks, chunks as parallel lanes, each lane a coder.
+
+After Deletang et al., "Language Modeling Is Compression" (2024), section 2, made to work both ways: the encoder reads
+whole chunks in one batched pass (teacher forcing), the decoder steps through the same chunks in lockstep, and
+noise-tolerant coding (`predictors.grids`) makes them agree though their floating-point sums do not. A block becomes
+tokens (`predictors.vocabulary`), and what no token covers goes through a small context mixer. docs/language-models.md
+has the layout. What it is not: it runs no network; a `Backend` does (`predictors.huggingface`, `predictors.llamacpp`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
+from kolmo.errors import CorruptError, PredictorError
+from kolmo.native.dispatch import kernels
+from kolmo.predictors import context_mixing, grids
+from kolmo.predictors.base import Tick
+from kolmo.predictors.choice import Choice, Randomness, choose
+from kolmo.predictors.grids import Tolerance
+from kolmo.predictors.settings import settings
+from kolmo.predictors.vocabulary import Tokens, Vocabulary
+from kolmo.predictors.whereabouts import recall
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Ids = npt.NDArray[np.int32]
+Logits = npt.NDArray[np.floating[Any]]
+
+VERSION = 1
+DTYPES = ("float32", "float64", "bfloat16", "float16")  # in files by their place here
+CHUNK = 4096  # tokens of a lane, at most
+CONTEXT = 4096  # tokens that a model sees at once, at most, where it could see more
+BATCH = 64  # lanes at once
+CACHE = 1 << 30  # bytes of keys and values at once
+LOGITS = 1 << 26  # bytes of logits at once
+MARGIN = 4  # the tolerance is this many times the noise that was measured
+LEAST_NOISE = {4: 2.0**-17, 8: 2.0**-34}  # of a logit, by its bytes: below, flags cost nothing
+TRIES = 5  # at a tolerance, each 16 times the one before
+SAMPLE = 96  # tokens of a lane on which noise is measured
+EVEN = 1 << 15
+LITERALS = 3  # level of the context mixer for bytes that no token covers
+PARALLEL = 1 << 20  # logits of a step from which on threads share its lanes
+
+
+class Lanes(Protocol):
+    """Texts that a model reads in lockstep."""
+
+    def feed(self, tokens: npt.NDArray[np.int64], wanted: int) -> Logits:
+        """Read tokens, shape (lanes, length); logits after the last `wanted`, (lanes, wanted, size), C-contiguous.
+
+        float32 or float64, in nats up to a constant of each row.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """A network that is loaded."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Tokens and their bytes."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Logits of a row."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """The token before the first."""
+        ...
+
+    @property
+    def window(self) -> int | None:
+        """Tokens that the model can see, where there is a limit."""
+        ...
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a logit, 4 or 8."""
+        ...
+
+    @property
+    def continues(self) -> bool:
+        """Whether lanes that have read may read several tokens at once."""
+        ...
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of a token's keys and values."""
+        ...
+
+    def lanes(self, count: int, threads: int) -> Lanes:
+        """Fresh texts."""
+        ...
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a file says of its model: the predictor's parameters.
+
+    Attributes:
+        spec: id, or the name of the folder or file without the path to it (see `predictors.whereabouts`).
+        revision: of an id: the commit.
+        weights, config, tokenizer: hashes, 8 bytes each.
+        dtype: of the arithmetic.
+        context: tokens that the model sees, 0 without a limit.
+        chunk: tokens of a lane, at most.
+    """
+
+    spec: str
+    revision: str
+    weights: bytes
+    config: bytes
+    tokenizer: bytes
+    dtype: str
+    context: int
+    chunk: int
+
+    def to_bytes(self) -> bytes:
+        """As in docs/language-models.md."""
+        texts = b"".join(varint(len(text)) + text for text in (self.spec.encode(), self.revision.encode()))
+        hashes = self.weights + self.config + self.tokenizer
+        return texts + hashes + bytes([DTYPES.index(self.dtype)]) + varint(self.context) + varint(self.chunk)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Record:
+        """From a file.
+
+        Raises:
+            ValueError: no version 1 wrote this.
+        """
+        source = _Bytes(data)
+        spec, revision = (source.take(source.varint(len(data))).decode() for _ in range(2))
+        weights, config, tokenizer = (source.take(8) for _ in range(3))
+        dtype = DTYPES[min(source.take(1)[0], len(DTYPES) - 1)]
+        record = cls(spec, revision, weights, config, tokenizer, dtype, source.varint(1 << 31), source.varint(1 << 31))
+        if record.chunk < 1 or record.to_bytes() != data:
+            raise ValueError("they are damaged or newer")
+        return record
+
+    def differences(self, here: Record) -> list[str]:
+        """What of the model is another here than it was for the writer, in words."""
+        parts = (("weights", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer"))
+        return [
+            f"its {word} (hash {getattr(here, name).hex()} here, {getattr(self, name).hex()} in the file)"
+            for name, word in parts
+            if getattr(here, name) != getattr(self, name)
+        ]
+
+
+class Options(NamedTuple):
+    """What a writer may choose; None is the default.
+
+    tolerance: "auto", or a bound on every logit's noise; 0 for models that compute the same bits everywhere.
+    """
+
+    dtype: str | None = None
+    context: int | None = None
+    chunk: int | None = None
+    tolerance: str | float | None = None
+
+
+class LanguageModel:
+    """The predictor: a backend, and how a content is cut. `HuggingFace` and `LlamaCpp` say where backends come from."""
+
+    name = ""
+    version = VERSION
+    exclusive = True  # one block at a time, with all threads
+    options = Options._fields
+
+    def __init__(self, backend: Backend, record: Record, tolerance: str | float = "auto") -> None:
+        self.backend = backend
+        self.record = record
+        self.tolerance = tolerance
+        self.notes: list[str] = []  # of the last block: noise and tolerance, for people
+
+    @classmethod
+    def restore(cls, version: int, parameters: bytes) -> Self:
+        """From what a file recorded: opens the model, and compares its hashes.
+
+        Raises:
+            PredictorError: it is not here, or another; the message says what differs.
+        """
+        if version != cls.version:
+            raise PredictorError(f"{cls.name} version {version} is not known here; upgrade kolmo")
+        record = Record.from_bytes(parameters)
+        spec = settings().model or (None if record.revision else recall(record.weights)) or record.spec
+        here = cls.reopen(spec, record)
+        if differences := record.differences(here.record):
+            wanted = f"{record.spec}, revision {record.revision}" if record.revision else record.spec
+            raise PredictorError(
+                f"{cls.name}:{spec} is not the model that wrote this file: {', '.join(differences)} differs; "
+                f"give the writer's ({wanted}) with --model"
+            )
+        here.record = record
+        return here
+
+    @classmethod
+    def reopen(cls, spec: str, record: Record) -> Self:
+        """The model that a file names, without the network."""
+        raise NotImplementedError
+
+    @property
+    def caveat(self) -> str:
+        """What else than damage may have made a block fail."""
+        return (
+            f"or this machine computes {self.record.spec} with more noise than the file tolerates; decode with the "
+            "writer's versions or device"
+        )
+
+    def parameters(self) -> bytes:
+        """The record."""
+        return self.record.to_bytes()
+
+    def fingerprint(self) -> bytes:
+        """First 4 bytes of a SHA-256 over the record without its names, and the version."""
+        return hashlib.sha256(
+            f"{self.name} {self.version}".encode() + replace(self.record, spec="", revision="").to_bytes()
+        ).digest()[:4]
+
+    def memory(self, size: int) -> int:
+        """Bytes beside the weights that a block takes: keys and values, logits, tokens."""
+        lanes = self.batch(-(-size // self.record.chunk))
+        return lanes * self._span(size) * self.backend.token_bytes + 2 * LOGITS + 24 * size + (16 << 20)
+
+    def batch(self, chunks: int) -> int:
+        """Lanes at once for so many chunks."""
+        most = settings().batch or max(min(BATCH, CACHE // max(self._span(1 << 30) * self.backend.token_bytes, 1)), 1)
+        groups = -(-chunks // most)
+        return -(-chunks // groups) if groups else 1  # equal groups: none of a few lanes only
+
+    def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Choice) -> Iterator[bytes]:
+        """Draw tokens after a prompt until `size` bytes are there, or the model draws one that ends the text.
+
+        Bytes of the prompt that no token covers are left out. Where the context is full, its later half stays.
+        """
+        vocabulary, context = self.backend.vocabulary, self.record.context
+        ids = vocabulary.tokenise(prompt).ids.astype(np.int64).tolist()
+        read, done = 0, 0  # tokens since a fresh start, and bytes
+        reader = self.backend.lanes(1, 0)
+        while done < size:
+            if read == 0 or (context and read >= context):
+                reader = self.backend.lanes(1, 0)
+                part = [self.backend.start, *(ids[-(context // 2) :] if context else ids)]
+                read = 0
+            else:
+                part = ids[-1:]
+            logits = reader.feed(np.array([part], np.int64), 1)[0, 0]
+            read += len(part)
+            ids.append(choose(logits, randomness.uniform(), choice.temperature, choice.top_k, choice.top_p))
+            text = vocabulary.bytes_of(ids[-1])
+            if not text:  # end of text, or what stands for nothing
+                return
+            done += len(text)
+            yield text
+
+    def _span(self, tokens: int) -> int:
+        """Tokens of a lane that its cache holds."""
+        return min(tokens, self.record.chunk, self.record.context or self.record.chunk) + 1
+
+    def start(self, size: int, threads: int = 1) -> LanguageModelBlock:
+        """A fresh model for a block of `size` bytes."""
+        return LanguageModelBlock(self, size, threads)
+
+
+class Segment(NamedTuple):
+    """Tokens `first` to `last` of a chunk are coded after reading the start and the tokens from `context` on."""
+
+    context: int
+    first: int
+    last: int
+
+
+def segments(length: int, context: int) -> Iterator[Segment]:
+    """How a chunk of `length` tokens is read by a model that sees `context` of them: half of them stay at each turn.
+
+    The model never reads more than `context` tokens, the start included; `context` 0 is no limit.
+    """
+    keep = context // 2
+    first, last = 0, min(length, context or length)
+    while first < length:
+        yield Segment(max(first - keep, 0), first, last)
+        first, last = last, min(last + context - keep, length)
+
+
+class LanguageModelBlock:
+    """A language model over one block."""
+
+    def __init__(self, model: LanguageModel, size: int, threads: int) -> None:
+        self._model, self._size, self._threads = model, size, threads
+        self._backend = model.backend
+
+    # -- the block: tokens, literals, lanes --
+
+    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
+        """Code the block; unless switched off, decode it too, on the decoder's way, and compare.
+
+        Raises:
+            PredictorError: the model's noise is more than can be tolerated.
+        """
+        tokens = self._backend.vocabulary.tokenise(data)
+        chunks = self._chunks(tokens.ids)
+        verify = settings().verify
+        chosen, noise = self._tolerance(chunks)
+        for attempt in range(TRIES):
+            payloads, flags = self._encode_chunks(chunks, chosen, None if verify else tick)
+            if not verify or self._same(chunks, payloads, chosen, tick):
+                break
+            if self._model.tolerance != "auto" or attempt == TRIES - 1:
+                raise PredictorError(
+                    f"a block did not decode: the noise of {self._model.record.spec} is more than the tolerance "
+                    f"{chosen.bound:.2g}; raise --tolerance, or use --dtype float64"
+                )
+            chosen = grids.tolerance(16 * chosen.bound, self._backend.itemsize)
+        margin = f", {chosen.bound / noise:.3g} times the noise measured" if noise else ""
+        self._model.notes = [
+            f"tolerance {chosen.bound:.3g} in a logit{margin}; {flags} of {len(tokens.ids)} tokens near a boundary"
+        ]
+        head = varint(len(tokens.ids)) + chosen.to_bytes() + _pack_literals(tokens.literals)
+        write_bytes(encoder, head)
+        literals = b"".join(data for _, data in tokens.literals)
+        if literals:
+            context_mixing.ContextMixing(LITERALS).start(len(literals)).encode(encoder, literals)
+        write_bytes(encoder, b"".join(varint(len(payload)) for payload in payloads))
+        for payload in payloads:
+            write_bytes(encoder, payload)
+
+    def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
+        """Decode the block: the mirror of `encode`.
+
+        Raises:
+            CorruptError: damage, or another model's block.
+        """
+        source = _Coded(decoder)
+        count = source.varint(self._size)
+        try:
+            chosen = Tolerance.from_bytes(source.take(3))
+        except ValueError as error:
+            raise CorruptError(str(error)) from None
+        places = _unpack_literals(source, self._size, count)
+        total = sum(length for _, length in places)
+        literals = context_mixing.ContextMixing(LITERALS).start(total).decode(decoder) if total else b""
+        lengths = self._lengths(count)
+        sizes = [source.varint(8 * self._size + 64) for _ in lengths]
+        payloads = [source.take(size) for size in sizes]
+        done = 0
+
+        def watch(size: int) -> None:
+            nonlocal done
+            done += size
+            if done > self._size:
+                raise CorruptError("its tokens are longer than the block")
+            if tick:
+                tick(size)
+
+        chunks = self._decode_chunks(payloads, lengths, chosen, watch)
+        cut = np.cumsum([0, *(length for _, length in places)])
+        pieces = tuple((place, literals[a:b]) for (place, _), a, b in zip(places, cut[:-1], cut[1:], strict=True))
+        data = self._backend.vocabulary.join(Tokens(np.concatenate([*chunks, np.zeros(0, np.int32)]), pieces))
+        if len(data) != self._size:
+            raise CorruptError(f"its tokens are {len(data)} bytes, not {self._size}")
+        return data
+
+    def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
+        """Code length of each byte in bits, shape (len(data),): a token's bits are shared out to its bytes evenly.
+
+        By teacher forcing, on the finest grid: what is written is longer by what the tolerance costs. A token that the
+        model thinks all but impossible costs less than -log2 of its probability, since the coder gives no side of a
+        decision less than 2^-16.
+        """
+        vocabulary = self._backend.vocabulary
+        tokens = vocabulary.tokenise(data)
+        chunks = self._chunks(tokens.ids)
+        tree = self._tree(Tolerance(grids.EXACT, grids.FINEST, 16))
+        costs = [np.zeros(len(chunk)) for chunk in chunks]
+        for lane, at, logits in self._passes(chunks, tick):
+            wanted = chunks[lane][at : at + len(logits)]
+            nats = _checked(tree.costs, logits, logits.itemsize, wanted, True)
+            costs[lane][at : at + len(logits)] = np.frombuffer(nats, np.float64)
+        bits = np.concatenate([*costs, np.zeros(0)]) / math.log(2)
+        lengths = vocabulary.lengths(tokens.ids)
+        shares = np.repeat(bits / np.maximum(lengths, 1), lengths)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        pieces, before = [], 0
+        for place, literal in tokens.literals:
+            model = context_mixing.ContextMixing(LITERALS).start(len(literal))
+            pieces += [shares[before : starts[place]], model.score(literal)]
+            before = int(starts[place])
+        return np.concatenate([*pieces, shares[before:]])
+
+    # -- chunks --
+
+    def _lengths(self, count: int) -> list[int]:
+        """Tokens of each chunk: equal ones, so that lanes end together."""
+        chunks = -(-count // self._model.record.chunk)
+        return [count * (k + 1) // chunks - count * k // chunks for k in range(chunks)]
+
+    def _chunks(self, ids: Ids) -> list[Ids]:
+        return np.split(ids, np.cumsum(self._lengths(len(ids)))[:-1]) if len(ids) else []
+
+    def _tree(self, chosen: Tolerance) -> kernels.TokenTree:
+        tables = grids.tables(chosen, self._backend.itemsize)
+        return kernels.TokenTree(tables, self._backend.size)
+
+    def _encode_chunks(self, chunks: list[Ids], chosen: Tolerance, tick: Tick | None) -> tuple[list[bytes], int]:
+        tree = self._tree(chosen)
+        encoders = [kernels.TokenEncoder(tree) for _ in chunks]
+        for lane, at, logits in self._passes(chunks, tick):
+            _checked(encoders[lane].encode, logits, logits.itemsize, chunks[lane][at : at + len(logits)])
+        return [encoder.finish() for encoder in encoders], sum(encoder.flags() for encoder in encoders)
+
+    def _same(self, chunks: list[Ids], payloads: list[bytes], chosen: Tolerance, tick: Tick | None) -> bool:
+        try:
+            decoded = self._decode_chunks(payloads, [len(chunk) for chunk in chunks], chosen, tick, chunks)
+        except CorruptError:
+            return False
+        return all(np.array_equal(a, b) for a, b in zip(chunks, decoded, strict=True))
+
+    def _passes(self, chunks: Sequence[Ids], tick: Tick | None) -> Iterator[tuple[int, int, Logits]]:
+        """(chunk, place, logits of the tokens there) for all tokens, by teacher forcing; valid until the next."""
+        backend, lengths = self._backend, self._backend.vocabulary.lengths
+        batch = self._model.batch(len(chunks))
+        for group in range(0, len(chunks), batch):
+            lanes = chunks[group : group + batch]
+            texts = self._matrix(lanes)
+            piece = max(LOGITS // (len(lanes) * backend.size * backend.itemsize), 1)
+            for segment in segments(texts.shape[1], self._model.record.context):
+                reader = backend.lanes(len(lanes), self._threads)
+                read = self._with_start(texts, segment.context, segment.last - 1)
+                skipped = segment.first - segment.context  # logits there were used before
+                step = piece if backend.continues or read.shape[1] <= piece else 1
+                at = 0
+                while at < read.shape[1]:
+                    size = step if at or skipped < step else skipped + 1  # what is only context gives one row of logits
+                    part = read[:, at : at + size]
+                    wanted = min(part.shape[1], at + part.shape[1] - skipped)
+                    logits = reader.feed(part, wanted)
+                    first = segment.context + at + part.shape[1] - wanted
+                    for lane, ids in enumerate(lanes):
+                        rows = logits[lane, : max(min(len(ids) - first, wanted), 0)]
+                        if len(rows):
+                            yield group + lane, first, rows
+                            if tick:
+                                tick(int(lengths(ids[first : first + len(rows)]).sum()))
+                    at += part.shape[1]
+
+    def _decode_chunks(
+        self,
+        payloads: list[bytes],
+        lengths: list[int],
+        chosen: Tolerance,
+        tick: Tick | None,
+        expected: list[Ids] | None = None,
+    ) -> list[Ids]:
+        """Tokens of all chunks; stops at the first that is not as expected."""
+        backend, bytes_of = self._backend, self._backend.vocabulary.lengths
+        tree = self._tree(chosen)
+        batch = self._model.batch(len(lengths))
+        result: list[Ids] = []
+        workers = self._threads if batch > 1 and batch * backend.size >= PARALLEL else 1
+        with ThreadPoolExecutor(workers) as pool:
+            for group in range(0, len(lengths), batch):
+                sizes = np.array(lengths[group : group + batch])
+                decoders = [kernels.TokenDecoder(tree, payload) for payload in payloads[group : group + batch]]
+                texts = np.full((len(sizes), int(sizes.max())), backend.start, np.int64)
+                for segment in segments(texts.shape[1], self._model.record.context):
+                    reader = backend.lanes(len(sizes), self._threads)
+                    part = self._with_start(texts, segment.context, segment.first)
+                    for at in range(segment.first, segment.last):
+                        logits = reader.feed(part, 1)
+                        active = np.flatnonzero(sizes > at)
+                        texts[active, at] = self._step(decoders, logits, active, pool if workers > 1 else None)
+                        if expected is not None and any(texts[k, at] != expected[group + k][at] for k in active):
+                            raise CorruptError("another token was decoded")
+                        if tick:
+                            tick(int(bytes_of(texts[active, at]).sum()))
+                        part = texts[:, at : at + 1]
+                result += [texts[k, :size].astype(np.int32) for k, size in enumerate(sizes)]
+        return result
+
+    def _step(
+        self,
+        decoders: list[kernels.TokenDecoder],
+        logits: Logits,
+        active: npt.NDArray[np.intp],
+        pool: ThreadPoolExecutor | None,
+    ) -> list[int]:
+        """The next token of each active lane."""
+        itemsize = logits.itemsize
+
+        def one(lane: int) -> int:
+            return cast(int, _checked(decoders[lane].decode, logits[lane, 0], itemsize))
+
+        return list(pool.map(one, active)) if pool else [one(lane) for lane in active]
+
+    def _matrix(self, chunks: Sequence[Ids]) -> npt.NDArray[np.int64]:
+        """Chunks as rows; the shorter ones end in starts, whose logits nobody reads."""
+        texts = np.full((len(chunks), max(map(len, chunks))), self._backend.start, np.int64)
+        for row, chunk in zip(texts, chunks, strict=True):
+            row[: len(chunk)] = chunk
+        return texts
+
+    def _with_start(self, texts: npt.NDArray[np.int64], first: int, last: int) -> npt.NDArray[np.int64]:
+        start = np.full((len(texts), 1), self._backend.start, np.int64)
+        return np.concatenate([start, texts[:, first:last]], axis=1)
+
+    # -- noise --
+
+    def _tolerance(self, chunks: list[Ids]) -> tuple[Tolerance, float]:
+        """The tolerance to use, and the noise that was measured (0 where none was)."""
+        wanted, itemsize = self._model.tolerance, self._backend.itemsize
+        if wanted != "auto":
+            return grids.tolerance(float(wanted), itemsize), 0.0
+        noise = self.noise(chunks[: self._model.batch(len(chunks))]) if chunks else 0.0
+        return grids.tolerance(max(MARGIN * noise, LEAST_NOISE[itemsize]), itemsize), noise
+
+    def noise(self, chunks: Sequence[Ids]) -> float:
+        """Half the spread, over the vocabulary, of what two ways to the same logits differ by; the most of all rows.
+
+        The encoder's way, several tokens at once in all lanes, against a decoder's, one at a time: in all lanes with
+        all threads, and in the first lane alone with one thread. A common shift of a row changes no decision, hence
+        half the spread.
+        """
+        span = min(SAMPLE, self._span(chunks))
+        texts = self._matrix([chunk[:span] for chunk in chunks])
+        read = self._with_start(texts, 0, span - 1)
+        rows = [min(len(chunk), span) for chunk in chunks]
+        piece = max(LOGITS // (len(rows) * self._backend.size * self._backend.itemsize), 1)
+        read = read[:, :piece]
+        at_once = self._backend.lanes(len(rows), self._threads).feed(read, read.shape[1])
+        worst = 0.0
+        for count, threads in ((len(rows), self._threads), (1, 1)):
+            reader = self._backend.lanes(count, threads)
+            for at in range(read.shape[1]):
+                stepped = reader.feed(read[:count, at : at + 1], 1)[:, 0]
+                for lane in range(count):
+                    if at < rows[lane]:
+                        difference = stepped[lane].astype(np.float64) - at_once[lane, at]
+                        worst = max(worst, float(difference.max() - difference.min()) / 2)
+        if not math.isfinite(worst):
+            raise PredictorError(f"{self._model.record.spec} gives logits that are no numbers; try --dtype float32")
+        return worst
+
+    def _span(self, chunks: Sequence[Ids]) -> int:
+        longest = max(map(len, chunks))
+        return min(longest, self._model.record.context or longest)
+
+
+def _checked(function: Any, *arguments: Any) -> Any:
+    """A kernel's result; logits that are no numbers are the model's fault."""
+    try:
+        return function(*arguments)
+    except ValueError as error:
+        raise PredictorError(f"the model's output cannot be coded: {error}; try --dtype float32") from None
+
+
+# -- bytes through a coder, and their reading --
+
+
+def varint(value: int) -> bytes:
+    """Unsigned LEB128."""
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+class _Source:
+    """Reads varints off something that gives bytes."""
+
+    def take(self, size: int) -> bytes:
+        raise NotImplementedError
+
+    def varint(self, limit: int) -> int:
+        value = shift = 0
+        while True:
+            byte = self.take(1)[0]
+            value |= (byte & 127) << shift
+            shift += 7
+            if value > limit or shift > 35:
+                raise CorruptError("a number in it is too large")
+            if byte < 128:
+                return value
+
+
+class _Bytes(_Source):
+    """Bytes in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self._at = data, 0
+
+    def take(self, size: int) -> bytes:
+        part = self._data[self._at : self._at + size]
+        if len(part) < size:
+            raise ValueError("they end too early")
+        self._at += size
+        return part
+
+
+class _Coded(_Source):
+    """Bytes that `write_bytes` coded."""
+
+    def __init__(self, decoder: BinaryDecoder) -> None:
+        self._decoder = decoder
+
+    def take(self, size: int) -> bytes:
+        parts = []
+        for at in range(0, size, 1 << 16):  # a false claim ends where the payload does
+            count = 8 * min(size - at, 1 << 16)
+            bits = self._decoder.decode_many(np.full(count, EVEN, "<u2").tobytes())
+            parts.append(np.packbits(np.frombuffer(bits, np.uint8)).tobytes())
+        return b"".join(parts)
+
+
+def write_bytes(encoder: BinaryEncoder, data: bytes) -> None:
+    """Code bytes as they are: eight even decisions each."""
+    for at in range(0, len(data), 1 << 16):
+        bits = np.unpackbits(np.frombuffer(data, np.uint8)[at : at + (1 << 16)])
+        encoder.encode_many(bits.tobytes(), np.full(len(bits), EVEN, "<u2").tobytes())
+
+
+def _pack_literals(literals: tuple[tuple[int, bytes], ...]) -> bytes:
+    """Their number, then gaps between their places, and lengths."""
+    out, before = [varint(len(literals))], 0
+    for place, data in literals:
+        out += [varint(place - before), varint(len(data))]
+        before = place
+    return b"".join(out)
+
+
+def _unpack_literals(source: _Coded, size: int, tokens: int) -> list[tuple[int, int]]:
+    """(place, length) of each."""
+    places, place, left = [], 0, size
+    for _ in range(source.varint(size)):
+        place += source.varint(tokens)
+        length = source.varint(left)
+        left -= length
+        places.append((place, length))
+    return places

@@ -1,0 +1,62 @@
+"""Where on this machine the models are that files name by their hashes.
+
+A file records a model's name and hashes, and no path: paths say more of their writer than a file should, and are of no
+use elsewhere. So each model that is opened here is noted in a small file of the user's cache, and found again by its
+weights' hash. What it is not: a cache of models; only their places are kept, and losing them costs a `--model FOLDER`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+MOST = 1000  # places
+
+
+def index() -> Path:
+    """The file that holds the places: in the user's folder for caches."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "kolmo" / "models.json"
+
+
+def remember(weights: bytes, place: Path) -> None:
+    """Note where the model with these weights is. Where nothing can be written, nothing is."""
+    with suppress(OSError, RuntimeError):  # no home
+        path = index()
+        places = _read(path)
+        found = str(place.resolve())
+        if places.get(weights.hex()) == found:
+            return
+        places.pop(weights.hex(), None)
+        places[weights.hex()] = found
+        while len(places) > MOST:
+            places.pop(next(iter(places)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f"{path.name}.{os.getpid()}")
+        new.write_text(json.dumps(places, indent=1), "utf-8")
+        new.replace(path)
+
+
+def recall(weights: bytes) -> str | None:
+    """Where the model with these weights was, if it is still there."""
+    with suppress(OSError, RuntimeError):
+        place = _read(index()).get(weights.hex())
+        if place is not None and os.path.exists(place):
+            return place
+    return None
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        places = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(places, dict):
+        return {}
+    return {key: place for key, place in places.items() if isinstance(place, str)}

@@ -1,0 +1,86 @@
+"""What a predictor expects: from a prompt to a continuation, whole (`sample`) or as it is made (`pieces`).
+
+Decoding random bits is sampling: a code of n bits stands for contents of probability 2^-n, so of all random codes a
+share of 2^-n leads there. That is how predictors sample that are fused with the coder; others draw from their
+distribution (`predictors.choice`). Deletang et al., "Language Modeling Is Compression" (2024), section 2, turn any
+compressor into one of these (`predictors.classical`).
+
+What it is not: it holds no model and no arithmetic of one.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+from kolmo.errors import PredictorError
+from kolmo.predictors.base import Predictor, Sampler
+from kolmo.predictors.choice import Choice, Randomness
+from kolmo.predictors.registry import DEFAULT_LEVEL, for_level, resolve
+
+DEFAULT_SIZE = 500
+
+
+def sample(
+    prompt: bytes | str = b"",
+    predictor: str | Predictor | None = None,
+    size: int = DEFAULT_SIZE,
+    *,
+    seed: int | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> bytes:
+    """Text that a predictor expects after a prompt.
+
+    Args:
+        prompt: what comes before; a str is taken as UTF-8. It is not repeated in the result.
+        predictor: a predictor or its spec (`cm:9`); by default that of the default level.
+        size: bytes of the result; fewer come where a model ends the text.
+        seed: the same seed gives the same bytes; by default another one each time.
+        temperature: below 1 the likely is preferred, 0 takes the likeliest.
+        top_k: draw from so many of the likeliest only.
+        top_p: draw from the fewest likeliest only whose probabilities sum to this.
+
+    Raises:
+        PredictorError: no such predictor, or it does not sample, or not with these options.
+        MissingExtraError: the predictor needs a package that is not installed.
+        ValueError: an option is out of its range.
+    """
+    choice = Choice(temperature, top_k, top_p)
+    return b"".join(pieces(prompt, predictor, size, seed=new_seed() if seed is None else seed, choice=choice))
+
+
+def pieces(
+    prompt: bytes | str,
+    predictor: str | Predictor | None,
+    size: int,
+    *,
+    seed: int,
+    choice: Choice,
+) -> Iterator[bytes]:
+    """The same, piece by piece as it is made; what is wrong with the arguments is said at once."""
+    if size < 0:
+        raise ValueError(f"a sample has no {size} bytes")
+    if not isinstance(predictor, Predictor):
+        predictor = for_level(DEFAULT_LEVEL) if predictor is None else resolve(predictor)
+    if not isinstance(predictor, Sampler):
+        raise PredictorError(f"predictor {predictor.name!r} does not sample; choose another, such as cm or neural")
+    if isinstance(prompt, str):
+        prompt = prompt.encode()
+    return _cut(predictor.continuation(bytes(prompt), size, Randomness(seed), choice), size)
+
+
+def new_seed() -> int:
+    """A seed that nobody knew before, short enough to be typed again."""
+    return secrets.randbits(32)
+
+
+def _cut(continuation: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """The first `size` bytes; asks for no piece more than these need."""
+    while size > 0:
+        piece = next(continuation, None)
+        if piece is None:
+            return
+        yield piece[:size]
+        size -= len(piece)
