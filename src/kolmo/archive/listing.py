@@ -11,13 +11,14 @@ from typing import IO
 from kolmo.container.index import Index
 from kolmo.container.wire import Reader
 from kolmo.errors import FormatError
-from kolmo.predictors.registry import level_of
+from kolmo.predictors.registry import level_of, model_of
 
 
 @dataclass(frozen=True)
 class FrameInfo:
     """One frame. Sizes and offsets in bytes, `mtime` in nanoseconds; None where the file does not say.
 
+    `model` says which language model a file needs, where it needs one.
     `checksum` is the content's digest in hexadecimal; None where the frame was not read to its end.
     """
 
@@ -28,6 +29,7 @@ class FrameInfo:
     predictor: str
     version: int
     level: int | None
+    model: str | None
     fingerprint: str
     checksum: str | None
     name: str | None
@@ -74,6 +76,7 @@ def list_stream(source: IO[bytes], *, name: str = "input") -> Listing:
                 record.name,
                 record.version,
                 level_of(record.name, record.parameters),
+                model_of(record.name, record.parameters),
                 record.fingerprint.hex(),
                 span.digest.hex() if span.digest else None,
                 header.name,

@@ -80,6 +80,7 @@ def _details(frame: FrameInfo) -> list[tuple[str, str]]:
     details = [
         ("sizes", f"{frame.raw_size} => {frame.packed_size} bytes in {frame.blocks} blocks"),
         ("predictor", f"{_predictor(frame)}, version {frame.version}, fingerprint {frame.fingerprint}"),
+        *([("model", frame.model)] if frame.model else []),
         ("checksum", f"{frame.checksum or 'missing'} (BLAKE2b, 8 bytes)"),
     ]
     if frame.name is not None:

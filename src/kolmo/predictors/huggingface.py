@@ -1,8 +1,8 @@
 """`hf:PATH_OR_ID`: any causal language model of transformers as a predictor.
 
 A folder (config.json, safetensors, tokenizer.json), or an id whose files are fetched when a file is written; reading
-one never uses the network. Weights are safetensors only and no code of a model's own is run, so a file that names a model
-can do no more than be refused. What it is not: it does not code; `predictors.language_model` does.
+one never uses the network. Weights are safetensors only and no code of a model's own is run, so a file that names a
+model can do no more than be refused. What it is not: it does not code; `predictors.language_model` does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import MissingExtraError, PredictorError
-from kolmo.predictors.language_model import CHUNK, CONTEXT, DTYPES, LanguageModel, Logits, Record
+from kolmo.predictors.language_model import CHUNK, CONTEXT, DTYPES, GROUP, LanguageModel, Logits, Record
 from kolmo.predictors.settings import settings
 from kolmo.predictors.vocabulary import Vocabulary
 from kolmo.predictors.whereabouts import remember
@@ -104,6 +104,7 @@ class HuggingFaceBackend:
     dtype: str
     device: str
     token_bytes: int
+    sums: bool = False  # whether logits stay on the device
     continues: bool = True
     batches: bool = True  # whether a text's logits are right beside other texts
 
@@ -159,7 +160,15 @@ class HuggingFaceLanes:
         with torch.inference_mode(), _threads(self._threads):
             parts = np.split(tokens, len(self._caches)) if len(self._caches) > 1 else [tokens]
             logits = [self._feed(k, part, wanted) for k, part in enumerate(parts)]
-            return np.ascontiguousarray((torch.cat(logits) if len(logits) > 1 else logits[0]).numpy())
+            return np.ascontiguousarray(torch.cat(logits).cpu().numpy())
+
+    def feed_sums(self, tokens: npt.NDArray[np.int64], wanted: int) -> DeviceSums:
+        """The same, and what comes over is asked for later."""
+        import torch
+
+        with torch.inference_mode(), _threads(self._threads):
+            parts = np.split(tokens, len(self._caches)) if len(self._caches) > 1 else [tokens]
+            return DeviceSums(torch.cat([self._feed(k, part, wanted) for k, part in enumerate(parts)]))
 
     def _feed(self, cache: int, tokens: npt.NDArray[np.int64], wanted: int) -> torch.Tensor:
         import torch
@@ -170,8 +179,40 @@ class HuggingFaceLanes:
         out = backend.model(input_ids=ids, use_cache=True, logits_to_keep=wanted, **self._caches[cache])
         self._caches[cache] = {name: out[name] for name in CACHES if name in out}
         kind = torch.float64 if backend.itemsize == 8 else torch.float32
-        logits: torch.Tensor = out.logits[:, -wanted:, : backend.size].to(device="cpu", dtype=kind)
+        logits: torch.Tensor = out.logits[:, -wanted:, : backend.size].to(kind)
         return logits
+
+
+class DeviceSums:
+    """Masses of logits on a device: sums go over, rows stay. float64, but for the exponential of float32 logits.
+
+    logits: shape (lanes, wanted, size).
+    """
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        import torch
+
+        least = -32.0 if logits.dtype == torch.float32 else -64.0  # as in native/tokens.h
+        masses = (logits - logits.amax(-1, keepdim=True)).clamp(min=least).exp().double()
+        lanes, wanted, size = masses.shape
+        groups = -(-size // GROUP)
+        masses = torch.nn.functional.pad(masses, (0, groups * GROUP - size))
+        self._masses = masses.view(lanes, wanted, groups, GROUP)
+
+    def top(self) -> npt.NDArray[np.float64]:
+        """Of the groups, shape (lanes, wanted, groups)."""
+        sums: npt.NDArray[np.float64] = self._masses.sum(-1).cpu().numpy()
+        return sums
+
+    def leaf(self, groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Of a group's tokens, groups of shape (lanes, wanted): (lanes, wanted, 256)."""
+        import torch
+
+        lanes, wanted = groups.shape
+        index = torch.from_numpy(np.ascontiguousarray(groups)).to(self._masses.device)[:, :, None, None]
+        chosen = self._masses.gather(2, index.expand(lanes, wanted, 1, GROUP))[:, :, 0]
+        masses: npt.NDArray[np.float64] = chosen.cpu().numpy()
+        return masses
 
 
 @contextmanager
@@ -260,6 +301,7 @@ def load(folder: Path, dtype: str) -> HuggingFaceBackend:
         start = _start(model, tokenizer, size)
         memory = _token_bytes(text, NUMBERS[dtype])
         backend = HuggingFaceBackend(model, vocabulary, hashes, size, start, _window(text), dtype, device, memory)
+        backend.sums = not device.startswith("cpu")
         backend.probe()
     return backend
 

@@ -48,6 +48,7 @@ LEAST_NOISE = {4: 2.0**-17, 8: 2.0**-34}  # of a logit, by its bytes: below, fla
 TRIES = 5  # at a tolerance, each 16 times the one before
 SAMPLE = 96  # tokens of a lane on which noise is measured
 EVEN = 1 << 15
+GROUP = 256  # tokens whose masses are summed first (native/tokens.h)
 LITERALS = 3  # level of the context mixer for bytes that no token covers
 PARALLEL = 1 << 20  # logits of a step from which on threads share its lanes
 
@@ -63,8 +64,31 @@ class Lanes(Protocol):
         ...
 
 
+class Sums(Protocol):
+    """Logits that stay on their device; only sums of their masses, exp(logit - greatest), come over."""
+
+    def top(self) -> npt.NDArray[np.float64]:
+        """Of the groups of 256 tokens, shape (lanes, wanted, groups)."""
+        ...
+
+    def leaf(self, groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Of each token of a group, for groups of shape (lanes, wanted): (lanes, wanted, 256)."""
+        ...
+
+
+class DeviceLanes(Lanes, Protocol):
+    """Lanes whose logits need not leave their device."""
+
+    def feed_sums(self, tokens: npt.NDArray[np.int64], wanted: int) -> Sums:
+        """As `feed`."""
+        ...
+
+
 class Backend(Protocol):
-    """A network that is loaded."""
+    """A network that is loaded.
+
+    Where it also has `sums = True`, its lanes are `DeviceLanes`, and coding does without whole rows of logits.
+    """
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -149,6 +173,13 @@ class Record:
         if record.chunk < 1 or record.to_bytes() != data:
             raise ValueError("they are damaged or newer")
         return record
+
+    def describe(self) -> str:
+        """One line for people."""
+        revision = f", revision {self.revision}" if self.revision else ""
+        context = f"context {self.context}" if self.context else "no limit of context"
+        chunks = f"chunks of {self.chunk} tokens"
+        return f"{self.spec}{revision}, weights {self.weights.hex()}, {self.dtype}, {context}, {chunks}"
 
     def differences(self, here: Record) -> list[str]:
         """What of the model is another here than it was for the writer, in words."""
@@ -301,6 +332,7 @@ class LanguageModelBlock:
     def __init__(self, model: LanguageModel, size: int, threads: int) -> None:
         self._model, self._size, self._threads = model, size, threads
         self._backend = model.backend
+        self._sums: bool = getattr(model.backend, "sums", False)
 
     # -- the block: tokens, literals, lanes --
 
@@ -417,7 +449,9 @@ class LanguageModelBlock:
     def _encode_chunks(self, chunks: list[Ids], chosen: Tolerance, tick: Tick | None) -> tuple[list[bytes], int]:
         tree = self._tree(chosen)
         encoders = [kernels.TokenEncoder(tree) for _ in chunks]
-        for lane, at, logits in self._passes(chunks, tick):
+        for lane, at, (top, leaf) in self._passes(chunks, tick, sums=True) if self._sums else ():
+            _checked(encoders[lane].encode_sums, top, leaf, chunks[lane][at : at + len(top)])
+        for lane, at, logits in () if self._sums else self._passes(chunks, tick):
             _checked(encoders[lane].encode, logits, logits.itemsize, chunks[lane][at : at + len(logits)])
         return [encoder.finish() for encoder in encoders], sum(encoder.flags() for encoder in encoders)
 
@@ -428,8 +462,10 @@ class LanguageModelBlock:
             return False
         return all(np.array_equal(a, b) for a, b in zip(chunks, decoded, strict=True))
 
-    def _passes(self, chunks: Sequence[Ids], tick: Tick | None) -> Iterator[tuple[int, int, Logits]]:
-        """(chunk, place, logits of the tokens there) for all tokens, by teacher forcing; valid until the next."""
+    def _passes(
+        self, chunks: Sequence[Ids], tick: Tick | None, *, sums: bool = False
+    ) -> Iterator[tuple[int, int, Any]]:
+        """(chunk, place, logits of the tokens there) for all tokens, by teacher forcing; `sums`: of their masses."""
         backend, lengths = self._backend, self._backend.vocabulary.lengths
         batch = self._model.batch(len(chunks))
         for group in range(0, len(chunks), batch):
@@ -446,14 +482,19 @@ class LanguageModelBlock:
                     size = step if at or skipped < step else skipped + 1  # what is only context gives one row of logits
                     part = read[:, at : at + size]
                     wanted = min(part.shape[1], at + part.shape[1] - skipped)
-                    logits = reader.feed(part, wanted)
                     first = segment.context + at + part.shape[1] - wanted
+                    if sums:
+                        kept = cast(DeviceLanes, reader).feed_sums(part, wanted)
+                        values = kept.top(), kept.leaf(texts[:, first : first + wanted] // GROUP)
+                    else:
+                        values = (reader.feed(part, wanted),)
                     for lane, ids in enumerate(lanes):
-                        rows = logits[lane, : max(min(len(ids) - first, wanted), 0)]
-                        if len(rows):
-                            yield group + lane, first, rows
+                        count = min(len(ids) - first, wanted)
+                        if count > 0:
+                            rows = tuple(value[lane, :count] for value in values)
+                            yield group + lane, first, rows if sums else rows[0]
                             if tick:
-                                tick(int(lengths(ids[first : first + len(rows)]).sum()))
+                                tick(int(lengths(ids[first : first + count]).sum()))
                     at += part.shape[1]
 
     def _decode_chunks(
@@ -479,9 +520,13 @@ class LanguageModelBlock:
                     reader = backend.lanes(len(sizes), self._threads)
                     part = self._with_start(texts, segment.context, segment.first)
                     for at in range(segment.first, segment.last):
-                        logits = reader.feed(part, 1)
                         active = np.flatnonzero(sizes > at)
-                        texts[active, at] = self._step(decoders, logits, active, pool if workers > 1 else None)
+                        if self._sums:
+                            sums = cast(DeviceLanes, reader).feed_sums(part, 1)
+                            texts[active, at] = self._step_sums(decoders, sums, active)
+                        else:
+                            logits = reader.feed(part, 1)
+                            texts[active, at] = self._step(decoders, logits, active, pool if workers > 1 else None)
                         if expected is not None and any(texts[k, at] != expected[group + k][at] for k in active):
                             raise CorruptError("another token was decoded")
                         if tick:
@@ -504,6 +549,15 @@ class LanguageModelBlock:
             return cast(int, _checked(decoders[lane].decode, logits[lane, 0], itemsize))
 
         return list(pool.map(one, active)) if pool else [one(lane) for lane in active]
+
+    def _step_sums(self, decoders: list[kernels.TokenDecoder], sums: Sums, active: npt.NDArray[np.intp]) -> list[int]:
+        """The same in two turns: each lane's group, then the token in it."""
+        top = sums.top()[:, 0]
+        groups = np.zeros((len(top), 1), np.int64)
+        for lane in active:
+            groups[lane] = _checked(decoders[lane].group, top[lane])
+        leaf = sums.leaf(groups)[:, 0]
+        return [_checked(decoders[lane].leaf, int(groups[lane, 0]), leaf[lane]) for lane in active]
 
     def _matrix(self, chunks: Sequence[Ids]) -> npt.NDArray[np.int64]:
         """Chunks as rows; the shorter ones end in starts, whose logits nobody reads."""

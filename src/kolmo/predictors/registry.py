@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from kolmo.errors import PredictorError
+from kolmo.errors import KolmoError, PredictorError
 from kolmo.predictors.base import Predictor
 
 GROUP = "kolmo.predictors"
 DEFAULT_LEVEL = 5
 BUILTIN = ("cm", "neural", "hf", "gguf", "classical")
 LEVELLED = ("cm", "neural")
+LANGUAGE_MODELS = ("hf", "gguf")
 NEURAL_LEVELS = 5  # from here on
 _registered: dict[str, Any] = {}
 
@@ -92,6 +93,18 @@ def known() -> list[str]:
 def level_of(name: str, parameters: bytes) -> int | None:
     """The level in a file's predictor record, where the predictor has levels."""
     return parameters[0] if name in LEVELLED and len(parameters) == 1 else None
+
+
+def model_of(name: str, parameters: bytes) -> str | None:
+    """The language model in a file's predictor record, in words, where there is one."""
+    if name not in LANGUAGE_MODELS:
+        return None
+    from kolmo.predictors.language_model import Record
+
+    try:
+        return Record.from_bytes(parameters).describe()
+    except (ValueError, KolmoError):
+        return None
 
 
 _UPDATE = "install a newer version"

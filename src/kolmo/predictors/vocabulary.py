@@ -397,7 +397,7 @@ def _speller(facts: dict[str, Any]) -> Callable[[str], tuple[bytes, int]]:
     model = facts["model"]
     parts = [part for name in ("normalizer", "pre_tokenizer", "decoder") for part in _parts(facts.get(name))]
     types = {part["type"] for part in parts}
-    byte_of = _alphabet() if "ByteLevel" in types else None
+    byte_of = byte_alphabet() if "ByteLevel" in types else None
     spaces = [part["replacement"] for part in parts if part["type"] == "Metaspace"]
     for part in parts:
         if part["type"] == "Replace" and "String" in part["pattern"]:
@@ -425,11 +425,11 @@ def _speller(facts: dict[str, Any]) -> Callable[[str], tuple[bytes, int]]:
     return spell
 
 
-def _alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """The byte for which each printable character stands in GPT-2's vocabulary, and in all of type ByteLevel."""
     own = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = iter(range(256, 512))
     return {chr(byte) if byte in own else chr(next(others)): byte for byte in range(256)}
 
 
-__all__ = ["Tokens", "Vocabulary", "load_tokenizer"]
+__all__ = ["Tokens", "Vocabulary", "byte_alphabet", "load_tokenizer"]

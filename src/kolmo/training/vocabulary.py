@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.predictors.vocabulary import byte_alphabet
 from kolmo.training.data import Bytes, Corpus, Passage, Source, Symbols, encode
 from kolmo.training.folder import replace
 
@@ -88,10 +89,10 @@ class BytePairs:
 
     def __init__(self, tokenizer: Any, name: str) -> None:
         self.tokenizer, self.name = tokenizer, name
-        byte_of = {character: byte for byte, character in enumerate(_alphabet())}
+        byte_of = byte_alphabet()
         texts = [tokenizer.id_to_token(i) for i in range(tokenizer.get_vocab_size())]
         self.bytes_of = [bytes(byte_of[c] for c in text) for text in texts]
-        self.single = np.array([tokenizer.token_to_id(c) for c in _alphabet()], np.uint16)
+        self.single = np.array([tokenizer.token_to_id(c) for c in byte_of], np.uint16)
 
     @classmethod
     def train(cls, sources: Sequence[Source], size: int) -> BytePairs:
@@ -100,7 +101,9 @@ class BytePairs:
         tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
         tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = tokenizers.decoders.ByteLevel()
-        trainer = tokenizers.trainers.BpeTrainer(vocab_size=size, initial_alphabet=_alphabet(), show_progress=False)
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=size, initial_alphabet=list(byte_alphabet()), show_progress=False
+        )
         tokenizer.train_from_iterator(_sample(sources), trainer)
         return cls(tokenizer, f"bpe:{size}")
 
@@ -167,13 +170,6 @@ def require_tokenizers() -> Any:
     except ImportError as error:
         raise MissingExtraError(f"--vocabulary bpe needs tokenizers ({error}); pip install 'kolmo[train]'") from None
     return tokenizers
-
-
-def _alphabet() -> list[str]:
-    """The printable character that stands for each byte in GPT-2's vocabulary files, and in those of `tokenizers`."""
-    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = iter(range(256, 512))
-    return [chr(byte) if byte in own else chr(next(others)) for byte in range(256)]
 
 
 def _chunks(text: Bytes) -> Iterator[bytes]:
