@@ -475,9 +475,9 @@ def test_options_that_no_file_takes(models: Callable[[str], Path], capsys: pytes
     run("compress", "-m", "cm:3", "--context", "50", "x", status=2)
     assert "takes no context" in capsys.readouterr().err
     run("compress", "--tolerance", "much", "x", status=2)
-    run("compress", "-m", "hf:/no/such", "x", status=2)
+    run("compress", "-m", "hf:/no/such", "x", status=1)
     assert "no such folder" in capsys.readouterr().err
-    run("compress", "-m", f"hf:{models('gpt2')}", "--context", "5000", "x", status=2)
+    run("compress", "-m", f"hf:{models('gpt2')}", "--context", "5000", "x", status=1)
     assert "sees at most 128 tokens" in capsys.readouterr().err
 
 
@@ -526,12 +526,15 @@ def test_weights_are_known_by_their_tensors(models: Callable[[str], Path], tmp_p
             hash_tensors(parts[:1])
 
 
-def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[hf\]'"):
         hugging_face(tmp_path)
+    for verb in ("compress", "explain", "sample"):
+        run(verb, "-m", f"hf:{tmp_path}", *(["x"] if verb != "sample" else []), status=1)
+        assert "kolmo: hf models need transformers; pip install 'kolmo[hf]'" in capsys.readouterr().err
 
 
 def test_sampling(models: Callable[[str], Path]) -> None:

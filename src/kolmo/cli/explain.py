@@ -31,6 +31,7 @@ SUFFIX = ".html"
     metavar="SIZE",
     help="Show so much of the content; of more, its head and the most expensive stretches.",
 )
+@options.language_models
 @click.option("-f", "--force", is_flag=True, help="Overwrite; input and page from and to terminals.")
 @options.quiet
 @options.verbose
@@ -46,6 +47,8 @@ def command(
     quiet: bool,
     verbose: bool,
     as_json: bool,
+    device: str | None,
+    batch: int | None,
     level: int | None = None,
 ) -> int:
     """Show where the bits of FILE go, in FILE.html.
@@ -53,17 +56,10 @@ def command(
     The page colours every word, or byte, by what it costs under the predictor. Without FILE, and for -, standard
     input is explained, on standard output.
     """
-    if predictor is not None and level is not None:
-        raise click.UsageError(f"-m and -{level} exclude each other; give one of them")
     if as_json and output == "-":
         raise click.UsageError("--json takes standard output; write the page elsewhere with -o FILE")
-    from kolmo.errors import PredictorError
-    from kolmo.predictors.registry import DEFAULT_LEVEL, for_level, resolve
-
-    try:
-        chosen = resolve(predictor) if predictor is not None else for_level(level or DEFAULT_LEVEL)
-    except PredictorError as error:
-        raise click.UsageError(str(error)) from None
+    options.run_language_models(device=device, batch=batch)
+    chosen = options.chosen_predictor(predictor, level)
     to_stdout = output == "-" or (output is None and file == "-" and not as_json)
     console = Console(quiet, verbose, as_json, data_on_stdout=to_stdout)
     shown = STDIN if file == "-" else file

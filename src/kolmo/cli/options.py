@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -136,15 +136,23 @@ def run_language_models(**settings: Any) -> None:
         use(**given)
 
 
+class Failure(click.ClickException):
+    """What was asked for is sound, and cannot be done here: exit status 1."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """As all errors but those of usage are shown."""
+        click.echo(f"kolmo: {self.message}", err=True)
+
+
 def chosen_predictor(spec: str | None, level: int | None, **options: Any) -> Predictor:
     """The predictor of -m or of a level; by default of the default level.
 
     Raises:
         click.UsageError: both are given, or it does not exist.
-        MissingExtraError: it needs an extra that is not installed.
+        Failure: it is a language model that is not here, or needs an extra that is not installed.
     """
-    from kolmo.errors import PredictorError
-    from kolmo.predictors.registry import DEFAULT_LEVEL, for_level, resolve
+    from kolmo.errors import MissingExtraError, PredictorError
+    from kolmo.predictors.registry import DEFAULT_LEVEL, LANGUAGE_MODELS, for_level, resolve
 
     if spec is not None and level is not None:
         raise click.UsageError(f"-m and -{level} exclude each other; give one of them")
@@ -154,5 +162,9 @@ def chosen_predictor(spec: str | None, level: int | None, **options: Any) -> Pre
         if given := sorted(name for name, value in options.items() if value is not None):
             raise click.UsageError(f"--{given[0]} is for language models; give one with -m hf:FOLDER")
         return for_level(level or DEFAULT_LEVEL)
+    except MissingExtraError as error:
+        raise Failure(str(error)) from None
     except PredictorError as error:
+        if spec is not None and spec.partition(":")[0] in LANGUAGE_MODELS:
+            raise Failure(str(error)) from None
         raise click.UsageError(str(error)) from None

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 )
 @click.option("--echo", is_flag=True, help="Print the prompt before the sample.")
 @click.option("-o", "--output", metavar="OUT", help="Write to OUT; - is standard output.")
+@click.option("--device", metavar="NAME", help="Language models: cpu, cuda; default: cuda where it is.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite; read a prompt from a terminal.")
 @options.quiet
 @options.verbose
@@ -75,6 +76,7 @@ def command(
     top_p: float | None,
     echo: bool,
     output: str | None,
+    device: str | None,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -90,20 +92,19 @@ def command(
         raise click.UsageError(f"-m and -{level} exclude each other; give one of them")
     if sum(given is not None for given in (prompt, prompt_file, source)) > 1:
         raise click.UsageError("--prompt, --prompt-file and - exclude each other; give one of them")
-    from kolmo.errors import PredictorError
     from kolmo.predictors.choice import Choice
-    from kolmo.predictors.registry import DEFAULT_LEVEL, for_level, resolve
+    from kolmo.predictors.registry import DEFAULT_LEVEL
     from kolmo.sampling import new_seed
 
     try:
         choice = Choice(temperature, top_k, top_p)
-        if specs:
-            chosen = [(spec, resolve(spec)) for spec in specs]
-        else:
-            predictor = for_level(level or DEFAULT_LEVEL)
-            chosen = [(f"{predictor.name}:{level or DEFAULT_LEVEL}", predictor)]
-    except (PredictorError, ValueError) as error:
+    except ValueError as error:
         raise click.UsageError(str(error)) from None
+    options.run_language_models(device=device)
+    chosen = [(spec, options.chosen_predictor(spec, None)) for spec in specs]
+    if not specs:
+        predictor = options.chosen_predictor(None, level)
+        chosen = [(f"{predictor.name}:{level or DEFAULT_LEVEL}", predictor)]
     to_stdout = output in (None, "-")
     console = Console(quiet, verbose, as_json and to_stdout, data_on_stdout=not as_json)
     given = source or prompt_file

@@ -485,7 +485,7 @@ class LanguageModelBlock:
                     first = segment.context + at + part.shape[1] - wanted
                     if sums:
                         kept = cast(DeviceLanes, reader).feed_sums(part, wanted)
-                        values = kept.top(), kept.leaf(texts[:, first : first + wanted] // GROUP)
+                        values: tuple[Any, ...] = kept.top(), kept.leaf(texts[:, first : first + wanted] // GROUP)
                     else:
                         values = (reader.feed(part, wanted),)
                     for lane, ids in enumerate(lanes):
