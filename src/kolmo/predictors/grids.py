@@ -110,7 +110,8 @@ def tolerance(noise: float, itemsize: int) -> Tolerance:
     step = min(max(math.floor(-4 * math.log2(width)), COARSEST), FINEST)
     if steps < 0 or 2.0 ** (-step / 4) <= 4.1 * slack:
         raise PredictorError(
-            f"a noise of {noise:.2g} in the logits is more than the coder can tolerate; use --dtype float32 or float64"
+            f"a noise of {noise:.2g} in the logits is more than the coder can tolerate; use --dtype float32 or float64 "
+            "(of GGUF models, a file with F32 weights)"
         )
     rarity = min(max(round(-math.log2(slack / 2.0 ** (-step / 4))), 1), 16)
     return Tolerance(min(steps, 200), step, rarity)

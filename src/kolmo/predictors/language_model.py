@@ -227,7 +227,8 @@ class LanguageModel:
         if version != cls.version:
             raise PredictorError(f"{cls.name} version {version} is not known here; upgrade kolmo")
         record = Record.from_bytes(parameters)
-        spec = settings().model or (None if record.revision else recall(record.weights)) or record.spec
+        given = (settings().model or "").removeprefix(f"{cls.name}:")
+        spec = given or (None if record.revision else recall(record.weights)) or record.spec
         here = cls.reopen(spec, record)
         if differences := record.differences(here.record):
             wanted = f"{record.spec}, revision {record.revision}" if record.revision else record.spec
@@ -353,7 +354,7 @@ class LanguageModelBlock:
             if self._model.tolerance != "auto" or attempt == TRIES - 1:
                 raise PredictorError(
                     f"a block did not decode: the noise of {self._model.record.spec} is more than the tolerance "
-                    f"{chosen.bound:.2g}; raise --tolerance, or use --dtype float64"
+                    f"{chosen.bound:.2g}; raise --tolerance, or use --dtype float64 (of GGUF models, a file with F32 weights)"
                 )
             chosen = grids.tolerance(16 * chosen.bound, self._backend.itemsize)
         margin = f", {chosen.bound / noise:.3g} times the noise measured" if noise else ""
