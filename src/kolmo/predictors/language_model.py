@@ -354,7 +354,7 @@ class LanguageModelBlock:
             if self._model.tolerance != "auto" or attempt == TRIES - 1:
                 raise PredictorError(
                     f"a block did not decode: the noise of {self._model.record.spec} is more than the tolerance "
-                    f"{chosen.bound:.2g}; raise --tolerance, or use --dtype float64 (of GGUF models, a file with F32 weights)"
+                    f"{chosen.bound:.2g}; raise --tolerance, or use --dtype float64 (of GGUF models, F32 weights)"
                 )
             chosen = grids.tolerance(16 * chosen.bound, self._backend.itemsize)
         margin = f", {chosen.bound / noise:.3g} times the noise measured" if noise else ""
