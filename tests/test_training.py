@@ -336,6 +336,21 @@ def log(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in entry.items() if k != "seconds"} for entry in RunFolder(folder).entries()]
 
 
+def test_killed_between_a_validation_and_the_next_checkpoint(folder: Path) -> None:
+    run = RunFolder(folder / "one")
+    made = loop.Trainer(RECURRENT, settings(), corpus(folder), run, save_every=0)
+    make(folder / "one")
+    while made._due() == 0:
+        made._learn()
+    made.save()
+    made._validate()
+    again = loop.Trainer(RECURRENT, settings(), corpus(folder), run, save_every=0)
+    saved = run.load()
+    assert saved is not None
+    again.restore(saved)
+    assert again.validated == again._due() == 1
+
+
 @pytest.mark.parametrize("shape", [RECURRENT, TRANSFORMER], ids=["recurrent", "transformer"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_interrupted_is_as_good_as_in_one_go(shape: Shape, dtype: str, folder: Path) -> None:

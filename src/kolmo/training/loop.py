@@ -152,6 +152,8 @@ class Trainer:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise KolmoError(f"{self.folder.checkpoint}: the checkpoint of another run ({reason.strip()})") from None
         self.folder.rewind(self.step)
+        if any(entry["step"] == self.step and "validation" in entry for entry in self.folder.entries()):
+            self.validated = max(self.validated, self._due())  # killed after validating, before it was saved
         self.began = self.seen, self.spent
 
     def status(self) -> Status:
