@@ -25,7 +25,8 @@ from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.structures import CODED
 from kolmo.errors import CorruptError, KolmoError, MissingExtraError, PredictorError
 from kolmo.predictors import language_model, registry, whereabouts
-from kolmo.predictors.language_model import LanguageModel, LanguageModelBlock, Logits, Record, segments
+from kolmo.predictors.language_model import LanguageModel, LanguageModelBlock, Logits, segments
+from kolmo.predictors.records import Record
 from kolmo.predictors.settings import settings, use
 from kolmo.predictors.vocabulary import Tokens
 
@@ -532,6 +533,9 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: 
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[hf\]'"):
         hugging_face(tmp_path)
+    golden = GOLDEN / "v1-hf-story.kmo"
+    run("test", "--model", tmp_path, golden, status=1)
+    assert "v1-hf-story.kmo: hf models need transformers" in capsys.readouterr().err
     for verb in ("compress", "explain", "sample"):
         run(verb, "-m", f"hf:{tmp_path}", *(["x"] if verb != "sample" else []), status=1)
         assert "kolmo: hf models need transformers; pip install 'kolmo[hf]'" in capsys.readouterr().err

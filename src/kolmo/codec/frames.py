@@ -23,7 +23,7 @@ from kolmo.container.structures import (
     PredictorRecord,
 )
 from kolmo.container.wire import REMEDY, Reader, digest, new_digest
-from kolmo.errors import CorruptError, MemoryLimitError, PredictorError
+from kolmo.errors import CorruptError, MemoryLimitError, MissingExtraError, PredictorError
 from kolmo.predictors import registry
 from kolmo.predictors.base import Predictor
 
@@ -130,11 +130,12 @@ def restore_predictor(record: PredictorRecord, name: str) -> Predictor:
 
     Raises:
         PredictorError: it is missing, or another; the message names the file.
+        MissingExtraError: it needs an extra that is not installed; likewise.
     """
     try:
         return registry.restore(record.name, record.version, record.fingerprint, record.parameters)
-    except PredictorError as error:
-        raise PredictorError(f"{name}: {error}") from None
+    except (PredictorError, MissingExtraError) as error:
+        raise type(error)(f"{name}: {error}") from None
 
 
 def check_memory(predictor: Predictor, head: BlockHead, place: Place, limit: int) -> int:

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import MissingExtraError, PredictorError
-from kolmo.predictors.language_model import CHUNK, CONTEXT, DTYPES, GROUP, LanguageModel, Logits, Record
+from kolmo.predictors.language_model import CHUNK, CONTEXT, GROUP, LanguageModel, Logits
+from kolmo.predictors.records import DTYPES, Record
 from kolmo.predictors.settings import settings
 from kolmo.predictors.vocabulary import Vocabulary
 from kolmo.predictors.whereabouts import remember

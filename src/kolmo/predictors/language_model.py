@@ -13,7 +13,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -24,8 +24,10 @@ from kolmo.errors import CorruptError, PredictorError
 from kolmo.native.dispatch import kernels
 from kolmo.predictors import context_mixing, grids
 from kolmo.predictors.base import Tick
+from kolmo.predictors.byte_sources import CodedSource, varint, write_bytes
 from kolmo.predictors.choice import Choice, Randomness, choose
 from kolmo.predictors.grids import Tolerance
+from kolmo.predictors.records import Record
 from kolmo.predictors.settings import settings
 from kolmo.predictors.vocabulary import Tokens, Vocabulary
 from kolmo.predictors.whereabouts import recall
@@ -37,7 +39,6 @@ Ids = npt.NDArray[np.int32]
 Logits = npt.NDArray[np.floating[Any]]
 
 VERSION = 1
-DTYPES = ("float32", "float64", "bfloat16", "float16")  # in files by their place here
 CHUNK = 4096  # tokens of a lane, at most
 CONTEXT = 4096  # tokens that a model sees at once, at most, where it could see more
 BATCH = 64  # lanes at once
@@ -47,7 +48,6 @@ MARGIN = 4  # the tolerance is this many times the noise that was measured
 LEAST_NOISE = {4: 2.0**-17, 8: 2.0**-34}  # of a logit, by its bytes: below, flags cost nothing
 TRIES = 5  # at a tolerance, each 16 times the one before
 SAMPLE = 96  # tokens of a lane on which noise is measured
-EVEN = 1 << 15
 GROUP = 256  # tokens whose masses are summed first (native/tokens.h)
 LITERALS = 3  # level of the context mixer for bytes that no token covers
 PARALLEL = 1 << 20  # logits of a step from which on threads share its lanes
@@ -128,67 +128,6 @@ class Backend(Protocol):
     def lanes(self, count: int, threads: int) -> Lanes:
         """Fresh texts."""
         ...
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a file says of its model: the predictor's parameters.
-
-    Attributes:
-        spec: id, or the name of the folder or file without the path to it (see `predictors.whereabouts`).
-        revision: of an id: the commit.
-        weights, config, tokenizer: hashes, 8 bytes each.
-        dtype: of the arithmetic.
-        context: tokens that the model sees, 0 without a limit.
-        chunk: tokens of a lane, at most.
-    """
-
-    spec: str
-    revision: str
-    weights: bytes
-    config: bytes
-    tokenizer: bytes
-    dtype: str
-    context: int
-    chunk: int
-
-    def to_bytes(self) -> bytes:
-        """As in docs/language-models.md."""
-        texts = b"".join(varint(len(text)) + text for text in (self.spec.encode(), self.revision.encode()))
-        hashes = self.weights + self.config + self.tokenizer
-        return texts + hashes + bytes([DTYPES.index(self.dtype)]) + varint(self.context) + varint(self.chunk)
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Record:
-        """From a file.
-
-        Raises:
-            ValueError: no version 1 wrote this.
-        """
-        source = _Bytes(data)
-        spec, revision = (source.take(source.varint(len(data))).decode() for _ in range(2))
-        weights, config, tokenizer = (source.take(8) for _ in range(3))
-        dtype = DTYPES[min(source.take(1)[0], len(DTYPES) - 1)]
-        record = cls(spec, revision, weights, config, tokenizer, dtype, source.varint(1 << 31), source.varint(1 << 31))
-        if record.chunk < 1 or record.to_bytes() != data:
-            raise ValueError("they are damaged or newer")
-        return record
-
-    def describe(self) -> str:
-        """One line for people."""
-        revision = f", revision {self.revision}" if self.revision else ""
-        context = f"context {self.context}" if self.context else "no limit of context"
-        chunks = f"chunks of {self.chunk} tokens"
-        return f"{self.spec}{revision}, weights {self.weights.hex()}, {self.dtype}, {context}, {chunks}"
-
-    def differences(self, here: Record) -> list[str]:
-        """What of the model is another here than it was for the writer, in words."""
-        parts = (("weights", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer"))
-        return [
-            f"its {word} (hash {getattr(here, name).hex()} here, {getattr(self, name).hex()} in the file)"
-            for name, word in parts
-            if getattr(here, name) != getattr(self, name)
-        ]
 
 
 class Options(NamedTuple):
@@ -376,7 +315,7 @@ class LanguageModelBlock:
         Raises:
             CorruptError: damage, or another model's block.
         """
-        source = _Coded(decoder)
+        source = CodedSource(decoder)
         count = source.varint(self._size)
         try:
             chosen = Tolerance.from_bytes(source.take(3))
@@ -450,10 +389,12 @@ class LanguageModelBlock:
     def _encode_chunks(self, chunks: list[Ids], chosen: Tolerance, tick: Tick | None) -> tuple[list[bytes], int]:
         tree = self._tree(chosen)
         encoders = [kernels.TokenEncoder(tree) for _ in chunks]
-        for lane, at, (top, leaf) in self._passes(chunks, tick, sums=True) if self._sums else ():
-            _checked(encoders[lane].encode_sums, top, leaf, chunks[lane][at : at + len(top)])
-        for lane, at, logits in () if self._sums else self._passes(chunks, tick):
-            _checked(encoders[lane].encode, logits, logits.itemsize, chunks[lane][at : at + len(logits)])
+        if self._sums:
+            for lane, at, (top, leaf) in self._passes(chunks, tick, sums=True):
+                _checked(encoders[lane].encode_sums, top, leaf, chunks[lane][at : at + len(top)])
+        else:
+            for lane, at, logits in self._passes(chunks, tick):
+                _checked(encoders[lane].encode, logits, logits.itemsize, chunks[lane][at : at + len(logits)])
         return [encoder.finish() for encoder in encoders], sum(encoder.flags() for encoder in encoders)
 
     def _same(self, chunks: list[Ids], payloads: list[bytes], chosen: Tolerance, tick: Tick | None) -> bool:
@@ -621,72 +562,6 @@ def _checked(function: Any, *arguments: Any) -> Any:
         raise PredictorError(f"the model's output cannot be coded: {error}; try --dtype float32") from None
 
 
-# -- bytes through a coder, and their reading --
-
-
-def varint(value: int) -> bytes:
-    """Unsigned LEB128."""
-    out = bytearray()
-    while value >= 128:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-class _Source:
-    """Reads varints off something that gives bytes."""
-
-    def take(self, size: int) -> bytes:
-        raise NotImplementedError
-
-    def varint(self, limit: int) -> int:
-        value = shift = 0
-        while True:
-            byte = self.take(1)[0]
-            value |= (byte & 127) << shift
-            shift += 7
-            if value > limit or shift > 35:
-                raise CorruptError("a number in it is too large")
-            if byte < 128:
-                return value
-
-
-class _Bytes(_Source):
-    """Bytes in memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
-
-    def take(self, size: int) -> bytes:
-        part = self._data[self._at : self._at + size]
-        if len(part) < size:
-            raise ValueError("they end too early")
-        self._at += size
-        return part
-
-
-class _Coded(_Source):
-    """Bytes that `write_bytes` coded."""
-
-    def __init__(self, decoder: BinaryDecoder) -> None:
-        self._decoder = decoder
-
-    def take(self, size: int) -> bytes:
-        parts = []
-        for at in range(0, size, 1 << 16):  # a false claim ends where the payload does
-            count = 8 * min(size - at, 1 << 16)
-            bits = self._decoder.decode_many(np.full(count, EVEN, "<u2").tobytes())
-            parts.append(np.packbits(np.frombuffer(bits, np.uint8)).tobytes())
-        return b"".join(parts)
-
-
-def write_bytes(encoder: BinaryEncoder, data: bytes) -> None:
-    """Code bytes as they are: eight even decisions each."""
-    for at in range(0, len(data), 1 << 16):
-        bits = np.unpackbits(np.frombuffer(data, np.uint8)[at : at + (1 << 16)])
-        encoder.encode_many(bits.tobytes(), np.full(len(bits), EVEN, "<u2").tobytes())
-
-
 def _pack_literals(literals: tuple[tuple[int, bytes], ...]) -> bytes:
     """Their number, then gaps between their places, and lengths."""
     out, before = [varint(len(literals))], 0
@@ -696,7 +571,7 @@ def _pack_literals(literals: tuple[tuple[int, bytes], ...]) -> bytes:
     return b"".join(out)
 
 
-def _unpack_literals(source: _Coded, size: int, tokens: int) -> list[tuple[int, int]]:
+def _unpack_literals(source: CodedSource, size: int, tokens: int) -> list[tuple[int, int]]:
     """(place, length) of each."""
     places, place, left = [], 0, size
     for _ in range(source.varint(size)):

@@ -33,7 +33,8 @@ import numpy.typing as npt
 from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.predictors.gguf_files import check, parts
 from kolmo.predictors.huggingface import hash_files
-from kolmo.predictors.language_model import CHUNK, CONTEXT, LOGITS, LanguageModel, Logits, Record
+from kolmo.predictors.language_model import CHUNK, CONTEXT, LOGITS, LanguageModel, Logits
+from kolmo.predictors.records import Record
 from kolmo.predictors.settings import settings
 from kolmo.predictors.vocabulary import Vocabulary
 from kolmo.predictors.whereabouts import remember

@@ -99,7 +99,7 @@ def model_of(name: str, parameters: bytes) -> str | None:
     """The language model in a file's predictor record, in words, where there is one."""
     if name not in LANGUAGE_MODELS:
         return None
-    from kolmo.predictors.language_model import Record
+    from kolmo.predictors.records import Record
 
     try:
         return Record.from_bytes(parameters).describe()
