@@ -530,15 +530,15 @@ def test_weights_are_known_by_their_tensors(models: Callable[[str], Path], tmp_p
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[hf\]'"):
         hugging_face(tmp_path)
     golden = GOLDEN / "v1-hf-story.kmo"
     run("test", "--model", tmp_path, golden, status=1)
-    assert "v1-hf-story.kmo: hf models need transformers" in capsys.readouterr().err
+    assert "v1-hf-story.kmo: hf models need torch" in capsys.readouterr().err
     for verb in ("compress", "explain", "sample"):
         run(verb, "-m", f"hf:{tmp_path}", *(["x"] if verb != "sample" else []), status=1)
-        assert "kolmo: hf models need transformers; pip install 'kolmo[hf]'" in capsys.readouterr().err
+        assert "kolmo: hf models need torch; pip install 'kolmo[hf]'" in capsys.readouterr().err
 
 
 def test_sampling(models: Callable[[str], Path]) -> None:
