@@ -265,7 +265,7 @@ def test_digest_is_of_the_table_alone() -> None:
 def test_long_texts_are_cut_at_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "PIECE", 64)
     data = TEXT.encode() + b"x" * 300 + "é".encode() * 200 + b"\x80" * 200 + b" " * 200 + b"\n" * 200 + TEXT.encode()
-    pieces = list(vocabulary._pieces(data))
+    pieces = list(vocabulary.pieces(data))
     assert b"".join(pieces) == data
     assert all(0 < len(piece) <= 64 for piece in pieces)
     assert all(len(piece) >= 29 for piece in pieces[:-1])

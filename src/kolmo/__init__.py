@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         PredictorError,
         TruncatedError,
     )
+    from kolmo.evaluation.evaluate import evaluate
     from kolmo.sampling import sample
     from kolmo.streams.file import KolmoFile, open
     from kolmo.streams.incremental import Compressor, Decompressor
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "compress": "kolmo.streams.whole",
+    "evaluate": "kolmo.evaluation.evaluate",
     "decompress": "kolmo.streams.whole",
     "open": "kolmo.streams.file",
     "sample": "kolmo.sampling",
@@ -63,6 +65,7 @@ __all__ = [
     "compress",
     "decompress",
     "errors",
+    "evaluate",
     "open",
     "sample",
 ]

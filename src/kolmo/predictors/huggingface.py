@@ -97,6 +97,7 @@ class HuggingFaceBackend:
     """A model in memory."""
 
     model: Any  # a transformers.PreTrainedModel
+    tokenizer: Any  # a transformers.PreTrainedTokenizerFast
     vocabulary: Vocabulary
     hashes: tuple[bytes, bytes, bytes]
     size: int
@@ -136,6 +137,21 @@ class HuggingFaceBackend:
         """Fresh texts."""
         return HuggingFaceLanes(self, count, threads)
 
+    def encode(self, text: str, special: bool) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """A text as others hand it to the model: tokens, and the bytes of the text that each stands for, about.
+
+        They need not give the text back (see `predictors.vocabulary`).
+
+        Args:
+            text: the text.
+            special: whether with the special tokens that the tokenizer adds by default.
+        """
+        found = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
+        ends = np.array([0, *(end for _, end in found["offset_mapping"])])
+        sizes = np.cumsum([0, *(len(character.encode()) for character in text)])
+        lengths = np.diff(sizes[np.maximum.accumulate(ends)])
+        return np.array(found["input_ids"], np.int32), lengths.astype(np.int32)
+
 
 def _steps(lanes: HuggingFaceLanes, tokens: npt.NDArray[np.int64]) -> Logits:
     return np.concatenate([lanes.feed(tokens[:, k : k + 1], 1) for k in range(tokens.shape[1])], axis=1)
@@ -158,7 +174,7 @@ class HuggingFaceLanes:
         """Read tokens (lanes, length); logits after the last `wanted`, shape (lanes, wanted, size)."""
         import torch
 
-        with torch.inference_mode(), _threads(self._threads):
+        with torch.inference_mode(), threads(self._threads):
             parts = np.split(tokens, len(self._caches)) if len(self._caches) > 1 else [tokens]
             logits = [self._feed(k, part, wanted) for k, part in enumerate(parts)]
             return np.ascontiguousarray(torch.cat(logits).cpu().numpy())
@@ -167,7 +183,7 @@ class HuggingFaceLanes:
         """The same, and what comes over is asked for later."""
         import torch
 
-        with torch.inference_mode(), _threads(self._threads):
+        with torch.inference_mode(), threads(self._threads):
             parts = np.split(tokens, len(self._caches)) if len(self._caches) > 1 else [tokens]
             return DeviceSums(torch.cat([self._feed(k, part, wanted) for k, part in enumerate(parts)]))
 
@@ -217,7 +233,7 @@ class DeviceSums:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     """Torch with so many threads, where that is a change."""
     import torch
 
@@ -232,8 +248,13 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def find(spec: str, *, download: bool) -> tuple[Path, str]:
+def find(spec: str, *, download: bool, cache_dir: str | None = None) -> tuple[Path, str]:
     """(folder, revision) of a spec; the revision of a folder is empty.
+
+    Args:
+        spec: folder or id.
+        download: whether the network may be used.
+        cache_dir: where files of the hub are kept, if not where they are by default.
 
     Raises:
         PredictorError: it is not there.
@@ -251,7 +272,13 @@ def find(spec: str, *, download: bool) -> tuple[Path, str]:
     name, _, revision = spec.partition("@")
     try:
         folder = Path(
-            snapshot_download(name, revision=revision or None, allow_patterns=FILES, local_files_only=not download)
+            snapshot_download(
+                name,
+                revision=revision or None,
+                allow_patterns=FILES,
+                local_files_only=not download,
+                cache_dir=cache_dir,
+            )
         )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         fetch = f"hf download {name}{f' --revision {revision}' if revision else ''}"
@@ -262,8 +289,13 @@ def find(spec: str, *, download: bool) -> tuple[Path, str]:
     return folder, folder.name
 
 
-def load(folder: Path, dtype: str) -> HuggingFaceBackend:
+def load(folder: Path, dtype: str, attention: str | None = None) -> HuggingFaceBackend:
     """The model of a folder, on the device of the settings.
+
+    Args:
+        folder: of the model.
+        dtype: of the arithmetic.
+        attention: its implementation in transformers, if not the default.
 
     Raises:
         PredictorError: it is none, or cannot be opened.
@@ -284,8 +316,11 @@ def load(folder: Path, dtype: str) -> HuggingFaceBackend:
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            chosen: dict[str, Any] = {"dtype": getattr(torch, dtype)}
+            if attention:
+                chosen["attn_implementation"] = attention
             model = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, dtype=getattr(torch, dtype), use_safetensors=True, local_files_only=True
+                folder, config=config, use_safetensors=True, local_files_only=True, **chosen
             )
             model = model.to(device)  # type: ignore[arg-type]
             model.eval()
@@ -301,7 +336,9 @@ def load(folder: Path, dtype: str) -> HuggingFaceBackend:
         hashes = hash_tensors(weights), _hash_config(folder / "config.json"), vocabulary.digest
         start = _start(model, tokenizer, size)
         memory = _token_bytes(text, NUMBERS[dtype])
-        backend = HuggingFaceBackend(model, vocabulary, hashes, size, start, _window(text), dtype, device, memory)
+        backend = HuggingFaceBackend(
+            model, tokenizer, vocabulary, hashes, size, start, _window(text), dtype, device, memory
+        )
         backend.sums = not device.startswith("cpu")
         backend.probe()
     return backend

@@ -367,8 +367,7 @@ class LanguageModelBlock:
         starts = np.concatenate([[0], np.cumsum(lengths)])
         pieces, before = [], 0
         for place, literal in tokens.literals:
-            model = context_mixing.ContextMixing(LITERALS).start(len(literal))
-            pieces += [shares[before : starts[place]], model.score(literal)]
+            pieces += [shares[before : starts[place]], score_literal(literal)]
             before = int(starts[place])
         return np.concatenate([*pieces, shares[before:]])
 
@@ -552,6 +551,11 @@ class LanguageModelBlock:
     def _span(self, chunks: Sequence[Ids]) -> int:
         longest = max(map(len, chunks))
         return min(longest, self._model.record.context or longest)
+
+
+def score_literal(literal: bytes) -> npt.NDArray[np.float64]:
+    """Bits of each byte of a stretch that no token covers."""
+    return context_mixing.ContextMixing(LITERALS).start(len(literal)).score(literal)
 
 
 def _checked(function: Any, *arguments: Any) -> Any:

@@ -36,7 +36,7 @@ from kolmo.predictors.huggingface import hash_files
 from kolmo.predictors.language_model import CHUNK, CONTEXT, LOGITS, LanguageModel, Logits
 from kolmo.predictors.records import Record
 from kolmo.predictors.settings import settings
-from kolmo.predictors.vocabulary import Vocabulary
+from kolmo.predictors.vocabulary import Vocabulary, pieces
 from kolmo.predictors.whereabouts import remember
 
 PLAIN, FLASH = b"plain\0\0\0", b"flash\0\0\0"  # ways to compute; the records' `config`
@@ -165,6 +165,27 @@ class LlamaCppBackend:
     def lanes(self, count: int, threads: int) -> LlamaCppLanes:
         """Fresh texts."""
         return LlamaCppLanes(self, count, threads)
+
+    def encode(self, text: str, special: bool) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """A text as others hand it to the model: tokens, and the bytes of the text that each stands for.
+
+        Args:
+            text: the text. llama.cpp puts no space before it, as it else does for some models.
+            special: whether with the special tokens that llama.cpp adds by default.
+        """
+        data, llama = text.encode(), _llama()
+        words = self.model.words
+        ids: list[int] = []
+        for piece in pieces(data, PIECE):
+            room = len(piece) + 8
+            found = (ctypes.c_int32 * room)()
+            count = llama.llama_tokenize(words, piece, len(piece), found, room, False, special)
+            ids += found[: max(count, 0)]
+        if special and llama.llama_vocab_get_add_bos(words):
+            ids.insert(0, llama.llama_vocab_bos(words))
+        if special and llama.llama_vocab_get_add_eos(words):
+            ids.append(llama.llama_vocab_eos(words))
+        return np.array(ids, np.int32), self.vocabulary.lengths(ids).astype(np.int32)
 
     @property
     def at_once(self) -> int:

@@ -121,13 +121,13 @@ class Vocabulary:
         All tokens are below `size` and stand for at least one byte each.
         """
         out = _Output()
-        pieces: list[bytes] = []
-        for piece in _pieces(data, self.piece):
-            pieces.append(piece)
-            if len(pieces) == BATCH:
-                self._tokenise(pieces, out)
-                pieces.clear()
-        self._tokenise(pieces, out)
+        waiting: list[bytes] = []
+        for piece in pieces(data, self.piece):
+            waiting.append(piece)
+            if len(waiting) == BATCH:
+                self._tokenise(waiting, out)
+                waiting.clear()
+        self._tokenise(waiting, out)
         return out.tokens()
 
     def join(self, tokens: Tokens) -> bytes:
@@ -301,7 +301,7 @@ def _is_of_tokenizers(error: BaseException) -> bool:
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
-def _pieces(data: bytes, size: int = 0) -> Iterator[bytes]:
+def pieces(data: bytes, size: int = 0) -> Iterator[bytes]:
     """The data in pieces of at most `size` bytes, or PIECE: cut after a line, else a word, else between characters."""
     size, at = size or PIECE, 0
     while len(data) - at > size:

@@ -1,0 +1,176 @@
+"""`kolmo eval`: bits per character of corpora under models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kolmo.cli import options
+from kolmo.cli.console import Console
+
+if TYPE_CHECKING:
+    from kolmo.corpus import Corpus
+    from kolmo.evaluation.evaluate import Plan
+    from kolmo.evaluation.results import Evaluation
+
+MODES = ("strict", "paper", "lm-eval", "uncheatable", "llama.cpp")
+COLUMNS = ("bits_per_character", "bits_per_byte", "bits_per_token", "compression_rate", "token_perplexity", "min_k")
+
+
+@click.command("eval")
+@click.option(
+    "--corpus",
+    "corpora",
+    multiple=True,
+    required=True,
+    metavar="C",
+    help="A folder, text, JSONL or Parquet file, a data set like org/name, or cc, python, arxiv_math. May be repeated.",
+)
+@click.option("--mode", type=click.Choice(MODES), default="strict", show_default=True, help="Rule of evaluation.")
+@click.option("--block-size", type=click.IntRange(min=2), metavar="N", help="Tokens read before one is predicted.")
+@click.option("--stride", type=click.IntRange(min=1), metavar="N", help="Tokens that each further window scores.")
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Windows at once; default: what fits.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Documents of each corpus.")
+@click.option("--subset", metavar="NAME", help="Take this subset of each corpus alone.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16", "float64"]),
+    help="Arithmetic of hf models; default float32, in mode paper bfloat16.",
+)
+@click.option("--device", metavar="NAME[,NAME...]", help="cpu, cuda; several: a copy of the model on each.")
+@click.option("--attn", "attention", metavar="NAME", help="Attention of hf models: eager, sdpa, flash_attention_2.")
+@click.option("--tokenizer", metavar="FOLDER", help="Tokenizer of an api model.")
+@click.option("--cache-dir", metavar="DIR", help="Where models and data sets of the hub are kept.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where to run.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Copies of the model.")
+@click.option("--ray-address", metavar="ADDRESS", help="Of a Ray cluster; default: RAY_ADDRESS, else this machine.")
+@click.option(
+    "-o", "--output", default="eval-results", show_default=True, metavar="DIR", help="Tables and results; runs resume."
+)
+@click.option("--no-text", is_flag=True, help="Keep no texts in the tables; `kolmo report` then shows none.")
+@options.quiet
+@options.verbose
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each model and corpus.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+def command(
+    *,
+    models: tuple[str, ...],
+    corpora: tuple[str, ...],
+    mode: str,
+    block_size: int | None,
+    stride: int | None,
+    batch_size: int | None,
+    limit: int | None,
+    subset: str | None,
+    dtype: str | None,
+    device: str | None,
+    attention: str | None,
+    tokenizer: str | None,
+    cache_dir: str | None,
+    engine: str,
+    workers: int | None,
+    ray_address: str | None,
+    output: str,
+    no_text: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+) -> int:
+    """Rank models by bits per character of text.
+
+    MODEL is hf:FOLDER_OR_ID, gguf:FILE, api:URL, a predictor like neural:5, or a compressor like classical:xz. A run
+    that is interrupted goes on where it was when it is repeated; with more documents, only these are scored.
+    """
+    from kolmo.corpus import open_corpus
+    from kolmo.evaluation.evaluate import Plan
+    from kolmo.evaluation.results import Evaluation
+    from kolmo.evaluation.scorers import Options
+
+    console = Console(quiet, verbose, as_json)
+    if ray_address and engine != "ray":
+        raise click.UsageError("--ray-address is for --engine ray; add it")
+    chosen = Options(dtype, device, attention, cache_dir, tokenizer)
+    plan = Plan(mode, block_size, stride, batch_size, chosen, engine, workers, ray_address, not no_text)
+    opened: list[Corpus] = []
+    with console.guarded("eval"):
+        plan.chosen()
+        opened = [open_corpus(spec, limit=limit, subset=subset, cache_dir=cache_dir) for spec in corpora]
+    if console.status:
+        return console.status
+    found = Evaluation()
+    for model in models:
+        with console.guarded(model):
+            _evaluate(model, opened, plan, output, found, console)
+    if found and not as_json and not quiet:
+        _print(found)
+    return console.status
+
+
+def _evaluate(model: str, corpora: list[Corpus], plan: Plan, output: str, found: Evaluation, console: Console) -> None:
+    from pathlib import Path
+
+    from kolmo.evaluation.evaluate import describe, evaluate_model
+
+    for result in evaluate_model(model, corpora, plan, Path(output), watch=console.progress):
+        found.append(result)
+        run = result.record["run"]
+        if plan.block and result.record["mode"]["block"] not in (0, plan.block):
+            console.warn(f"{model}: sees {result.record['mode']['block']} tokens; that is its block")
+        if console.json:
+            console.record(describe(result))
+        rate = f", {run['tokens'] / run['seconds']:,.0f} tokens/s" if run["tokens"] and run["seconds"] else ""
+        console.line(f"{result.model} on {result.corpus}: {run['tokens']:,} tokens scored in this run{rate}")
+    for corpus in corpora:
+        for skipped in corpus.skipped:
+            console.warn(skipped)
+        corpus.skipped.clear()
+
+
+def _print(found: Evaluation) -> None:
+    """A table of the results, best first in each corpus, and what models differ by."""
+    for corpus in dict.fromkeys(result.corpus for result in found):
+        rows = sorted((one for one in found if one.corpus == corpus), key=_cost)
+        facts = rows[0].metrics
+        click.echo(
+            f"{corpus}: {facts['documents']:,} documents, {facts['characters']:,} characters, mode {rows[0].mode}"
+        )
+        width = max(len(row.model) for row in rows)
+        head = ("bits/char", "95 %", "bits/byte", "bits/token", "rate", "Min-20% nats")
+        click.echo(f"  {'model':<{width}} {head[0]:>9} {head[1]:>15} " + " ".join(f"{name:>12}" for name in head[2:]))
+        for row in rows:
+            click.echo(f"  {row.model:<{width}} " + _line(row.metrics))
+        for difference in _differences(rows):
+            click.echo(f"  {difference}")
+
+
+def _line(facts: Any) -> str:
+    spread = "" if facts["low"] is None else f"{facts['low']:.4f}-{facts['high']:.4f}"
+    names = ("bits_per_byte", "bits_per_token", "compression_rate", "min_k")
+    return f"{_number(facts['bits_per_character']):>9} {spread:>15} " + " ".join(
+        f"{_number(facts[name]):>12}" for name in names
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _differences(rows: list[Any]) -> list[str]:
+    from kolmo.evaluation.results import compare
+
+    if rows[0].bits_per_character is None or rows[0].documents < 2:
+        return []
+    lines = []
+    for row in rows[1:]:
+        found = compare(row, rows[0])
+        lines.append(
+            f"{row.model} - {rows[0].model}: {found['value']:+.4f} bits/char, "
+            f"95 % {found['low']:+.4f} to {found['high']:+.4f}"
+        )
+    return lines
+
+
+def _cost(result: Any) -> float:
+    facts = result.metrics
+    return float(facts["bits_per_character"] or facts["bits_per_token"])

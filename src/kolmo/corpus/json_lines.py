@@ -1,0 +1,116 @@
+"""JSON to documents: an object a line (JSONL), or a list of objects.
+
+What it is not: a loader of whole files; a line is held at a time, and of a list the text and one object. The same text
+as a value of `content` comes out whatever the shape.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from io import BufferedIOBase
+from itertools import count
+from typing import Any
+
+from kolmo.corpus.documents import Document, document_of
+from kolmo.corpus.files import LARGEST, PIECE, Decoder, opened, read_text
+from kolmo.errors import KolmoError
+
+BLANKS = " \t\n\r"  # between the tokens of JSON; other spaces are none
+SPACES = re.compile(f"[{BLANKS}]*")
+MARK = "\ufeff"  # a byte order mark; before JSON it belongs to no document
+MEND = "mend or remove it"
+
+
+def read_json_lines(path: str, name: str) -> Iterator[Document]:
+    """The documents of a JSONL file, named "NAME:LINE" with lines from 1; empty lines are passed over.
+
+    Raises:
+        KolmoError: a line is no JSON object with content; the message names file and line.
+    """
+    with opened(path) as file:
+        decoder = Decoder()
+        for number in count(1):
+            where = f"{path}:{number}"
+            line = _read_line(file, decoder, where)
+            if line is None:
+                return
+            if line:
+                yield document_of(_parse(line, where), f"{name}:{number}", where)
+
+
+def read_json(path: str, name: str) -> Iterator[Document]:
+    """The documents of a .json file: a list of objects, named "NAME item N" from 1, or else JSONL.
+
+    Raises:
+        KolmoError: an item or a line is no JSON object with content.
+    """
+    with opened(path) as file:
+        head = file.read(PIECE).removeprefix(MARK.encode()).lstrip(BLANKS.encode())
+    if head.startswith(b"["):
+        yield from _read_list(path, name)
+    else:
+        yield from read_json_lines(path, name)
+
+
+def _read_line(file: BufferedIOBase, decoder: Decoder, where: str) -> str | None:
+    """The next line without blanks before it; None at the end. What cannot be an object is refused at its beginning."""
+    parts = list[str]()
+    start = decoder.at
+    while piece := file.readline(PIECE):
+        text = decoder.decode(piece, where)
+        if not parts:
+            text = (text.removeprefix(MARK) if start == 0 else text).lstrip(BLANKS)
+            if text and text[0] != "{":
+                raise KolmoError(f"{where}: is no JSON object; a line is to be one, with a string `content`")
+        if text:
+            parts.append(text)
+        if decoder.at - start > LARGEST:
+            raise KolmoError(f"{where}: is longer than {LARGEST >> 20} MiB, too much for one document; split it")
+        if piece.endswith(b"\n"):
+            break
+    else:
+        decoder.decode(b"", where, final=True)
+        if decoder.at == start:
+            return None
+    return "".join(parts)
+
+
+def _parse(line: str, where: str) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = json.loads(line)  # it begins with a brace
+    except json.JSONDecodeError as error:
+        raise KolmoError(f"{where}: is no JSON object ({error.msg}, character {error.pos}); {MEND}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise KolmoError(f"{where}: is no JSON to be read here ({error}); {MEND}") from None
+    return record
+
+
+def _read_list(path: str, name: str) -> Iterator[Document]:
+    text, scan = read_text(path), json.JSONDecoder().raw_decode
+    at = _skip(text, text.index("[") + 1)
+    if text.startswith("]", at):
+        return
+    for number in count(1):
+        where = f"{path}, item {number}"
+        try:
+            record, at = scan(text, at)
+        except json.JSONDecodeError as error:
+            raise KolmoError(f"{where}: is no JSON ({error.msg}, character {error.pos}); {MEND}") from None
+        except (ValueError, RecursionError) as error:
+            raise KolmoError(f"{where}: is no JSON to be read here ({error}); {MEND}") from None
+        if not isinstance(record, dict):
+            raise KolmoError(f"{where}: is no JSON object; an item is to be one, with a string `content`")
+        yield document_of(record, f"{name} item {number}", where)
+        at = _skip(text, at)
+        if text.startswith("]", at):
+            return
+        if not text.startswith(",", at):
+            raise KolmoError(f"{where}: no comma follows it; {MEND}")
+        at = _skip(text, at + 1)
+
+
+def _skip(text: str, at: int) -> int:
+    match = SPACES.match(text, at)
+    return match.end() if match else at

@@ -1,0 +1,83 @@
+"""Engines: where batches are scored. Here: in this process. Others: `evaluation.workers`, `evaluation.ray_engine`.
+
+An engine's results come in any order; who runs it puts them in their places. What it is not: it makes no batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from typing import Protocol
+
+from kolmo.evaluation.modes import Texts
+from kolmo.evaluation.passages import Batch, Nats
+from kolmo.evaluation.scorers import Identity, Scorer, Tokenised
+
+
+class Engine(Protocol):
+    """One model, in as many copies as there are places to run it. See `scorers.Scorer` for what is not told here."""
+
+    @property
+    def identity(self) -> Identity:
+        """Of the model."""
+        ...
+
+    @property
+    def start(self) -> int | None:
+        """As of the scorer."""
+        ...
+
+    @property
+    def window(self) -> int | None:
+        """As of the scorer."""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """As of the scorer."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """Batches that are scored at once."""
+        ...
+
+    def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
+        """As of the scorer."""
+        ...
+
+    def budget(self, block: int) -> tuple[int, int]:
+        """As of the scorer, for one batch."""
+        ...
+
+    def run(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, list[Nats]], None, None]:
+        """Score batches, in any order. They are drawn as they are needed, never all at once.
+
+        Raises:
+            PredictorError: the model fails, or no worker is left.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let the model go."""
+        ...
+
+
+class LocalEngine:
+    """One model, in this process."""
+
+    workers = 1
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self.identity = scorer.identity
+        self.start, self.window, self.whole = scorer.start, scorer.window, scorer.whole
+        self.tokenise = scorer.tokenise
+        self.budget = scorer.budget
+
+    def run(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, list[Nats]], None, None]:
+        """As in `Engine`, in order."""
+        for batch in batches:
+            yield batch, self._scorer.score(batch)
+
+    def close(self) -> None:
+        """Nothing to do."""

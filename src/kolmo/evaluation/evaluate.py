@@ -1,0 +1,220 @@
+"""From specs to results: opens models and corpora, runs each on each, one after the other.
+
+    results = kolmo.evaluate(["hf:models/a", "neural:5"], "fresh/")
+    print(results.to_pandas())
+
+What it is not: the command (`cli.eval`), which calls it and prints.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from kolmo.corpus import Corpus, Document, open_corpus
+from kolmo.errors import KolmoError
+from kolmo.evaluation import run as running
+from kolmo.evaluation.engines import Engine, LocalEngine
+from kolmo.evaluation.modes import MODES, Mode
+from kolmo.evaluation.results import Evaluation, Result
+from kolmo.evaluation.scorers import Options, full_spec, open_scorer
+from kolmo.evaluation.store import Store, folder_of
+
+Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None] | None]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How models are run. Every attribute may be left out.
+
+    Attributes:
+        mode: strict, paper, lm-eval, uncheatable, llama.cpp.
+        block: tokens that the model reads before it predicts one, at most; None: the mode's.
+        stride: tokens that each window but the first scores; None: the mode's.
+        batch: windows at once; None: as many as are worth it.
+        options: of the models.
+        engine: "local" or "ray".
+        workers: copies of the model: processes, or Ray actors; None: one for each device.
+        address: of a Ray cluster.
+        keep_text: whether the table keeps the texts.
+    """
+
+    mode: str = "strict"
+    block: int | None = None
+    stride: int | None = None
+    batch: int | None = None
+    options: Options = field(default_factory=Options)
+    engine: str = "local"
+    workers: int | None = None
+    address: str | None = None
+    keep_text: bool = True
+
+    def chosen(self) -> Mode:
+        """The mode with its sizes.
+
+        Raises:
+            KolmoError: there is no such mode, or they do not go together.
+        """
+        if self.mode not in MODES:
+            raise KolmoError(f"mode {self.mode!r} is not known; choose from {', '.join(MODES)}")
+        return MODES[self.mode].sized(self.block, self.stride)
+
+
+def evaluate(
+    models: str | Sequence[str],
+    corpora: str | Corpus | Sequence[str | Corpus],
+    *,
+    mode: str = "strict",
+    block_size: int | None = None,
+    stride: int | None = None,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    subset: str | None = None,
+    dtype: str | None = None,
+    device: str | None = None,
+    attention: str | None = None,
+    tokenizer: str | None = None,
+    cache_dir: str | None = None,
+    engine: str = "local",
+    workers: int | None = None,
+    output: str | Path | None = None,
+    keep_text: bool = True,
+) -> Evaluation:
+    """Code lengths of corpora under models: bits per character and what follows from them.
+
+    Args:
+        models: specs: hf:FOLDER_OR_ID, gguf:FILE, api:URL, neural:5, cm:5, classical:xz (see `scorers`).
+        corpora: specs (docs/corpora.md), or `Corpus` objects; `texts` makes one from strings.
+        mode: the rule of evaluation (docs/evaluation.md).
+        block_size: tokens that a model reads before it predicts one, at most.
+        stride: tokens that each window but the first scores.
+        batch_size: windows at once; results depend on it by no more than floating-point noise.
+        limit: documents of each corpus, at most.
+        subset: the only subset of each corpus to take.
+        dtype: of the arithmetic; default float32, in mode paper bfloat16.
+        device: cpu, cuda; several with commas between for a copy of the model on each.
+        attention: implementation of attention in transformers.
+        tokenizer: of a server's model: folder or id.
+        cache_dir: where models and data sets of the hub are kept.
+        engine: "local" or "ray".
+        workers: copies of the model.
+        output: folder for tables and results, which later runs go on from; default: a temporary one, for as long as
+            there are results.
+        keep_text: whether the tables keep the texts.
+
+    Returns:
+        a list of results, the models in order, for each the corpora in order.
+
+    Raises:
+        KolmoError: a model or corpus cannot be opened, or cannot be evaluated in this mode.
+        MissingExtraError: what it needs is not installed.
+    """
+    options = Options(dtype, device, attention, cache_dir, tokenizer)
+    plan = Plan(mode, block_size, stride, batch_size, options, engine, workers, keep_text=keep_text)
+    given = [corpora] if isinstance(corpora, str | Corpus) else list(corpora)
+    opened = [
+        open_corpus(one, limit=limit, subset=subset, cache_dir=cache_dir) if isinstance(one, str) else one
+        for one in given
+    ]
+    kept = Temporary() if output is None else None
+    folder = Path(kept.name if kept else str(output))
+    return Evaluation(
+        replace(result, kept=kept)
+        for model in ([models] if isinstance(models, str) else models)
+        for result in evaluate_model(model, opened, plan, folder)
+    )
+
+
+class Temporary:
+    """A folder that goes when nothing refers to it any more; unlike tempfile's, without a warning."""
+
+    def __init__(self) -> None:
+        self.name = tempfile.mkdtemp(prefix="kolmo-eval-")
+        weakref.finalize(self, shutil.rmtree, self.name, ignore_errors=True)
+
+
+def texts(name: str, contents: Sequence[str]) -> Corpus:
+    """A corpus of strings.
+
+    Args:
+        name: for results.
+        contents: a document each.
+    """
+    return Corpus(name, name, [Document(content, name=f"text {k}") for k, content in enumerate(contents)])
+
+
+def evaluate_model(
+    spec: str, corpora: Sequence[Corpus], plan: Plan, output: Path, *, watch: Watch | None = None
+) -> Iterator[Result]:
+    """One model on some corpora; each result as it is there.
+
+    Args:
+        spec: of the model.
+        corpora: each with a name of its own.
+        plan: how.
+        output: folder of all results.
+        watch: given a title and a number of bytes, a context in which progress is shown.
+
+    Raises:
+        KolmoError: the model cannot be opened, or a corpus not be read, or not in this mode.
+    """
+    names = [corpus.name for corpus in corpora]
+    if double := next((name for name in names if names.count(name) > 1), None):
+        raise KolmoError(f"two corpora are called {double}; give one of them another name, like other={double}")
+    mode = plan.chosen()
+    engine = open_engine(spec, plan, mode)
+    try:
+        fitted = running.mode_for(engine, mode)
+        for corpus in corpora:
+            found = running.scan(corpus, stream=fitted.stream)
+            settings = running.settings_of(engine, fitted)
+            folder = folder_of(output, engine.identity.name, corpus.name, fitted.name, settings)
+            title = f"{engine.identity.name} {corpus.name}"
+            with watch(title, sum(found.sizes)) if watch else nullcontext() as report:
+                record = running.run(
+                    engine,
+                    corpus,
+                    fitted,
+                    Store(folder),
+                    found,
+                    batch_size=plan.batch,
+                    keep_text=plan.keep_text,
+                    report=report,
+                )
+            yield Result(folder, record)
+    finally:
+        engine.close()
+
+
+def open_engine(spec: str, plan: Plan, mode: Mode) -> Engine:
+    """The engine of a model.
+
+    Raises:
+        KolmoError: the model cannot be opened.
+    """
+    options = plan.options
+    if full_spec(spec).startswith("hf:") and not options.dtype:
+        options = replace(options, dtype=mode.dtype)
+    if plan.engine == "ray":
+        from kolmo.evaluation.ray_engine import RayEngine
+
+        return RayEngine.open(full_spec(spec), options, address=plan.address, workers=plan.workers, gpus=None)
+    devices = options.device.split(",") if options.device else []
+    if plan.workers and len(devices) < 2:
+        devices = (devices or ["cpu"]) * plan.workers
+    if len(devices) > 1:
+        from kolmo.evaluation.workers import ProcessEngine
+
+        return ProcessEngine.open(full_spec(spec), options, devices)
+    return LocalEngine(open_scorer(spec, options))
+
+
+def describe(result: Result) -> dict[str, Any]:
+    """What a program reads of a result: its record, and where its rows are."""
+    return {**result.record, "folder": str(result.folder)}

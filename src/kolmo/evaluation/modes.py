@@ -1,0 +1,90 @@
+"""Modes: how texts become tokens, tokens windows, and nats a number. Each reproduces one rule of evaluation.
+
+What it is not: the rules' arithmetic (`evaluation.windows`, `evaluation.metrics`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from kolmo.errors import KolmoError
+from kolmo.evaluation import windows
+from kolmo.evaluation.windows import Plan
+
+Texts = Literal["exact", "default", "plain"]
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A rule of evaluation.
+
+    Attributes:
+        name: of the mode.
+        plan: the windows of so many tokens.
+        stream: whether documents are joined to one stream of tokens, or each stands alone.
+        texts: how a text becomes tokens: "exact" (the tokens give it back byte for byte, see
+            `predictors.vocabulary`), "default" (the tokenizer's own call, with the special tokens that it adds), or
+            "plain" (the same without these).
+        block: tokens that the model reads before it predicts one, at most; 0: all that it can.
+        stride: tokens that a window but the first scores.
+        dtype: of the model's arithmetic, where the user chooses none.
+        per_text: whether all text counts in the denominators, scored or not; else there are tokens alone.
+        headline: the metric that the rule is known for.
+    """
+
+    name: str
+    plan: Plan
+    stream: bool = False
+    texts: Texts = "default"
+    block: int = 1900
+    stride: int = 512
+    dtype: str = "float32"
+    per_text: bool = True
+    headline: str = "bits_per_character"
+
+    def sized(self, block: int | None, stride: int | None) -> Mode:
+        """The same with another block or stride.
+
+        Raises:
+            KolmoError: they do not go together.
+        """
+        if stride and not self.stride:
+            raise KolmoError(f"mode {self.name} has no stride; leave --stride out")
+        block = block or self.block
+        if not stride:
+            stride = min(self.stride, block) if block else self.stride
+        if stride > block > 0:
+            raise KolmoError(f"a stride of {stride} tokens leaves gaps between blocks of {block}; lower --stride")
+        return replace(self, block=block, stride=stride)
+
+    def fitted(self, window: int | None) -> Mode:
+        """The same for a model that sees `window` tokens (None: any number).
+
+        Raises:
+            KolmoError: it sees too few for a rule that does not bend.
+        """
+        if self.block == 0:
+            return replace(self, block=window or 2048)
+        if window is None or window >= self.block:
+            return self
+        if self.name != "strict":
+            raise KolmoError(
+                f"the model sees {window} tokens, fewer than the block of {self.block} of mode {self.name}; "
+                f"give --block-size {window}"
+            )
+        return replace(self, block=window, stride=min(self.stride, window))
+
+
+MODES = {
+    mode.name: mode
+    for mode in (
+        Mode("strict", windows.strict, texts="exact"),
+        Mode("paper", windows.paper, stream=True, dtype="bfloat16"),
+        Mode("lm-eval", windows.rolling, block=0, stride=0, headline="bits_per_byte"),
+        Mode("uncheatable", windows.chunks, texts="plain", block=1024, stride=0, dtype="bfloat16"),
+        Mode(
+            "llama.cpp", windows.halves, stream=True, block=512, stride=0, per_text=False, headline="token_perplexity"
+        ),
+    )
+}
