@@ -395,6 +395,24 @@ def test_what_is_recorded(folder_of: Callable[[str], Path]) -> None:
     assert record["corpus"]["digest"] == running.scan(texts("real", PARTS), stream=False).digest
 
 
+@pytest.mark.parametrize("mode", ["strict", "paper", "lm-eval", "uncheatable", "llama.cpp"])
+def test_gguf_is_the_same_model(folder_of: Callable[[str], Path], tmp_path: Path, mode: str) -> None:
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed; pip install 'kolmo[gguf]'")
+    import gguf_made
+
+    path = gguf_made.stories(tmp_path / "stories.gguf")
+    given: dict[str, Any] = {"mode": mode, "block_size": 200, "stride": 64 if mode in ("strict", "paper") else None}
+    story = "Once upon a time, there was a little girl named Lily. " * 20
+    kept = [story, story[10:700]] if mode != "llama.cpp" else [story]
+    mine = evaluate(f"gguf:{path}", texts("some", kept), **given)[0]
+    right = evaluate(f"hf:{folder_of('stories')}", texts("some", kept), dtype="float32", **given)[0]
+    assert mine.metrics["tokens"] == right.metrics["tokens"]
+    assert mine.metrics["nats"] == pytest.approx(right.metrics["nats"], rel=1e-4)
+    for one, other in zip(mine.rows(), right.rows(), strict=True):
+        np.testing.assert_array_equal(one.token_ids, other.token_ids)
+        assert one.token_bytes.sum() == other.token_bytes.sum() == one.bytes
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_same_on_a_gpu(folder_of: Callable[[str], Path]) -> None:

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from kolmo.cli import group
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.evaluation.fit import fit, leave_one_family_out, published, read_table, student_t
-from kolmo.evaluation.fit_areas import Area, bpc_columns, known_areas, study
-from kolmo.evaluation.fit_labels import Box, Label, place
-from kolmo.evaluation.fit_table import LARGEST, Table, family_of, parse_table
+from kolmo.evaluation.fit.areas import Area, bpc_columns, known_areas, study
+from kolmo.evaluation.fit.labels import Box, Label, place
+from kolmo.evaluation.fit.table import LARGEST, Table, family_of, parse_table
 
 CORPORA = ("common_crawl", "python", "arxiv_math")
 SMALL = "model,family,cc,score\na1,A,0.5,0.6\na2,A,0.6,0.5\nb1,B,0.7,0.35\nb2,B,0.8,0.3\nc1,C,0.9,0.2\n"
@@ -672,7 +672,7 @@ def test_notes_go_to_standard_error() -> None:
 
 def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    from kolmo.evaluation.fit_figure import draw
+    from kolmo.evaluation.fit.figure import draw
 
     with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[report\]'"):
         draw(study(published()), io.BytesIO(), format="png")
@@ -713,7 +713,7 @@ def test_figures(tmp_path: Path) -> None:
 )
 def test_figures_of_odd_tables(text: str) -> None:
     pytest.importorskip("matplotlib")
-    from kolmo.evaluation.fit_figure import draw
+    from kolmo.evaluation.fit.figure import draw
 
     out = io.BytesIO()
     draw(study(parsed(text)), out, format="png", title="$x")

@@ -31,6 +31,7 @@ FLOORS = {
     "training": 4,
     "cli": 5,
     "fsspec": 5,
+    "lm_eval": 5,
     "__init__": 6,
     "__main__": 6,
 }

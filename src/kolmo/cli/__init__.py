@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import click
 
-VERBS = ("compress", "decompress", "test", "list", "explain", "eval", "sample", "fit", "train")
+VERBS = ("compress", "decompress", "test", "list", "explain", "eval", "sample", "fit", "report", "train")
 
 
 class LazyGroup(click.Group):

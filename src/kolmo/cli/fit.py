@@ -14,8 +14,8 @@ from kolmo.errors import KolmoError
 
 if TYPE_CHECKING:
     from kolmo.cli.fit_result import Result
-    from kolmo.evaluation.fit_areas import Area
-    from kolmo.evaluation.fit_table import Table
+    from kolmo.evaluation.fit.areas import Area
+    from kolmo.evaluation.fit.table import Table
 
 PUBLISHED_TITLE = "The published models (Huang et al., 2024)"
 
@@ -35,7 +35,7 @@ def _parse_predictions(ctx: click.Context, param: click.Parameter, values: tuple
 
 
 def _parse_areas(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[Area]:
-    from kolmo.evaluation.fit_areas import Area
+    from kolmo.evaluation.fit.areas import Area
 
     areas = []
     for value in values:
@@ -104,7 +104,7 @@ def command(
     shown = STDIN if table == "-" else table or "published.csv"
     with console.guarded(shown), console.writing_to(STDOUT):
         from kolmo.cli.fit_result import Result
-        from kolmo.evaluation.fit_areas import study
+        from kolmo.evaluation.fit.areas import study
 
         read = _read(table, shown)
         result = Result(shown, study(read, bpc=bpc, score=score, areas=areas), wanted, level, figure)
@@ -122,7 +122,7 @@ def command(
 
 
 def _read(path: str | None, shown: str) -> Table:
-    from kolmo.evaluation.fit_table import LARGEST, parse_table, published
+    from kolmo.evaluation.fit.table import LARGEST, parse_table, published
 
     if path is None:
         return published()
@@ -133,7 +133,7 @@ def _read(path: str | None, shown: str) -> Table:
 
 
 def _check_figure(path: str | None) -> None:
-    from kolmo.evaluation.fit_figure import FORMATS
+    from kolmo.evaluation.fit.figure import FORMATS
 
     if path is not None and _format(path) not in FORMATS:
         raise click.UsageError(f"--figure {printable(path)}: is neither .png nor .svg; name it so")
@@ -145,7 +145,7 @@ def _format(path: str) -> str:
 
 def _draw(result: Result, path: str, title: str, force: bool, console: Console) -> None:
     from kolmo.archive.files import Attributes, Target
-    from kolmo.evaluation.fit_figure import draw
+    from kolmo.evaluation.fit.figure import draw
 
     with console.writing_to(path), Target(path, force) as target:
         draw(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kolmo.cli.console import printable
-from kolmo.evaluation.fit_areas import Point, Studies, Study
-from kolmo.evaluation.fit_table import family_of
+from kolmo.evaluation.fit.areas import Point, Studies, Study
+from kolmo.evaluation.fit.table import family_of
 
 
 @dataclass(frozen=True)

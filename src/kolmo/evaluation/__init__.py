@@ -3,9 +3,12 @@
 After Huang et al., "Compression Represents Intelligence Linearly" (2024): a language model's bits per character on
 fresh text, without benchmarks, rank it about as benchmarks do.
 
-windows.py    which tokens are read at once, and which scored     modes.py      rules: strict, paper, other evaluators'
-passages.py   what a model is handed, in batches                  scorers.py    models behind one protocol
-run.py        documents -> windows -> nats -> rows                engines.py    one process, several, or Ray
-rows.py, store.py   the table: nats per token and document        metrics.py    bits per character, intervals
-results.py    what a run found                                    fit.py        scores of benchmarks against it
+windows.py, modes.py        which tokens are read together, and which scored; rules: strict, paper, other evaluators'
+passages.py                 what a model is handed, in batches
+scorers.py                  models behind one protocol: token_scorers.py, byte_scorers.py, servers/
+engines.py                  where they run: here, in workers.py, on Ray (ray_engine.py)
+run.py, evaluate.py         documents -> windows -> nats -> rows; from specs to results
+rows.py, store.py           the table: nats per token and document
+metrics.py, results.py      bits per character, intervals; what a run found
+fit/                        scores of benchmarks against bits per character
 """

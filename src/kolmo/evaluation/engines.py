@@ -80,4 +80,7 @@ class LocalEngine:
             yield batch, self._scorer.score(batch)
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Close the scorer, where there is something to close."""
+        close = getattr(self._scorer, "close", None)
+        if close:
+            close()

@@ -1,7 +1,7 @@
 """Scorers: everything whose code lengths are compared, behind one protocol; and from a spec to its scorer.
 
     hf:FOLDER_OR_ID  gguf:FILE     language models, by windows of tokens      evaluation.token_scorers
-    api:URL                        a server's, the same                       evaluation.api_scorer
+    api:URL                        a server's, the same                       evaluation.servers
     neural:5  cm:5                 predictors of bytes, a document at once    evaluation.byte_scorers
     classical:xz                   compressors: one number per document       evaluation.byte_scorers
 
@@ -151,7 +151,7 @@ def open_scorer(spec: str, options: Options | None = None) -> Scorer:
     spec = full_spec(spec)
     kind, _, rest = spec.partition(":")
     if kind == "api":
-        from kolmo.evaluation.api_scorer import ApiScorer
+        from kolmo.evaluation.servers.scorer import ApiScorer
 
         return ApiScorer.open(rest, options)
     if kind in ("hf", "gguf"):

@@ -234,10 +234,11 @@ def _writer(path: Path) -> Iterator[pq.ParquetWriter]:
 
 
 def _read(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    parquet = _parquet()
     import pyarrow
 
     try:
-        with _parquet().ParquetFile(path) as file:
+        with parquet.ParquetFile(path) as file:
             yield from file.iter_batches(GROUP, columns=columns)
     except (pyarrow.ArrowException, KeyError) as error:
         reason = str(error).splitlines()[0]

@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 
     from kolmo.predictors.huggingface import HuggingFaceBackend
 
-PIECE = 16 << 20  # bytes of logits at a time on a CPU, about what its caches hold
+PIECE = 8 << 20  # bytes of logits at a time on a CPU, about what its caches hold
 DEVICE_PIECE = 256 << 20  # on another device
+ROWS = 2048  # of logits at a time, some columns of each
 CPU_TOKENS = 8192  # of a batch; more gain nothing
 DEVICE_TOKENS = 65536
 TRIED = 1e-4  # how far a head's logits may be off, as a part of their spread; halves: 64 times that
@@ -238,19 +239,60 @@ class TorchScorer(TokenScorer):
 
         backend = self._backend
         head = backend.model.get_output_embeddings()
-        piece = PIECE if backend.device.startswith("cpu") else DEVICE_PIECE
-        step = max(piece // (4 * backend.size), 1)
+        room = PIECE if backend.device.startswith("cpu") else DEVICE_PIECE
         kind = torch.float64 if backend.dtype == "float64" else torch.float32
-        nats = torch.empty(len(targets), dtype=kind, device=hidden.device)
-        for first in range(0, len(targets), step):
-            last = first + step
-            logits = head(hidden[first:last])[:, : backend.size].to(kind)
-            wanted = logits.gather(1, targets[first:last, None])[:, 0]
-            top = logits.amax(1, keepdim=True)
-            masses = logits.sub_(top).exp_().sum(1)  # in place: logits are ours
-            nats[first:last] = masses.log_() + top[:, 0] - wanted
-        found: Nats = nats.to(torch.float32).cpu().numpy()
+        if type(head) is torch.nn.Linear:
+            rows, pass_over = ROWS, _by_columns
+        else:
+            rows, pass_over = max(room // (4 * backend.size), 1), _by_rows
+        nats = [
+            pass_over(head, hidden[first : first + rows], targets[first : first + rows], backend.size, kind, room)
+            for first in range(0, len(targets), rows)
+        ]
+        found: Nats = torch.cat(nats).to(torch.float32).cpu().numpy()
         return found
+
+
+def _by_rows(
+    head: Any, hidden: torch.Tensor, targets: torch.Tensor, size: int, kind: torch.dtype, room: int
+) -> torch.Tensor:
+    """Nats of targets by a head of any kind: all logits of some rows at a time."""
+    logits = head(hidden)[:, :size].to(kind)
+    wanted = logits.gather(1, targets[:, None])[:, 0]
+    top = logits.amax(1, keepdim=True)
+    masses = logits.sub_(top).exp_().sum(1)  # in place: logits are ours
+    nats: torch.Tensor = masses.log_() + top[:, 0] - wanted
+    return nats
+
+
+def _by_columns(
+    head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor, size: int, kind: torch.dtype, room: int
+) -> torch.Tensor:
+    """The same by a matrix: some logits of all rows at a time, so that a product of matrices stays a large one.
+
+    Over columns the greatest logit so far, and the sum of exp(logit - greatest), are carried along (Milakov and
+    Gimelshein, "Online normalizer calculation for softmax", 2018). The room for logits is taken once.
+    """
+    import torch
+
+    count = len(hidden)
+    step = max(room // (hidden.element_size() * count) // 256 * 256, 256)
+    top = torch.full((count,), -math.inf, dtype=kind, device=hidden.device)
+    masses = torch.zeros(count, dtype=torch.float64, device=hidden.device)
+    wanted = torch.zeros(count, dtype=kind, device=hidden.device)
+    buffer = torch.empty(count * step, dtype=hidden.dtype, device=hidden.device)
+    for first in range(0, size, step):
+        last = min(first + step, size)
+        logits = buffer[: count * (last - first)].view(count, last - first)
+        torch.mm(hidden, head.weight[first:last].t(), out=logits)
+        if head.bias is not None:
+            logits += head.bias[first:last]
+        inside = ((targets >= first) & (targets < last)).nonzero()[:, 0]
+        wanted[inside] = logits[inside, targets[inside] - first].to(kind)
+        logits = logits.to(kind)
+        before, top = top, torch.maximum(top, logits.amax(1))
+        masses.mul_((before - top).exp_()).add_(logits.sub_(top[:, None]).exp_().sum(1))
+    return masses.log_().to(kind) + top - wanted
 
 
 def padded(batch: Batch, fill: int) -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -54,7 +54,12 @@ NO_FLASH_ATTENTION = 0
 ALL_LAYERS = 1 << 30
 NEWEST = "llama_model_ftype"  # of all functions that are used, the last that llama-cpp-python got
 BYTES = frozenset(b"<0x%02X>" % byte for byte in range(256))
-FROM_BYTES = (1, 4, 6)  # kinds of vocabularies that fall back to a token for each byte: SentencePiece, T5, PLaMo
+SENTENCEPIECE = 1  # a kind of vocabulary
+FROM_BYTES = (
+    SENTENCEPIECE,
+    4,
+    6,
+)  # those that fall back to a token for each byte, with T5 and PLaMo
 ADDED, BYTE, NOTHING = 16, 32, 1 | 2 | 8  # attributes of tokens; NOTHING: unknown, unused, control
 
 
@@ -170,22 +175,31 @@ class LlamaCppBackend:
         """A text as others hand it to the model: tokens, and the bytes of the text that each stands for.
 
         Args:
-            text: the text. llama.cpp puts no space before it, as it else does for some models.
+            text: the text.
             special: whether with the special tokens that llama.cpp adds by default.
         """
-        data, llama = text.encode(), _llama()
-        words = self.model.words
+        llama, words = _llama(), self.model.words
+        space = (
+            llama.llama_vocab_type(words) == SENTENCEPIECE
+            and _fact(self.model.pointer, "tokenizer.ggml.add_space_prefix") != "false"
+        )  # which `load` has switched off
+        data = b" " * space + text.encode()
         ids: list[int] = []
         for piece in pieces(data, PIECE):
             room = len(piece) + 8
             found = (ctypes.c_int32 * room)()
             count = llama.llama_tokenize(words, piece, len(piece), found, room, False, special)
             ids += found[: max(count, 0)]
+        lengths = self.vocabulary.lengths(ids).astype(np.int32)
+        if space:
+            lengths[np.flatnonzero(lengths)[:1]] -= 1
         if special and llama.llama_vocab_get_add_bos(words):
             ids.insert(0, llama.llama_vocab_bos(words))
+            lengths = np.insert(lengths, 0, 0)
         if special and llama.llama_vocab_get_add_eos(words):
             ids.append(llama.llama_vocab_eos(words))
-        return np.array(ids, np.int32), self.vocabulary.lengths(ids).astype(np.int32)
+            lengths = np.append(lengths, np.int32(0))
+        return np.array(ids, np.int32), lengths
 
     @property
     def at_once(self) -> int:

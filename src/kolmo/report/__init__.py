@@ -1,10 +1,13 @@
-"""Where the bits go: what each byte of a content costs under a predictor, summed up, and as a page.
+"""Where the bits go: of one content under a predictor, and of corpora under models; summed up, and as pages.
 
 explain.py       scores a content; totals, classes, lines, words: `Explanation`
 text.py          bytes -> characters, words, lines
 explain_page.py  an `Explanation` as one HTML page (with explain_page.css and explain_page.js)
+
+board/           the leaderboard: results of `kolmo eval`, as one page and as tables
 """
 
+from kolmo.report.board.leaderboard import Leaderboard, leaderboard
 from kolmo.report.explain import Explanation, Totals, explain
 
-__all__ = ["Explanation", "Totals", "explain"]
+__all__ = ["Explanation", "Leaderboard", "Totals", "explain", "leaderboard"]

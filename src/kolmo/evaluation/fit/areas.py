@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from kolmo.errors import KolmoError
-from kolmo.evaluation.fit import Fit, HeldOut, fit, leave_one_family_out
-from kolmo.evaluation.fit_table import Table, key
+from kolmo.evaluation.fit.line import Fit, HeldOut, fit, leave_one_family_out
+from kolmo.evaluation.fit.table import Table, key
 
 OVERALL = "overall"
 Groups = tuple[tuple[str, ...], ...]  # columns: the mean over groups of the group's mean

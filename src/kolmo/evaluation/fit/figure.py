@@ -1,8 +1,8 @@
 """The picture of a fit, as the paper draws it: a point a model, the line, and the interval for one more model.
 
 One large panel with every model's name, and a small one for each area or corpus. Families differ in colour and in mark;
-models without a score lie on the line, hollow. Where names go is `fit_labels`.
-What it is not: it computes nothing but positions; all numbers come from `fit_areas`.
+models without a score lie on the line, hollow. Where names go is `fit.labels`.
+What it is not: it computes nothing but positions; all numbers come from `fit.areas`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from dataclasses import replace
 from typing import IO, TYPE_CHECKING, Any
 
 from kolmo.errors import MissingExtraError
-from kolmo.evaluation.fit_labels import Box, Label, place
+from kolmo.evaluation.fit.labels import Box, Label, place
 
 if TYPE_CHECKING:
-    from kolmo.evaluation.fit_areas import Point, Studies, Study
+    from kolmo.evaluation.fit.areas import Point, Studies, Study
 
 FORMATS = ("png", "svg")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#5c5c5c")  # after Okabe, Ito

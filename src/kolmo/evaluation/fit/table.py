@@ -1,7 +1,7 @@
 """Tables of models: CSV or JSON in, cells and numbers out, and every fault named with its line.
 
 A table has a row for each model and a name for each column. An empty cell is a number that nobody has.
-What it is not: it does not know which columns hold BPC and which scores; that is `fit_areas`.
+What it is not: it does not know which columns hold BPC and which scores; that is `fit.areas`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 Least squares over models, one point each; rho and e as that paper has them. Beyond it: the score to expect of a model
 that is not among them, with an interval, and how far the line misses a family of models that it has not seen.
 
-What it is not: it measures no model, reads no table (`fit_table`) and knows no column (`fit_areas`). Nor is the line a
+What it is not: it measures no model, reads no table (`fit.table`) and knows no column (`fit.areas`). Nor is the line a
 law: an interval holds for one more model like those of the table, of the sizes that the table has.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from kolmo.errors import KolmoError
-from kolmo.evaluation.fit_table import Table, published, read_table
+from kolmo.evaluation.fit.table import Table, published, read_table
 
 __all__ = ["Fit", "HeldOut", "Prediction", "Table", "fit", "leave_one_family_out", "published", "read_table"]
 

@@ -1,0 +1,269 @@
+"""The documents that a leaderboard shows: which, so much of their texts, and what each token costs under each model.
+
+Of each corpus those are taken on which models differ most for each character, and some typical ones: nearest to the
+median of all. What is drawn is packed for the page's script:
+
+    bits     hundredths of bits, 16 bits each, little-endian, in base64; 65535: not scored
+    lengths  UTF-16 units of the text that each stands for, 8 bits each; `wide`: 16; left out where all are 1
+
+A token that ends within a character goes with the next, as do special tokens, which stand for no text.
+
+What it is not: it decides no colours, and nothing of it is needed for the tables.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kolmo.bits import LN2
+from kolmo.evaluation.results import Result
+from kolmo.evaluation.rows import Row
+
+if TYPE_CHECKING:
+    from kolmo.report.board.leaderboard import Leaderboard
+    from kolmo.report.board.results import Column
+    from kolmo.report.board.sections import Entry, Section
+
+DIFFERING = 2 / 3  # of the documents: those that models differ on; the others are typical
+SHORT = 200  # characters; of shorter documents a single word decides
+UNSCORED = 65535
+SHARE = 4096  # bytes of a text that are shown even where many share the limit
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass
+class Chosen:
+    """The documents of one version of a corpus.
+
+    Attributes:
+        column: the corpus.
+        places: of the documents in it.
+        rows: of one model, with texts where some table has them.
+        sizes: UTF-16 units of each text that are shown.
+    """
+
+    column: Column
+    places: list[int]
+    rows: list[Row]
+    sizes: list[int]
+
+
+def payload(board: Leaderboard) -> dict[str, Any] | None:
+    """What the page's script draws; None where there is nothing."""
+    sections = [one for one in board.sections if one.measure == "bits_per_character"]
+    chosen = _choose(sections, board.documents)
+    _cut(chosen, board.limit)
+    found = [record for section in sections if (record := _section(section, chosen))]
+    if not found:
+        return None
+    return {"corpora": [_corpus(one) for one in chosen], "sections": found}
+
+
+# Which documents
+
+
+def _choose(sections: Sequence[Section], count: int) -> list[Chosen]:
+    chosen: dict[tuple[str, str], Chosen] = {}
+    for section in sections:
+        for column in section.columns:
+            if count and (column.name, column.digest) not in chosen:
+                found = _documents(section, column, count)
+                if found:
+                    chosen[column.name, column.digest] = found
+    return list(chosen.values())
+
+
+def _documents(section: Section, column: Column, count: int) -> Chosen | None:
+    entries = _with_tables(section.entries, column)
+    if not entries:
+        return None
+    asked = [(entry, columns) for entry, columns in entries if not entry.reference]
+    compared = [columns for _, columns in (asked if len(asked) > 1 else entries)]
+    characters = np.maximum(compared[0]["characters"], 1)
+    costs = np.stack([columns["nats"] for columns in compared]) / (characters * LN2)
+    places = pick(costs, characters, count)
+    rows: dict[int, Row] = {}
+    for entry, _ in entries:  # until one has kept the texts
+        for place, row in _rows(entry.cells[column.name].result, places, content=True):
+            if place not in rows or rows[place].content is None:
+                rows[place] = row
+        if all(place in rows and rows[place].content is not None for place in places):
+            break
+    there = [place for place in places if place in rows]
+    return Chosen(column, there, [rows[place] for place in there], [0] * len(there))
+
+
+def pick(costs: Floats, characters: Integers, count: int) -> list[int]:
+    """Places of documents: those whose costs differ most, then typical ones.
+
+    Args:
+        costs: bits per character, shape (models, documents).
+        characters: shape (documents,).
+        count: of documents, at most.
+    """
+    long = characters >= min(SHORT, float(np.median(characters)))
+    spread = np.where(long, costs.max(axis=0) - costs.min(axis=0) if len(costs) > 1 else costs[0], -1.0)
+    order = np.argsort(-spread, kind="stable").tolist()
+    differing = order[: -int(-count * DIFFERING // 1)]
+    mean = costs.mean(axis=0)
+    distance = np.where(long, np.abs(mean - np.median(mean[long])), np.inf)
+    typical = [place for place in np.argsort(distance, kind="stable").tolist() if place not in differing]
+    return [*differing, *typical[: count - len(differing)]]
+
+
+def _with_tables(entries: Iterable[Entry], column: Column) -> list[tuple[Entry, Mapping[str, Any]]]:
+    """The entries that have this version's rows, with columns of these."""
+    found: list[tuple[Entry, Mapping[str, Any]]] = []
+    for entry in entries:
+        cell = entry.cells.get(column.name)
+        if cell is not None and cell.current:
+            try:
+                columns = cell.result.columns()
+            except FileNotFoundError:
+                continue
+            if len(columns["nats"]) == column.documents and column.documents:
+                found.append((entry, columns))
+    return found
+
+
+def _rows(result: Result, places: Sequence[int], *, content: bool) -> Iterable[tuple[int, Row]]:
+    wanted = set(places)
+    for place, row in enumerate(result.rows(content=content)):
+        if place in wanted:
+            yield place, row
+            wanted.remove(place)
+            if not wanted:
+                return
+
+
+# How much of them
+
+
+def _cut(chosen: Sequence[Chosen], limit: int) -> None:
+    """Share the limit: short texts are shown whole, and long ones get what these leave."""
+    texts = sorted(
+        (len((row.content or "").encode()), which, k)
+        for which, one in enumerate(chosen)
+        for k, row in enumerate(one.rows)
+        if row.content is not None
+    )
+    for n, (size, which, k) in enumerate(texts):
+        share = max(limit // (len(texts) - n), min(SHARE, limit))
+        taken = min(size, share)
+        content = chosen[which].rows[k].content or ""
+        shown = content if taken == size else content.encode()[:taken].decode("utf-8", "ignore")
+        chosen[which].sizes[k] = _units(shown)
+        limit -= len(shown.encode())
+
+
+def _units(text: str) -> int:
+    return len(text.encode("utf-16-le")) // 2
+
+
+# What the page is given
+
+
+def _corpus(one: Chosen) -> dict[str, Any]:
+    documents = []
+    for place, row, size in zip(one.places, one.rows, one.sizes, strict=True):
+        text = None if row.content is None else row.content.encode("utf-16-le")[: 2 * size].decode("utf-16-le")
+        about = " · ".join(part for part in (row.subset, row.date) if part)
+        record = {"name": row.name or f"document {place + 1}", "about": about, "characters": row.characters}
+        documents.append({**record, "text": text, "cut": text is not None and len(text) < row.characters})
+    return {"name": one.column.name, "all": one.column.documents, "documents": documents}
+
+
+def _section(section: Section, chosen: Sequence[Chosen]) -> dict[str, Any] | None:
+    """Costs of the documents under each entry: lists over corpora of lists over entries of lists over documents."""
+    costs = []
+    for one in chosen:
+        here = [column for column in section.columns if (column.name, column.digest) == _version(one)]
+        costs.append([_costs(entry, one) if here else None for entry in section.entries])
+    if not any(found for corpus in costs for found in corpus):
+        return None
+    return {"title": section.title, "models": _short([entry.name for entry in section.entries]), "costs": costs}
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names without their organisations, where they differ without."""
+    bare = [name.rstrip("/").rpartition("/")[2] or name for name in names]
+    return [short if bare.count(short) == 1 else name for short, name in zip(bare, names, strict=True)]
+
+
+def _version(one: Chosen) -> tuple[str, str]:
+    return one.column.name, one.column.digest
+
+
+def _costs(entry: Entry, one: Chosen) -> list[Any] | None:
+    cell = entry.cells.get(one.column.name)
+    if cell is None or not cell.current:
+        return None
+    found: list[Any] = [None] * len(one.places)
+    try:
+        for place, row in _rows(cell.result, one.places, content=False):
+            k = one.places.index(place)
+            found[k] = _document(row, one.rows[k], one.sizes[k])
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def _document(row: Row, shown: Row, size: int) -> dict[str, Any]:
+    """Bits per character of a document, and of its tokens where there are several and the text is there."""
+    record: dict[str, Any] = {"bpc": round(row.nats / (max(row.characters, 1) * LN2), 4)}
+    if shown.content is None or len(row.token_nats) < 2:
+        return record
+    lengths, bits = pieces(shown.content, row.token_bytes, row.token_nats)
+    ends = np.minimum(np.cumsum(lengths), size)
+    lengths = np.diff(ends, prepend=0)
+    bits, lengths = bits[lengths > 0], lengths[lengths > 0]
+    hundredths = np.where(np.isnan(bits), UNSCORED, np.minimum(np.rint(100 * np.nan_to_num(bits)), UNSCORED - 1))
+    record["bits"] = _packed(hundredths)
+    if (lengths > 255).any():
+        record["wide"] = _packed(np.minimum(lengths, UNSCORED))
+    elif (lengths > 1).any():
+        record["lengths"] = _packed(lengths, "u1")
+    return record
+
+
+def pieces(text: str, token_bytes: npt.NDArray[np.int32], nats: npt.NDArray[np.float32]) -> tuple[Integers, Floats]:
+    """A text in pieces of whole characters, from its tokens.
+
+    Args:
+        text: the text.
+        token_bytes: bytes of it that each token stands for, shape (tokens,).
+        nats: what each costs; NaN where it was not scored.
+
+    Returns:
+        UTF-16 units of each piece, and bits; NaN where none of its tokens was scored. Units sum to the text's.
+    """
+    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    sizes = 1 + (points >= 0x80) + (points >= 0x800) + (points >= 0x10000)
+    units = np.concatenate([[0], np.cumsum(1 + (points >= 0x10000).astype(np.int64))])
+    ends = np.cumsum(token_bytes.astype(np.int64))
+    reached = units[np.searchsorted(np.cumsum(sizes), ends, side="right")]
+    lengths = np.diff(reached, prepend=0)
+    real = np.flatnonzero(lengths > 0)
+    if not len(real):
+        return np.array([units[-1]], np.int64), np.array([np.nan])
+    group = np.minimum(np.searchsorted(real, np.arange(len(lengths))), len(real) - 1)
+    scored = ~np.isnan(nats)
+    bits: Floats = np.bincount(group, np.where(scored, nats, 0.0) / LN2, len(real)).astype(np.float64)
+    bits[np.bincount(group, scored, len(real)) == 0] = np.nan
+    lengths = lengths[real]
+    rest = int(units[-1] - lengths.sum())
+    if rest:  # what no token stands for
+        lengths, bits = np.append(lengths, rest), np.append(bits, np.nan)
+    return lengths.astype(np.int64), bits
+
+
+def _packed(values: npt.ArrayLike, kind: str = "<u2") -> str:
+    return base64.b64encode(np.asarray(values).astype(kind).tobytes()).decode()

@@ -1,0 +1,226 @@
+"""What is known of models beside their code lengths: training cutoffs, families, benchmark scores; from tables.
+
+A row of a table is of a model when it has its name, with or without folder and organisation, whatever the case; a `*`
+in it stands for anything. A GGUF file's name may add its quantisation.
+
+What it is not: a guess. A model that no table names has no cutoff; cutoffs.csv holds those that their makers state,
+with the place where they do.
+"""
+
+from __future__ import annotations
+
+import calendar
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from kolmo.errors import KolmoError
+from kolmo.evaluation.fit.areas import SCORES, known_areas
+from kolmo.evaluation.fit.table import Row, Table, key, parse_table, read_table
+
+CUTOFFS = "cutoffs.csv"
+DAY = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
+QUANTISED = re.compile(r"[.-](?:i?q\d[a-z0-9_]*|bf16|f16|f32)$", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What tables say of a model; empty where they say nothing.
+
+    Attributes:
+        cutoff: last day of its training data, YYYY-MM-DD.
+        stated: the cutoff as the table has it: a year, a month, a day.
+        family, licence, url: for people.
+        parameters: how many.
+    """
+
+    cutoff: str = ""
+    stated: str = ""
+    family: str = ""
+    licence: str = ""
+    url: str = ""
+    parameters: int | None = None
+
+
+class Known:
+    """What a table of the user's, and the package's own, say of models.
+
+    Args:
+        path: of the user's, or None.
+
+    Raises:
+        KolmoError: it is no table of models, or holds a cutoff that is no date.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self._rows = [(name, _facts(row)) for name, row in _named(_read(path))] if path is not None else []
+
+    def of(self, model: str) -> Facts:
+        """All that is known of a model; the user's table goes before the package's, cell by cell."""
+        mine = next((facts for name, facts in self._rows if matches(name, model)), Facts())
+        ours = next((facts for name, facts in _shipped() if matches(name, model)), Facts())
+        dated = mine if mine.cutoff else ours
+        return Facts(
+            cutoff=dated.cutoff,
+            stated=dated.stated,
+            family=mine.family or ours.family,
+            licence=mine.licence or ours.licence,
+            url=mine.url or ours.url,
+            parameters=mine.parameters or ours.parameters,
+        )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Benchmark scores of models.
+
+    Attributes:
+        name: of the table; "" without one.
+        columns: what they are means of, for people.
+        rows: name of a model, score.
+    """
+
+    name: str = ""
+    columns: str = ""
+    rows: tuple[tuple[str, float], ...] = field(default=())
+
+    @classmethod
+    def read(cls, path: str | Path | None, columns: Sequence[str] = ()) -> Scores:
+        """The scores of a table: the mean of `columns`, else of its column `score`, else over the areas of the paper.
+
+        Raises:
+            KolmoError: it is no table, or has no scores.
+        """
+        if path is None:
+            return cls()
+        table = _read(path)
+        groups = [[table.column(column) for column in columns]] if columns else _groups(table)
+        means = [_means([table.numbers(column) for column in group]) for group in groups]
+        found = []
+        for model, values in zip(table.models(), zip(*means, strict=True), strict=True):
+            numbers = [value for value in values if value is not None]
+            if len(numbers) == len(values):
+                found.append((model, math.fsum(numbers) / len(numbers)))
+        if not found:
+            wanted = ", ".join(column for group in groups for column in group)
+            raise KolmoError(f"{table.name}: has no model with all its scores; fill in {wanted}")
+        words = [group[0] if len(group) == 1 else f"mean of {', '.join(group)}" for group in groups]
+        return cls(str(path), words[0] if len(words) == 1 else f"mean over {len(words)} areas", tuple(found))
+
+    def of(self, model: str) -> float | None:
+        """The score of a model."""
+        return next((score for name, score in self.rows if matches(name, model)), None)
+
+
+def matches(pattern: str, model: str) -> bool:
+    """Whether a row of that name is of the model."""
+    names = {_plain(model), _bare(model), QUANTISED.sub("", _bare(model))}
+    wanted = _plain(pattern)
+    if "*" not in wanted:
+        return wanted in names or _bare(pattern) in names
+    expression = re.compile(".*".join(map(re.escape, wanted.split("*"))), re.DOTALL)
+    return any(expression.fullmatch(name) for name in names)
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold()
+
+
+def _bare(name: str) -> str:
+    """Without organisation, folders and kind."""
+    return re.split(r"[/\\:]", _plain(name).rstrip("/\\"))[-1]
+
+
+def _read(path: str | Path) -> Table:
+    if Path(path).is_dir():
+        raise KolmoError(f"{path}: is a folder; name a table in it")
+    return read_table(path)
+
+
+@cache
+def _shipped() -> tuple[tuple[str, Facts], ...]:
+    table = parse_table(Path(__file__).with_name(CUTOFFS).read_bytes(), CUTOFFS)
+    return tuple((name, _facts(row)) for name, row in _named(table))
+
+
+def _named(table: Table) -> list[tuple[str, Row]]:
+    return list(zip(table.models(), table.rows, strict=True))
+
+
+def _facts(row: Row) -> Facts:
+    cells = {key(column): cell for column, cell in row.cells.items()}
+
+    def text(*names: str) -> str:
+        found = next((cells[name] for name in names if cells.get(name) not in (None, "")), "")
+        return str(int(found)) if isinstance(found, float) and found == int(found) else str(found).strip()
+
+    stated = text("cutoff", "trainingcutoff", "knowledgecutoff")
+    return Facts(
+        cutoff=_end(stated, row.place),
+        stated=stated,
+        family=text("family"),
+        licence=text("licence", "license"),
+        url=_address(text("url"), row.place),
+        parameters=_size(text("parameters", "params"), row.place),
+    )
+
+
+def _end(stated: str, place: str) -> str:
+    """The last day of a year, a month or a day."""
+    if not stated:
+        return ""
+    match = DAY.fullmatch(stated)
+    try:
+        if match is None:
+            raise ValueError
+        year, month = int(match[1]), int(match[2] or 12)
+        last = calendar.monthrange(year, month)[1] if 1 <= month <= 12 and year else 0
+        day = int(match[3] or last)
+        if not 1 <= day <= last:
+            raise ValueError
+    except ValueError:
+        raise KolmoError(f"{place}: cutoff is {stated[:40]!r}, no date; write it like 2023-12 or 2023-12-31") from None
+    return f"{year:04}-{month:02}-{day:02}"
+
+
+def _address(text: str, place: str) -> str:
+    """An address that a page may link to."""
+    if text and not text.lower().startswith(("https://", "http://")):
+        raise KolmoError(f"{place}: url is {text[:40]!r}; write one that begins with https://, or leave the cell empty")
+    return text
+
+
+def _size(text: str, place: str) -> int | None:
+    """How many: 7000000000, 7e9, 7B."""
+    if not text:
+        return None
+    match = re.fullmatch(r"([0-9.,]+(?:[eE][0-9]+)?)\s*([kKmMbBtT]?)", text)
+    try:
+        value = float(match[1].replace(",", "")) * 10.0 ** (3 * " kmbt".index(match[2].lower() or " ")) if match else 0
+    except (ValueError, OverflowError):
+        value = 0
+    if not 1 <= value < 1e18:
+        raise KolmoError(f"{place}: parameters is {text[:40]!r}, no number; write it like 7000000000 or 7B")
+    return round(value)
+
+
+def _groups(table: Table) -> list[list[str]]:
+    ready = [column for column in table.columns if key(column) in SCORES]
+    if ready:
+        return [ready[:1]]
+    areas = known_areas(table, ())
+    if not areas:
+        names = ", ".join(table.columns)
+        raise KolmoError(f"{table.name}: has no column known to hold scores; name it with --score (it has {names})")
+    return [list(area.scores) for area in areas]
+
+
+def _means(columns: Sequence[Sequence[float | None]]) -> list[float | None]:
+    means: list[float | None] = []
+    for row in zip(*columns, strict=True):
+        values = [value for value in row if value is not None]
+        means.append(math.fsum(values) / len(values) if len(values) == len(row) else None)
+    return means
