@@ -306,7 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--markdown", type=Path)
-    parser.add_argument("--characters", type=int, default=400_000)
+    parser.add_argument("--characters", type=int, default=120_000)
     parser.add_argument("--side", choices=list(WORK), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     data = Path(os.environ.get("KOLMO_DATA", "."))
@@ -341,7 +341,7 @@ def main() -> None:
             f"Rolling log-likelihood, disjoint windows of {BLOCK} tokens, batch {BATCH}, vocabulary 32,000.\n",
             table(
                 ["", "tokens scored", "tokens/s", "peak MiB", "bits/char"],
-                rolling(small, text, 200_000, options.repeat),
+                rolling(small, text, 100_000, options.repeat),
             ),
             "\n## Agreement with the published loop\n",
             "`--mode paper --dtype float32` on real text. Models: stories260K, and tiny ones with random weights.\n",

@@ -115,8 +115,9 @@ def _evaluate(model: str, corpora: list[Corpus], plan: Plan, output: str, found:
     for result in evaluate_model(model, corpora, plan, Path(output), watch=console.progress):
         found.append(result)
         run = result.record["run"]
-        if plan.block and result.record["mode"]["block"] not in (0, plan.block):
-            console.warn(f"{model}: sees {result.record['mode']['block']} tokens; that is its block")
+        block, asked = result.record["mode"]["block"], plan.chosen().block
+        if 0 < block < asked:
+            console.warn(f"{model} sees {block} tokens, so that is its block, not {asked}; compare with care")
         if console.json:
             console.record(describe(result))
         rate = f", {run['tokens'] / run['seconds']:,.0f} tokens/s" if run["tokens"] and run["seconds"] else ""

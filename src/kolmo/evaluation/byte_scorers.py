@@ -28,8 +28,9 @@ class ByteScorer:
     window = None
     whole = True
 
-    def __init__(self, spec: str, predictor: Predictor) -> None:
+    def __init__(self, spec: str, predictor: Predictor, threads: int = 0) -> None:
         self._predictor = predictor
+        self._threads = threads or os.cpu_count() or 1
         settings = {"predictor": predictor.name, "version": predictor.version, "hash": predictor.fingerprint().hex()}
         self.identity = Identity(spec, spec, "predictor", settings)
 
@@ -42,12 +43,12 @@ class ByteScorer:
         return found
 
     def budget(self, block: int) -> tuple[int, int]:
-        """A document for each core; the kernels leave the interpreter to others."""
-        return os.cpu_count() or 1, 1 << 40
+        """A document for each thread; the kernels leave the interpreter to others."""
+        return self._threads, 1 << 40
 
     def score(self, batch: Batch) -> list[Nats]:
         """As in `Scorer`."""
-        with ThreadPoolExecutor(len(batch)) as pool:
+        with ThreadPoolExecutor(self._threads) as pool:
             return list(pool.map(self._score, batch))
 
     def _score(self, passage: Passage) -> Nats:
@@ -59,6 +60,7 @@ class ClassicalScorer(ByteScorer):
     """A compressor. It cannot tell what a byte costs: a document is one token, at the size of its compressed file."""
 
     def __init__(self, spec: str, predictor: Classical) -> None:
+        super().__init__(spec, predictor)
         self._classical = predictor
         settings = {"predictor": spec, "hash": predictor.fingerprint().hex()}
         self.identity = Identity(spec, spec.partition(":")[2], "classical", settings)
@@ -77,8 +79,12 @@ class ClassicalScorer(ByteScorer):
         raise AssertionError
 
 
-def open_bytes(spec: str) -> ByteScorer:
+def open_bytes(spec: str, threads: int = 0) -> ByteScorer:
     """The scorer of a predictor's spec.
+
+    Args:
+        spec: of a predictor of bytes, or a compressor.
+        threads: documents at once; 0: as many as there are cores.
 
     Raises:
         PredictorError: there is none.
@@ -88,4 +94,4 @@ def open_bytes(spec: str) -> ByteScorer:
         return ClassicalScorer(spec, predictor)
     if getattr(predictor, "exclusive", False):
         raise PredictorError(f"{spec} is no predictor of bytes; give a language model as hf: or gguf:")
-    return ByteScorer(spec, predictor)
+    return ByteScorer(spec, predictor, threads)

@@ -53,7 +53,7 @@ class Sums:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics of some documents. Those whose denominator the mode does not define are None.
+    """Metrics of some documents. Those whose denominator the mode does not define, and infinite ones, are None.
 
     Attributes:
         sums: what they are made from.
@@ -223,5 +223,6 @@ def _draw(values: Floats, draws: int) -> Floats:
     return sums
 
 
-def _exp(nats: float) -> float:
-    return math.exp(nats) if nats < 700 else math.inf
+def _exp(nats: float) -> float | None:
+    """None where it would not be a finite number, which JSON has no word for."""
+    return math.exp(nats) if nats < 700 else None

@@ -73,6 +73,7 @@ class RayEngine(Crew):
                     device=options.device or (None if actor.claim.gpus else "cpu"),
                     threads=options.threads or actor.claim.cpus,
                     cache_dir=options.cache_dir and os.path.abspath(options.cache_dir),
+                    tokenizer=options.tokenizer and _path(options.tokenizer),
                 )
                 for actor in actors
             ]
@@ -290,4 +291,9 @@ def _nodes(ray: Any) -> list[Node]:
 def _absolute(spec: str) -> str:
     """A spec that names the same file or folder from anywhere; actors have working folders of their own."""
     kind, _, argument = spec.partition(":")
-    return f"{kind}:{os.path.abspath(argument)}" if os.path.exists(argument) and kind in ON_DEVICES else spec
+    return f"{kind}:{_path(argument)}" if kind in ON_DEVICES else spec
+
+
+def _path(name: str) -> str:
+    """What is a path here, from the root; another name as it is."""
+    return os.path.abspath(name) if os.path.exists(name) else name

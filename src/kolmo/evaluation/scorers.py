@@ -115,7 +115,7 @@ class Options:
         attention: implementation of attention in transformers: eager, sdpa, flash_attention_2.
         cache_dir: where models of the hub are kept.
         tokenizer: of a server's model: folder or id.
-        threads: of arithmetic on a CPU; 0: as they are.
+        threads: of arithmetic on a CPU; 0: as many as there are cores.
     """
 
     dtype: str | None = None
@@ -162,4 +162,4 @@ def open_scorer(spec: str, options: Options | None = None) -> Scorer:
         raise PredictorError(f"{spec} takes no {given[0]}; leave it out, or evaluate it in a run of its own")
     from kolmo.evaluation.byte_scorers import open_bytes
 
-    return open_bytes(spec)
+    return open_bytes(spec, options.threads)
