@@ -17,6 +17,7 @@ from kolmo.corpus import Corpus, Document
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.evaluation import evaluate as evaluating
 from kolmo.evaluation import run as running
+from kolmo.evaluation import work as working
 from kolmo.evaluation.engines import LocalEngine
 from kolmo.evaluation.evaluate import evaluate, texts
 from kolmo.evaluation.modes import MODES
@@ -93,7 +94,7 @@ def test_more_documents_score_only_the_new_ones(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "GROUP", 1)
+    monkeypatch.setattr(working, "GROUP", 1)
     corpus = texts("some", TEXTS * 3 + [TEXT[:2000]])
     engine = Counting("cm:1", last=2)
     with pytest.raises(KeyboardInterrupt):
@@ -120,6 +121,16 @@ def test_a_changed_corpus_is_scored_anew(tmp_path: Path) -> None:
     assert engine.seen == len("another")
     assert first["corpus"]["digest"] != second["corpus"]["digest"]
     assert Store(tmp_path).keys() == {document_key(text) for text in changed}
+
+
+def test_a_corpus_that_changes_meanwhile_is_noticed() -> None:
+    class Changing(list[Document]):
+        def __iter__(self) -> Iterator[Document]:
+            yield from super().__iter__()
+            self[1] = Document("something else")
+
+    with pytest.raises(KolmoError, match="document 1 changed while it was read"):
+        evaluate("cm:1", Corpus("some", "some", Changing(Document(text) for text in TEXTS)))
 
 
 def test_models_do_not_share_rows(tmp_path: Path) -> None:
@@ -259,7 +270,7 @@ def test_batches_pad_little() -> None:
 
 
 def test_batches_are_made_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "GROUP", 1)
+    monkeypatch.setattr(working, "GROUP", 1)
     read = []
 
     class Watched(list[Document]):
@@ -281,7 +292,7 @@ def test_batches_are_made_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) ->
     mode = running.mode_for(evaluating_engine, MODES["strict"])
     corpus = Corpus("some", "some", documents)
     found = running.scan(corpus, stream=False)
-    work = running._Work(evaluating_engine, mode, _NoStore(), found, True, lambda size: None)  # type: ignore[arg-type]
+    work = working.Work(evaluating_engine, mode, _NoStore(), found, True, lambda size: None)  # type: ignore[arg-type]
     for batch, nats in evaluating_engine.run(work.batches(corpus, None)):
         work.take(batch, nats)
     assert max(ahead) <= 2
