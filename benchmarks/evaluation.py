@@ -48,8 +48,8 @@ def documents(path: Path, characters: int) -> list[str]:
 # -- models --
 
 
-def make_model(folder: Path, text: Path, vocabulary: int) -> None:
-    """A Llama of the shape of llama2.c's stories15M, random weights, with a BPE tokenizer of a real text."""
+def make_model(folder: Path, text: Path, vocabulary: int, width: int, layers: int) -> None:
+    """A Llama with random weights and a BPE tokenizer of a real text."""
     import torch
     import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -63,10 +63,10 @@ def make_model(folder: Path, text: Path, vocabulary: int) -> None:
     torch.manual_seed(1)
     config = transformers.LlamaConfig(
         vocab_size=vocabulary,
-        hidden_size=288,
-        intermediate_size=768,
-        num_hidden_layers=6,
-        num_attention_heads=6,
+        hidden_size=width,
+        intermediate_size=width * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 32,
         max_position_embeddings=2048,
         bos_token_id=0,
         eos_token_id=0,
@@ -306,7 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--markdown", type=Path)
-    parser.add_argument("--characters", type=int, default=120_000)
+    parser.add_argument("--characters", type=int, default=80_000)
     parser.add_argument("--side", choices=list(WORK), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     data = Path(os.environ.get("KOLMO_DATA", "."))
@@ -320,22 +320,30 @@ def main() -> None:
     text: Path = options.text
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        small, large = work / "v32000", work / "v152000"
-        make_model(small, text, 32_000)
-        make_model(large, text, 152_000)
+        narrow, small, large = work / "narrow", work / "small", work / "large"
+        make_model(narrow, text, 32_000, 128, 4)
+        make_model(small, text, 32_000, 288, 6)
+        make_model(large, text, 152_000, 288, 6)
         head = ["", "dtype", "tokens scored", "tokens/s", "times", "peak MiB", "part", "bits/char"]
         parts = [
             "# Evaluation, measured\n",
             "Measured is what the head of `benchmarks/evaluation.py` says. Ratios count; sides take turns.\n",
             "```\nKOLMO_DATA=DIR python benchmarks/evaluation.py --markdown docs/benchmarks/evaluation.md\n```\n",
             "## Speed and memory beside the published loop\n",
-            f"Block {BLOCK}, stride {STRIDE}; a Llama of 6 layers, width 288 (as stories15M), vocabulary 32,000.\n",
+            f"Block {BLOCK}, stride {STRIDE}; Llamas with random weights. The larger the part "
+            "of the last layer in a model, the more is left out.\n\n**4 layers, width 128, vocabulary 32,000**\n",
+            table(
+                head,
+                speed(narrow, text, options.characters, "bfloat16", options.repeat)
+                + speed(narrow, text, options.characters, "float32", options.repeat),
+            ),
+            "\n**6 layers, width 288 (as stories15M), vocabulary 32,000**\n",
             table(
                 head,
                 speed(small, text, options.characters, "bfloat16", options.repeat)
                 + speed(small, text, options.characters, "float32", options.repeat),
             ),
-            "\nThe same with a vocabulary of 152,000.\n",
+            "\n**6 layers, width 288, vocabulary 152,000**\n",
             table(head, speed(large, text, options.characters // 4, "bfloat16", 1)),
             "\n## lm-evaluation-harness's number by both\n",
             f"Rolling log-likelihood, disjoint windows of {BLOCK} tokens, batch {BATCH}, vocabulary 32,000.\n",

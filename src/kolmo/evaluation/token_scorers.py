@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +25,7 @@ import numpy.typing as npt
 
 from kolmo.errors import PredictorError
 from kolmo.evaluation.modes import Texts
-from kolmo.evaluation.passages import Batch, Ids, Nats
+from kolmo.evaluation.passages import Batch, Ids, Nats, batches
 from kolmo.evaluation.scorers import LITERAL, Identity, Options, Tokenised
 from kolmo.predictors import settings as running
 from kolmo.predictors.vocabulary import Vocabulary
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
 PIECE = 8 << 20  # bytes of logits at a time on a CPU, about what its caches hold
 DEVICE_PIECE = 256 << 20  # on another device
 ROWS = 2048  # of logits at a time, some columns of each
-CPU_TOKENS = 8192  # of a batch; more gain nothing
+CPU_TOKENS = 2048  # that a CPU's thread reads at once: more leave its caches
+STREAMS = 16  # of them, side by side, at most
+MOVING = ("dynamic", "longrope")  # positions that a network works out anew as texts get longer
 DEVICE_TOKENS = 65536
 TRIED = 1e-4  # how far a head's logits may be off, as a part of their spread; halves: 64 times that
 
@@ -188,20 +192,25 @@ class TorchScorer(TokenScorer):
 
     def budget(self, block: int) -> tuple[int, int]:
         """As in `Scorer`."""
-        tokens = CPU_TOKENS if self._backend.device.startswith("cpu") else DEVICE_TOKENS
+        import torch
+
+        tokens = DEVICE_TOKENS
+        if self._on_cpu:
+            tokens = CPU_TOKENS * min(self._threads or torch.get_num_threads(), STREAMS)
         return (1 << 30 if self._backend.batches else 1), tokens
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self._backend.device.startswith("cpu")
 
     def score(self, batch: Batch) -> list[Nats]:
         """As in `Scorer`. Where memory does not suffice, half of the batch goes at a time."""
         import torch
 
-        from kolmo.predictors.huggingface import threads
-
         if len(batch) > 1 and not self._backend.batches:
             return [nats for passage in batch for nats in self.score([passage])]
         try:
-            with torch.inference_mode(), threads(self._threads):
-                flat = self._score(batch)
+            found = self._in_streams(batch) if self._on_cpu else self._score(batch)
         except RuntimeError as error:  # torch.OutOfMemoryError is one; so is what a CPU's allocator raises
             if "memory" not in str(error).lower():
                 raise PredictorError(f"{self.identity.spec} fails: {str(error).splitlines()[0]}") from None
@@ -212,11 +221,32 @@ class TorchScorer(TokenScorer):
             torch.cuda.empty_cache()
             half = len(batch) // 2
             return self.score(batch[:half]) + self.score(batch[half:])
-        if not np.isfinite(flat).all():
+        if not all(np.isfinite(nats).all() for nats in found):
             raise PredictorError(f"{self.identity.spec} gives logits that are no numbers; try --dtype float32")
+        return found
+
+    def _in_streams(self, batch: Batch) -> list[Nats]:
+        """On a CPU: parts of a batch side by side, each with its share of the threads, which so wait less."""
+        import torch
+
+        from kolmo.predictors.huggingface import threads
+
+        parts = list(batches(batch, len(batch), CPU_TOKENS))
+        total = self._threads or torch.get_num_threads()
+        streams = min(total, len(parts), STREAMS) if positions_stay(self._backend.model.config) else 1
+        with threads(max(total // streams, 1)), ThreadPoolExecutor(streams) as pool:
+            found = dict(zip(map(id, chain(*parts)), chain(*pool.map(self._score, parts)), strict=True))
+        return [found[id(passage)] for passage in batch]
+
+    def _score(self, batch: Batch) -> list[Nats]:
+        import torch
+
+        with torch.inference_mode():
+            flat = self._flat(batch)
         return np.split(flat, np.cumsum([passage.scored for passage in batch])[:-1])
 
-    def _score(self, batch: Batch) -> Nats:
+    def _flat(self, batch: Batch) -> Nats:
+        """Nats of all passages, one behind the other."""
         import torch
 
         backend = self._backend
@@ -327,6 +357,12 @@ def exactly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
         np.insert(lengths, places, [len(literal) for _, literal in tokens.literals]),
         np.insert(nats, places, costs),
     )
+
+
+def positions_stay(config: Any) -> bool:
+    """Whether texts may be read side by side: not where a long one changes the positions of all."""
+    facts = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    return not any(f"'{kind}'" in repr(facts) for kind in MOVING)
 
 
 def has_plain_head(backend: HuggingFaceBackend) -> bool:

@@ -30,6 +30,7 @@ from kolmo.training.watch import Status, Watcher
 LOG_EVERY = 50  # steps,
 LOG_EARLY = (1, 2, 5, 10, 20)  # and these
 VALIDATIONS = 32  # in a run, evenly spaced
+LEAST_VALIDATIONS, MINUTE = 4, 60  # one a minute in a run of minutes, where 32 would take longer than the training
 VALIDATION_STEPS = 1024  # symbols of each lane at once, for models that take any number
 IGNORED = -100  # a symbol that is no target
 
@@ -195,7 +196,10 @@ class Trainer:
 
     def _due(self) -> int:
         """Validations that belong before this place."""
-        return int(min(self.progress, 1.0) * VALIDATIONS + 1e-9)
+        budget, count = self.settings.budget, VALIDATIONS
+        if budget.unit == "seconds":
+            count = min(max(int(budget.amount // MINUTE), LEAST_VALIDATIONS), VALIDATIONS)
+        return int(min(self.progress, 1.0) * count + 1e-9)
 
     def _validate(self) -> None:
         if self.losses and self.progress >= 1:
