@@ -22,7 +22,7 @@ from kolmo.evaluation.engines import LocalEngine  # noqa: E402
 from kolmo.evaluation.evaluate import evaluate, texts  # noqa: E402
 from kolmo.evaluation.modes import MODES, Mode  # noqa: E402
 from kolmo.evaluation.passages import Passage  # noqa: E402
-from kolmo.evaluation.scorers import LITERAL, open_scorer  # noqa: E402
+from kolmo.evaluation.scorers import LITERAL, Options, open_scorer  # noqa: E402
 from kolmo.evaluation.store import Store  # noqa: E402
 from kolmo.evaluation.token_scorers import TokenScorer, TorchScorer  # noqa: E402
 from kolmo.predictors.registry import resolve  # noqa: E402
@@ -375,6 +375,23 @@ def test_out_of_memory_halves_the_batch(folder_of: Callable[[str], Path], monkey
     monkeypatch.setattr(scorer, "_score", never)
     with pytest.raises(PredictorError, match="lower --block-size"):
         scorer.score(batch)
+
+
+def test_streams_side_by_side_change_nothing(folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from kolmo.evaluation import token_scorers
+
+    scorer = open_scorer(f"hf:{folder_of('llama')}", Options(threads=2))
+    assert isinstance(scorer, TorchScorer)
+    batch = [Passage(np.arange(k + 1, k + 90 - 3 * k), 20, k) for k in range(9)]
+    whole = np.concatenate(scorer.score(batch))
+    monkeypatch.setattr(token_scorers, "CPU_TOKENS", 90)  # a passage at a time
+    before = torch.get_num_threads()
+    np.testing.assert_allclose(np.concatenate(scorer.score(batch)), whole, rtol=1e-4, atol=1e-4)
+    assert torch.get_num_threads() == before
+    config = scorer._backend.model.config
+    assert token_scorers.positions_stay(config)
+    config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
+    assert not token_scorers.positions_stay(config)
 
 
 def test_a_block_that_the_model_cannot_see(folder_of: Callable[[str], Path]) -> None:

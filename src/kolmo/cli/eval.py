@@ -102,6 +102,7 @@ def command(
     for model in models:
         with console.guarded(model):
             _evaluate(model, opened, plan, output, found, console)
+    _tell_skipped(opened, console)
     if found and not as_json and not quiet:
         _print(found)
     return console.status
@@ -122,10 +123,17 @@ def _evaluate(model: str, corpora: list[Corpus], plan: Plan, output: str, found:
             console.record(describe(result))
         rate = f", {run['tokens'] / run['seconds']:,.0f} tokens/s" if run["tokens"] and run["seconds"] else ""
         console.line(f"{result.model} on {result.corpus}: {run['tokens']:,} tokens scored in this run{rate}")
+
+
+def _tell_skipped(corpora: list[Corpus], console: Console) -> None:
+    """What was left out, in a line for each corpus; with -v all of it."""
     for corpus in corpora:
-        for skipped in corpus.skipped:
-            console.warn(skipped)
-        corpus.skipped.clear()
+        if corpus.skipped and console.verbose:
+            for skipped in corpus.skipped:
+                console.warn(skipped)
+        elif corpus.skipped:
+            others = f" ({len(corpus.skipped) - 1} more like it; -v lists them)" if len(corpus.skipped) > 1 else ""
+            console.warn(corpus.skipped[0] + others)
 
 
 def _print(found: Evaluation) -> None:
