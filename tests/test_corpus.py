@@ -81,7 +81,7 @@ def test_framing_is_no_content(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 @given(content=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_a_text_is_exactly_the_file(tmp_path_factory: pytest.TempPathFactory, packed: bool, content: str) -> None:
     path = tmp_path_factory.mktemp("text") / ("a.txt.gz" if packed else "a.txt")
     path.write_bytes(gzip.compress(content.encode()) if packed else content.encode())
@@ -97,7 +97,7 @@ def test_line_ends_and_marks_stay(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(TEXT, TEXT, st.dictionaries(TEXT, st.none() | st.integers() | TEXT)), min_size=1))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_what_is_written_as_lines_comes_back(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, dict[str, Any]]]
 ) -> None:
@@ -138,7 +138,7 @@ def test_parquet(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.tuples(TEXT, TEXT, TEXT, st.integers(-(2**63), 2**63 - 1)), min_size=1, max_size=40))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_what_is_written_as_parquet_comes_back(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str, int]]
 ) -> None:
@@ -370,7 +370,7 @@ def test_dates(meta: dict[str, Any], day: str) -> None:
 
 
 @given(st.dictionaries(st.sampled_from(["date", "created"]), st.text() | st.floats() | st.integers() | st.dates()))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_a_date_is_one_or_none(meta: dict[str, Any]) -> None:
     day = Document("a", meta=meta).date
     assert day == "" or date.fromisoformat(day).isoformat() == day
