@@ -1,0 +1,130 @@
+/* Trellis-coded quantisation: C twin of reference_trellis.py, which specifies it (docs/trellis.md has the argument).
+ *
+ * Levels, integers n in units of the step, belong to two quantisers: even n to states whose lowest bit is 0, odd n to
+ * the others. The state is a shift register with feedback (Ungerboeck 1982). Each level's magnitude is coded by adaptive
+ * decisions whose contexts are the quantiser and the activity of row and column. */
+#ifndef KOLMO_TRELLIS_H
+#define KOLMO_TRELLIS_H
+
+#include "coder.h"
+
+enum {
+    TRELLIS_STATES = 64,
+    TRELLIS_CLASSES = 24, /* of activity */
+    TRELLIS_PLACES = 9,   /* decisions of a magnitude that have contexts of their own */
+    TRELLIS_UNARY = 18,   /* decisions, then exp-Golomb */
+    TRELLIS_ROWS = 2 * TRELLIS_CLASSES,
+    TRELLIS_CONTEXTS = TRELLIS_ROWS * TRELLIS_PLACES,
+    TRELLIS_LARGEST = 1 << 20, /* level */
+    TRELLIS_LOUDEST = 511,     /* level that activity tells apart */
+    TRELLIS_LOGS = 8192,
+    TRELLIS_DELAY = 64,        /* levels between two looks back; a line is twice as long or longer */
+    TRELLIS_TILE = 1 << 20,    /* levels in a call */
+};
+
+typedef struct {
+    int states, feedback, input; /* next = s >> 1 ^ (odd s) feedback ^ (bit) input */
+    const uint8_t *logs;         /* [TRELLIS_LOGS] */
+    int start;                   /* activity at first */
+    size_t period;
+} kolmo_trellis;
+
+typedef struct {
+    uint32_t fast[TRELLIS_CONTEXTS], slow[TRELLIS_CONTEXTS]; /* probability of "larger", of 2^22 */
+} kolmo_trellis_odds;
+
+/* Which code, by its number of states; 0 and it is none. */
+static inline int kolmo_trellis_code(kolmo_trellis *t, int states) {
+    t->states = states;
+    t->feedback = states == 8 ? 5 : 33;
+    t->input = states == 8 ? 2 : 10;
+    return states == 8 || states == 64;
+}
+
+static inline int kolmo_trellis_next(const kolmo_trellis *t, int state, int bit) {
+    return state >> 1 ^ (-(state & 1) & t->feedback) ^ (-bit & t->input);
+}
+
+/* The coset's bit: which half of the quantiser a level is in, n mod 4 >= 2. */
+static inline int kolmo_trellis_bit(int level) { return level >> 1 & 1; }
+
+static inline int kolmo_trellis_loudness(int magnitude) {
+    return (magnitude > TRELLIS_LOUDEST ? TRELLIS_LOUDEST : magnitude) * 64;
+}
+
+/* Row of contexts: quantiser and class. */
+static inline int kolmo_trellis_row(int odd, int sum_of_logs) {
+    int class = (sum_of_logs * 3 >> 3) - 3;
+    class = class < 0 ? 0 : class >= TRELLIS_CLASSES ? TRELLIS_CLASSES - 1 : class;
+    return odd * TRELLIS_CLASSES + class;
+}
+
+/* How fast columns forget, by the line of the tile. */
+static inline int kolmo_trellis_shift(size_t line) { return line < 4 ? 2 : line < 8 ? 3 : 4; }
+
+static inline int kolmo_trellis_place(int i) { return i < TRELLIS_PLACES ? i : TRELLIS_PLACES - 1; }
+
+static inline void kolmo_trellis_odds_init(kolmo_trellis_odds *odds, const uint8_t *table) {
+    for (int i = 0; i < TRELLIS_CONTEXTS; i++) odds->fast[i] = odds->slow[i] = (uint32_t)table[i] << 14;
+}
+
+static inline uint32_t kolmo_trellis_chance(const kolmo_trellis_odds *odds, int i) { return (odds->fast[i] + odds->slow[i]) >> 7; }
+
+static inline void kolmo_trellis_learn(kolmo_trellis_odds *odds, int i, int bit) {
+    uint32_t all = -(uint32_t)bit & (1 << 22), fast = odds->fast[i], slow = odds->slow[i];
+    if (bit) {
+        odds->fast[i] = fast + ((all - fast) >> 6);
+        odds->slow[i] = slow + ((all - slow) >> 9);
+    } else {
+        odds->fast[i] = fast - (fast >> 6);
+        odds->slow[i] = slow - (slow >> 9);
+    }
+}
+
+static inline void kolmo_trellis_encode_level(kolmo_encoder *coder, kolmo_trellis_odds *odds, int row, int odd, int level) {
+    int value = ((level < 0 ? -level : level) - odd) / 2;
+    for (int i = 0; i < TRELLIS_UNARY; i++) {
+        int context = row * TRELLIS_PLACES + kolmo_trellis_place(i), more = value > i;
+        kolmo_encode(coder, more, kolmo_trellis_chance(odds, context));
+        kolmo_trellis_learn(odds, context, more);
+        if (!more) break;
+    }
+    if (value >= TRELLIS_UNARY) {
+        uint32_t rest = (uint32_t)(value - TRELLIS_UNARY) + 1;
+        int bits = 0;
+        while (rest >> bits > 1) bits++;
+        for (int i = 0; i < bits; i++) kolmo_encode(coder, 1, 32768);
+        kolmo_encode(coder, 0, 32768);
+        while (bits--) kolmo_encode(coder, (int)(rest >> bits & 1), 32768);
+    }
+    if (level) kolmo_encode(coder, level < 0, 32768);
+}
+
+/* The mirror. A magnitude beyond all bounds marks
+ * the coder as failed. */
+static inline int kolmo_trellis_decode_level(kolmo_decoder *coder, kolmo_trellis_odds *odds, int row, int odd) {
+    int value = 0, context = row * TRELLIS_PLACES;
+    while (value < TRELLIS_UNARY) {
+        int more = kolmo_decode(coder, kolmo_trellis_chance(odds, context));
+        kolmo_trellis_learn(odds, context, more);
+        if (!more) break;
+        value++;
+        context += value < TRELLIS_PLACES;
+    }
+    if (value == TRELLIS_UNARY) {
+        int bits = 0;
+        uint32_t rest = 1;
+        while (bits <= 20 && kolmo_decode(coder, 32768)) bits++;
+        if (bits > 20) {
+            coder->overrun = KOLMO_OVERRUN + 1;
+            return odd;
+        }
+        while (bits--) rest = rest << 1 | (uint32_t)kolmo_decode(coder, 32768);
+        value += (int)rest - 1;
+    }
+    int level = 2 * value + odd;
+    if (level && kolmo_decode(coder, 32768)) level = -level;
+    return level;
+}
+
+#endif
