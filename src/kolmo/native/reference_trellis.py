@@ -224,7 +224,7 @@ class _Columns:
 
     def learn(self, i: int, level: int) -> None:
         line, column = divmod(i, self._period)
-        shift = 2 if line < 4 else 3 if line < 8 else 4
+        shift = 2 if line < 4 else 3 if line < 8 else 4 if line < 32 else 5
         self._values[column] += (min(abs(level), LOUDEST) * 64 - self._values[column]) >> shift
 
 
@@ -243,11 +243,11 @@ class _Odds:
     def learn(self, i: int, bit: bool) -> None:
         fast, slow = self._fast[i], self._slow[i]
         if bit:
-            self._fast[i] = fast + ((1 << 22) - fast >> 6)
-            self._slow[i] = slow + ((1 << 22) - slow >> 9)
+            self._fast[i] = fast + ((1 << 22) - fast >> 7)
+            self._slow[i] = slow + ((1 << 22) - slow >> 10)
         else:
-            self._fast[i] = fast - (fast >> 6)
-            self._slow[i] = slow - (slow >> 9)
+            self._fast[i] = fast - (fast >> 7)
+            self._slow[i] = slow - (slow >> 10)
 
 
 def _candidates(

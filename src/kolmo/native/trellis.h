@@ -60,7 +60,7 @@ static inline int kolmo_trellis_row(int odd, int sum_of_logs) {
 }
 
 /* How fast columns forget, by the line of the tile. */
-static inline int kolmo_trellis_shift(size_t line) { return line < 4 ? 2 : line < 8 ? 3 : 4; }
+static inline int kolmo_trellis_shift(size_t line) { return line < 4 ? 2 : line < 8 ? 3 : line < 32 ? 4 : 5; }
 
 static inline int kolmo_trellis_place(int i) { return i < TRELLIS_PLACES ? i : TRELLIS_PLACES - 1; }
 
@@ -73,11 +73,11 @@ static inline uint32_t kolmo_trellis_chance(const kolmo_trellis_odds *odds, int 
 static inline void kolmo_trellis_learn(kolmo_trellis_odds *odds, int i, int bit) {
     uint32_t all = -(uint32_t)bit & (1 << 22), fast = odds->fast[i], slow = odds->slow[i];
     if (bit) {
-        odds->fast[i] = fast + ((all - fast) >> 6);
-        odds->slow[i] = slow + ((all - slow) >> 9);
+        odds->fast[i] = fast + ((all - fast) >> 7);
+        odds->slow[i] = slow + ((all - slow) >> 10);
     } else {
-        odds->fast[i] = fast - (fast >> 6);
-        odds->slow[i] = slow - (slow >> 9);
+        odds->fast[i] = fast - (fast >> 7);
+        odds->slow[i] = slow - (slow >> 10);
     }
 }
 

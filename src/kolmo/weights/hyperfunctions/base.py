@@ -1,6 +1,6 @@
 """The hyperfunction protocol: what turns a matrix of weights into a payload, and the payload into weights again.
 
-A **hyperfunction** maps one integer to a group of weights by computation, without a stored codebook ("Hyper-Compression",
+A **hyperfunction** maps one integer to a group of weights by computation, without a codebook ("Hyper-Compression",
 Fan et al., 2024, section 3). It is a recipe, cheap to make and safe to share between threads: a name, a version and a
 few numbers. Its payload is self-contained: whoever knows the name, the version and the shape decodes it.
 

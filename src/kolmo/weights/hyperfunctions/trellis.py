@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Integers = npt.NDArray[np.int32]
     Floats = npt.NDArray[np.float32]
 
-TILE = 1 << 17  # weights that decode on their own
+TILE = 1 << 18  # weights that decode on their own
 SAMPLE = 4  # tiles that train the first probabilities
 LINE = 128  # weights between two of one column at least: the Viterbi search looks back as far
 SLOPE = 19661  # 0.3 squared steps a bit, times 65536: with the offsets, the best at 2 to 4 bits
