@@ -118,10 +118,18 @@ static int trellis_quantise(const kolmo_trellis *t, const int32_t *x, size_t n, 
     return done;
 }
 
+#if defined(__GNUC__) || defined(__clang__)
+#define TRELLIS_INLINE static inline __attribute__((always_inline)) /* one copy for each purpose */
+#else
+#define TRELLIS_INLINE static inline
+#endif
+
 /* One walk over the levels of a tile, for three purposes: encoding them, counting their decisions, or decoding them.
  * What is not the purpose is NULL. Returns 0 where memory is short, or (encoding) a level is not its state's. */
-static inline int trellis_walk(const kolmo_trellis *t, int32_t *levels, size_t n, kolmo_trellis_odds *odds, kolmo_encoder *encoder,
-                               kolmo_decoder *decoder, uint32_t *counts) {
+TRELLIS_INLINE int trellis_walk(const kolmo_trellis *t, int32_t *levels, size_t n, kolmo_trellis_odds *odds, kolmo_encoder *encoder,
+                                kolmo_decoder *caller, uint32_t *counts) {
+    kolmo_decoder own, *decoder = caller ? &own : NULL; /* a copy stays in registers */
+    if (caller) own = *caller;
     size_t wide = t->period < n ? t->period : n, column = 0, line = 0;
     uint16_t *columns = malloc((wide + 1) * sizeof *columns);
     int state = 0, row = t->start, good = columns != NULL;
@@ -148,6 +156,7 @@ static inline int trellis_walk(const kolmo_trellis *t, int32_t *levels, size_t n
         if (++column == t->period) column = 0, line++;
     }
     free(columns);
+    if (caller) *caller = own;
     return good;
 }
 
@@ -225,7 +234,7 @@ static PyObject *encode_py(PyObject *module, PyObject *args) {
     Py_ssize_t logs_size, size, period, table_size;
     int states, start, done = 0;
     kolmo_trellis t;
-    kolmo_trellis_odds odds;
+    kolmo_trellis_odds odds[TRELLIS_CONTEXTS];
     kolmo_encoder coder;
     (void)module;
     if (!PyArg_ParseTuple(args, "iy#iny#y#:trellis_encode", &states, &logs, &logs_size, &start, &period, &data, &size, &table, &table_size) ||
@@ -234,11 +243,11 @@ static PyObject *encode_py(PyObject *module, PyObject *args) {
         return NULL;
     int32_t *levels = malloc((size_t)size + 1);
     if (!levels) return PyErr_NoMemory();
-    kolmo_trellis_odds_init(&odds, (const uint8_t *)table);
+    kolmo_trellis_odds_init(odds, (const uint8_t *)table);
     kolmo_encoder_init(&coder);
     Py_BEGIN_ALLOW_THREADS
     memcpy(levels, data, (size_t)size);
-    done = trellis_walk(&t, levels, (size_t)size / 4, &odds, &coder, NULL, NULL);
+    done = trellis_walk(&t, levels, (size_t)size / 4, odds, &coder, NULL, NULL);
     if (done) kolmo_encoder_finish(&coder);
     Py_END_ALLOW_THREADS
     free(levels);
@@ -256,7 +265,7 @@ static PyObject *decode_py(PyObject *module, PyObject *args) {
     Py_ssize_t logs_size, size, period, table_size, n;
     int states, start, done = 0, whole = 0;
     kolmo_trellis t;
-    kolmo_trellis_odds odds;
+    kolmo_trellis_odds odds[TRELLIS_CONTEXTS];
     kolmo_decoder coder;
     (void)module;
     if (!PyArg_ParseTuple(args, "iy#iny#y#n:trellis_decode", &states, &logs, &logs_size, &start, &period, &data, &size, &table, &table_size, &n) ||
@@ -266,10 +275,10 @@ static PyObject *decode_py(PyObject *module, PyObject *args) {
     PyObject *result = PyBytes_FromStringAndSize(NULL, n * 4);
     int32_t *levels = malloc((size_t)n * 4 + 1);
     if (result && levels) {
-        kolmo_trellis_odds_init(&odds, (const uint8_t *)table);
+        kolmo_trellis_odds_init(odds, (const uint8_t *)table);
         Py_BEGIN_ALLOW_THREADS
         kolmo_decoder_init(&coder, (const uint8_t *)data, (size_t)size);
-        done = trellis_walk(&t, levels, (size_t)n, &odds, NULL, &coder, NULL);
+        done = trellis_walk(&t, levels, (size_t)n, odds, NULL, &coder, NULL);
         whole = coder.next == coder.end && !kolmo_decoder_failed(&coder);
         Py_END_ALLOW_THREADS
         if (done && whole) memcpy(PyBytes_AsString(result), levels, (size_t)n * 4);

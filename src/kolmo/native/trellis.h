@@ -30,7 +30,7 @@ typedef struct {
 } kolmo_trellis;
 
 typedef struct {
-    uint32_t fast[TRELLIS_CONTEXTS], slow[TRELLIS_CONTEXTS]; /* probability of "larger", of 2^22 */
+    uint32_t fast, slow; /* probability of "larger", of 2^22 */
 } kolmo_trellis_odds;
 
 /* Which code, by its number of states; 0 and it is none. */
@@ -64,30 +64,33 @@ static inline int kolmo_trellis_shift(size_t line) { return line < 4 ? 2 : line 
 
 static inline int kolmo_trellis_place(int i) { return i < TRELLIS_PLACES ? i : TRELLIS_PLACES - 1; }
 
+/* odds: [TRELLIS_CONTEXTS] */
 static inline void kolmo_trellis_odds_init(kolmo_trellis_odds *odds, const uint8_t *table) {
-    for (int i = 0; i < TRELLIS_CONTEXTS; i++) odds->fast[i] = odds->slow[i] = (uint32_t)table[i] << 14;
+    for (int i = 0; i < TRELLIS_CONTEXTS; i++) odds[i].fast = odds[i].slow = (uint32_t)table[i] << 14;
 }
 
-static inline uint32_t kolmo_trellis_chance(const kolmo_trellis_odds *odds, int i) { return (odds->fast[i] + odds->slow[i]) >> 7; }
+static inline uint32_t kolmo_trellis_chance(const kolmo_trellis_odds *odds) { return (odds->fast + odds->slow) >> 7; }
 
-static inline void kolmo_trellis_learn(kolmo_trellis_odds *odds, int i, int bit) {
-    uint32_t all = -(uint32_t)bit & (1 << 22), fast = odds->fast[i], slow = odds->slow[i];
-    if (bit) {
-        odds->fast[i] = fast + ((all - fast) >> 7);
-        odds->slow[i] = slow + ((all - slow) >> 10);
-    } else {
-        odds->fast[i] = fast - (fast >> 7);
-        odds->slow[i] = slow - (slow >> 10);
-    }
+static inline void kolmo_trellis_rise(kolmo_trellis_odds *odds) {
+    odds->fast += ((1 << 22) - odds->fast) >> 7;
+    odds->slow += ((1 << 22) - odds->slow) >> 10;
+}
+
+static inline void kolmo_trellis_fall(kolmo_trellis_odds *odds) {
+    odds->fast -= odds->fast >> 7;
+    odds->slow -= odds->slow >> 10;
 }
 
 static inline void kolmo_trellis_encode_level(kolmo_encoder *coder, kolmo_trellis_odds *odds, int row, int odd, int level) {
     int value = ((level < 0 ? -level : level) - odd) / 2;
     for (int i = 0; i < TRELLIS_UNARY; i++) {
-        int context = row * TRELLIS_PLACES + kolmo_trellis_place(i), more = value > i;
-        kolmo_encode(coder, more, kolmo_trellis_chance(odds, context));
-        kolmo_trellis_learn(odds, context, more);
-        if (!more) break;
+        kolmo_trellis_odds *at = odds + row * TRELLIS_PLACES + kolmo_trellis_place(i);
+        kolmo_encode(coder, value > i, kolmo_trellis_chance(at));
+        if (value == i) {
+            kolmo_trellis_fall(at);
+            break;
+        }
+        kolmo_trellis_rise(at);
     }
     if (value >= TRELLIS_UNARY) {
         uint32_t rest = (uint32_t)(value - TRELLIS_UNARY) + 1;
@@ -100,16 +103,25 @@ static inline void kolmo_trellis_encode_level(kolmo_encoder *coder, kolmo_trelli
     if (level) kolmo_encode(coder, level < 0, 32768);
 }
 
-/* The mirror. A magnitude beyond all bounds marks
- * the coder as failed. */
+/* The mirror, with the coder's decisions written out: one branch each. A magnitude beyond all bounds marks the coder as
+ * failed. */
 static inline int kolmo_trellis_decode_level(kolmo_decoder *coder, kolmo_trellis_odds *odds, int row, int odd) {
-    int value = 0, context = row * TRELLIS_PLACES;
+    kolmo_trellis_odds *at = odds + row * TRELLIS_PLACES, *last = at + TRELLIS_PLACES - 1;
+    int value = 0;
     while (value < TRELLIS_UNARY) {
-        int more = kolmo_decode(coder, kolmo_trellis_chance(odds, context));
-        kolmo_trellis_learn(odds, context, more);
-        if (!more) break;
+        uint32_t bound = (uint32_t)((uint64_t)coder->range * kolmo_trellis_chance(at) >> 16);
+        if (coder->code >= bound) {
+            coder->code -= bound;
+            coder->range -= bound;
+            while (coder->range < KOLMO_TOP) kolmo_pull(coder), coder->range <<= 8;
+            kolmo_trellis_fall(at);
+            break;
+        }
+        coder->range = bound;
+        while (coder->range < KOLMO_TOP) kolmo_pull(coder), coder->range <<= 8;
+        kolmo_trellis_rise(at);
         value++;
-        context += value < TRELLIS_PLACES;
+        at += at < last;
     }
     if (value == TRELLIS_UNARY) {
         int bits = 0;
@@ -123,7 +135,13 @@ static inline int kolmo_trellis_decode_level(kolmo_decoder *coder, kolmo_trellis
         value += (int)rest - 1;
     }
     int level = 2 * value + odd;
-    if (level && kolmo_decode(coder, 32768)) level = -level;
+    if (level) { /* the sign is as likely as not: no branch */
+        uint32_t bound = coder->range >> 1, negative = -(uint32_t)(coder->code < bound);
+        coder->code -= bound & ~negative;
+        coder->range = negative ? bound : coder->range - bound;
+        while (coder->range < KOLMO_TOP) kolmo_pull(coder), coder->range <<= 8;
+        level = (int)(((uint32_t)level ^ negative) - negative);
+    }
     return level;
 }
 

@@ -274,7 +274,7 @@ def _offset(total: int, count: int) -> int:
 
 
 def _weights(levels: Integers, step: float, offsets: list[int]) -> Floats:
-    """step (n + offset sgn n): one multiplication in binary64, rounded to binary32."""
+    """The step times (n + offset sgn n): one multiplication in binary64, rounded to binary32."""
     near = 512
     inside = not levels.size or (int(levels.max()) < near and int(levels.min()) >= -near)
     n = np.arange(-near, near) if inside else levels.astype(np.int64)
