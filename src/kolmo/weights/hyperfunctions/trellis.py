@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Integers = npt.NDArray[np.int32]
     Floats = npt.NDArray[np.float32]
 
-TILE = 1 << 18  # weights that decode on their own
+TILE = 1 << 18  # weights that decode on their own: columns are learned within a tile, so not too few
 SAMPLE = 4  # tiles that train the first probabilities
 LINE = 128  # weights between two of one column at least: the Viterbi search looks back as far
 SLOPE = 19661  # 0.3 squared steps a bit, times 65536: with the offsets, the best at 2 to 4 bits
@@ -48,7 +48,7 @@ class Trellis:
 
     Args:
         step: distance of two levels; a weight's error is about half of it.
-        states: of the trellis: 8, or 64 for about 0.17 dB less error at about five times the encoder's work.
+        states: of the trellis: 8, or 64 for 0.17 dB less error at four times the encoder's work.
 
     Raises:
         ValueError: no such step or number of states.
@@ -202,7 +202,8 @@ def _trained(counts: Any) -> bytes:
     """First probabilities from counts of decisions, leaning on the default ones where these are few."""
     default = np.frombuffer(_default(), np.uint8).astype(np.int64).reshape(-1, PLACES)
     zeros, ones = np.moveaxis(counts + np.zeros((2 * CLASSES, PLACES, 2), np.int64), 2, 0)
-    return np.clip((256 * ones + 4 * default) // (zeros + ones + 4), 1, 255).astype(np.uint8).tobytes()
+    table: bytes = np.clip((256 * ones + 4 * default) // (zeros + ones + 4), 1, 255).astype(np.uint8).tobytes()
+    return table
 
 
 def _pack(table: bytes, counts: Any) -> bytes:
