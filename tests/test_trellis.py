@@ -172,7 +172,7 @@ def test_a_damaged_payload_is_an_error() -> None:
         damaged[at] ^= 1 << at % 8
         with pytest.raises(CorruptError):
             Trellis(0.3).decode(bytes(damaged), (3, 100))
-    for shape in ((0, 100), (1, 100), (1 << 20, 100)):
+    for shape in ((0, 100), (1, 100), (1 << 20, 100), (1 << 60, 1 << 60)):
         with pytest.raises(CorruptError):
             Trellis(0.3).decode(payload, shape)
 

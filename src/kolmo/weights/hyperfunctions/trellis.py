@@ -124,9 +124,9 @@ class Trellis:
             raise CorruptError("the trellis payload's head is not one of this version", 0)
         table, at = _unpack(body) if flags else (_default(), 0)
         rows, columns = shape
-        spans = [min(TILE, rows * columns - first) for first in range(0, rows * columns, TILE)]
-        if len(body) < at + 4 * len(spans):
+        if (len(body) - at) // 4 < -(-rows * columns // TILE):
             raise CorruptError(f"the trellis payload is too short for a matrix of {rows} x {columns}", len(payload))
+        spans = [min(TILE, rows * columns - first) for first in range(0, rows * columns, TILE)]
         sizes = struct.unpack_from(f"<{len(spans)}I", body, at)
         at += 4 * len(spans)
         if at + sum(sizes) != len(body):
