@@ -24,6 +24,7 @@ FLOORS = {
     "corpus": 2,
     "codec": 3,
     "evaluation": 3,
+    "weights": 3,
     "archive": 4,
     "report": 4,
     "sampling": 4,

@@ -7,6 +7,7 @@ from kolmo.native.reference_context_mixing import ContextMixer
 from kolmo.native.reference_network import Network, NetworkLanes, network_stretch
 from kolmo.native.reference_neural import NeuralMixer
 from kolmo.native.reference_tokens import TokenDecoder, TokenEncoder, TokenTree
+from kolmo.native.reference_trellis import trellis_count, trellis_decode, trellis_encode, trellis_quantise
 
 PATHS = ("reference",)
 
@@ -22,4 +23,8 @@ __all__ = [
     "TokenEncoder",
     "TokenTree",
     "network_stretch",
+    "trellis_count",
+    "trellis_decode",
+    "trellis_encode",
+    "trellis_quantise",
 ]

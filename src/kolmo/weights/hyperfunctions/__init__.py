@@ -1,0 +1,1 @@
+"""Hyperfunctions: the protocol and how one is found (`base`), and one file per family, imported on demand."""

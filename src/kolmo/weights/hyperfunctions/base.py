@@ -1,0 +1,77 @@
+"""The hyperfunction protocol: what turns a matrix of weights into a payload, and the payload into weights again.
+
+A **hyperfunction** maps one integer to a group of weights by computation, without a codebook ("Hyper-Compression",
+Fan et al., 2024, section 3). It is a recipe, cheap to make and safe to share between threads: a name, a version and a
+few numbers. Its payload is self-contained: whoever knows the name, the version and the shape decodes it.
+
+What it is not: it knows no network, no checkpoint and no budget; it codes one matrix as it was told to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+
+from kolmo.errors import KolmoError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Tick = Callable[[int], None]
+FAMILIES = {"trellis": "Trellis", "torus": "Torus"}  # module of this package -> its class
+
+
+@runtime_checkable
+class Hyperfunction(Protocol):
+    """A recipe for matrices. Immutable; `encode` and `decode` may be called from many threads.
+
+    Long work calls `tick` now and then with the number of weights just done; a tick that raises stops the work.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that files record, a key of `FAMILIES`."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Version of the payload: any change of its bits is a new version."""
+        ...
+
+    @property
+    def parameters(self) -> dict[str, int | float]:
+        """What `restore` needs to make it again; all are keywords of the class."""
+        ...
+
+    def encode(self, weights: npt.NDArray[np.float32], tick: Tick | None = None) -> bytes:
+        """The payload of a matrix of shape (rows, columns), either of which may be 0.
+
+        Raises:
+            ValueError: not two dimensions, or a weight that is no finite number.
+        """
+        ...
+
+    def decode(self, payload: bytes, shape: tuple[int, int], threads: int = 1) -> npt.NDArray[np.float32]:
+        """The matrix, exact to the bit on any machine, with any number of threads.
+
+        Raises:
+            CorruptError: the payload is damaged, cut short, or of another shape.
+        """
+        ...
+
+
+def restore(name: str, parameters: Mapping[str, int | float]) -> Hyperfunction:
+    """The hyperfunction of a name with its parameters, as a file records them.
+
+    Raises:
+        KolmoError: an unknown name (the message lists the known ones), or parameters that it does not take.
+    """
+    if name not in FAMILIES:
+        raise KolmoError(f"hyperfunction {name!r} is not known; choose from {', '.join(FAMILIES)}")
+    family: Any = getattr(import_module(f"kolmo.weights.hyperfunctions.{name}"), FAMILIES[name])
+    try:
+        return cast(Hyperfunction, family(**parameters))
+    except (TypeError, ValueError) as error:
+        raise KolmoError(f"hyperfunction {name!r}: {error}; see its documentation") from None
