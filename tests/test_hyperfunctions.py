@@ -15,12 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kolmo.errors import CorruptError, KolmoError
-from kolmo.weights.hyperfunctions import torus
+from kolmo.weights.hyperfunctions import torus, trellis
 from kolmo.weights.hyperfunctions.base import FAMILIES, Hyperfunction, restore
 
 Matrix = npt.NDArray[np.float32]
 RECIPES: dict[str, Hyperfunction] = {f"torus {name}": preset for name, preset in torus.PRESETS.items()}
 RECIPES["torus without limit"] = torus.Torus(limit=0.0)
+RECIPES["trellis 8"] = trellis.Trellis(0.01)
+RECIPES["trellis 64"] = trellis.Trellis(0.01, 64)
 every = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 
 SHAPES = [(0, 0), (0, 5), (5, 0), (1, 1), (3, 3), (1, 11), (11, 1), (2, 5), (7, 13), (48, 64), (1, 16385), (130, 127)]

@@ -110,7 +110,7 @@ class Trellis:
         offsets = [_offset(int(total), int(count)) for total, count in sums.T]
         body = packed + struct.pack(f"<{len(coded)}I", *map(len, coded)) + b"".join(coded)
         head = (self.states.bit_length() - 1, int(packed != b""), walk.start, self.step, *offsets)
-        return HEADER.pack(*head, zlib.crc32(body, zlib.crc32(HEADER.pack(*head, 0)))) + body
+        return HEADER.pack(*head, checksum(HEADER.pack(*head, 0), body, weights.shape)) + body
 
     def decode(self, payload: bytes, shape: tuple[int, int], threads: int = 1) -> npt.NDArray[np.float32]:
         """The matrix; see `Hyperfunction.decode`. Step and states are the payload's."""
@@ -118,8 +118,8 @@ class Trellis:
             raise CorruptError(f"a trellis payload of {len(payload)} bytes ends within its head", len(payload))
         bits, flags, start, step, *offsets, digest = HEADER.unpack_from(payload)
         body = payload[HEADER.size :]
-        if zlib.crc32(body, zlib.crc32(HEADER.pack(bits, flags, start, step, *offsets, 0))) != digest:
-            raise CorruptError("the trellis payload is damaged: its checksum differs", 0)
+        if checksum(HEADER.pack(bits, flags, start, step, *offsets, 0), body, shape) != digest:
+            raise CorruptError("the trellis payload is damaged, or not of this shape: its checksum differs", 0)
         if bits not in (3, 6) or flags > 1 or start > 16384 or not STEPS[0] <= step <= STEPS[1]:
             raise CorruptError("the trellis payload's head is not one of this version", 0)
         table, at = _unpack(body) if flags else (_default(), 0)
@@ -196,6 +196,11 @@ def _default() -> bytes:
         activity = root // 16 - 16
         table += bytes([min(max(256 * activity // (activity + 128), 1), 255)]) * PLACES
     return bytes(table) * 2
+
+
+def checksum(head: bytes, body: bytes, shape: tuple[int, ...]) -> int:
+    """CRC-32 of a payload whose checksum is 0, and of the shape, without which it says nothing."""
+    return zlib.crc32(struct.pack("<2Q", *shape), zlib.crc32(body, zlib.crc32(head)))
 
 
 def _trained(counts: Any) -> bytes:
