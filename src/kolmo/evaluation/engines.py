@@ -5,48 +5,19 @@ An engine's results come in any order; who runs it puts them in their places. Wh
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable
 from typing import Protocol
 
-from kolmo.evaluation.modes import Texts
 from kolmo.evaluation.passages import Batch, Nats
-from kolmo.evaluation.scorers import Identity, Scorer, Tokenised
+from kolmo.evaluation.scorers import Model, Scorer
 
 
-class Engine(Protocol):
-    """One model, in as many copies as there are places to run it. See `scorers.Scorer` for what is not told here."""
-
-    @property
-    def identity(self) -> Identity:
-        """Of the model."""
-        ...
-
-    @property
-    def start(self) -> int | None:
-        """As of the scorer."""
-        ...
-
-    @property
-    def window(self) -> int | None:
-        """As of the scorer."""
-        ...
-
-    @property
-    def whole(self) -> bool:
-        """As of the scorer."""
-        ...
+class Engine(Model, Protocol):
+    """One model, in as many copies as there are places to run it."""
 
     @property
     def workers(self) -> int:
         """Batches that are scored at once."""
-        ...
-
-    def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
-        """As of the scorer."""
-        ...
-
-    def budget(self, block: int) -> tuple[int, int]:
-        """As of the scorer, for one batch."""
         ...
 
     def run(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, list[Nats]], None, None]:

@@ -59,8 +59,8 @@ class Identity:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Scorer(Protocol):
-    """A model that is loaded. It serves one thread at a time."""
+class Model(Protocol):
+    """What planning needs to know of a model, wherever it runs."""
 
     @property
     def identity(self) -> Identity:
@@ -93,6 +93,10 @@ class Scorer(Protocol):
     def budget(self, block: int) -> tuple[int, int]:
         """(passages, tokens) of a batch that it likes, at most, where the user says nothing."""
         ...
+
+
+class Scorer(Model, Protocol):
+    """A model that is loaded. It serves one thread at a time."""
 
     def score(self, batch: Batch) -> list[Nats]:
         """Nats of what is scored in each passage: arrays of shape (passage.scored,), in the batch's order.
