@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 import kolmo
-from kolmo.archive.files import TargetExistsError, compress_file, decompress_file, safe_name
+from kolmo.archive.files import compress_file, decompress_file, safe_name
 from kolmo.archive.listing import list_stream
 from kolmo.archive.streams import Summary, check_stream, compress_stream, decompress_stream
 from kolmo.codec.frames import even_blocks
 from kolmo.errors import CorruptError, MemoryLimitError, PredictorError, TruncatedError
+from kolmo.targets import TargetExistsError
 from order0 import Order0
 
 DATA = b"a file of some length, with some words in it\n" * 60

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from kolmo.streams.file import KolmoFile, open
     from kolmo.streams.incremental import Compressor, Decompressor
     from kolmo.streams.whole import compress, decompress
+    from kolmo.weights.expand import expand, load
+    from kolmo.weights.shrink import shrink
 
     __version__: str
 
@@ -38,6 +40,9 @@ _HOMES = {
     "decompress": "kolmo.streams.whole",
     "open": "kolmo.streams.file",
     "sample": "kolmo.sampling",
+    "shrink": "kolmo.weights.shrink",
+    "expand": "kolmo.weights.expand",
+    "load": "kolmo.weights.expand",
     "KolmoFile": "kolmo.streams.file",
     "Compressor": "kolmo.streams.incremental",
     "Decompressor": "kolmo.streams.incremental",
@@ -66,8 +71,11 @@ __all__ = [
     "decompress",
     "errors",
     "evaluate",
+    "expand",
+    "load",
     "open",
     "sample",
+    "shrink",
 ]
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from typing import IO
 
 from kolmo.archive.streams import Summary, compress_stream, decompress_stream
@@ -20,15 +18,12 @@ from kolmo.codec.frames import MEMORY_LIMIT
 from kolmo.codec.pipeline import Report
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT, Header
 from kolmo.container.wire import Reader
-from kolmo.errors import FormatError, KolmoError
+from kolmo.errors import FormatError
 from kolmo.predictors.base import Predictor
+from kolmo.targets import Attributes, Target
 
 SUFFIX = ".kmo"
 STDIN = "(stdin)"
-
-
-class TargetExistsError(KolmoError):
-    """The output exists and may not be overwritten."""
 
 
 def compress_file(
@@ -113,16 +108,6 @@ def decompress_file(
     return summary
 
 
-@dataclass(frozen=True)
-class Attributes:
-    """Name, time (ns since 1970), permission bits and size of a file; None where there are none."""
-
-    name: str | None = None
-    mtime: int | None = None
-    mode: int | None = None
-    size: int | None = None
-
-
 @contextmanager
 def _opened(source: str | IO[bytes]) -> Iterator[tuple[IO[bytes], Attributes]]:
     """A stream to read, and its attributes as far as a header holds them (UTF-8, since 1970)."""
@@ -163,83 +148,3 @@ def safe_name(stored: str | None) -> str | None:
     if name in ("", ".", "..") or not name.isprintable():
         return None
     return name
-
-
-class Target:
-    """An output file that appears whole under its name, or not at all.
-
-    Streams, and targets that are no regular files (a device, a pipe), are written directly.
-    """
-
-    def __init__(self, target: str | IO[bytes], force: bool) -> None:
-        self._force = force
-        self._temporary: str | None = None
-        if not isinstance(target, str):
-            self._path, self.file = "", target
-            return
-        self._path = target
-        if _is_special(target):
-            self.file = open(target, "wb")  # noqa: SIM115 - __exit__ closes it
-            return
-        self._refuse_existing(target)
-        folder, name = os.path.split(target)
-        descriptor, self._temporary = tempfile.mkstemp(".tmp", f".{name[:100]}.", folder or ".")
-        self.file = os.fdopen(descriptor, "wb")
-
-    def __enter__(self) -> Target:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._path:
-            with suppress(OSError):  # a full disk again, at the last flush
-                self.file.close()
-        if self._temporary is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(self._temporary)
-
-    def keep(self, attributes: Attributes) -> None:
-        """The content is complete: give it its time, its mode and its name."""
-        self._finish(self._path, attributes)
-
-    def keep_partial(self, attributes: Attributes) -> str:
-        """Keep what was written so far beside the target; returns the error's last words."""
-        if self._temporary is None:
-            self.file.flush()
-            return "the whole blocks before it, if any, were written"
-        size = self.file.tell()
-        if not size:
-            return "nothing of it could be recovered"
-        partial = self._path + ".partial"
-        try:
-            self._finish(partial, Attributes(mode=attributes.mode))
-        except TargetExistsError:
-            return f"its first {size} bytes are good, but {partial} exists (-f overwrites it)"
-        return f"its first {size} bytes are good and kept in {partial}"
-
-    def _finish(self, path: str, attributes: Attributes) -> None:
-        if self._temporary is None:
-            self.file.flush()
-            return
-        self.file.close()
-        mode = 0o666 & ~_umask() if attributes.mode is None else attributes.mode & 0o777
-        with suppress(OSError):  # a file system without modes or times still takes the content
-            os.chmod(self._temporary, mode)
-            if attributes.mtime is not None:
-                os.utime(self._temporary, ns=(attributes.mtime, attributes.mtime))
-        self._refuse_existing(path)
-        os.replace(self._temporary, path)
-        self._temporary = None
-
-    def _refuse_existing(self, path: str) -> None:
-        if not self._force and os.path.lexists(path):
-            raise TargetExistsError(f"{path}: already exists; use -f to overwrite it")
-
-
-def _is_special(path: str) -> bool:
-    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -17,7 +17,21 @@ from typing import NoReturn
 
 import click
 
-VERBS = ("compress", "decompress", "test", "list", "explain", "eval", "sample", "fit", "report", "train")
+VERBS = (
+    "compress",
+    "decompress",
+    "test",
+    "list",
+    "explain",
+    "eval",
+    "sample",
+    "fit",
+    "report",
+    "train",
+    "shrink",
+    "expand",
+    "info",
+)
 
 
 class LazyGroup(click.Group):
@@ -55,7 +69,7 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     help="Print the version.",
 )
 def group() -> None:
-    """Lossless compression with predictors. Each command has its own --help."""
+    """Lossless compression with predictors, and small weights. Each command has its own --help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

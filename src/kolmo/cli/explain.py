@@ -89,7 +89,7 @@ def _explain(
     force: bool,
     console: Console,
 ) -> None:
-    from kolmo.archive.files import Attributes, Target
+    from kolmo.targets import Attributes, Target
 
     target = STDOUT if sink is not None and not isinstance(sink, str) else sink
     with console.writing_to(target or STDOUT), nullcontext() if sink is None else Target(sink, force) as out:

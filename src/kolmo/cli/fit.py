@@ -144,8 +144,8 @@ def _format(path: str) -> str:
 
 
 def _draw(result: Result, path: str, title: str, force: bool, console: Console) -> None:
-    from kolmo.archive.files import Attributes, Target
     from kolmo.evaluation.fit.figure import draw
+    from kolmo.targets import Attributes, Target
 
     with console.writing_to(path), Target(path, force) as target:
         draw(

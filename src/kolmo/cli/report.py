@@ -151,7 +151,7 @@ def _may_write(path: str, force: bool, console: Console) -> bool:
     Raises:
         KolmoError: it is a folder, or standard output is a terminal and the page would go there.
     """
-    from kolmo.archive.files import TargetExistsError
+    from kolmo.targets import TargetExistsError
 
     if path == "-":
         return True
@@ -165,7 +165,7 @@ def _may_write(path: str, force: bool, console: Console) -> bool:
 
 
 def _write(text: str, path: str, force: bool, console: Console) -> None:
-    from kolmo.archive.files import Attributes, Target
+    from kolmo.targets import Attributes, Target
 
     sink: str | IO[bytes] = path
     shown = path

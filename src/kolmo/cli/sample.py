@@ -139,7 +139,7 @@ class Job:
 
     def run(self, path: str | None, force: bool) -> None:
         """Into a file, which appears when at least one predictor has spoken, or to standard output."""
-        from kolmo.archive.files import Attributes, Target
+        from kolmo.targets import Attributes, Target
 
         self.console.warn_if_slow(len(self.prompt) + self.size)
         with self.console.writing_to(path or STDOUT), nullcontext() if path is None else Target(path, force) as target:

@@ -1,0 +1,46 @@
+"""`kolmo expand`: a plain safetensors file of a shrunk checkpoint."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import click
+
+from kolmo.cli import options
+from kolmo.cli.console import Console, may_overwrite
+
+
+@click.command("expand")
+@click.argument("file", type=click.Path())
+@click.option("-o", "--output", required=True, metavar="OUT", help="The file to write.")
+@options.threads
+@click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
+@options.quiet
+@options.verbose
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def command(*, file: str, output: str, threads: int, force: bool, quiet: bool, verbose: bool, as_json: bool) -> int:
+    """Make a plain safetensors file OUT of FILE, which kolmo shrink wrote.
+
+    All tensors are there again under their names, in their dtypes; the coded ones as close as they were coded.
+    """
+    from kolmo.weights.expand import expand
+    from kolmo.weights.packing import ShrunkFile
+
+    console = Console(quiet, verbose, as_json)
+    with console.guarded(file), console.writing_to(output):
+        console.warn_if_slow(os.path.getsize(file) if os.path.isfile(file) else None)
+        if os.path.isfile(output) and not force:
+            force = may_overwrite(output, console, ask=True)
+        start = time.perf_counter()
+        shrunk = ShrunkFile(file)
+        with console.progress(file, sum(map(shrunk.raw_size, shrunk.names))) as report:
+            size = expand(file, output, threads=threads, force=force, report=report)
+        packed = os.path.getsize(file)
+        console.line(f"{file:<20} : {packed} => {size} bytes, {output}")
+        if as_json:
+            seconds = round(time.perf_counter() - start, 3)
+            console.record(
+                {"file": file, "output": output, "packed_size": packed, "raw_size": size, "seconds": seconds}
+            )
+    return console.status

@@ -1,0 +1,168 @@
+"""Checkpoints, tensor by tensor: safetensors files and folders, torch state dicts, dictionaries of arrays.
+
+What it is not: it loads nothing until a tensor is asked for, executes no pickle (`weights_only`), and writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from kolmo.errors import CorruptError, FormatError, MissingExtraError
+from kolmo.weights.dtypes import NAMES, TORCH, from_numpy, from_torch
+from kolmo.weights.safetensors import BYTES, Place, read_header, read_span
+
+INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+WHOLE = ("model.safetensors", "pytorch_model.bin")
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+WITHIN = ("state_dict", "model_state_dict", "model")  # where training loops put the weights
+REMEDY = "name a safetensors file, a folder of them, or a torch state dict"
+LARGEST_INDEX = 100_000_000
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor that can be read: dtype as safetensors names it, shape, and its bytes, little-endian, when asked for."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    read: Callable[[], bytes]
+
+    @property
+    def count(self) -> int:
+        """Numbers in it."""
+        return prod(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Its bytes."""
+        return self.count * BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All tensors of a model, by name, and what its files say beside."""
+
+    name: str
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.size for tensor in self.tensors.values())
+
+
+def open_checkpoint(source: str | Path | Mapping[str, Any]) -> Checkpoint:
+    """A checkpoint from a file, a folder, or a dictionary of arrays of NumPy or tensors of torch.
+
+    Raises:
+        FormatError: it is none, or is one that kolmo shrank.
+        CorruptError: it is damaged, or incomplete.
+        MissingExtraError: it needs torch, which is not installed.
+        OSError: it cannot be read.
+    """
+    if isinstance(source, Mapping):
+        return Checkpoint("the dictionary", _from_dictionary("the dictionary", source), {})
+    path = Path(source)
+    return _from_folder(path) if path.is_dir() else _from_file(path)
+
+
+def _from_folder(folder: Path) -> Checkpoint:
+    for name in INDICES:
+        if (folder / name).exists():
+            return _from_shards(folder, folder / name)
+    for name in WHOLE:
+        if (folder / name).exists():
+            return _from_file(folder / name)
+    found = sorted(folder.glob("*.safetensors"))
+    if len(found) == 1:
+        return _from_file(found[0])
+    what = "several safetensors files, and no index" if found else f"neither {INDICES[0]} nor {WHOLE[0]}"
+    raise FormatError(f"{folder}: has {what}; name the file")
+
+
+def _from_shards(folder: Path, index: Path) -> Checkpoint:
+    try:
+        if index.stat().st_size > LARGEST_INDEX:
+            raise ValueError("too long")
+        parts = json.loads(index.read_bytes())["weight_map"]
+        if not all(isinstance(part, str) and part == Path(part).name for part in parts.values()):
+            raise ValueError("a shard that is no name of a file beside it")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CorruptError(f"{index}: is no index of shards ({error}); get it again") from None
+    shards = {part: _from_file(folder / part) for part in sorted(set(parts.values()))}
+    tensors, metadata = {}, {}
+    for name, part in parts.items():
+        if name not in shards[part].tensors:
+            raise CorruptError(f"{folder / part}: lacks tensor {name[:80]!r}, which {index.name} names; get both again")
+        tensors[name] = shards[part].tensors[name]
+    for shard in shards.values():
+        metadata.update(shard.metadata)
+    return Checkpoint(str(folder), tensors, metadata)
+
+
+def _from_file(path: Path) -> Checkpoint:
+    if path.suffix in PICKLES:
+        return Checkpoint(str(path), _from_dictionary(str(path), _unpickled(path)), {})
+    header = read_header(path)
+    if "kolmo" in header.metadata:
+        raise FormatError(f"{path}: is shrunk already; kolmo expand makes a checkpoint of it again")
+    tensors = {name: Tensor(p.dtype, p.shape, _reader(path, p)) for name, p in header.places.items()}
+    return Checkpoint(str(path), tensors, header.metadata)
+
+
+def _reader(path: Path, place: Place) -> Callable[[], bytes]:
+    def read() -> bytes:
+        with open(path, "rb") as file:
+            return read_span(file, path, place.begin, place.size)
+
+    return read
+
+
+def _unpickled(path: Path) -> Mapping[str, Any]:
+    """What a torch file holds, mapped into memory where its kind allows that."""
+    with open(path, "rb") as file:  # missing or forbidden: said as of all files
+        zipped = file.read(4) == b"PK\x03\x04"
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError(f"{path}: is read with torch ({error}); pip install 'kolmo[hf]'") from None
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except Exception as error:  # of many kinds: pickle, zip, unicode, torch's own
+        reason = str(error).partition("\n")[0][:120]
+        raise CorruptError(f"{path}: torch cannot load it as weights alone ({reason}); {REMEDY}") from None
+    for key in WITHIN:
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+            break
+    if not isinstance(found, Mapping):
+        raise FormatError(f"{path}: holds a {type(found).__name__}, no state dict; {REMEDY}")
+    return found
+
+
+def _from_dictionary(name: str, values: Mapping[str, Any]) -> dict[str, Tensor]:
+    if "__metadata__" in values:
+        raise FormatError(f"{name}: has a tensor '__metadata__', a name that safetensors need; rename it")
+    return {str(key): _from_value(f"{name}: {key!r}", value) for key, value in values.items()}
+
+
+def _from_value(where: str, value: Any) -> Tensor:
+    import numpy as np
+
+    try:
+        if hasattr(value, "detach"):
+            names = {name: dtype for dtype, name in TORCH.items()}
+            dtype = names[str(value.dtype).removeprefix("torch.")]
+            return Tensor(dtype, tuple(value.shape), lambda: from_torch(value)[1])
+        array = np.asarray(value)
+        dtype = "BF16" if array.dtype.name == "bfloat16" else NAMES[array.dtype.newbyteorder("<")]
+    except (KeyError, ValueError):
+        kind = getattr(value, "dtype", type(value).__name__)
+        raise FormatError(f"{where} is a {kind}, no tensor that safetensors know; leave it out") from None
+    return Tensor(dtype, array.shape, lambda: from_numpy(array)[1])

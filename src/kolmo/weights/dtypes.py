@@ -1,0 +1,119 @@
+"""Bytes of tensors <-> binary32, and what NumPy and torch make of them.
+
+bfloat16 needs no library: it is the upper half of a binary32.
+What it is not: it knows no files. Bytes are little-endian, as safetensors has them, whatever the machine is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+
+FLOATS = ("F64", "F32", "F16", "BF16")  # that are coded
+NUMPY = {
+    "BOOL": "?",
+    "U8": "u1",
+    "I8": "i1",
+    "U16": "<u2",
+    "I16": "<i2",
+    "U32": "<u4",
+    "I32": "<i4",
+    "U64": "<u8",
+    "I64": "<i8",
+    "F16": "<f2",
+    "F32": "<f4",
+    "F64": "<f8",
+    "C64": "<c8",
+}
+NAMES = {np.dtype(code): name for name, code in NUMPY.items()}
+TORCH = {
+    "BOOL": "bool",
+    "U8": "uint8",
+    "I8": "int8",
+    "U16": "uint16",
+    "I16": "int16",
+    "U32": "uint32",
+    "I32": "int32",
+    "U64": "uint64",
+    "I64": "int64",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F32": "float32",
+    "F64": "float64",
+    "C64": "complex64",
+    "F8_E5M2": "float8_e5m2",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E8M0": "float8_e8m0fnu",
+    "F8_E4M3FNUZ": "float8_e4m3fnuz",
+    "F8_E5M2FNUZ": "float8_e5m2fnuz",
+}
+
+
+def to_floats(data: bytes, dtype: str) -> Floats:
+    """A tensor of `FLOATS` as a vector of binary32; what it cannot hold becomes infinite."""
+    if dtype == "BF16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(over="ignore"):
+        return np.frombuffer(data, NUMPY[dtype]).astype(np.float32)
+
+
+def from_floats(values: Floats, dtype: str) -> bytes:
+    """The mirror of `to_floats`, for finite values: rounded to the nearest, even ones of two, and still finite."""
+    if dtype != "BF16":
+        most = np.finfo(NUMPY[dtype]).max
+        return np.clip(values, -most, most).astype(NUMPY[dtype]).tobytes() if dtype == "F16" else _plain(values, dtype)
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
+    halves = (bits + np.uint32(0x7FFF) + (bits >> 16 & np.uint32(1)) >> 16).astype("<u2")
+    halves[halves & 0x7FFF == 0x7F80] -= 1
+    return halves.tobytes()
+
+
+def as_numpy(data: bytes, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """A tensor as an array of one's own: BF16 as binary32, which holds it; other dtypes that NumPy lacks as uint8."""
+    if dtype == "BF16":
+        return to_floats(data, dtype).reshape(shape)
+    code = np.dtype(NUMPY.get(dtype, "u1"))
+    return np.frombuffer(data, code).astype(code.newbyteorder("=")).reshape(shape)
+
+
+def from_numpy(values: npt.NDArray[Any]) -> tuple[str, bytes]:
+    """An array's dtype, as safetensors names it, and its bytes. bfloat16 is that of the package ml_dtypes.
+
+    Raises:
+        KeyError: no such dtype in safetensors.
+    """
+    if values.dtype.name == "bfloat16":
+        return "BF16", values.view(np.uint16).astype("<u2").tobytes()
+    name = NAMES[values.dtype.newbyteorder("<")]
+    return name, values.astype(NUMPY[name]).tobytes()
+
+
+def as_torch(data: bytes, dtype: str, shape: tuple[int, ...]) -> Any:
+    """A tensor of torch, with memory of its own."""
+    import torch
+
+    return torch.from_numpy(np.frombuffer(data, np.uint8).copy()).view(getattr(torch, TORCH[dtype])).reshape(shape)
+
+
+def from_torch(tensor: Any) -> tuple[str, bytes]:
+    """A tensor's dtype, as safetensors names it, and its bytes.
+
+    Raises:
+        KeyError: no such dtype in safetensors.
+    """
+    import torch
+
+    names = {name: dtype for dtype, name in TORCH.items()}
+    dtype = names[str(tensor.dtype).removeprefix("torch.")]
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return dtype, flat.view(torch.uint8).numpy().tobytes()
+
+
+def _plain(values: Floats, dtype: str) -> bytes:
+    return values.astype(NUMPY[dtype]).tobytes()

@@ -1,0 +1,212 @@
+"""What a shrunk checkpoint says of itself (docs/weights-format.md, "The record"): written, read and checked.
+
+What it is not: it reads no tensor. A record is hostile until `Record.parse` has returned; then it fits the header.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, NoReturn
+
+from kolmo.errors import CorruptError, FormatError, KolmoError
+from kolmo.weights.dtypes import FLOATS
+from kolmo.weights.hyperfunctions.base import Hyperfunction, restore
+from kolmo.weights.safetensors import BYTES, Header, Place, is_shape, without_twins
+
+VERSION = 1
+KEY, CODE = "kolmo", ".code"
+EXPANSION, FREE = 4096, 64 << 20  # bytes decoded for each byte of code; what any file may take
+DIGEST = 32  # hexadecimal digits
+KEYS = ["aliases", "coded", "hyperfunction", "metadata", "raw", "sha256", "version"]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A coded tensor: what comes back, the columns it was coded with, and its digest.
+
+    Attributes:
+        verbatim: its code is its own bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    columns: int
+    digest: str
+    verbatim: bool = False
+
+    @property
+    def count(self) -> int:
+        """Weights in it."""
+        return prod(self.shape)
+
+    @property
+    def matrix(self) -> tuple[int, int]:
+        """The shape that was coded."""
+        return self.count // self.columns, self.columns
+
+    @property
+    def size(self) -> int:
+        """Its bytes, once decoded."""
+        return self.count * BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that is not a tensor. `raw` has digests; dtypes and shapes of these are the header's."""
+
+    hyperfunction: Hyperfunction
+    coded: dict[str, Coded]
+    raw: dict[str, str]
+    aliases: dict[str, str]
+    metadata: dict[str, str]
+
+    def dump(self, places: Mapping[str, Place]) -> str:
+        """As the header's metadata have it."""
+        function = self.hyperfunction
+        coded = {}
+        for name, one in self.coded.items():
+            entry = {"dtype": one.dtype, "shape": one.shape, "columns": one.columns, "sha256": one.digest}
+            coded[name] = entry | ({"verbatim": True} if one.verbatim else {})
+        return json.dumps(
+            {
+                "version": VERSION,
+                "hyperfunction": {
+                    "name": function.name,
+                    "version": function.version,
+                    "parameters": function.parameters,
+                },
+                "coded": coded,
+                "raw": self.raw,
+                "aliases": self.aliases,
+                "metadata": self.metadata,
+                "sha256": self.content(places),
+            },
+            separators=(",", ":"),
+        )
+
+    def content(self, places: Mapping[str, Place]) -> str:
+        """SHA-256 over all tensors as they come back."""
+        lines = {}
+        for name, one in self.coded.items():
+            lines[name] = one.dtype, one.shape, one.digest
+        for name, digest in self.raw.items():
+            lines[name] = places[name].dtype, places[name].shape, digest
+        for name, original in self.aliases.items():
+            lines[name] = lines[original]
+        whole = hashlib.sha256()
+        for name, (dtype, shape, digest) in sorted(lines.items(), key=lambda item: _bytes(item[0])):
+            whole.update(b"%s\t%s\n" % (_bytes(name), f"{dtype}\t{','.join(map(str, shape))}\t{digest}".encode()))
+        return whole.hexdigest()
+
+    @classmethod
+    def parse(cls, header: Header, where: str) -> Record:
+        """The record of a file.
+
+        Raises:
+            FormatError: the file has none, or one of a later version.
+            CorruptError: it contradicts itself or the header.
+        """
+        if KEY not in header.metadata:
+            raise FormatError(f"{where}: is no checkpoint that kolmo shrank; make one with kolmo shrink")
+        try:
+            found = json.loads(header.metadata[KEY], object_pairs_hook=without_twins)
+        except (ValueError, RecursionError) as error:
+            _corrupt(where, f"its record is no JSON ({error})")
+        version = found.get("version") if isinstance(found, dict) else None
+        if type(version) is not int or version < 1:
+            _corrupt(where, "its record has no version")
+        if version > VERSION:
+            raise FormatError(f"{where}: is of version {version}, and this kolmo knows {VERSION}; install a newer one")
+        if sorted(found) != KEYS:
+            _corrupt(where, f"its record has the keys {', '.join(sorted(found))[:120]}")
+        for key in ("raw", "aliases", "metadata"):
+            if not isinstance(found[key], dict) or not all(isinstance(value, str) for value in found[key].values()):
+                _corrupt(where, f"its record's {key} are not strings by name")
+        if not isinstance(found["coded"], dict):
+            _corrupt(where, "its record's coded tensors are no object")
+        coded = {name: _coded(where, name, entry) for name, entry in found["coded"].items()}
+        function = _hyperfunction(where, found["hyperfunction"])
+        record = cls(function, coded, found["raw"], found["aliases"], found["metadata"])
+        record._check(header, where)
+        if record.content(header.places) != found["sha256"]:
+            _corrupt(where, "the digest of its record differs")
+        return record
+
+    def _check(self, header: Header, where: str) -> None:
+        """The record against the header's places."""
+        codes = {name + CODE for name in self.coded}
+        stored = {*self.coded, *self.raw}
+        if len(stored) != len(self.coded) + len(self.raw) or stored & set(self.aliases) or codes & set(self.raw):
+            _corrupt(where, "a tensor is there twice")
+        if different := {*codes, *self.raw} ^ set(header.places):
+            _corrupt(where, f"record and header differ in tensor {min(different)[:80]!r}")
+        for name, digest in self.raw.items():
+            if not _is_hex(digest, DIGEST):
+                _corrupt(where, f"the digest of tensor {name[:80]!r} is none")
+        for name, original in self.aliases.items():
+            if original not in stored:
+                _corrupt(where, f"tensor {name[:80]!r} is tied to {original[:80]!r}, which is not there")
+        total = 0
+        for name, one in self.coded.items():
+            place = header.places[name + CODE]
+            if place.dtype != "U8" or len(place.shape) != 1 or (one.verbatim and place.size != one.size):
+                _corrupt(where, f"the code of tensor {name[:80]!r} cannot be one")
+            total += place.size
+        check_expansion(where, sum(one.count for one in self.coded.values() if not one.verbatim), total)
+
+
+def check_expansion(where: str, weights: int, size: int) -> None:
+    """Refuse so many weights of so few bytes of codes.
+
+    Raises:
+        FormatError: they are more than the format allows.
+    """
+    if 4 * weights > max(EXPANSION * size, FREE):
+        raise FormatError(f"{where}: {weights} weights would be coded in {size} bytes, which no reader takes for sound")
+
+
+def _coded(where: str, name: str, entry: Any) -> Coded:
+    shown = f"tensor {name[:80]!r}"
+    if not isinstance(entry, dict) or sorted(entry.keys() - {"verbatim"}) != ["columns", "dtype", "sha256", "shape"]:
+        _corrupt(where, f"{shown} has no dtype, shape, columns and sha256, or has more")
+    shape, columns, dtype, digest = entry["shape"], entry["columns"], entry["dtype"], entry["sha256"]
+    if dtype not in FLOATS or not is_shape(shape) or entry.get("verbatim", True) is not True:
+        _corrupt(where, f"{shown} has a dtype, a shape or a way to be stored that cannot be")
+    if type(columns) is not int or columns < 1 or not prod(shape) or prod(shape) % columns:
+        _corrupt(where, f"{shown} has {str(columns)[:20]} columns, which do not divide it")
+    if not _is_hex(digest, DIGEST):
+        _corrupt(where, f"the digest of {shown} is none")
+    return Coded(dtype, tuple(shape), columns, digest, "verbatim" in entry)
+
+
+def _hyperfunction(where: str, entry: Any) -> Hyperfunction:
+    if not isinstance(entry, dict) or sorted(entry) != ["name", "parameters", "version"]:
+        _corrupt(where, "its record names no hyperfunction")
+    name, parameters, version = entry["name"], entry["parameters"], entry["version"]
+    numbers = isinstance(parameters, dict) and all(type(value) in (int, float) for value in parameters.values())
+    if not isinstance(name, str) or not numbers or type(version) is not int:
+        _corrupt(where, "its record names no hyperfunction")
+    try:
+        function = restore(name, parameters)
+    except (KolmoError, OverflowError) as error:
+        raise FormatError(f"{where}: {error}") from None
+    if function.version != version:
+        raise FormatError(f"{where}: needs version {version} of {name}, here is {function.version}; install that kolmo")
+    return function
+
+
+def _is_hex(value: Any, digits: int) -> bool:
+    return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{digits}}}", value) is not None
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogatepass")  # JSON can escape what UTF-8 cannot hold
+
+
+def _corrupt(where: str, what: str) -> NoReturn:
+    raise CorruptError(f"{where}: is damaged: {what}; get it again", 0)
