@@ -29,11 +29,12 @@ def command(*, file: str, output: str, threads: int, force: bool, quiet: bool, v
 
     console = Console(quiet, verbose, as_json)
     with console.guarded(file), console.writing_to(output):
-        console.warn_if_slow(os.path.getsize(file) if os.path.isfile(file) else None)
         if os.path.isfile(output) and not force:
             force = may_overwrite(output, console, ask=True)
         start = time.perf_counter()
         shrunk = ShrunkFile(file)
+        if shrunk.record.hyperfunction.name == "trellis":
+            console.warn_if_slow(os.path.getsize(file))
         with console.progress(file, sum(map(shrunk.raw_size, shrunk.names))) as report:
             size = expand(file, output, threads=threads, force=force, report=report)
         packed = os.path.getsize(file)

@@ -76,7 +76,8 @@ def command(
         raise click.UsageError(str(error)) from None
     console = Console(quiet, verbose, as_json)
     with console.guarded(model), console.writing_to(output):
-        console.warn_if_slow(os.path.getsize(model) if os.path.isfile(model) else None)
+        if method == "trellis":
+            console.warn_if_slow(os.path.getsize(model) if os.path.isfile(model) else None)
         if os.path.isfile(output) and not force:
             force = may_overwrite(output, console, ask=True)
         start = time.perf_counter()
