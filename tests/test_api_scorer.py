@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import math
 import time
@@ -25,25 +23,13 @@ from kolmo.evaluation.windows import strict
 from models_made import stories
 
 TEXTS = ["The sea was calm that morning.", "Où est le café? 東京\n", "", "a", "tab\tand \x00 nul"]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
 def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("KOLMO_API_KEY", "OPENAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Of torch, where that is here: small models gain nothing from more."""
-    if importlib.util.find_spec("torch") is None:
-        yield
-        return
-    torch: Any = importlib.import_module("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from kolmo.evaluation.results import compare, load_results
 from kolmo.evaluation.rows import document_key
 from kolmo.evaluation.scorers import full_spec, open_scorer
 from kolmo.evaluation.store import Store
+from kolmo.predictors.registry import resolve
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed; pip install 'kolmo[eval]'")
 
@@ -59,7 +60,7 @@ def go(engine: Counting, corpus: Corpus, folder: Path) -> dict[str, Any]:
 
 def test_code_lengths_are_the_predictor_s() -> None:
     result = evaluate("cm:3", texts("some", TEXTS))[0]
-    predictor = open_scorer("cm:3")._predictor  # type: ignore[attr-defined]
+    predictor = resolve("cm:3")
     bits = [predictor.start(len(text.encode())).score(text.encode()).sum() for text in TEXTS]
     assert result.metrics["nats"] == pytest.approx(sum(bits) * math.log(2), rel=1e-6)
     assert result.bits_per_character == pytest.approx(sum(bits) / sum(map(len, TEXTS)), rel=1e-6)
@@ -347,6 +348,12 @@ def test_the_command(tmp_path: Path) -> None:
     half = CliRunner().invoke(group, [*base, "hf:" + str(tmp_path / "no-model")], standalone_mode=False)
     assert half.return_value == 1
     assert "corpus: 4 documents" in half.stdout  # the others are shown
+
+
+def test_the_command_knows_all_modes() -> None:
+    from kolmo.cli import options
+
+    assert tuple(MODES) == options.MODES
 
 
 def test_from_python_by_its_public_name() -> None:

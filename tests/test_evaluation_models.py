@@ -24,7 +24,8 @@ from kolmo.evaluation.modes import MODES, Mode  # noqa: E402
 from kolmo.evaluation.passages import Passage  # noqa: E402
 from kolmo.evaluation.scorers import LITERAL, Options, open_scorer  # noqa: E402
 from kolmo.evaluation.store import Store  # noqa: E402
-from kolmo.evaluation.token_scorers import TokenScorer, TorchScorer  # noqa: E402
+from kolmo.evaluation.token_scorers import TokenScorer  # noqa: E402
+from kolmo.evaluation.torch_scorer import TorchScorer, has_plain_head  # noqa: E402
 from kolmo.predictors.registry import resolve  # noqa: E402
 from models_made import CONTEXT, FAMILIES, stories, tiny  # noqa: E402
 
@@ -208,7 +209,7 @@ def test_nor_on_the_length_of_the_cache(folder_of: Callable[[str], Path], family
     """Logits of a window at once, against those of pieces of it behind a cache of what came before."""
     scorer = open_scorer(f"hf:{folder_of(family)}")
     assert isinstance(scorer, TorchScorer)
-    backend = scorer._backend
+    backend = scorer.backend
     random = np.random.default_rng(1)
     batch = [Passage(random.integers(1, 200, length), scored, 0) for length, scored in ((97, 32), (90, 89), (60, 5))]
     right = scorer.score(batch)
@@ -325,12 +326,10 @@ def test_logits_that_are_bent_go_the_longer_way(folder_of: Callable[[str], Path]
     spec = f"hf:{folder_of('llama')}"
     plain = open_scorer(spec)
     assert isinstance(plain, TorchScorer)
-    model = plain._backend.model
+    model = plain.backend.model
     head = model.get_output_embeddings()
     batch = [Passage(np.arange(1, 90), 40, 0), Passage(np.arange(5, 60), 40, 0)]
     straight = np.concatenate(plain.score(batch))
-
-    from kolmo.evaluation.token_scorers import has_plain_head
 
     forward = model.forward
 
@@ -340,8 +339,8 @@ def test_logits_that_are_bent_go_the_longer_way(folder_of: Callable[[str], Path]
         return out
 
     model.forward = bent
-    assert not has_plain_head(plain._backend)
-    longer = np.concatenate(TokenScorer(plain.identity, plain._backend).score(batch))
+    assert not has_plain_head(plain.backend)
+    longer = np.concatenate(TokenScorer(plain.identity, plain.backend).score(batch))
     with torch.no_grad():
         for k, passage in enumerate(batch):
             logits = 5 * torch.tanh(head(model.base_model(torch.from_numpy(passage.tokens[None, :-1]))[0]) / 5)
@@ -378,20 +377,20 @@ def test_out_of_memory_halves_the_batch(folder_of: Callable[[str], Path], monkey
 
 
 def test_streams_side_by_side_change_nothing(folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from kolmo.evaluation import token_scorers
+    from kolmo.evaluation import torch_scorer
 
     scorer = open_scorer(f"hf:{folder_of('llama')}", Options(threads=2))
     assert isinstance(scorer, TorchScorer)
     batch = [Passage(np.arange(k + 1, k + 90 - 3 * k), 20, k) for k in range(9)]
     whole = np.concatenate(scorer.score(batch))
-    monkeypatch.setattr(token_scorers, "CPU_TOKENS", 90)  # a passage at a time
+    monkeypatch.setattr(torch_scorer, "CPU_TOKENS", 90)  # a passage at a time
     before = torch.get_num_threads()
     np.testing.assert_allclose(np.concatenate(scorer.score(batch)), whole, rtol=1e-4, atol=1e-4)
     assert torch.get_num_threads() == before
-    config = scorer._backend.model.config
-    assert token_scorers.positions_stay(config)
+    config = scorer.backend.model.config
+    assert torch_scorer.positions_stay(config)
     config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
-    assert not token_scorers.positions_stay(config)
+    assert not torch_scorer.positions_stay(config)
 
 
 def test_a_block_that_the_model_cannot_see(folder_of: Callable[[str], Path]) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,10 @@ from kolmo.lm_eval.__main__ import main
 from kolmo.predictors.registry import resolve
 from models_made import stories
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # the harness's own
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.usefixtures("one_thread"),
+]  # warnings: the harness's own
 TEXTS = ["The sea was calm that morning, and the boats lay still.", "Où est le café? " * 9, "a"]
 CHOICES = [" the harbour", " xqzv#", " the light and the harbour"]
 
@@ -53,19 +53,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch", reason="running a model needs torch: pip install 'kolmo[hf]'")
     pytest.importorskip("transformers", reason="a model needs transformers: pip install 'kolmo[hf]'")
     return stories(tmp_path_factory.mktemp("stories260K"))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Of torch, where that is here: small models gain nothing from more."""
-    if importlib.util.find_spec("torch") is None:
-        yield
-        return
-    torch: Any = importlib.import_module("torch")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 # costs

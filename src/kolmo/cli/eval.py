@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from kolmo.evaluation.evaluate import Plan
     from kolmo.evaluation.results import Evaluation
 
-MODES = ("strict", "paper", "lm-eval", "uncheatable", "llama.cpp")
-COLUMNS = ("bits_per_character", "bits_per_byte", "bits_per_token", "compression_rate", "token_perplexity", "min_k")
-
 
 @click.command("eval")
 @click.option(
@@ -27,7 +24,9 @@ COLUMNS = ("bits_per_character", "bits_per_byte", "bits_per_token", "compression
     metavar="C",
     help="A folder, text, JSONL or Parquet file, a data set like org/name, or cc, python, arxiv_math. May be repeated.",
 )
-@click.option("--mode", type=click.Choice(MODES), default="strict", show_default=True, help="Rule of evaluation.")
+@click.option(
+    "--mode", type=click.Choice(options.MODES), default="strict", show_default=True, help="Rule of evaluation."
+)
 @click.option("--block-size", type=click.IntRange(min=2), metavar="N", help="Tokens read before one is predicted.")
 @click.option("--stride", type=click.IntRange(min=1), metavar="N", help="Tokens that each further window scores.")
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Windows at once; default: what fits.")
@@ -111,7 +110,7 @@ def command(
 def _evaluate(model: str, corpora: list[Corpus], plan: Plan, output: str, found: Evaluation, console: Console) -> None:
     from pathlib import Path
 
-    from kolmo.evaluation.evaluate import describe, evaluate_model
+    from kolmo.evaluation.evaluate import evaluate_model
 
     for result in evaluate_model(model, corpora, plan, Path(output), watch=console.progress):
         found.append(result)
@@ -120,7 +119,7 @@ def _evaluate(model: str, corpora: list[Corpus], plan: Plan, output: str, found:
         if 0 < block < asked:
             console.warn(f"{model} sees {block} tokens, so that is its block, not {asked}; compare with care")
         if console.json:
-            console.record(describe(result))
+            console.record(result.full())
         rate = f", {run['tokens'] / run['seconds']:,.0f} tokens/s" if run["tokens"] and run["seconds"] else ""
         console.line(f"{result.model} on {result.corpus}: {run['tokens']:,} tokens scored in this run{rate}")
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from kolmo.predictors.base import Predictor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+MODES = ("strict", "paper", "lm-eval", "uncheatable", "llama.cpp")  # of evaluation, which help must not load
 UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 

@@ -13,16 +13,16 @@ from kolmo.cli.console import STDOUT, Console, is_terminal, may_overwrite, stand
 from kolmo.errors import KolmoError
 
 if TYPE_CHECKING:
+    from kolmo.evaluation.results import Result
     from kolmo.report import Leaderboard
 
 PAGE = "report.html"
-MODES = ("strict", "paper", "lm-eval", "uncheatable", "llama.cpp")
 
 
 @click.command("report")
 @click.option("-o", "--output", default=PAGE, show_default=True, metavar="OUT", help="The page; - is standard output.")
 @click.option("--title", metavar="TEXT", help="Title of the page.")
-@click.option("--mode", type=click.Choice(MODES), help="Take results in this mode alone.")
+@click.option("--mode", type=click.Choice(options.MODES), help="Take results in this mode alone.")
 @click.option("--models", metavar="TABLE", help="Columns model, cutoff, family, parameters, licence, url; CSV or JSON.")
 @click.option("--scores", metavar="TABLE", help="Benchmark scores: a column model, and columns with scores.")
 @click.option("--score", "columns", multiple=True, metavar="COLUMN", help="Column with scores; of several, the mean.")
@@ -76,6 +76,9 @@ def command(
     One page with tables, scores, dates and documents; it needs no other file and no network. Each mode, block and
     stride has a table of its own. For all outputs, - is standard output.
     """
+    from kolmo.report import leaderboard
+    from kolmo.report.board.leaderboard import DEFAULT_TITLE
+
     wanted = {"page": output, "markdown": markdown, "csv": csv, "wide": wide, "opencompass": opencompass}
     sinks = {kind: path for kind, path in wanted.items() if path is not None}
     if list(sinks.values()).count("-") + as_json > 1:
@@ -88,7 +91,16 @@ def command(
     console = Console(quiet, verbose, as_json, data_on_stdout="-" in sinks.values())
     with console.guarded("report"):
         forced = {path: _may_write(path, force, console) for path in sinks.values()}
-        board = _gathered(results, title, mode, models, scores, columns, documents, limit)
+        board = leaderboard(
+            _load(results),
+            title=title or DEFAULT_TITLE,
+            mode=mode,
+            scores=scores,
+            score_columns=columns,
+            models=models,
+            documents=documents,
+            limit=limit,
+        )
         for kind, path in sinks.items():
             _write(_made(kind, board, console), path, forced[path], console)
         models_there = {entry.model for section in board.sections for entry in section.entries}
@@ -101,33 +113,21 @@ def command(
     return console.status
 
 
-def _gathered(
-    results: tuple[str, ...],
-    title: str | None,
-    mode: str | None,
-    models: str | None,
-    scores: str | None,
-    columns: tuple[str, ...],
-    documents: int,
-    limit: int,
-) -> Leaderboard:
-    from kolmo.evaluation.results import load_results
-    from kolmo.report import leaderboard
-    from kolmo.report.board.leaderboard import DEFAULT_TITLE
+def _load(folders: tuple[str, ...]) -> list[Result]:
+    """All results of the folders.
 
-    for folder in results:
-        if not load_results(folder):
+    Raises:
+        KolmoError: one has none.
+    """
+    from kolmo.evaluation.results import load_results
+
+    found: list[Result] = []
+    for folder in folders:
+        results = load_results(folder)
+        if not results:
             raise KolmoError(f"{folder}: holds no results; make some with kolmo eval MODEL --corpus C -o {folder}")
-    return leaderboard(
-        [result for folder in results for result in load_results(folder)],
-        title=title or DEFAULT_TITLE,
-        mode=mode,
-        scores=scores,
-        score_columns=columns,
-        models=models,
-        documents=documents,
-        limit=limit,
-    )
+        found += results
+    return found
 
 
 def _made(kind: str, board: Leaderboard, console: Console) -> str:

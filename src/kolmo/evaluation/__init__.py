@@ -5,7 +5,8 @@ fresh text, without benchmarks, rank it about as benchmarks do.
 
 windows.py, modes.py        which tokens are read together, and which scored; rules: strict, paper, other evaluators'
 passages.py                 what a model is handed, in batches
-scorers.py                  models behind one protocol: token_scorers.py, byte_scorers.py, servers/
+scorers.py                  models behind one protocol: token_scorers.py, torch_scorer.py, byte_scorers.py,
+                            servers/
 engines.py                  where they run: here, in workers.py, on Ray (ray_engine.py)
 work.py, run.py             documents -> windows -> nats -> rows -> result
 evaluate.py                 from specs to results

@@ -9,10 +9,10 @@ from collections.abc import Generator, Iterable
 from typing import Protocol
 
 from kolmo.evaluation.passages import Batch, Nats
-from kolmo.evaluation.scorers import Model, Scorer
+from kolmo.evaluation.scorers import EvaluatedModel, Scorer
 
 
-class Engine(Model, Protocol):
+class Engine(EvaluatedModel, Protocol):
     """One model, in as many copies as there are places to run it."""
 
     @property

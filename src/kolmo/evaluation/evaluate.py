@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from kolmo.corpus import Corpus, Document, open_corpus
 from kolmo.errors import KolmoError
@@ -83,6 +82,7 @@ def evaluate(
     cache_dir: str | None = None,
     engine: str = "local",
     workers: int | None = None,
+    ray_address: str | None = None,
     output: str | Path | None = None,
     keep_text: bool = True,
 ) -> Evaluation:
@@ -104,6 +104,7 @@ def evaluate(
         cache_dir: where models and data sets of the hub are kept.
         engine: "local" or "ray".
         workers: copies of the model.
+        ray_address: of a Ray cluster; default: RAY_ADDRESS, else this machine.
         output: folder for tables and results, which later runs go on from; default: a temporary one, for as long as
             there are results.
         keep_text: whether the tables keep the texts.
@@ -116,7 +117,7 @@ def evaluate(
         MissingExtraError: what it needs is not installed.
     """
     options = Options(dtype, device, attention, cache_dir, tokenizer)
-    plan = Plan(mode, block_size, stride, batch_size, options, engine, workers, keep_text=keep_text)
+    plan = Plan(mode, block_size, stride, batch_size, options, engine, workers, ray_address, keep_text)
     given = [corpora] if isinstance(corpora, str | Corpus) else list(corpora)
     opened = [
         open_corpus(one, limit=limit, subset=subset, cache_dir=cache_dir) if isinstance(one, str) else one
@@ -213,8 +214,3 @@ def open_engine(spec: str, plan: Plan, mode: Mode) -> Engine:
 
         return ProcessEngine.open(full_spec(spec), options, devices)
     return LocalEngine(open_scorer(spec, options))
-
-
-def describe(result: Result) -> dict[str, Any]:
-    """What a program reads of a result: its record, and where its rows are."""
-    return {**result.record, "folder": str(result.folder)}

@@ -15,7 +15,7 @@ What it is not: it reads no files.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -199,14 +199,6 @@ def select(columns: Mapping[str, Any], places: Sequence[int] | npt.NDArray[np.in
         name: values[places] if isinstance(values, np.ndarray) else [values[place] for place in places]
         for name, values in columns.items()
     }
-
-
-def gather(rows: Iterable[Any]) -> dict[str, Any]:
-    """Columns from rows: what `metrics` takes, with `subset` and `key`."""
-    names = ("key", "subset", "characters", "bytes", "words", "tokens", "nats")
-    found = [[getattr(row, name) for name in names] for row in rows]
-    columns = dict(zip(names, zip(*found, strict=True), strict=True)) if found else dict.fromkeys(names, ())
-    return {name: list(v) if name in ("key", "subset") else np.array(v) for name, v in columns.items()}
 
 
 def _draw(values: Floats, draws: int) -> Floats:

@@ -257,7 +257,7 @@ def _connect(ray: Any, address: str | None) -> bool:
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **more)
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        remedy = "see Ray's logs in /tmp/ray" if own else "start one with `ray start --head`"
+        remedy = "see the logs of Ray's session" if own else "start one with `ray start --head`"
         raise PredictorError(f"no Ray cluster at {address} ({reason}); {remedy}") from None
     finally:
         for name in ("RAY_USAGE_STATS_ENABLED", "RAY_worker_niceness"):

@@ -79,6 +79,10 @@ class Result:
         """Arrays of a value for each document: key, name, subset, date, characters, bytes, words, tokens, nats."""
         return read_columns(self.folder, self.documents)
 
+    def full(self) -> dict[str, Any]:
+        """What a program reads: the record, and where the rows are."""
+        return {**self.record, "folder": str(self.folder)}
+
     def flat(self) -> dict[str, Any]:
         """One row of a table: names, then metrics."""
         corpus, mode = self.record["corpus"], self.record["mode"]

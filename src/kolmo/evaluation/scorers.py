@@ -1,6 +1,6 @@
 """Scorers: everything whose code lengths are compared, behind one protocol; and from a spec to its scorer.
 
-    hf:FOLDER_OR_ID  gguf:FILE     language models, by windows of tokens      evaluation.token_scorers
+    hf:FOLDER_OR_ID  gguf:FILE     language models, by windows of tokens      evaluation.token_scorers, torch_scorer
     api:URL                        a server's, the same                       evaluation.servers
     neural:5  cm:5                 predictors of bytes, a document at once    evaluation.byte_scorers
     classical:xz                   compressors: one number per document       evaluation.byte_scorers
@@ -59,7 +59,7 @@ class Identity:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Model(Protocol):
+class EvaluatedModel(Protocol):
     """What planning needs to know of a model, wherever it runs."""
 
     @property
@@ -95,7 +95,7 @@ class Model(Protocol):
         ...
 
 
-class Scorer(Model, Protocol):
+class Scorer(EvaluatedModel, Protocol):
     """A model that is loaded. It serves one thread at a time."""
 
     def score(self, batch: Batch) -> list[Nats]:
@@ -132,7 +132,6 @@ class Options:
 
 def full_spec(spec: str) -> str:
     """A spec with its kind: a folder, and an id of the hub, are `hf:`, a .gguf file is `gguf:`, a URL is `api:`."""
-    kind = spec.partition(":")[0]
     if spec.startswith(("http://", "https://")):
         return f"api:{spec}"
     if os.path.isdir(spec):
@@ -141,7 +140,7 @@ def full_spec(spec: str) -> str:
         return f"gguf:{spec}"
     if ":" not in spec and spec.count("/") == 1 and not spec.startswith((".", "/", "~")):
         return f"hf:{spec}"
-    return spec if kind else f"hf:{spec}"
+    return spec
 
 
 def open_scorer(spec: str, options: Options | None = None) -> Scorer:

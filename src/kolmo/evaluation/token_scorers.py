@@ -1,13 +1,8 @@
 """Language models as scorers: teacher forcing in batches, logits only where a token is scored.
 
-Of a window of 1900 tokens 512 are scored, so most of what a model's last layer would do is left out; and of 152,000
-logits a row only one number is wanted. So the network runs up to its last hidden state, the rows that count are taken
-from there, and their logits are made, turned into nats in float32 and dropped, some megabytes at a time:
-
-    tokens (B, T) --network--> hidden (B, T, H) --rows that count--> (R, H) --head, piece by piece--> nats (R,)
-
-Whether a model's logits are its head over its last hidden state is tried when it is loaded; some scale or bend them.
-Those, and models in GGUF, go the longer way: they read window by window in pieces, and give whole logits.
+Of a window of 1900 tokens 512 are scored, so the rest is read without asking for logits. Models of transformers whose
+logits are a plain product go a shorter way (`evaluation.torch_scorer`); all others, and models in GGUF, read window by
+window in pieces, through their cache, and give whole rows of logits.
 
 What it is not: it makes no windows, and knows nothing of documents.
 """
@@ -16,8 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,24 +18,16 @@ import numpy.typing as npt
 
 from kolmo.errors import PredictorError
 from kolmo.evaluation.modes import Texts
-from kolmo.evaluation.passages import Batch, Ids, Nats, batches
+from kolmo.evaluation.passages import Batch, Ids, Nats
 from kolmo.evaluation.scorers import LITERAL, Identity, Options, Tokenised
 from kolmo.predictors import settings as running
 from kolmo.predictors.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    import torch
-
-    from kolmo.predictors.huggingface import HuggingFaceBackend
+    pass
 
 PIECE = 8 << 20  # bytes of logits at a time on a CPU, about what its caches hold
-DEVICE_PIECE = 256 << 20  # on another device
-ROWS = 2048  # of logits at a time, some columns of each
 CPU_TOKENS = 2048  # that a CPU's thread reads at once: more leave its caches
-STREAMS = 16  # of them, side by side, at most
-MOVING = ("dynamic", "longrope")  # positions that a network works out anew as texts get longer
-DEVICE_TOKENS = 65536
-TRIED = 1e-4  # how far a head's logits may be off, as a part of their spread; halves: 64 times that
 
 
 def open_language_model(kind: str, argument: str, options: Options) -> TokenScorer:
@@ -64,6 +49,7 @@ def open_language_model(kind: str, argument: str, options: Options) -> TokenScor
 
 
 def _open_hf(argument: str, options: Options) -> TokenScorer:
+    from kolmo.evaluation.torch_scorer import TorchScorer, has_plain_head
     from kolmo.predictors import huggingface
 
     folder, revision = huggingface.find(argument, download=True, cache_dir=options.cache_dir)
@@ -81,11 +67,8 @@ def _open_hf(argument: str, options: Options) -> TokenScorer:
         "vocabulary": backend.size,
     }
     identity = Identity(f"hf:{argument}", name, "hf", kept, facts)
-    return (
-        TorchScorer(identity, backend, options.threads)
-        if has_plain_head(backend)
-        else TokenScorer(identity, backend, options.threads)
-    )
+    kind = TorchScorer if has_plain_head(backend) else TokenScorer
+    return kind(identity, backend, options.threads)
 
 
 def _open_gguf(argument: str, options: Options) -> TokenScorer:
@@ -117,7 +100,7 @@ class TokenScorer:
 
     def __init__(self, identity: Identity, backend: Any, threads: int = 0, piece: int = PIECE) -> None:
         self.identity = identity
-        self._backend = backend
+        self.backend = backend
         self._threads = threads
         self._piece = piece
         self._tree: Any = None
@@ -125,25 +108,25 @@ class TokenScorer:
     @property
     def start(self) -> int | None:
         """Beginning of text, or else its end."""
-        start: int = self._backend.start
+        start: int = self.backend.start
         return start
 
     @property
     def window(self) -> int | None:
         """Tokens that the model sees."""
-        window: int | None = self._backend.window
+        window: int | None = self.backend.window
         return window
 
     def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
         """As in `Scorer`."""
         if how == "exact":
-            return [exactly(self._backend.vocabulary, text.encode()) for text in texts]
+            return [exactly(self.backend.vocabulary, text.encode()) for text in texts]
         special = how == "default"
-        return [Tokenised(*self._backend.encode(text, special)) for text in texts]
+        return [Tokenised(*self.backend.encode(text, special)) for text in texts]
 
     def budget(self, block: int) -> tuple[int, int]:
         """As in `Scorer`."""
-        lanes = max((1 << 30) // max(self._backend.token_bytes * block, 1), 1)  # a gigabyte of keys and values
+        lanes = max((1 << 30) // max(self.backend.token_bytes * block, 1), 1)  # a gigabyte of keys and values
         return min(lanes, 64), CPU_TOKENS
 
     def score(self, batch: Batch) -> list[Nats]:
@@ -151,7 +134,7 @@ class TokenScorer:
         from kolmo.native.dispatch import kernels
         from kolmo.predictors import grids
 
-        backend = self._backend
+        backend = self.backend
         if self._tree is None:
             tables = grids.tables(grids.Tolerance(grids.EXACT, grids.FINEST, 16), backend.itemsize)
             self._tree = kernels.TokenTree(tables, backend.size)
@@ -183,146 +166,6 @@ class TokenScorer:
         except ValueError as error:
             raise PredictorError(f"{self.identity.spec} cannot be scored: {error}; try --dtype float32") from None
         return np.frombuffer(found, np.float64)
-
-
-class TorchScorer(TokenScorer):
-    """A model of transformers whose logits are its head over its last hidden state."""
-
-    _backend: HuggingFaceBackend
-
-    def budget(self, block: int) -> tuple[int, int]:
-        """As in `Scorer`."""
-        import torch
-
-        tokens = DEVICE_TOKENS
-        if self._on_cpu:
-            tokens = CPU_TOKENS * min(self._threads or torch.get_num_threads(), STREAMS)
-        return (1 << 30 if self._backend.batches else 1), tokens
-
-    @property
-    def _on_cpu(self) -> bool:
-        return self._backend.device.startswith("cpu")
-
-    def score(self, batch: Batch) -> list[Nats]:
-        """As in `Scorer`. Where memory does not suffice, half of the batch goes at a time."""
-        import torch
-
-        if len(batch) > 1 and not self._backend.batches:
-            return [nats for passage in batch for nats in self.score([passage])]
-        try:
-            found = self._in_streams(batch) if self._on_cpu else self._score(batch)
-        except RuntimeError as error:  # torch.OutOfMemoryError is one; so is what a CPU's allocator raises
-            if "memory" not in str(error).lower():
-                raise PredictorError(f"{self.identity.spec} fails: {str(error).splitlines()[0]}") from None
-            if len(batch) == 1:
-                raise PredictorError(
-                    f"{self.identity.spec}: no memory for a window of {len(batch[0].tokens)} tokens; lower --block-size"
-                ) from None
-            torch.cuda.empty_cache()
-            half = len(batch) // 2
-            return self.score(batch[:half]) + self.score(batch[half:])
-        if not all(np.isfinite(nats).all() for nats in found):
-            raise PredictorError(f"{self.identity.spec} gives logits that are no numbers; try --dtype float32")
-        return found
-
-    def _in_streams(self, batch: Batch) -> list[Nats]:
-        """On a CPU: parts of a batch side by side, each with its share of the threads, which so wait less."""
-        import torch
-
-        from kolmo.predictors.huggingface import threads
-
-        parts = list(batches(batch, len(batch), CPU_TOKENS))
-        total = self._threads or torch.get_num_threads()
-        streams = min(total, len(parts), STREAMS) if positions_stay(self._backend.model.config) else 1
-        with threads(max(total // streams, 1)), ThreadPoolExecutor(streams) as pool:
-            found = dict(zip(map(id, chain(*parts)), chain(*pool.map(self._score, parts)), strict=True))
-        return [found[id(passage)] for passage in batch]
-
-    def _score(self, batch: Batch) -> list[Nats]:
-        import torch
-
-        with torch.inference_mode():
-            flat = self._flat(batch)
-        return np.split(flat, np.cumsum([passage.scored for passage in batch])[:-1])
-
-    def _flat(self, batch: Batch) -> Nats:
-        """Nats of all passages, one behind the other."""
-        import torch
-
-        backend = self._backend
-        texts, reads, begins = padded(batch, backend.start)
-        hidden = backend.model.base_model(
-            input_ids=torch.from_numpy(texts).to(backend.device), use_cache=False
-        ).last_hidden_state
-        width = texts.shape[1]
-        rows = np.concatenate([k * width + np.arange(begins[k], reads[k]) for k in range(len(batch))])
-        targets = np.concatenate([passage.tokens[len(passage.tokens) - passage.scored :] for passage in batch])
-        if len(rows) < hidden.shape[0] * hidden.shape[1]:
-            hidden = hidden.flatten(0, 1)[torch.from_numpy(rows).to(hidden.device)]
-        else:
-            hidden = hidden.flatten(0, 1)
-        return self._nats(hidden, torch.from_numpy(targets).to(hidden.device))
-
-    def _nats(self, hidden: torch.Tensor, targets: torch.Tensor) -> Nats:
-        """Nats of targets, shape (rows,), from hidden states, shape (rows, width), in pieces that fit."""
-        import torch
-
-        backend = self._backend
-        head = backend.model.get_output_embeddings()
-        room = PIECE if backend.device.startswith("cpu") else DEVICE_PIECE
-        kind = torch.float64 if backend.dtype == "float64" else torch.float32
-        if type(head) is torch.nn.Linear:
-            rows, pass_over = ROWS, _by_columns
-        else:
-            rows, pass_over = max(room // (4 * backend.size), 1), _by_rows
-        nats = [
-            pass_over(head, hidden[first : first + rows], targets[first : first + rows], backend.size, kind, room)
-            for first in range(0, len(targets), rows)
-        ]
-        found: Nats = torch.cat(nats).to(torch.float32).cpu().numpy()
-        return found
-
-
-def _by_rows(
-    head: Any, hidden: torch.Tensor, targets: torch.Tensor, size: int, kind: torch.dtype, room: int
-) -> torch.Tensor:
-    """Nats of targets by a head of any kind: all logits of some rows at a time."""
-    logits = head(hidden)[:, :size].to(kind)
-    wanted = logits.gather(1, targets[:, None])[:, 0]
-    top = logits.amax(1, keepdim=True)
-    masses = logits.sub_(top).exp_().sum(1)  # in place: logits are ours
-    nats: torch.Tensor = masses.log_() + top[:, 0] - wanted
-    return nats
-
-
-def _by_columns(
-    head: torch.nn.Linear, hidden: torch.Tensor, targets: torch.Tensor, size: int, kind: torch.dtype, room: int
-) -> torch.Tensor:
-    """The same by a matrix: some logits of all rows at a time, so that a product of matrices stays a large one.
-
-    Over columns the greatest logit so far, and the sum of exp(logit - greatest), are carried along (Milakov and
-    Gimelshein, "Online normalizer calculation for softmax", 2018). The room for logits is taken once.
-    """
-    import torch
-
-    count = len(hidden)
-    step = max(room // (hidden.element_size() * count) // 256 * 256, 256)
-    top = torch.full((count,), -math.inf, dtype=kind, device=hidden.device)
-    masses = torch.zeros(count, dtype=torch.float64, device=hidden.device)
-    wanted = torch.zeros(count, dtype=kind, device=hidden.device)
-    buffer = torch.empty(count * step, dtype=hidden.dtype, device=hidden.device)
-    for first in range(0, size, step):
-        last = min(first + step, size)
-        logits = buffer[: count * (last - first)].view(count, last - first)
-        torch.mm(hidden, head.weight[first:last].t(), out=logits)
-        if head.bias is not None:
-            logits += head.bias[first:last]
-        inside = ((targets >= first) & (targets < last)).nonzero()[:, 0]
-        wanted[inside] = logits[inside, targets[inside] - first].to(kind)
-        logits = logits.to(kind)
-        before, top = top, torch.maximum(top, logits.amax(1))
-        masses.mul_((before - top).exp_()).add_(logits.sub_(top[:, None]).exp_().sum(1))
-    return masses.log_().to(kind) + top - wanted
 
 
 def padded(batch: Batch, fill: int) -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -357,29 +200,3 @@ def exactly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
         np.insert(lengths, places, [len(literal) for _, literal in tokens.literals]),
         np.insert(nats, places, costs),
     )
-
-
-def positions_stay(config: Any) -> bool:
-    """Whether texts may be read side by side: not where a long one changes the positions of all."""
-    facts = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    return not any(f"'{kind}'" in repr(facts) for kind in MOVING)
-
-
-def has_plain_head(backend: HuggingFaceBackend) -> bool:
-    """Whether a model's logits are its output embeddings over its last hidden state, by trying it."""
-    import torch
-
-    model = backend.model
-    head = model.get_output_embeddings()
-    if head is None or getattr(model, "base_model", model) is model:
-        return False
-    ids = torch.arange(12, device=backend.device)[None] * 7 % min(backend.size, 97)
-    try:
-        with torch.inference_mode():
-            right = model(input_ids=ids, use_cache=False).logits.float()
-            found = head(model.base_model(input_ids=ids, use_cache=False).last_hidden_state).float()
-    except Exception:  # a model that is built in another way
-        return False
-    near = TRIED * (64 if backend.dtype in ("bfloat16", "float16") else 1)
-    spread = max(float(right.abs().max()), 1e-3)
-    return right.shape == found.shape and float((right - found).abs().max()) < near * spread

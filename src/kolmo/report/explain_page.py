@@ -1,18 +1,15 @@
 """An `Explanation` as one HTML page: figures, curve, tables, and the content coloured by cost.
 
-The page needs no other file and no network, and says so to the browser (Content-Security-Policy): only this module's
-own script runs, whatever the content holds. Without scripts everything shows but the tips under the pointer.
+The page needs no other file and no network (`report.frame`). Without scripts everything shows but the tips under the
+pointer.
 What it is not: it works out no costs (see `explain`).
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from html import escape
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.report.explain import Explanation, Share
+from kolmo.report.frame import asset, head, tail
 from kolmo.report.text import NEWLINE, OTHER, Text
 
 EDGES = (0.5, 1, 2, 4, 8, 16, 32)  # bits at which the next colour begins
@@ -38,20 +36,9 @@ Offsets = npt.NDArray[np.int64]
 
 def page(explanation: Explanation, limit: int) -> str:
     """The page, with at most `limit` bytes of the content (one stretch at least)."""
-    script = _asset("explain_page.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    style, script = (asset(Path(__file__).with_name(f"explain_page.{kind}")) for kind in ("css", "js"))
     title = _shown(explanation.name)
-    parts = [
-        "<!DOCTYPE html>\n",
-        '<html lang="en"><head><meta charset="utf-8">\n',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-        '<meta name="color-scheme" content="light dark">\n',
-        f"<title>{title}: where the bits go</title>\n",
-        f"<style>\n{_asset('explain_page.css')}</style></head>\n<body>\n<main>\n",
-        *_summary(explanation, title),
-    ]
+    parts = [*head(f"{title}: where the bits go", style, script), *_summary(explanation, title)]
     if explanation.data:
         rows = _Rows.of(explanation)
         spans = rows.select(explanation, limit)
@@ -59,16 +46,10 @@ def page(explanation: Explanation, limit: int) -> str:
         parts += _breakdown(explanation)
         parts += _expensive(explanation, rows, spans)
         parts += _content(explanation, rows, spans)
-        parts.append(f'</main>\n<div id="tip" role="status"></div>\n<script>{script}</script>\n')
+        parts.append(tail(script))
     else:
-        parts.append("<p>The file is empty: there is nothing to predict.</p>\n</main>\n")
-    parts.append("</body></html>\n")
+        parts.append(f"<p>The file is empty: there is nothing to predict.</p>\n{tail()}")
     return "".join(parts)
-
-
-@cache
-def _asset(name: str) -> str:
-    return Path(__file__).with_name(name).read_text("utf-8")
 
 
 # Summary

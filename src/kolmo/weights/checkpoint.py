@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from typing import Any
 
 from kolmo.errors import CorruptError, FormatError, MissingExtraError
-from kolmo.weights.dtypes import NAMES, TORCH, from_numpy, from_torch
-from kolmo.weights.safetensors import BYTES, Place, read_header, read_span
+from kolmo.weights.dtypes import from_numpy, from_torch, numpy_dtype, torch_dtype
+from kolmo.weights.safetensors import Kind, Place, read_header, read_span
 
 INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 WHOLE = ("model.safetensors", "pytorch_model.bin")
@@ -25,22 +24,10 @@ LARGEST_INDEX = 100_000_000
 
 
 @dataclass(frozen=True)
-class Tensor:
-    """A tensor that can be read: dtype as safetensors names it, shape, and its bytes, little-endian, when asked for."""
+class Tensor(Kind):
+    """A tensor that can be read: its bytes, little-endian, when asked for."""
 
-    dtype: str
-    shape: tuple[int, ...]
     read: Callable[[], bytes]
-
-    @property
-    def count(self) -> int:
-        """Numbers in it."""
-        return prod(self.shape)
-
-    @property
-    def size(self) -> int:
-        """Its bytes."""
-        return self.count * BYTES[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -157,12 +144,10 @@ def _from_value(where: str, value: Any) -> Tensor:
 
     try:
         if hasattr(value, "detach"):
-            names = {name: dtype for dtype, name in TORCH.items()}
-            dtype = names[str(value.dtype).removeprefix("torch.")]
-            return Tensor(dtype, tuple(value.shape), lambda: from_torch(value)[1])
+            return Tensor(torch_dtype(value), tuple(value.shape), lambda: from_torch(value))
         array = np.asarray(value)
-        dtype = "BF16" if array.dtype.name == "bfloat16" else NAMES[array.dtype.newbyteorder("<")]
+        dtype = numpy_dtype(array)
     except (KeyError, ValueError):
         kind = getattr(value, "dtype", type(value).__name__)
         raise FormatError(f"{where} is a {kind}, no tensor that safetensors know; leave it out") from None
-    return Tensor(dtype, array.shape, lambda: from_numpy(array)[1])
+    return Tensor(dtype, array.shape, lambda: from_numpy(array))

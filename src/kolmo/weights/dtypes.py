@@ -53,6 +53,7 @@ TORCH = {
     "F8_E4M3FNUZ": "float8_e4m3fnuz",
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
+FROM_TORCH = {name: dtype for dtype, name in TORCH.items()}
 
 
 def to_floats(data: bytes, dtype: str) -> Floats:
@@ -65,9 +66,11 @@ def to_floats(data: bytes, dtype: str) -> Floats:
 
 def from_floats(values: Floats, dtype: str) -> bytes:
     """The mirror of `to_floats`, for finite values: rounded to the nearest, even ones of two, and still finite."""
+    if dtype == "F16":
+        most = np.finfo(np.float16).max
+        values = np.clip(values, -most, most)
     if dtype != "BF16":
-        most = np.finfo(NUMPY[dtype]).max
-        return np.clip(values, -most, most).astype(NUMPY[dtype]).tobytes() if dtype == "F16" else _plain(values, dtype)
+        return values.astype(NUMPY[dtype]).tobytes()
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     halves = (bits + np.uint32(0x7FFF) + (bits >> 16 & np.uint32(1)) >> 16).astype("<u2")
     halves[halves & 0x7FFF == 0x7F80] -= 1
@@ -82,16 +85,19 @@ def as_numpy(data: bytes, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any
     return np.frombuffer(data, code).astype(code.newbyteorder("=")).reshape(shape)
 
 
-def from_numpy(values: npt.NDArray[Any]) -> tuple[str, bytes]:
-    """An array's dtype, as safetensors names it, and its bytes. bfloat16 is that of the package ml_dtypes.
+def numpy_dtype(values: npt.NDArray[Any]) -> str:
+    """An array's dtype as safetensors names it; bfloat16 is that of the package ml_dtypes.
 
     Raises:
         KeyError: no such dtype in safetensors.
     """
-    if values.dtype.name == "bfloat16":
-        return "BF16", values.view(np.uint16).astype("<u2").tobytes()
-    name = NAMES[values.dtype.newbyteorder("<")]
-    return name, values.astype(NUMPY[name]).tobytes()
+    return "BF16" if values.dtype.name == "bfloat16" else NAMES[values.dtype.newbyteorder("<")]
+
+
+def from_numpy(values: npt.NDArray[Any]) -> bytes:
+    """An array's bytes."""
+    dtype = numpy_dtype(values)
+    return values.view(np.uint16).astype("<u2").tobytes() if dtype == "BF16" else values.astype(NUMPY[dtype]).tobytes()
 
 
 def as_torch(data: bytes, dtype: str, shape: tuple[int, ...]) -> Any:
@@ -101,19 +107,18 @@ def as_torch(data: bytes, dtype: str, shape: tuple[int, ...]) -> Any:
     return torch.from_numpy(np.frombuffer(data, np.uint8).copy()).view(getattr(torch, TORCH[dtype])).reshape(shape)
 
 
-def from_torch(tensor: Any) -> tuple[str, bytes]:
-    """A tensor's dtype, as safetensors names it, and its bytes.
+def torch_dtype(tensor: Any) -> str:
+    """A tensor's dtype as safetensors names it.
 
     Raises:
         KeyError: no such dtype in safetensors.
     """
+    return FROM_TORCH[str(tensor.dtype).removeprefix("torch.")]
+
+
+def from_torch(tensor: Any) -> bytes:
+    """A tensor's bytes."""
     import torch
 
-    names = {name: dtype for dtype, name in TORCH.items()}
-    dtype = names[str(tensor.dtype).removeprefix("torch.")]
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return dtype, flat.view(torch.uint8).numpy().tobytes()
-
-
-def _plain(values: Floats, dtype: str) -> bytes:
-    return values.astype(NUMPY[dtype]).tobytes()
+    found: bytes = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return found

@@ -49,7 +49,7 @@ def load(
     wanted = file.names if names is None else list(dict.fromkeys(names))
     aliases = file.record.aliases
     kinds = {aliases.get(name, name): file.kind(name) for name in wanted}
-    found = {name: make(data, *kinds[name]) for name, data in file.read_all(kinds, threads)}
+    found = {name: make(data, kinds[name].dtype, kinds[name].shape) for name, data in file.read_all(kinds, threads)}
     return {name: found[aliases.get(name, name)] for name in wanted}
 
 
@@ -67,8 +67,8 @@ def expand(
     if os.path.exists(path) and os.path.samefile(source, path):
         raise KolmoError(f"{path}: input and output are the same file; choose another")
     kinds = {name: file.kind(name) for name in file.names}
-    names = sorted(kinds, key=lambda name: (-BYTES[kinds[name][0]], name))
-    header = write_header(file.record.metadata, lay_out((name, *kinds[name]) for name in names))
+    names = sorted(kinds, key=lambda name: (-BYTES[kinds[name].dtype], name))
+    header = write_header(file.record.metadata, lay_out((name, kinds[name].dtype, kinds[name].shape) for name in names))
     with Target(path, force) as sink:
         sink.file.write(header)
         for _, data in file.read_all(names, threads, report):

@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +19,7 @@ from kolmo.weights.dtypes import from_floats, to_floats
 from kolmo.weights.groups import from_matrix, to_matrix
 from kolmo.weights.hyperfunctions.base import Hyperfunction
 from kolmo.weights.record import CODE, DIGEST, KEY, Coded, Record, check_expansion
-from kolmo.weights.safetensors import BYTES, Place, lay_out, read_header, read_span, write_header
+from kolmo.weights.safetensors import BYTES, Kind, lay_out, read_header, read_span, write_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -168,19 +167,19 @@ class ShrunkFile:
         """All tensors, tied ones too."""
         return [*self.record.coded, *self.record.raw, *self.record.aliases]
 
-    def kind(self, name: str) -> tuple[str, tuple[int, ...]]:
+    def kind(self, name: str) -> Kind:
         """Dtype and shape of a tensor.
 
         Raises:
             KolmoError: there is none of this name.
         """
         name = self.record.aliases.get(name, name)
-        found: Coded | Place | None = self.record.coded.get(name)
+        found: Kind | None = self.record.coded.get(name)
         if found is None and name in self.record.raw:
             found = self.header.places[name]
         if found is None:
             raise KolmoError(f"{self.path}: has no tensor {name!r}; kolmo info -v lists them")
-        return found.dtype, found.shape
+        return found
 
     def stored_size(self, name: str) -> int:
         """Bytes of the file that a tensor takes; 0 of a tied one."""
@@ -190,8 +189,7 @@ class ShrunkFile:
 
     def raw_size(self, name: str) -> int:
         """Bytes of a tensor, once decoded."""
-        dtype, shape = self.kind(name)
-        return prod(shape) * BYTES[dtype]
+        return self.kind(name).size
 
     def read(self, name: str, threads: int = 1) -> bytes:
         """A tensor's bytes, little-endian; of the file, nothing but its span is read.

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from kolmo.errors import CorruptError, FormatError, KolmoError
 from kolmo.weights.dtypes import FLOATS
 from kolmo.weights.hyperfunctions.base import Hyperfunction, restore
-from kolmo.weights.safetensors import BYTES, Header, Place, is_shape, without_twins
+from kolmo.weights.safetensors import Header, Kind, Place, is_shape, without_twins
 
 VERSION = 1
 KEY, CODE = "kolmo", ".code"
@@ -26,33 +26,21 @@ KEYS = ["aliases", "coded", "hyperfunction", "metadata", "raw", "sha256", "versi
 
 
 @dataclass(frozen=True)
-class Coded:
+class Coded(Kind):
     """A coded tensor: what comes back, the columns it was coded with, and its digest.
 
     Attributes:
         verbatim: its code is its own bytes.
     """
 
-    dtype: str
-    shape: tuple[int, ...]
     columns: int
     digest: str
     verbatim: bool = False
 
     @property
-    def count(self) -> int:
-        """Weights in it."""
-        return prod(self.shape)
-
-    @property
     def matrix(self) -> tuple[int, int]:
         """The shape that was coded."""
         return self.count // self.columns, self.columns
-
-    @property
-    def size(self) -> int:
-        """Its bytes, once decoded."""
-        return self.count * BYTES[self.dtype]
 
 
 @dataclass(frozen=True)

@@ -28,12 +28,11 @@ BYTES = {
 
 
 @dataclass(frozen=True)
-class Place:
-    """A tensor: its dtype as safetensors names it, its shape, and where its bytes begin in the file."""
+class Kind:
+    """What a tensor is: its dtype as safetensors names it, and its shape."""
 
     dtype: str
     shape: tuple[int, ...]
-    begin: int
 
     @property
     def count(self) -> int:
@@ -44,6 +43,13 @@ class Place:
     def size(self) -> int:
         """Its bytes."""
         return self.count * BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Place(Kind):
+    """A tensor in a file: where its bytes begin."""
+
+    begin: int
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -214,9 +215,9 @@ def _report(path: str, found: Survey, errors: Mapping[str, tuple[float, int]]) -
     for one in report.tensors:
         if one.name in errors:
             error, pruned = errors[one.name]
-            one = TensorReport(**{**vars(one), "error": error, "power": found.looks[one.name].power, "pruned": pruned})
+            one = replace(one, error=error, power=found.looks[one.name].power, pruned=pruned)
         tensors.append(one)
-    return Report(**{**vars(report), "tensors": tuple(tensors)})
+    return replace(report, tensors=tuple(tensors))
 
 
 def describe(file: ShrunkFile) -> Report:
@@ -224,9 +225,9 @@ def describe(file: ShrunkFile) -> Report:
     record = file.record
     tensors = []
     for name in file.names:
-        dtype, shape = file.kind(name)
+        one = file.kind(name)
         kind = "coded" if name in record.coded else "raw" if name in record.raw else "tied"
-        tensors.append(TensorReport(name, dtype, shape, kind, math.prod(shape), file.stored_size(name)))
+        tensors.append(TensorReport(name, one.dtype, one.shape, kind, one.count, file.stored_size(name)))
     raw = sum(file.raw_size(one.name) for one in tensors if one.kind != "tied")
     function = {"name": record.hyperfunction.name, "parameters": record.hyperfunction.parameters}
     return Report(file.path.stat().st_size, raw, function, record.content(file.header.places), tuple(tensors))

@@ -6,7 +6,7 @@ What it is not: it codes and writes nothing. A tensor for each thread is in memo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -136,7 +136,7 @@ def survey(
             coded[name] = Coded(tensor.dtype, tensor.shape, columns_of(tensor.shape), "0" * len(look.digest))
             if look.histogram is not None:
                 histogram += look.histogram
-            looks[name] = Look(**{**vars(look), "histogram": None})
+            looks[name] = replace(look, histogram=None)
         else:
             raw[name] = look.digest
     whole = 0.0 if prune_each or not prune else _threshold(histogram, prune)

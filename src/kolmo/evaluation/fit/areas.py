@@ -229,8 +229,8 @@ def _fitted(table: Table, name: str, bpc: tuple[str, ...], scores: Groups) -> St
     Raises:
         KolmoError: a cell is no number, or the rows give no line.
     """
-    x = _means([table.numbers(column) for column in bpc])
-    y = _means([_means([table.numbers(column) for column in group]) for group in scores])
+    x = means_of([table.numbers(column) for column in bpc])
+    y = means_of([means_of([table.numbers(column) for column in group]) for group in scores])
     rows = zip(table.models(), table.families(), x, y, strict=True)
     points = [Point(model, family, a, b) for model, family, a, b in rows if a is not None]
     full = [(point, point.score) for point in points if point.score is not None]
@@ -254,7 +254,8 @@ def _scales(table: Table, columns: Sequence[str]) -> list[str]:
     return [f"scores of {fractions[0]} end at 1 and those of {percentages[0]} do not; put all on one scale"]
 
 
-def _means(columns: Sequence[Sequence[float | None]]) -> list[float | None]:
+def means_of(columns: Sequence[Sequence[float | None]]) -> list[float | None]:
+    """The mean of each row over columns; None where one is missing."""
     means: list[float | None] = []
     for row in zip(*columns, strict=True):
         values = [value for value in row if value is not None]

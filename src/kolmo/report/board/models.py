@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 
 from kolmo.errors import KolmoError
-from kolmo.evaluation.fit.areas import SCORES, known_areas
+from kolmo.evaluation.fit.areas import SCORES, known_areas, means_of
 from kolmo.evaluation.fit.table import Row, Table, key, parse_table, read_table
 
 CUTOFFS = "cutoffs.csv"
@@ -98,7 +98,7 @@ class Scores:
             return cls()
         table = _read(path)
         groups = [[table.column(column) for column in columns]] if columns else _groups(table)
-        means = [_means([table.numbers(column) for column in group]) for group in groups]
+        means = [means_of([table.numbers(column) for column in group]) for group in groups]
         found = []
         for model, values in zip(table.models(), zip(*means, strict=True), strict=True):
             numbers = [value for value in values if value is not None]
@@ -216,11 +216,3 @@ def _groups(table: Table) -> list[list[str]]:
         names = ", ".join(table.columns)
         raise KolmoError(f"{table.name}: has no column known to hold scores; name it with --score (it has {names})")
     return [list(area.scores) for area in areas]
-
-
-def _means(columns: Sequence[Sequence[float | None]]) -> list[float | None]:
-    means: list[float | None] = []
-    for row in zip(*columns, strict=True):
-        values = [value for value in row if value is not None]
-        means.append(math.fsum(values) / len(values) if len(values) == len(row) else None)
-    return means

@@ -7,12 +7,9 @@ What it is not: it works out no numbers (`leaderboard`).
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Iterator
 from datetime import date
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from kolmo.report.board.results import Column
 from kolmo.report.board.sections import Entry
 from kolmo.report.board.table import section_tables
 from kolmo.report.board.words import compact, plural, shown
+from kolmo.report.frame import asset, head, tail
 
 EDGES = (0.5, 1, 2, 4, 8, 16, 32)  # bits at which the next colour begins
 STEPS = (0.5, 2, 6)  # bits of difference at which the next colour begins, to either side
@@ -31,34 +29,18 @@ YEARS_APART = 8  # ticks of the time line, at most
 
 def page(board: Leaderboard) -> str:
     """The page."""
-    script = _asset("leaderboard.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    style, script = (asset(Path(__file__).with_name(f"leaderboard.{kind}")) for kind in ("css", "js"))
     title = shown(board.title)
     documents = payload(board)
-    parts = [
-        "<!DOCTYPE html>\n",
-        '<html lang="en"><head><meta charset="utf-8">\n',
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n',
-        '<meta name="color-scheme" content="light dark">\n',
-        f"<title>{title}</title>\n",
-        f"<style>\n{_asset('leaderboard.css')}</style></head>\n<body>\n<main>\n",
-        *_summary(board, title, documents is not None),
-    ]
+    parts = [*head(title, style, script), *_summary(board, title, documents is not None)]
     for place, section in enumerate(board.sections):
         parts += section_tables(section, place)
     parts += _dates(board)
     parts += figures(board.scatter)
     if documents is not None:
         parts += _documents(documents)
-    parts.append(f'</main>\n<div id="tip" role="status"></div>\n<script>{script}</script>\n</body></html>\n')
+    parts.append(tail(script))
     return "".join(parts)
-
-
-@cache
-def _asset(name: str) -> str:
-    return Path(__file__).with_name(name).read_text("utf-8")
 
 
 # Summary

@@ -1,0 +1,45 @@
+"""What every page of kolmo is set in: a document that needs no other file and no network, and tells the browser so.
+
+By its Content-Security-Policy only the page's own script runs, whatever the content holds.
+What it is not: it knows nothing of what the page shows.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+TIP = '<div id="tip" role="status"></div>\n'
+
+
+@cache
+def asset(path: Path) -> str:
+    """A style sheet or script of the package."""
+    return path.read_text("utf-8")
+
+
+def head(title: str, style: str, script: str) -> Iterator[str]:
+    """All before a page's content.
+
+    Args:
+        title: escaped.
+        style: the style sheet.
+        script: the only script that may run.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
+    yield "<!DOCTYPE html>\n"
+    yield '<html lang="en"><head><meta charset="utf-8">\n'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    yield '<meta name="color-scheme" content="light dark">\n'
+    yield f"<title>{title}</title>\n"
+    yield f"<style>\n{style}</style></head>\n<body>\n<main>\n"
+
+
+def tail(script: str = "") -> str:
+    """All behind it; without a script there is nothing to point at."""
+    return f"</main>\n{TIP}<script>{script}</script>\n</body></html>\n" if script else "</main>\n</body></html>\n"
