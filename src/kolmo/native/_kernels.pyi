@@ -18,6 +18,21 @@ def trellis_encode(states: int, logs: bytes, start: int, period: int, levels: by
 def trellis_decode(
     states: int, logs: bytes, start: int, period: int, data: bytes, table: bytes, count: int, /
 ) -> bytes: ...
+def residual_encode(
+    kind: int, dropped: int, exponent: int, depth: int, zeros: int, period: int, values: bytes, /
+) -> tuple[bytes, bytes]: ...
+def residual_decode(
+    kind: int,
+    dropped: int,
+    exponent: int,
+    depth: int,
+    zeros: int,
+    period: int,
+    levels: bytes,
+    code: bytes,
+    bits: bytes,
+    /,
+) -> bytes: ...
 
 @final
 class BinaryEncoder:

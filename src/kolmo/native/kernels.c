@@ -108,7 +108,7 @@ PyMODINIT_FUNC PyInit__kernels(void) {
         !add_type(module, &neural_spec, "NeuralMixer") || !(tree = add_type(module, &token_tree_spec, "TokenTree")) ||
         !add_type(module, &token_encoder_spec, "TokenEncoder") || !add_type(module, &token_decoder_spec, "TokenDecoder") ||
         PyModule_AddFunctions(module, training_functions) < 0 || PyModule_AddFunctions(module, network_functions) < 0 ||
-        PyModule_AddFunctions(module, trellis_functions) < 0) {
+        PyModule_AddFunctions(module, trellis_functions) < 0 || PyModule_AddFunctions(module, residual_functions) < 0) {
         Py_XDECREF(module);
         Py_XDECREF(paths);
         return NULL;

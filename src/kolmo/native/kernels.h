@@ -31,7 +31,7 @@ typedef struct {
 extern PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType;
 extern PyType_Spec encoder_spec, decoder_spec, mixer_spec, network_spec, network_lanes_spec, neural_spec;
 extern PyType_Spec token_tree_spec, token_encoder_spec, token_decoder_spec;
-extern PyMethodDef training_functions[], network_functions[], trellis_functions[];
+extern PyMethodDef training_functions[], network_functions[], trellis_functions[], residual_functions[];
 extern PyObject *CorruptError;
 
 /* How the context mixer's bits are run: the path that was chosen. */
