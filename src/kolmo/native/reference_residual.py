@@ -20,7 +20,7 @@ from kolmo.native.reference_coder import BinaryDecoder, BinaryEncoder
 KINDS = ((2, 7, 254), (2, 10, 30), (4, 23, 254), (8, 52, 2046))  # bytes, bits of the mantissa, largest exponent
 DEEPEST, CELLS, OCTAVES, FAR, CLASSES = 8, 16, 16, 11, 32
 START, RATE, LOUDEST = 128, 4, 511
-HIGHEST = 16  # octave of a level
+HIGHEST = 19  # octave of a level
 LARGEST = 1 << 20  # level
 TILE = 1 << 20
 MISFIT = "the arguments do not fit the kernel"

@@ -18,7 +18,7 @@ enum {
     RESIDUAL_GROUPS = RESIDUAL_CELLS + RESIDUAL_OCTAVES + 1,
     RESIDUAL_START = 128,  /* activity at first */
     RESIDUAL_RATE = 4,
-    RESIDUAL_HIGHEST = 16, /* octave of a level: a base's weight, in binary32, still says which */
+    RESIDUAL_HIGHEST = 19, /* octave of a level */
 };
 
 typedef struct {
