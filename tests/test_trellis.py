@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.errors import CorruptError, KolmoError
+from kolmo.hyperfunctions import trellis
+from kolmo.hyperfunctions.base import Hyperfunction, restore
+from kolmo.hyperfunctions.trellis import HEADER, Trellis, checksum
 from kolmo.native import reference
 from kolmo.native.dispatch import SLOW
-from kolmo.weights.hyperfunctions import trellis
-from kolmo.weights.hyperfunctions.base import Hyperfunction, restore
-from kolmo.weights.hyperfunctions.trellis import HEADER, Trellis, checksum
 
 Floats = npt.NDArray[np.float32]
 quick = pytest.mark.skipif(SLOW, reason="too slow in Python")
@@ -296,7 +296,7 @@ def test_threads_change_nothing() -> None:
 
 def test_the_environment_forces_the_reference() -> None:
     program = (
-        "import numpy as np; from kolmo.weights.hyperfunctions.trellis import Trellis;"
+        "import numpy as np; from kolmo.hyperfunctions.trellis import Trellis;"
         "w = np.sin(np.arange(200, dtype=np.float32)).reshape(10, 20); p = Trellis(0.2).encode(w);"
         "print(p.hex(), Trellis(0.2).decode(p, (10, 20)).tobytes().hex())"
     )

@@ -7,7 +7,7 @@ holes in the walk. `trellis_quantise` finds the path (Viterbi) of least squared 
 encoder and decoder walk it with the same adaptive contexts. docs/trellis.md has the argument and all constants.
 
 What it is not: it knows levels and integers alone. Steps, offsets, tiles and the payload are those of
-kolmo.weights.hyperfunctions.trellis.
+kolmo.hyperfunctions.trellis.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kolmo.errors import CorruptError
+from kolmo.hyperfunctions.base import Tick
 from kolmo.native.dispatch import kernels
-from kolmo.weights.hyperfunctions.base import Tick
 
 if TYPE_CHECKING:
     import numpy.typing as npt
