@@ -14,12 +14,15 @@ from kolmo.cli.console import Console, may_overwrite
 @click.command("expand")
 @click.argument("file", type=click.Path())
 @click.option("-o", "--output", required=True, metavar="OUT", help="The file to write.")
+@click.option("--base", is_flag=True, help="Of a lossless file: the coarse copy alone, without its residuals.")
 @options.threads
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
 @options.quiet
 @options.verbose
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def command(*, file: str, output: str, threads: int, force: bool, quiet: bool, verbose: bool, as_json: bool) -> int:
+def command(
+    *, file: str, output: str, base: bool, threads: int, force: bool, quiet: bool, verbose: bool, as_json: bool
+) -> int:
     """Make a plain safetensors file OUT of FILE, which kolmo shrink wrote.
 
     All tensors are there again under their names, in their dtypes; the coded ones as close as they were coded.
@@ -36,7 +39,7 @@ def command(*, file: str, output: str, threads: int, force: bool, quiet: bool, v
         if shrunk.record.hyperfunction.name == "trellis":
             console.warn_if_slow(os.path.getsize(file))
         with console.progress(file, sum(map(shrunk.raw_size, shrunk.names))) as report:
-            size = expand(file, output, threads=threads, force=force, report=report)
+            size = expand(file, output, base=base, threads=threads, force=force, report=report)
         packed = os.path.getsize(file)
         console.line(f"{file:<20} : {packed} => {size} bytes, {output}")
         if as_json:

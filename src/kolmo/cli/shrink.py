@@ -44,6 +44,7 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
     show_default=True,
     help="Trellis: 64 for 0.17 dB less error at four times the work; 1 for none.",
 )
+@click.option("--lossless", is_flag=True, help="Give back every tensor exact to the bit.")
 @click.option(
     "--prune",
     type=click.FloatRange(0, 1, max_open=True),
@@ -63,15 +64,16 @@ def command(
 ) -> int:
     """Shrink the weights of MODEL into OUT.
 
-    MODEL is a safetensors file, a folder with one or with shards, or a torch state dict. Matrices are coded with loss;
-    norms, biases and all that is small stay exact. Read OUT with kolmo.load in Python, or kolmo expand.
+    MODEL is a safetensors file, a folder with one or with shards, or a torch state dict. Matrices are coded with loss
+    unless --lossless is given; norms, biases and all that is small stay exact. Read OUT with kolmo.load in Python, or
+    kolmo expand.
     """
     from kolmo.weights.shrink import plan, shrink
 
     sizes = {key: given.pop(key) for key in ("bits", "step", "target_bytes", "preset")}
     states = int(given.pop("states"))
     try:
-        plan(method, **sizes, states=states)
+        plan(method, **sizes, states=states, prune=given["prune"], lossless=given["lossless"])
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     console = Console(quiet, verbose, as_json)

@@ -19,7 +19,12 @@ from kolmo.weights.safetensors import BYTES, lay_out, write_header
 
 
 def load(
-    path: str | Path, names: Iterable[str] | None = None, *, framework: str = "np", threads: int = 0
+    path: str | Path,
+    names: Iterable[str] | None = None,
+    *,
+    framework: str = "np",
+    base: bool = False,
+    threads: int = 0,
 ) -> dict[str, Any]:
     """The tensors of a shrunk checkpoint, by name.
 
@@ -27,6 +32,7 @@ def load(
         path: a file that `kolmo.shrink` wrote.
         names: those wanted; nothing else of the file is read. All, if None.
         framework: `"np"` for arrays, where bfloat16 becomes float32 and 8-bit floats their bytes; `"pt"` for torch.
+        base: of a lossless file, read the bases alone: a third of it, and weights with an error.
         threads: 0 is one for each core.
 
     Returns:
@@ -35,7 +41,7 @@ def load(
     Raises:
         CorruptError: the file is damaged.
         FormatError: it is no shrunk checkpoint, or one of a later version.
-        KolmoError: a name is not there.
+        KolmoError: a name is not there, or a base is asked for of a file that is not lossless.
         MissingExtraError: torch is asked for and not installed.
         ValueError: another framework.
         OSError: the file cannot be read.
@@ -45,25 +51,34 @@ def load(
     if framework == "pt":
         _need_torch()
     make = as_numpy if framework == "np" else as_torch
-    file = ShrunkFile(path)
+    file = _open(path, base)
     wanted = file.names if names is None else list(dict.fromkeys(names))
     aliases = file.record.aliases
     kinds = {aliases.get(name, name): file.kind(name) for name in wanted}
-    found = {name: make(data, kinds[name].dtype, kinds[name].shape) for name, data in file.read_all(kinds, threads)}
+    read = file.read_all(kinds, threads, base=base)
+    found = {name: make(data, kinds[name].dtype, kinds[name].shape) for name, data in read}
     return {name: found[aliases.get(name, name)] for name in wanted}
 
 
 def expand(
-    source: str | Path, target: str | Path, *, threads: int = 0, force: bool = False, report: Tick | None = None
+    source: str | Path,
+    target: str | Path,
+    *,
+    base: bool = False,
+    threads: int = 0,
+    force: bool = False,
+    report: Tick | None = None,
 ) -> int:
     """Write a plain safetensors file: every tensor under its name, in its dtype; returns the bytes.
 
+    `base` is that of `load`.
+
     Raises:
-        CorruptError, FormatError: as `load`.
+        CorruptError, FormatError, KolmoError: as `load`.
         TargetExistsError: the target exists and `force` is not set.
         OSError: reading or writing failed; nothing half-written stays.
     """
-    file, path = ShrunkFile(source), os.fspath(target)
+    file, path = _open(source, base), os.fspath(target)
     if os.path.exists(path) and os.path.samefile(source, path):
         raise KolmoError(f"{path}: input and output are the same file; choose another")
     kinds = {name: file.kind(name) for name in file.names}
@@ -71,10 +86,17 @@ def expand(
     header = write_header(file.record.metadata, lay_out((name, kinds[name].dtype, kinds[name].shape) for name in names))
     with Target(path, force) as sink:
         sink.file.write(header)
-        for _, data in file.read_all(names, threads, report):
+        for _, data in file.read_all(names, threads, report, base=base):
             sink.file.write(data)
         sink.keep(Attributes())
     return len(header) + sum(map(file.raw_size, names))
+
+
+def _open(path: str | Path, base: bool) -> ShrunkFile:
+    file = ShrunkFile(path)
+    if base and not any(one.rest for one in file.record.coded.values()):
+        raise KolmoError(f"{path}: has no residuals that a base could do without; read it as it is")
+    return file
 
 
 def _need_torch() -> None:

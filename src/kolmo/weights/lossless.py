@@ -1,4 +1,4 @@
-"""Floats to the last bit: a base of levels along one step, and residuals that say which float of its cell each weight is.
+"""Floats to the last bit: a base of levels along one step, and residuals that say which of its cell each weight is.
 
 The base is a payload of the trellis with one state, the residual a payload of its own; docs/residual.md has the layout
 and why the two together cost no more than the floats' entropy. The step is a power of two, so each cell is a range of
@@ -14,22 +14,21 @@ import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kolmo.errors import CorruptError
+from kolmo.hyperfunctions.base import Tick
+from kolmo.hyperfunctions.trellis import HEADER, STEPS, TILE, Trellis, checksum
 from kolmo.native.dispatch import kernels
 from kolmo.weights.dtypes import NUMPY, to_floats
-from kolmo.weights.hyperfunctions.base import Tick
-from kolmo.weights.hyperfunctions.trellis import HEADER, STEPS, TILE, Trellis, checksum
 from kolmo.weights.safetensors import BYTES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Magnitudes = npt.NDArray[np.unsignedinteger[npt.NBitBase]]
-    Levels = npt.NDArray[np.int32]
+    Integers = npt.NDArray[np.unsignedinteger[Any]]
 
 BASE = Trellis(1.0, 1)  # what decodes every base: its step is the payload's
 MANTISSA = {"BF16": 7, "F16": 10, "F32": 23, "F64": 52}
@@ -53,26 +52,31 @@ class _Floats:
 
     @property
     def kind(self) -> int:
+        """As the kernels number them."""
         return KIND[self.dtype]
 
     @property
-    def native(self) -> np.dtype[np.unsignedinteger[npt.NBitBase]]:
+    def native(self) -> np.dtype[Any]:
         """Of the bits, in the order of this machine."""
         return np.dtype(f"u{BYTES[self.dtype]}")
 
     @property
     def mantissa(self) -> int:
+        """Bits of it that are left."""
         return MANTISSA[self.dtype] - self.dropped
 
     @property
     def sign(self) -> int:
+        """The place of its bit."""
         return 8 * BYTES[self.dtype] - 1
 
     @property
     def bias(self) -> int:
+        """Of the exponent: that of 1."""
         return (1 << self.sign - MANTISSA[self.dtype] - 1) - 1
 
-    def bits(self, data: bytes) -> npt.NDArray[np.unsignedinteger[npt.NBitBase]]:
+    def bits(self, data: bytes) -> Integers:
+        """Of a matrix, as integers."""
         return np.frombuffer(data, f"<u{BYTES[self.dtype]}").astype(self.native, copy=False)
 
 
@@ -143,7 +147,7 @@ def _step(code: bytes) -> float:
     return step
 
 
-def _exponent(sample: Magnitudes, highest: int, floats: _Floats) -> int:
+def _exponent(sample: Integers, highest: int, floats: _Floats) -> int:
     """The step, as the biased exponent that it has as one of these floats."""
     exponents = (sample[sample > 0] >> floats.mantissa).astype(np.int64)
     below = np.cumsum(np.bincount(exponents, minlength=2 * floats.bias + 2)) / max(exponents.size, 1)
@@ -157,10 +161,10 @@ def _exponent(sample: Magnitudes, highest: int, floats: _Floats) -> int:
     return min(exponent, 2 * floats.bias)
 
 
-def _depth(sample: Magnitudes, floats: _Floats, exponent: int, count: int) -> int:
+def _depth(sample: Integers, floats: _Floats, exponent: int, count: int) -> int:
     """How many upper bits of residuals are worth contexts, which each tile learns anew.
 
-    A context that is met n times saves n (1 - H) bits, H the entropy of what follows it, and costs log2(n) / 2 to learn.
+    A context that is met n times saves n (1 - H) bits, H the entropy of what follows, and costs log2(n) / 2 to learn.
     """
     octave = (sample >> floats.mantissa).astype(np.int64) - exponent
     level = np.where(octave < 0, 0, 1 << np.clip(octave, 0, HIGHEST))

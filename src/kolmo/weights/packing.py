@@ -6,7 +6,7 @@ What it is not: it chooses no step and no tensor, and decides nothing about qual
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from kolmo.codec.pipeline import Pipeline, Report, available_cores, ordered_map
 from kolmo.errors import CorruptError, KolmoError
 from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.weights import lossless
 from kolmo.weights.checkpoint import Checkpoint
 from kolmo.weights.dtypes import from_floats, to_floats
 from kolmo.weights.groups import from_matrix, to_matrix
-from kolmo.weights.record import CODE, DIGEST, KEY, Coded, Record, check_expansion
+from kolmo.weights.record import CODE, DIGEST, KEY, REST, Coded, Record, check_expansion
 from kolmo.weights.safetensors import BYTES, Kind, lay_out, read_header, read_span, write_header
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ LONGEST_NUMBER = 24  # digits of a binary64
 
 
 class Code(NamedTuple):
-    """A tensor's code, as it goes to the file."""
+    """A tensor's code, as it goes to the file, and its residual if nothing may be lost."""
 
     data: bytes
     verbatim: bool
+    rest: bytes | None = None
 
 
 def digest(data: bytes) -> str:
@@ -54,16 +56,22 @@ class Packer:
         source: the tensors.
         record: which are coded, which raw, which tied; digests of coded ones do not matter yet.
         threads: tensors coded at once.
+        exact: whether coded tensors are to come back exact; the hyperfunction is then `lossless.BASE`.
     """
 
-    def __init__(self, file: IO[bytes], name: str, source: Checkpoint, record: Record, threads: int) -> None:
+    def __init__(
+        self, file: IO[bytes], name: str, source: Checkpoint, record: Record, threads: int, *, exact: bool = False
+    ) -> None:
         self._file, self._name, self._source, self._threads = file, name, source, threads
-        self.record = record
+        self.record, self._exact = record, exact
         raw = [(name, source.tensors[name]) for name in record.raw]
         raw.sort(key=lambda item: -BYTES[item[1].dtype])
         self._raw = [(name, tensor.dtype, tensor.shape) for name, tensor in raw]
-        worst = {name: replace(one, verbatim=True) for name, one in record.coded.items()}
-        header = self._header(replace(record, coded=worst), {name: one.size for name, one in worst.items()})
+        worst = replace(
+            record, coded={name: replace(one, verbatim=True, rest=exact) for name, one in record.coded.items()}
+        )
+        largest = {part: one.size for name, one in worst.coded.items() for part in worst.parts(name)}
+        header = self._header(worst, largest)
         self._start = len(header) + LONGEST_NUMBER * len(record.hyperfunction.parameters) + 7 & ~7
         file.write(bytes(self._start))
         for name, tensor in raw:
@@ -88,14 +96,17 @@ class Packer:
         self._file.seek(self._codes)
         self._file.truncate()
         coded = {}
+        self.sizes = {}
         items = ((name, WORKING * one.count) for name, one in self.record.coded.items())
         pipeline = Pipeline(
             partial(self._encode, hyperfunction, prune), threads=self._threads, capacity=CAPACITY, report=report
         )
         for name, code in zip(self.record.coded, ordered_map(pipeline, items), strict=True):
-            self._file.write(code.data)
-            self.sizes[name] = len(code.data)
-            coded[name] = replace(self.record.coded[name], verbatim=code.verbatim)
+            for part, data in ((CODE, code.data), (REST, code.rest)):
+                if data is not None:
+                    self._file.write(data)
+                    self.sizes[name + part] = len(data)
+            coded[name] = replace(self.record.coded[name], verbatim=code.verbatim, rest=code.rest is not None)
         self.record = replace(self.record, hyperfunction=hyperfunction, coded=coded)
         total = sum(self.sizes.values())
         check_expansion(self._name, sum(one.count for one in coded.values() if not one.verbatim), total)
@@ -103,7 +114,10 @@ class Packer:
 
     def _encode(self, hyperfunction: Hyperfunction, prune: Prune, name: str, report: Report) -> Code:
         one = self.record.coded[name]
-        weights = prune(name, to_floats(self._source.tensors[name].read(), one.dtype))
+        data = self._source.tensors[name].read()
+        if self._exact:
+            return _encode_exact(one, data, report)
+        weights = prune(name, to_floats(data, one.dtype))
         try:
             payload = hyperfunction.encode(to_matrix(weights, one.columns), report)
         except ValueError:  # a weight too large for this step
@@ -127,24 +141,39 @@ class Packer:
         self._file.flush()
         at = self._codes
         for name, one in self.record.coded.items():
-            code = read_span(self._file, Path(self._name), at, self.sizes[name])
-            at += self.sizes[name]
-            yield name, decode(one, code, self.record.hyperfunction, self._threads)
+            parts = []
+            for part in self.record.parts(name):
+                parts.append(read_span(self._file, Path(self._name), at, self.sizes[part]))
+                at += self.sizes[part]
+            yield name, decode(one, parts, self.record.hyperfunction, self._threads)
 
     def _header(self, record: Record, sizes: Mapping[str, int], room: int = 0) -> bytes:
-        codes = [(name + CODE, "U8", (sizes[name],)) for name in record.coded]
+        codes = [(part, "U8", (sizes[part],)) for name in record.coded for part in record.parts(name)]
         places = lay_out([*self._raw, *codes])
         return write_header({KEY: record.dump(places)}, places, room)
 
 
-def decode(one: Coded, code: bytes, hyperfunction: Hyperfunction, threads: int = 1) -> bytes:
-    """A coded tensor's bytes.
+def _encode_exact(one: Coded, data: bytes, report: Report) -> Code:
+    try:
+        code, rest = lossless.encode(data, one.dtype, one.columns, report)
+    except ValueError:  # too large for any step
+        return Code(data, True)
+    return Code(code, False, rest) if len(code) + len(rest) < one.size else Code(data, True)
+
+
+def decode(one: Coded, parts: Sequence[bytes], hyperfunction: Hyperfunction, threads: int = 1) -> bytes:
+    """A coded tensor's bytes, of its code and, if it is there, its residual; of a base alone, these of the middles.
 
     Raises:
-        CorruptError: the code is damaged.
+        CorruptError: a part is damaged.
     """
+    code, *rest = parts
     if one.verbatim:
         return code
+    if rest:
+        return lossless.decode(code, rest[0], one.dtype, one.matrix, threads)
+    if one.rest:
+        return from_floats(lossless.decode_base(code, one.matrix, threads), one.dtype)
     return from_floats(from_matrix(hyperfunction.decode(code, one.matrix, threads), one.shape), one.dtype)
 
 
@@ -185,14 +214,20 @@ class ShrunkFile:
         """Bytes of the file that a tensor takes; 0 of a tied one."""
         if name in self.record.aliases:
             return 0
-        return self.header.places[name + CODE if name in self.record.coded else name].size
+        return sum(self.header.places[part].size for part in self._parts(name))
 
     def raw_size(self, name: str) -> int:
         """Bytes of a tensor, once decoded."""
         return self.kind(name).size
 
-    def read(self, name: str, threads: int = 1) -> bytes:
-        """A tensor's bytes, little-endian; of the file, nothing but its span is read.
+    def _parts(self, name: str) -> list[str]:
+        return self.record.parts(name) if name in self.record.coded else [name]
+
+    def read(self, name: str, threads: int = 1, *, base: bool = False) -> bytes:
+        """A tensor's bytes, little-endian; of the file, nothing but its spans are read.
+
+        With `base`, residuals are not read: where a tensor has one, what comes is near, and only its payload's own
+        checksum was compared.
 
         Raises:
             CorruptError: it is damaged.
@@ -201,17 +236,19 @@ class ShrunkFile:
         self.kind(name)
         name = self.record.aliases.get(name, name)
         one = self.record.coded.get(name)
-        place = self.header.places[name if one is None else name + CODE]
+        places = [self.header.places[part] for part in self._parts(name)[: 1 if base else 2]]
+        place = places[0]
         with open(self.path, "rb") as file:
-            data = read_span(file, self.path, place.begin, place.size)
-        wanted = self.record.raw[name] if one is None else one.digest
+            parts = [read_span(file, self.path, place.begin, place.size) for place in places]
+        data, wanted = parts[0], self.record.raw[name] if one is None else one.digest
         if one is not None:
             try:
-                data = decode(one, data, self.record.hyperfunction, threads)
+                data = decode(one, parts, self.record.hyperfunction, threads)
             except CorruptError as error:
                 at = place.begin + (error.offset or 0)
                 raise CorruptError(f"{self.path}: tensor {name!r}: {error}; get the file again", at) from None
-        if digest(data) != wanted:
+        near = base and one is not None and one.rest
+        if not near and digest(data) != wanted:
             raise CorruptError(
                 f"{self.path}: tensor {name!r}, at byte {place.begin}, is damaged: its digest differs; get it again",
                 place.begin,
@@ -219,15 +256,15 @@ class ShrunkFile:
         return data
 
     def read_all(
-        self, names: Iterable[str], threads: int = 1, report: Report | None = None
+        self, names: Iterable[str], threads: int = 1, report: Report | None = None, *, base: bool = False
     ) -> Iterator[tuple[str, bytes]]:
-        """Tensors in the order of `names`, several at once."""
+        """Tensors in the order of `names`, several at once; `base` as for `read`."""
         wanted = list(names)
         cores = threads or available_cores()
 
         def work(name: str, tick: Report) -> bytes:
             one = self.record.coded.get(self.record.aliases.get(name, name))
-            data = self.read(name, cores if one and one.count > DIVIDED else 1)
+            data = self.read(name, cores if one and one.count > DIVIDED else 1, base=base)
             tick(len(data))
             return data
 

@@ -90,6 +90,7 @@ class Report:
         hyperfunction: name and parameters.
         content: SHA-256 over all tensors as they come back.
         tensors: each of them.
+        lossless: coded tensors have residuals, and come back exact.
     """
 
     size: int
@@ -97,6 +98,7 @@ class Report:
     hyperfunction: dict[str, Any]
     content: str
     tensors: tuple[TensorReport, ...]
+    lossless: bool = False
 
     @property
     def coded(self) -> TensorReport:
@@ -116,6 +118,7 @@ class Report:
             "raw_size": self.raw_size,
             "bits": self.bits,
             "hyperfunction": self.hyperfunction,
+            "lossless": self.lossless,
             "sha256": self.content,
             "coded": {k: v for k, v in self.coded.record().items() if k not in ("name", "dtype", "shape", "kind")},
             "tensors": [one.record() for one in self.tensors],
@@ -134,8 +137,8 @@ class Report:
         """One line."""
         ratio = f"{self.raw_size / self.size:.2f}" if self.size else "-"
         settings = ", ".join(f"{key} {value:.7g}" for key, value in self.hyperfunction["parameters"].items())
-        name = self.hyperfunction["name"]
-        return f"{self.raw_size} => {self.size} bytes ({ratio} : 1), {self.bits:.3f} bits a number; {name}: {settings}"
+        method = "lossless" if self.lossless else f"{self.hyperfunction['name']}: {settings}"
+        return f"{self.raw_size} => {self.size} bytes ({ratio} : 1), {self.bits:.3f} bits a number; {method}"
 
 
 def total(name: str, parts: Sequence[TensorReport]) -> TensorReport:
