@@ -28,7 +28,7 @@ from kolmo.weights.safetensors import BYTES
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    Integers = npt.NDArray[np.unsignedinteger[Any]]
+    Integers = npt.NDArray[np.integer[Any]]
 
 BASE = Trellis(1.0, 1)  # what decodes every base: its step is the payload's
 MANTISSA = {"BF16": 7, "F16": 10, "F32": 23, "F64": 52}
