@@ -210,7 +210,8 @@ static PyObject *encode_py(PyObject *module, PyObject *args) {
     else if (!good || w->coder.failed || w->bits.failed)
         PyErr_NoMemory();
     else
-        result = Py_BuildValue("(y#y#)", (char *)w->coder.out, (Py_ssize_t)w->coder.size, w->bits.out ? (char *)w->bits.out : "", (Py_ssize_t)w->bits.size);
+        result = Py_BuildValue("(y#y#)", w->coder.out ? (char *)w->coder.out : "", (Py_ssize_t)w->coder.size,
+                               w->bits.out ? (char *)w->bits.out : "", (Py_ssize_t)w->bits.size);
     free(w->coder.out);
     free(w->bits.out);
     free(w);

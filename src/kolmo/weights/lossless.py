@@ -114,7 +114,7 @@ def decode(code: bytes, rest: bytes, dtype: str, shape: tuple[int, int], threads
     """
     dropped, exponent, depth, zeros, tiles = _unpack(rest, shape)
     floats = _Floats(dtype)
-    if dropped > floats.mantissa or not 1 <= exponent <= 2 * floats.bias or depth > DEEPEST:
+    if dropped > floats.mantissa or not 1 <= exponent <= 2 * floats.bias or depth > DEEPEST or zeros > 1:
         raise CorruptError("the residual's head is not one of this version, or of another dtype", 0)
     levels = BASE.decode_levels(code, shape, threads).reshape(-1)
     if _step(code) != 2.0 ** (exponent - floats.bias):
@@ -149,13 +149,14 @@ def _step(code: bytes) -> float:
 
 def _exponent(sample: Integers, highest: int, floats: _Floats) -> int:
     """The step, as the biased exponent that it has as one of these floats."""
-    exponents = (sample[sample > 0] >> floats.mantissa).astype(np.int64)
-    below = np.cumsum(np.bincount(exponents, minlength=2 * floats.bias + 2)) / max(exponents.size, 1)
-    # below[e]: the part under 2^(e + 1), the least magnitude with the next exponent
+    there = sample[sample > 0]
+    exponents = (there >> floats.mantissa).astype(np.int64) if there.size else np.array([highest])
+    # The part of the weights below 2^(e + 1), which is the least magnitude with the next exponent:
+    below = np.cumsum(np.bincount(exponents, minlength=2 * floats.bias + 2)) / exponents.size
     few = int(np.searchsorted(below, BELOW, "right"))
     seldom = 1 + int(np.searchsorted(below, 1 - SELDOM)) - LOUD
     least, most = (int(np.log2(step)) + floats.bias for step in STEPS)
-    exponent = max(few, seldom, highest - HIGHEST, least, 1)
+    exponent = max(min(max(few, seldom), most), highest - HIGHEST, least, 1)
     if exponent > most:
         raise ValueError("weights too large for any step")
     return min(exponent, 2 * floats.bias)
