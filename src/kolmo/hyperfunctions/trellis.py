@@ -90,23 +90,14 @@ class Trellis:
 
     def encode(self, weights: npt.NDArray[np.float32], tick: Tick | None = None) -> bytes:
         """The payload of a matrix; see `Hyperfunction.encode`."""
-        if weights.ndim != 2:
-            raise ValueError(f"a matrix has two dimensions, this one {weights.ndim}; reshape it")
-        if not np.isfinite(weights).all():
-            raise ValueError("a weight is not a finite number; store this matrix as it is, or repair it")
-        flat = np.ascontiguousarray(weights, np.float32).reshape(-1)
-        if flat.size and float(np.abs(flat).max()) / self.step >= LARGEST:
-            raise ValueError(f"step {self.step} is too small for a weight of {np.abs(flat).max()}; take a larger one")
+        flat = self._checked(weights)
         tiles = [self._grid(flat[at : at + TILE]) for at in range(0, flat.size, TILE)]
         holes = self.states > 1 and flat.size - int(np.count_nonzero(flat)) > flat.size // RARE
         if holes:
             for i, x in enumerate(tiles):
                 x[flat[i * TILE : i * TILE + x.size] == 0] = HOLE
         walk = self._walk(tiles, holes, weights.shape[1], 256)
-        table = _default(self.states)
-        for _ in range(2):
-            chosen = tiles[:: -(-len(tiles) // SAMPLE)] if tiles else []
-            table = _trained(self.states, sum(walk.count(walk.quantise(x, table, self.rate)) for x in chosen))
+        table = self._learn(walk, tiles)
         levels = []
         for x in tiles:
             levels.append(walk.quantise(x, table, self.rate))
@@ -115,6 +106,19 @@ class Trellis:
         sums = sum((_residuals(x, n) for x, n in zip(tiles, levels, strict=True)), np.zeros((2, 6), np.int64))
         offsets = [_offset(int(total), int(count)) for total, count in sums.T]
         return self._payload(walk, levels, offsets, weights.shape)
+
+    def quantise_rows(self, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
+        """Levels of a matrix of which each row is a walk of its own, so that a row's levels need no others'.
+
+        Raises:
+            ValueError: as `encode`.
+        """
+        flat = self._checked(weights)
+        grid = self._grid(flat)
+        walk = self._walk([grid], False, weights.shape[1], 256)
+        table = self._learn(walk, [grid[at : at + TILE] for at in range(0, grid.size, TILE)])
+        rows = [walk.quantise(row, table, self.rate) for row in grid.reshape(weights.shape)]
+        return np.stack(rows) if rows else np.zeros(weights.shape, np.int32)
 
     def encode_levels(self, levels: npt.NDArray[np.int32]) -> bytes:
         """The payload of a matrix of levels; its weights are these times the step, without offsets.
@@ -128,6 +132,25 @@ class Trellis:
         tiles = [flat[at : at + TILE] for at in range(0, flat.size, TILE)]
         walk = self._walk(tiles, bool((flat == HOLE).any()), levels.shape[1], 1)
         return self._payload(walk, tiles, [0] * 6, levels.shape)
+
+    def _checked(self, weights: Floats) -> Floats:
+        """The weights in a row."""
+        if weights.ndim != 2:
+            raise ValueError(f"a matrix has two dimensions, this one {weights.ndim}; reshape it")
+        if not np.isfinite(weights).all():
+            raise ValueError("a weight is not a finite number; store this matrix as it is, or repair it")
+        flat = np.ascontiguousarray(weights, np.float32).reshape(-1)
+        if flat.size and float(np.abs(flat).max()) / self.step >= LARGEST:
+            raise ValueError(f"step {self.step} is too small for a weight of {np.abs(flat).max()}; take a larger one")
+        return flat
+
+    def _learn(self, walk: _Walk, tiles: list[Integers]) -> bytes:
+        """First probabilities for the search, of a few tiles."""
+        table = _default(self.states)
+        for _ in range(2):
+            chosen = tiles[:: -(-len(tiles) // SAMPLE)] if tiles else []
+            table = _trained(self.states, sum(walk.count(walk.quantise(x, table, self.rate)) for x in chosen))
+        return table
 
     def _walk(self, tiles: list[Integers], holes: bool, columns: int, grain: int) -> _Walk:
         """Where the walk starts: at half of the mean magnitude of levels, of which each is `grain` in the tiles."""
