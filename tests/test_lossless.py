@@ -209,7 +209,7 @@ def model() -> dict[str, npt.NDArray[Any]]:
         "embed.weight": (draw.standard_normal((96, 48)) * 0.05).astype(np.float16),
         "conv.weight": (draw.standard_normal((24, 8, 3, 3)) * 0.05).astype(np.float32),
         "experts.up": (draw.standard_normal((3, 20, 32)) * 0.05).astype(np.float64),
-        "noise.weight": draw.integers(-(1 << 31), 1 << 31, (40, 40)).astype(np.int32).view(np.float32),
+        "noise.weight": draw.integers(0, 0x7F000000, (40, 40)).astype(np.int32).view(np.float32),
         "norm.weight": draw.standard_normal(2048).astype(np.float16),
         "broken.weight": np.full((40, 40), np.nan, np.float32),
         "ids": np.arange(2048).reshape(2, 1024),
@@ -230,7 +230,7 @@ def test_files(exact: Path, tmp_path: Path) -> None:
     assert all(found[name].tobytes() == array.tobytes() for name, array in source.items())
     assert found["head.weight"] is found["embed.weight"]
     file = ShrunkFile(exact)
-    assert {name for name, one in file.record.coded.items() if one.rest} >= {"embed.weight", "conv.weight"}
+    assert {name for name, one in file.record.coded.items() if one.base} >= {"embed.weight", "conv.weight"}
     assert file.stored_size("conv.weight") < source["conv.weight"].nbytes
     kolmo.expand(exact, tmp_path / "again")
     kolmo.shrink(tmp_path / "again", tmp_path / "lossy", "torus")
@@ -250,17 +250,20 @@ def kolmo_content(path: Path) -> str:
 
 
 def test_the_base_alone(exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
+    read: list[tuple[int, int]] = []
     spans = packing.read_span
 
     def watched(file: IO[bytes], path: Path, begin: int, size: int) -> bytes:
-        read.append(begin)
+        read.append((begin, size))
         return spans(file, path, begin, size)
 
     monkeypatch.setattr(packing, "read_span", watched)
     near = kolmo.load(exact, ["conv.weight", "norm.weight"], base=True)
-    places = ShrunkFile(exact).header.places
-    assert sorted(read) == sorted([places["conv.weight.code"].begin, places["norm.weight"].begin])
+    places, coded = ShrunkFile(exact).header.places, ShrunkFile(exact).record.coded
+    norm = places["norm.weight"]
+    bases = [(places["conv.weight.code"].begin, coded["conv.weight"].base), (norm.begin, norm.size)]
+    assert sorted(read) == sorted(bases)
+    assert coded["conv.weight"].base < places["conv.weight.code"].size / 3
     before = model()["conv.weight"]
     assert near["conv.weight"].dtype == before.dtype
     assert near["norm.weight"].tobytes() == model()["norm.weight"].tobytes()
@@ -277,11 +280,12 @@ def test_the_base_alone(exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     "change",
     [
-        lambda record, entry: entry.update(rest=1),
-        lambda record, entry: entry.update(rest=False),
+        lambda record, entry: entry.update(base=True),
+        lambda record, entry: entry.update(base=-1),
+        lambda record, entry: entry.update(base=1.5),
+        lambda record, entry: entry.update(base=1 << 40),
         lambda record, entry: entry.update(verbatim=True),
-        lambda record, entry: entry.pop("rest"),
-        lambda record, entry: record["coded"]["noise.weight"].update(rest=True),
+        lambda record, entry: record["coded"]["noise.weight"].update(base=9),
         lambda record, entry: record["hyperfunction"].update(
             name="torus", parameters={"side": 0.1, "points": 1600, "classes": 3}
         ),
@@ -292,7 +296,6 @@ def test_hostile_records(exact: Path, change: Any) -> None:
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length])
     record = json.loads(header["__metadata__"]["kolmo"])
-    record["coded"].setdefault("noise.weight", {})
     change(record, record["coded"]["conv.weight"])
     header["__metadata__"]["kolmo"] = json.dumps(record)
     text = json.dumps(header).encode()
@@ -304,14 +307,22 @@ def test_hostile_records(exact: Path, change: Any) -> None:
 def test_flipped_bytes_are_noticed(exact: Path) -> None:
     file = ShrunkFile(exact)
     data = bytearray(exact.read_bytes())
-    for part in ("conv.weight.code", "conv.weight.rest"):
-        place = file.header.places[part]
-        for at in (place.begin, place.begin + place.size // 2, place.begin + place.size - 1):
-            data[at] ^= 4
-            exact.write_bytes(data)
-            with pytest.raises(CorruptError, match=r"conv\.weight"):
-                kolmo.load(exact, ["conv.weight"])
-            data[at] ^= 4
+    place, base = file.header.places["conv.weight.code"], file.record.coded["conv.weight"].base
+    for at in (0, base // 2, base - 1, base, base + 20, place.size - 1):
+        data[place.begin + at] ^= 4
+        exact.write_bytes(data)
+        with pytest.raises(CorruptError, match=r"conv\.weight"):
+            kolmo.load(exact, ["conv.weight"])
+        data[place.begin + at] ^= 4
+
+
+def test_a_base_of_another_length(exact: Path) -> None:
+    data = exact.read_bytes()
+    base = ShrunkFile(exact).record.coded["conv.weight"].base
+    exact.write_bytes(data.replace(f'base\\":{base}'.encode(), f'base\\":{base + 1}'.encode()))
+    for near in (False, True):
+        with pytest.raises(CorruptError, match=r"conv\.weight"):
+            kolmo.load(exact, ["conv.weight"], base=near)
 
 
 @pytest.mark.parametrize(

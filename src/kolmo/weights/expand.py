@@ -94,7 +94,7 @@ def expand(
 
 def _open(path: str | Path, base: bool) -> ShrunkFile:
     file = ShrunkFile(path)
-    if base and not any(one.rest for one in file.record.coded.values()):
+    if base and not any(one.base for one in file.record.coded.values()):
         raise KolmoError(f"{path}: has no residuals that a base could do without; read it as it is")
     return file
 

@@ -6,7 +6,7 @@ What it is not: it chooses no step and no tensor, and decides nothing about qual
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from kolmo.weights import lossless
 from kolmo.weights.checkpoint import Checkpoint
 from kolmo.weights.dtypes import from_floats, to_floats
 from kolmo.weights.groups import from_matrix, to_matrix
-from kolmo.weights.record import CODE, DIGEST, KEY, REST, Coded, Record, check_expansion
+from kolmo.weights.record import CODE, DIGEST, KEY, Coded, Record, check_expansion
 from kolmo.weights.safetensors import BYTES, Kind, lay_out, read_header, read_span, write_header
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ LONGEST_NUMBER = 24  # digits of a binary64
 
 
 class Code(NamedTuple):
-    """A tensor's code, as it goes to the file, and its residual if nothing may be lost."""
+    """A tensor's code, as it goes to the file; of an exact one, so many bytes are its base."""
 
     data: bytes
     verbatim: bool
-    rest: bytes | None = None
+    base: int = 0
 
 
 def digest(data: bytes) -> str:
@@ -67,11 +67,11 @@ class Packer:
         raw = [(name, source.tensors[name]) for name in record.raw]
         raw.sort(key=lambda item: -BYTES[item[1].dtype])
         self._raw = [(name, tensor.dtype, tensor.shape) for name, tensor in raw]
-        worst = replace(
-            record, coded={name: replace(one, verbatim=True, rest=exact) for name, one in record.coded.items()}
-        )
-        largest = {part: one.size for name, one in worst.coded.items() for part in worst.parts(name)}
-        header = self._header(worst, largest)
+        worst = {
+            name: replace(one, base=one.size) if exact else replace(one, verbatim=True)
+            for name, one in record.coded.items()
+        }
+        header = self._header(replace(record, coded=worst), {name: one.size for name, one in worst.items()})
         self._start = len(header) + LONGEST_NUMBER * len(record.hyperfunction.parameters) + 7 & ~7
         file.write(bytes(self._start))
         for name, tensor in raw:
@@ -96,17 +96,14 @@ class Packer:
         self._file.seek(self._codes)
         self._file.truncate()
         coded = {}
-        self.sizes = {}
         items = ((name, WORKING * one.count) for name, one in self.record.coded.items())
         pipeline = Pipeline(
             partial(self._encode, hyperfunction, prune), threads=self._threads, capacity=CAPACITY, report=report
         )
         for name, code in zip(self.record.coded, ordered_map(pipeline, items), strict=True):
-            for part, data in ((CODE, code.data), (REST, code.rest)):
-                if data is not None:
-                    self._file.write(data)
-                    self.sizes[name + part] = len(data)
-            coded[name] = replace(self.record.coded[name], verbatim=code.verbatim, rest=code.rest is not None)
+            self._file.write(code.data)
+            self.sizes[name] = len(code.data)
+            coded[name] = replace(self.record.coded[name], verbatim=code.verbatim, base=code.base)
         self.record = replace(self.record, hyperfunction=hyperfunction, coded=coded)
         total = sum(self.sizes.values())
         check_expansion(self._name, sum(one.count for one in coded.values() if not one.verbatim), total)
@@ -141,38 +138,35 @@ class Packer:
         self._file.flush()
         at = self._codes
         for name, one in self.record.coded.items():
-            parts = []
-            for part in self.record.parts(name):
-                parts.append(read_span(self._file, Path(self._name), at, self.sizes[part]))
-                at += self.sizes[part]
-            yield name, decode(one, parts, self.record.hyperfunction, self._threads)
+            code = read_span(self._file, Path(self._name), at, self.sizes[name])
+            at += self.sizes[name]
+            yield name, decode(one, code, self.record.hyperfunction, self._threads)
 
     def _header(self, record: Record, sizes: Mapping[str, int], room: int = 0) -> bytes:
-        codes = [(part, "U8", (sizes[part],)) for name in record.coded for part in record.parts(name)]
+        codes = [(name + CODE, "U8", (sizes[name],)) for name in record.coded]
         places = lay_out([*self._raw, *codes])
         return write_header({KEY: record.dump(places)}, places, room)
 
 
 def _encode_exact(one: Coded, data: bytes, report: Report) -> Code:
     try:
-        code, rest = lossless.encode(data, one.dtype, one.columns, report)
+        base, rest = lossless.encode(data, one.dtype, one.columns, report)
     except ValueError:  # too large for any step
         return Code(data, True)
-    return Code(code, False, rest) if len(code) + len(rest) < one.size else Code(data, True)
+    return Code(base + rest, False, len(base)) if len(base) + len(rest) < one.size else Code(data, True)
 
 
-def decode(one: Coded, parts: Sequence[bytes], hyperfunction: Hyperfunction, threads: int = 1) -> bytes:
-    """A coded tensor's bytes, of its code and, if it is there, its residual; of a base alone, these of the middles.
+def decode(one: Coded, code: bytes, hyperfunction: Hyperfunction, threads: int = 1) -> bytes:
+    """A coded tensor's bytes; of a code that ends with its base, what that knows of them.
 
     Raises:
-        CorruptError: a part is damaged.
+        CorruptError: the code is damaged.
     """
-    code, *rest = parts
     if one.verbatim:
         return code
-    if rest:
-        return lossless.decode(code, rest[0], one.dtype, one.matrix, threads)
-    if one.rest:
+    if one.base and len(code) > one.base:
+        return lossless.decode(code[: one.base], code[one.base :], one.dtype, one.matrix, threads)
+    if one.base:
         return from_floats(lossless.decode_base(code, one.matrix, threads), one.dtype)
     return from_floats(from_matrix(hyperfunction.decode(code, one.matrix, threads), one.shape), one.dtype)
 
@@ -214,20 +208,17 @@ class ShrunkFile:
         """Bytes of the file that a tensor takes; 0 of a tied one."""
         if name in self.record.aliases:
             return 0
-        return sum(self.header.places[part].size for part in self._parts(name))
+        return self.header.places[name + CODE if name in self.record.coded else name].size
 
     def raw_size(self, name: str) -> int:
         """Bytes of a tensor, once decoded."""
         return self.kind(name).size
 
-    def _parts(self, name: str) -> list[str]:
-        return self.record.parts(name) if name in self.record.coded else [name]
-
     def read(self, name: str, threads: int = 1, *, base: bool = False) -> bytes:
-        """A tensor's bytes, little-endian; of the file, nothing but its spans are read.
+        """A tensor's bytes, little-endian; of the file, nothing but its span is read.
 
-        With `base`, residuals are not read: where a tensor has one, what comes is near, and only its payload's own
-        checksum was compared.
+        With `base`, no residual is read: of a tensor that has one come weights near to it, of which no digest was
+        compared, only the payload's own checksum.
 
         Raises:
             CorruptError: it is damaged.
@@ -236,18 +227,17 @@ class ShrunkFile:
         self.kind(name)
         name = self.record.aliases.get(name, name)
         one = self.record.coded.get(name)
-        places = [self.header.places[part] for part in self._parts(name)[: 1 if base else 2]]
-        place = places[0]
+        place = self.header.places[name if one is None else name + CODE]
+        near = base and one is not None and one.base > 0
         with open(self.path, "rb") as file:
-            parts = [read_span(file, self.path, place.begin, place.size) for place in places]
-        data, wanted = parts[0], self.record.raw[name] if one is None else one.digest
+            data = read_span(file, self.path, place.begin, one.base if one and near else place.size)
+        wanted = self.record.raw[name] if one is None else one.digest
         if one is not None:
             try:
-                data = decode(one, parts, self.record.hyperfunction, threads)
+                data = decode(one, data, self.record.hyperfunction, threads)
             except CorruptError as error:
                 at = place.begin + (error.offset or 0)
                 raise CorruptError(f"{self.path}: tensor {name!r}: {error}; get the file again", at) from None
-        near = base and one is not None and one.rest
         if not near and digest(data) != wanted:
             raise CorruptError(
                 f"{self.path}: tensor {name!r}, at byte {place.begin}, is damaged: its digest differs; get it again",

@@ -19,7 +19,7 @@ from kolmo.weights.dtypes import FLOATS
 from kolmo.weights.safetensors import Header, Kind, Place, is_shape, without_twins
 
 VERSION = 1
-KEY, CODE, REST = "kolmo", ".code", ".rest"
+KEY, CODE = "kolmo", ".code"
 EXPANSION, FREE = 4096, 64 << 20  # bytes decoded for each byte of code; what any file may take
 DIGEST = 32  # hexadecimal digits
 KEYS = ["aliases", "coded", "hyperfunction", "metadata", "raw", "sha256", "version"]
@@ -31,13 +31,13 @@ class Coded(Kind):
 
     Attributes:
         verbatim: its code is its own bytes.
-        rest: its code is a base alone; with the residual beside it come the exact bytes.
+        base: of its code, so many bytes are a base, and all others a residual, with which come the exact bytes; or 0.
     """
 
     columns: int
     digest: str
     verbatim: bool = False
-    rest: bool = False
+    base: int = 0
 
     @property
     def matrix(self) -> tuple[int, int]:
@@ -61,8 +61,8 @@ class Record:
         coded = {}
         for name, one in self.coded.items():
             entry = {"dtype": one.dtype, "shape": one.shape, "columns": one.columns, "sha256": one.digest}
-            flags = {"verbatim": one.verbatim, "rest": one.rest}
-            coded[name] = entry | {flag: True for flag, there in flags.items() if there}
+            ways = {"verbatim": one.verbatim, "base": one.base}
+            coded[name] = entry | {key: way for key, way in ways.items() if way}
         return json.dumps(
             {
                 "version": VERSION,
@@ -79,10 +79,6 @@ class Record:
             },
             separators=(",", ":"),
         )
-
-    def parts(self, name: str) -> list[str]:
-        """The tensors of the file that a coded tensor needs: its code, and its residual if it has one."""
-        return [name + CODE, name + REST] if self.coded[name].rest else [name + CODE]
 
     def content(self, places: Mapping[str, Place]) -> str:
         """SHA-256 over all tensors as they come back."""
@@ -134,9 +130,9 @@ class Record:
 
     def _check(self, header: Header, where: str) -> None:
         """The record against the header's places."""
-        codes = {part: name for name in self.coded for part in self.parts(name)}
+        codes = {name + CODE for name in self.coded}
         stored = {*self.coded, *self.raw}
-        if len(stored) != len(self.coded) + len(self.raw) or stored & set(self.aliases) or codes.keys() & set(self.raw):
+        if len(stored) != len(self.coded) + len(self.raw) or stored & set(self.aliases) or codes & set(self.raw):
             _corrupt(where, "a tensor is there twice")
         if different := {*codes, *self.raw} ^ set(header.places):
             _corrupt(where, f"record and header differ in tensor {min(different)[:80]!r}")
@@ -147,14 +143,12 @@ class Record:
             if original not in stored:
                 _corrupt(where, f"tensor {name[:80]!r} is tied to {original[:80]!r}, which is not there")
         total = 0
-        for part, name in codes.items():
-            one, place = self.coded[name], header.places[part]
+        for name, one in self.coded.items():
+            place = header.places[name + CODE]
             if place.dtype != "U8" or len(place.shape) != 1 or (one.verbatim and place.size != one.size):
                 _corrupt(where, f"the code of tensor {name[:80]!r} cannot be one")
-            if one.rest and self.hyperfunction.name != "trellis":
-                _corrupt(
-                    where, f"tensor {name[:80]!r} has a residual, which {self.hyperfunction.name} does not go with"
-                )
+            if one.base and (one.base >= place.size or self.hyperfunction.name != "trellis"):
+                _corrupt(where, f"the base of tensor {name[:80]!r} cannot be one")
             total += place.size
         check_expansion(where, sum(one.count for one in self.coded.values() if not one.verbatim), total)
 
@@ -171,18 +165,19 @@ def check_expansion(where: str, weights: int, size: int) -> None:
 
 def _coded(where: str, name: str, entry: Any) -> Coded:
     shown = f"tensor {name[:80]!r}"
-    flags = {"verbatim", "rest"}
-    if not isinstance(entry, dict) or sorted(entry.keys() - flags) != ["columns", "dtype", "sha256", "shape"]:
+    ways = {"verbatim", "base"}
+    if not isinstance(entry, dict) or sorted(entry.keys() - ways) != ["columns", "dtype", "sha256", "shape"]:
         _corrupt(where, f"{shown} has no dtype, shape, columns and sha256, or has more")
     shape, columns, dtype, digest = entry["shape"], entry["columns"], entry["dtype"], entry["sha256"]
-    there = [entry[flag] for flag in flags & entry.keys()]
-    if dtype not in FLOATS or not is_shape(shape) or len(there) > 1 or any(flag is not True for flag in there):
+    base = entry.get("base", 0)
+    sound = entry.get("verbatim", True) is True and type(base) is int and base >= 0 and not ways <= entry.keys()
+    if dtype not in FLOATS or not is_shape(shape) or not sound:
         _corrupt(where, f"{shown} has a dtype, a shape or a way to be stored that cannot be")
     if type(columns) is not int or columns < 1 or not prod(shape) or prod(shape) % columns:
         _corrupt(where, f"{shown} has {str(columns)[:20]} columns, which do not divide it")
     if not _is_hex(digest, DIGEST):
         _corrupt(where, f"the digest of {shown} is none")
-    return Coded(dtype, tuple(shape), columns, digest, "verbatim" in entry, "rest" in entry)
+    return Coded(dtype, tuple(shape), columns, digest, "verbatim" in entry, base)
 
 
 def _hyperfunction(where: str, entry: Any) -> Hyperfunction:

@@ -213,7 +213,7 @@ def _compare(checkpoint: Checkpoint, packer: Packer, found: Survey, tick: Tick |
         zeros = (before != 0) & (np.abs(before) < threshold)
         errors[name] = lost, int(np.count_nonzero(zeros))
         digests[name] = digest(data)
-        if packer.record.coded[name].rest and digests[name] != found.looks[name].digest:
+        if packer.record.coded[name].base and digests[name] != found.looks[name].digest:
             raise KolmoError(f"{checkpoint.name}: tensor {name!r} changed while it was read; leave it alone and repeat")
         if tick:
             tick(4 * tensor.count)
@@ -243,6 +243,6 @@ def describe(file: ShrunkFile) -> Report:
         tensors.append(TensorReport(name, one.dtype, one.shape, kind, one.count, file.stored_size(name)))
     raw = sum(file.raw_size(one.name) for one in tensors if one.kind != "tied")
     function = {"name": record.hyperfunction.name, "parameters": record.hyperfunction.parameters}
-    exact = any(one.rest for one in record.coded.values())
+    exact = any(one.base for one in record.coded.values())
     content = record.content(file.header.places)
     return Report(file.path.stat().st_size, raw, function, content, tuple(tensors), exact)

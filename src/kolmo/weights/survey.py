@@ -17,7 +17,7 @@ from kolmo.weights.checkpoint import Checkpoint
 from kolmo.weights.dtypes import to_floats
 from kolmo.weights.groups import columns_of, is_coded
 from kolmo.weights.packing import CAPACITY, WORKING, digest
-from kolmo.weights.record import CODE, REST, Coded, Record
+from kolmo.weights.record import CODE, Coded, Record
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -105,8 +105,7 @@ def survey(
         KolmoError: a tensor cannot be read.
     """
     wanted = {
-        name: is_coded(name, tensor.dtype, tensor.shape, keep)
-        and not {name + CODE, name + REST} & source.tensors.keys()
+        name: is_coded(name, tensor.dtype, tensor.shape, keep) and name + CODE not in source.tensors
         for name, tensor in source.tensors.items()
     }
     size = max(SAMPLE // max(sum(wanted.values()), 1), LEAST_SAMPLE) if sampled else 0
