@@ -14,10 +14,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 import kolmo
 from harness import main
 from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.trellis import HEADER, Trellis, checksum
+from kolmo.weights import lossless
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "weights"
 SHAPES = ((40, 30), (12, 90), (1, 7))  # that payloads are read with
@@ -36,11 +39,14 @@ def check(data: bytes) -> None:
             whole = kolmo.load(path)
         except KolmoError:
             whole = None
+        with contextlib.suppress(KolmoError):
+            kolmo.load(path, base=True)
         if whole is not None:
             for name, values in whole.items():
                 assert kolmo.load(path, [name])[name].tobytes() == values.tobytes(), f"{name} read alone is another"
     for shape in SHAPES:
         _payload(data, shape)
+        _residual(data, shape)
 
 
 def _payload(data: bytes, shape: tuple[int, int]) -> None:
@@ -51,6 +57,23 @@ def _payload(data: bytes, shape: tuple[int, int]) -> None:
     with contextlib.suppress(KolmoError):
         found = Trellis(1.0).decode(HEADER.pack(*head, checksum(HEADER.pack(*head, 0), body, shape)) + body, shape)
         assert found.shape == shape
+
+
+def _residual(data: bytes, shape: tuple[int, int]) -> None:
+    """As a residual of a sound head and sound sizes, on a base of made levels: the fuzzer chooses all else."""
+    first = [*data[:6], *[0] * 6]
+    dtype = ("BF16", "F16", "F32", "F64")[first[0] % 4]
+    bias = {"F16": 15, "F64": 1023}.get(dtype, 127)
+    exponent = bias - first[1] % 15
+    levels = np.arange(shape[0] * shape[1]) % (first[2] + 1) - first[3]
+    base = Trellis(2.0 ** (exponent - bias), 1).encode_levels(levels.astype(np.int32).reshape(shape))
+    body = data[6:]
+    code = len(body) * first[4] // 256
+    body = lossless.SIZES.pack(code, len(body) - code) + body
+    head = first[5] % 8, first[5] // 8, exponent
+    rest = lossless.HEAD.pack(*head, checksum(lossless.HEAD.pack(*head, 0), body, shape)) + body
+    with contextlib.suppress(KolmoError):
+        lossless.decode(base, rest, dtype, shape)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ CASES = {
     "v1-trellis-coarse": Case({"step": 4.0}),
     "v1-trellis-fine": Case({"step": 2.0**-12}),
     "v1-trellis-pruned": Case({"step": 0.25, "prune": 0.6}),
+    "v1-lossless": Case({"lossless": True}),
     "v1-torus-llm": Case({"preset": "llm"}, "torus"),
     "v1-torus-mobilenet": Case({"preset": "mobilenet"}, "torus"),
 }

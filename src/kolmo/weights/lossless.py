@@ -10,6 +10,7 @@ kolmo.native.reference_residual.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -155,7 +156,7 @@ def _exponent(sample: Integers, highest: int, floats: _Floats) -> int:
     below = np.cumsum(np.bincount(exponents, minlength=2 * floats.bias + 2)) / exponents.size
     few = int(np.searchsorted(below, BELOW, "right"))
     seldom = 1 + int(np.searchsorted(below, 1 - SELDOM)) - LOUD
-    least, most = (int(np.log2(step)) + floats.bias for step in STEPS)
+    least, most = (math.frexp(step)[1] - 1 + floats.bias for step in STEPS)
     exponent = max(min(max(few, seldom), most), highest - HIGHEST, least, 1)
     if exponent > most:
         raise ValueError("weights too large for any step")
