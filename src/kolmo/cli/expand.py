@@ -22,7 +22,8 @@ from kolmo.cli.console import Console, may_overwrite
 def command(*, file: str, output: str, threads: int, force: bool, quiet: bool, verbose: bool, as_json: bool) -> int:
     """Make a plain safetensors file OUT of FILE, which kolmo shrink wrote.
 
-    All tensors are there again under their names, in their dtypes; the coded ones as close as they were coded.
+    All tensors are there again under their names, in their dtypes; the coded ones as close as they were coded. Where
+    FILE was a model in ONNX, and OUT ends in .onnx, it is that model.
     """
     from kolmo.weights.expand import expand
     from kolmo.weights.packing import ShrunkFile

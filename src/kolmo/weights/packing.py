@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -124,12 +125,15 @@ class Packer:
 
     def decoded(self) -> Iterator[tuple[str, bytes]]:
         """Each coded tensor's bytes as they will come back, decoded from the file."""
+        for name in self.record.coded:
+            yield name, self.decoded_tensor(name)
+
+    def decoded_tensor(self, name: str) -> bytes:
+        """The same of one."""
         self._file.flush()
-        at = self._codes
-        for name, one in self.record.coded.items():
-            code = read_span(self._file, Path(self._name), at, self.sizes[name])
-            at += self.sizes[name]
-            yield name, decode(one, code, self.record.hyperfunction, self._threads)
+        at = self._codes + sum(self.sizes[other] for other in takewhile(name.__ne__, self.record.coded))
+        code = read_span(self._file, Path(self._name), at, self.sizes[name])
+        return decode(self.record.coded[name], code, self.record.hyperfunction, self._threads)
 
     def _header(self, record: Record, sizes: Mapping[str, int], room: int = 0) -> bytes:
         codes = [(name + CODE, "U8", (sizes[name],)) for name in record.coded]

@@ -9,7 +9,10 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kolmo.weights.budget import Budget
 
 COLUMNS = "{:<{width}}  {:>5}  {:>13}  {:>11}  {:>7}  {:>10}  {:>8}"
 HEAD = ("Tensor", "Count", "Weights", "Bytes", "Bits", "Error", "Gap")
@@ -90,6 +93,7 @@ class Report:
         hyperfunction: name and parameters.
         content: SHA-256 over all tensors as they come back.
         tensors: each of them.
+        budget: what was spent of a limit of loss, where there was one.
     """
 
     size: int
@@ -97,6 +101,7 @@ class Report:
     hyperfunction: dict[str, Any]
     content: str
     tensors: tuple[TensorReport, ...]
+    budget: Budget | None = None
 
     @property
     def coded(self) -> TensorReport:
@@ -118,6 +123,7 @@ class Report:
             "hyperfunction": self.hyperfunction,
             "sha256": self.content,
             "coded": {k: v for k, v in self.coded.record().items() if k not in ("name", "dtype", "shape", "kind")},
+            **({"budget": self.budget.record()} if self.budget else {}),
             "tensors": [one.record() for one in self.tensors],
         }
 
@@ -128,7 +134,8 @@ class Report:
             rows.append(total(kind, [one for one in self.tensors if one.kind == kind]))
         width = max([6, *(len(row.name) for row in rows)])
         shown = [HEAD, *(_cells(row) for row in rows)]
-        return [COLUMNS.format(*cells, width=width).rstrip() for cells in shown] + [self.summary()]
+        spent = self.budget.lines() if self.budget else []
+        return [COLUMNS.format(*cells, width=width).rstrip() for cells in shown] + [self.summary(), *spent]
 
     def summary(self) -> str:
         """One line."""
