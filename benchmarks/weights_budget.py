@@ -35,7 +35,7 @@ HEAD = "| text | documents | at most | lost | 95 % | lost on other such text | b
 
 
 def told(folder: Path, count: int) -> list[str]:
-    """Stories of the model, from their beginning to their end, or to 400 tokens."""
+    """Stories of the model, from their beginning to their end, or to 250 tokens."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -44,7 +44,15 @@ def told(folder: Path, count: int) -> list[str]:
     torch.manual_seed(0)
     start = torch.full((count, 1), tokenizer.bos_token_id)
     with torch.inference_mode():
-        found = model.generate(start, do_sample=True, top_k=0, top_p=1.0, temperature=1.0, max_new_tokens=400)
+        found = model.generate(
+            start,
+            attention_mask=torch.ones_like(start),
+            do_sample=True,
+            top_k=0,
+            top_p=1.0,
+            temperature=1.0,
+            max_new_tokens=250,
+        )
     return [text for row in found if (text := tokenizer.decode(row, skip_special_tokens=True).strip())]
 
 
@@ -86,7 +94,7 @@ def row(folder: Path, name: str, documents: list[str], limit: float, states: int
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--documents", type=int, default=400)
+    parser.add_argument("--documents", type=int, default=200)
     parser.add_argument("--states", type=int, default=8)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:

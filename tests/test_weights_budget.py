@@ -219,7 +219,8 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
 
 
 STORIES = """Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she
-saw a big dog. The dog was sad because it lost its ball. Lily wanted to help the dog. They looked under the tree and found it.
+saw a big dog. The dog was sad because it lost its ball. Lily wanted to help the dog. They looked under the tree and
+found it.
 
 Tom and his mom went to the store. Tom saw a red toy car and wanted it. His mom said, "You can have it if you are
 good." Tom was very happy. He said thank you and gave his mom a big hug. They went home and played with the car.
