@@ -12,20 +12,17 @@ counts exhaustively.
 from __future__ import annotations
 
 import io
-import random
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import kolmo
+from harness import main
 from kolmo.archive.listing import list_stream
 from kolmo.errors import KolmoError
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
 MEMORY = 1 << 28
 LARGEST = 1 << 22  # raw bytes that one input may claim: more only slows the search
-MUTATIONS = 50
 
 
 def check(data: bytes) -> None:
@@ -84,56 +81,5 @@ def _read_backward(data: bytes, size: int) -> bytes | None:
         return None
 
 
-def _inputs(arguments: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Every file and some mutations of it, the same in every run."""
-    dice = random.Random(0)
-    for argument in arguments:
-        root = Path(argument)
-        for path in sorted(p for p in (root.rglob("*") if root.is_dir() else [root]) if p.is_file()):
-            data = path.read_bytes()
-            yield str(path), data
-            for number in range(MUTATIONS if data else 0):
-                bad = bytearray(data)
-                for _ in range(dice.randrange(1, 4)):
-                    bad[dice.randrange(len(bad))] = dice.randrange(256)
-                if number % 3 == 0:
-                    del bad[dice.randrange(len(bad)) :]
-                if number % 3 == 1:
-                    at = dice.randrange(len(bad))
-                    bad[at:at] = dice.randbytes(dice.randrange(9))
-                yield f"{path}, mutation {number}", bytes(bad)
-
-
-def main(arguments: list[str]) -> int:
-    """Fuzz with atheris, or go through the files without it."""
-    try:
-        import atheris
-    except ImportError:
-        count = findings = 0
-        for name, data in _inputs(arguments or [str(GOLDEN)]):
-            count += 1
-            try:
-                check(data)
-            except Exception as error:
-                findings += 1
-                print(f"{name}: {type(error).__name__}: {error}")
-        print(f"{count} inputs, {findings} findings (no atheris here: every file and its mutations, once)")
-        return 1 if findings or not count else 0
-    folders = [word for word in arguments if not word.startswith("-")]
-    if folders and Path(folders[0]).resolve() == GOLDEN:
-        print(
-            "the fuzzer writes into its corpus: name another folder; the golden files are seeds anyway", file=sys.stderr
-        )
-        return 2
-    if not folders:
-        folders.append(tempfile.mkdtemp(prefix="kolmo-fuzz-"))
-    options = [word for word in arguments if word.startswith("-")]
-    atheris.instrument_all()
-    # The first folder is written to, the others are only read.
-    atheris.Setup([sys.argv[0], *options, *folders, str(GOLDEN)], check)
-    atheris.Fuzz()
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(check, GOLDEN, sys.argv[1:]))

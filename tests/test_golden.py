@@ -1,4 +1,4 @@
-"""Decoding is a promise: every file of a released format opens for ever, and version 1 of `cm` still writes its own."""
+"""Decoding is a promise: every file of a released format opens for ever, and version 1 still writes its own."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 import kolmo
+from golden import make_weights
 from golden.make import CASES, encode
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*.kmo"))
+WEIGHTS = sorted((GOLDEN / "weights").glob("*.safetensors"))
 
 
 def test_there_are_golden_files_of_every_kind() -> None:
@@ -29,3 +31,18 @@ def test_opens(path: Path) -> None:
 def test_the_writer_still_writes_these_bytes(name: str) -> None:
     raw = (GOLDEN / f"{name}.raw").read_bytes()
     assert encode(name, raw) == (GOLDEN / f"{name}.kmo").read_bytes()
+
+
+def test_there_are_shrunk_checkpoints_of_every_kind() -> None:
+    assert {path.stem for path in WEIGHTS} == set(make_weights.CASES)
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
+def test_a_shrunk_checkpoint_expands(path: Path) -> None:
+    assert make_weights.expanded(path) == path.with_suffix(".sha256").read_text().strip()
+
+
+@pytest.mark.parametrize("path", WEIGHTS, ids=lambda path: path.stem)
+def test_shrink_still_writes_these_bytes(path: Path, tmp_path: Path) -> None:
+    make_weights.write(path.stem, tmp_path / "small")
+    assert (tmp_path / "small").read_bytes() == path.read_bytes()

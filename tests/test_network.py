@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.errors import PredictorError
-from kolmo.native import reference, tables
+from kolmo.native import reference, reference_network, tables
 from kolmo.native.reference_network import Hasher
 from kolmo.predictors.network import NetworkShape, Weights, dump, load, save
 
@@ -338,7 +338,7 @@ HOSTILE: dict[str, Change] = {
     "no metadata": lambda header: header.pop("__metadata__"),
     "metadata no object": lambda header: header.update(__metadata__=[]),
     "another format": claim("format", "pt"),
-    "another version": claim("version", "2"),
+    "another version": claim("version", "3"),
     "more metadata": claim("author", "x"),
     "metadata no strings": claim("layers", 2),
     "no layers": claim("layers", "0"),
@@ -535,5 +535,42 @@ def test_rows_of_zeros_and_wide_steps_are_exported(torch: Any) -> None:
     assert (np.abs(values * step[:, None] - wanted) <= step[:, None] / 2 + 1e-6).all()
     assert not values[:2].any()
     assert not weights.tensor("layer.0.out")[:5].any()
-    most = float(model.outward[0, 0, 5].detach().abs().max())
-    assert weights.tensor("layer.0.out_scale")[5] == np.float32(most / LEVELS / 16)
+    row = model.outward[0, 0, 5].detach().numpy()
+    levels, scale = weights.tensor("layer.0.out")[5].astype(float), float(weights.tensor("layer.0.out_scale")[5]) * 16
+    assert scale == pytest.approx(np.abs(row).max() / LEVELS, rel=0.02)
+    assert np.abs(levels * scale - row).max() < 3 * scale
+    assert scale == pytest.approx((levels @ row) / (levels @ levels))
+
+
+def test_matrices_on_the_trellis_are_stored_as_indices(torch: Any) -> None:
+    from kolmo.training.export import quantise
+    from kolmo.training.models import GatedRecurrent
+
+    weights = quantise(GatedRecurrent(SMALL))
+    file = dump(weights)
+    header, at = json.loads(file[8 : 8 + struct.unpack("<Q", file[:8])[0]]), 8 + struct.unpack("<Q", file[:8])[0]
+    assert header["__metadata__"]["version"] == "2"
+    assert load(file) == weights
+    begin, end = header["layer.1.in"]["data_offsets"]
+    indices = np.frombuffer(file[at + begin : at + end], np.int8).reshape(192, 128)
+    for row, levels in zip(indices.tolist(), weights.tensor("layer.1.in").tolist(), strict=True):
+        state = 0
+        for index, level in zip(row, levels, strict=True):
+            assert level == 2 * index + (state & 1)
+            state = state >> 1 ^ (5 if state & 1 else 0) ^ (2 if index & 1 else 0)
+    for index, message in ((-64, r"layer\.1\.in.*-128"), (-65, "beyond -64..63"), (64, "beyond -64..63")):
+        wrong = bytearray(file)
+        wrong[at + begin] = index % 256
+        with pytest.raises(PredictorError, match=message):
+            load(bytes(wrong))
+    assert json.loads(dump(make(SMALL))[8:][:200].split(b"}")[0] + b"}}")["__metadata__"]["version"] == "1"
+
+
+def test_rows_far_from_zero_are_normalised_as_in_training(torch: Any) -> None:
+    from kolmo.training.cells import normalise
+    from kolmo.training.exact import _normalise
+
+    x = torch.randn(7, 384, generator=torch.Generator().manual_seed(3)) * torch.tensor([3000.0] + [1.0] * 383)
+    exact = _normalise(x, 16.0)
+    assert (exact == normalise(x, 16.0, True, torch.float32)).float().mean() > 0.999
+    assert (exact.numpy() == reference_network.normalise(x.numpy(), 16.0)).all()

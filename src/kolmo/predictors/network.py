@@ -22,7 +22,7 @@ from kolmo.errors import PredictorError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-FORMAT, VERSION = "kolmo-network", "1"
+FORMAT, PLAIN, PATHS = "kolmo-network", "1", "2"  # versions: integers as they are; those of layers as indices of a path
 MAX_LAYERS, MAX_TABLES, MAX_WIDTH = 32, 8, 1024
 ORDERS = (0, 2, 3, 4)  # of a hashed table; 0 is the current word
 LIMIT = 2.0**20  # of a float: with it, nothing overflows
@@ -128,7 +128,7 @@ class Weights:
     def __post_init__(self) -> None:
         problem = self.shape.problem() or _size_problem(self) or _value_problem(self)
         if problem:
-            raise PredictorError(f"no network of version {VERSION}: {problem}")
+            raise PredictorError(f"no network of docs/neural.md: {problem}")
 
     @cached_property
     def config(self) -> bytes:
@@ -161,21 +161,24 @@ def load(source: str | Path | bytes) -> Weights:
         except OSError as error:
             raise PredictorError(f"{where}: {error.strerror}; name a network that `kolmo train` exported") from None
     try:
-        shape, begin, tensors = _open(data)
+        shape, version, begin, tensors = _open(data)
         bytes_of = memoryview(data)[begin:]
-        return Weights(shape, b"".join(bytes_of[place.begin : place.end] for place in tensors))
+        weights = b"".join(bytes_of[place.begin : place.end] for place in tensors)
+        return Weights(shape, _followed(shape, weights) if version == PATHS else weights)
     except (_RefusedError, PredictorError) as error:
         raise PredictorError(f"{where}: {error}; the file is damaged, or from a newer version: get it again") from None
 
 
 def dump(weights: Weights) -> bytes:
-    """A network as the bytes of a file."""
-    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "version": VERSION, **weights.shape.metadata()}}
-    for name, dtype, shape, begin, end in weights.shape.tensors():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": (begin, end)}
+    """A network as the bytes of a file, of version 2 where all its layers' matrices are paths along the trellis."""
+    shape, indices = weights.shape, _indices(weights.shape, weights.weights)
+    version = PLAIN if indices is None else PATHS
+    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, "version": version, **shape.metadata()}}
+    for name, dtype, sizes, begin, end in shape.tensors():
+        header[name] = {"dtype": dtype, "shape": sizes, "data_offsets": (begin, end)}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + weights.weights
+    return struct.pack("<Q", len(text)) + text + (weights.weights if indices is None else indices)
 
 
 def save(weights: Weights, path: str | Path) -> None:
@@ -193,8 +196,8 @@ class _RefusedError(Exception):
     """What is wrong with a file; `load` adds which file."""
 
 
-def _open(data: bytes) -> tuple[NetworkShape, int, list[TensorPlace]]:
-    """Shape, where tensors' bytes begin, and where each lies from there, in the page's order."""
+def _open(data: bytes) -> tuple[NetworkShape, str, int, list[TensorPlace]]:
+    """Shape, version, where tensors' bytes begin, and where each lies from there, in the page's order."""
     length = struct.unpack_from("<Q", data)[0] if len(data) >= 8 else 0
     if not 2 <= length <= min(LONGEST_HEADER, len(data) - 8):
         raise _RefusedError(f"not a safetensors file of a network: its header would have {length} bytes")
@@ -204,7 +207,7 @@ def _open(data: bytes) -> tuple[NetworkShape, int, list[TensorPlace]]:
         raise _RefusedError(f"its header is no JSON ({error})") from None
     if not isinstance(header, dict):
         raise _RefusedError("its header is no JSON object")
-    shape = _shape(header.pop("__metadata__", None))
+    shape, version = _shape(header.pop("__metadata__", None))
     found = []
     for place in shape.tensors():
         claimed = header.pop(place.name, None)
@@ -225,15 +228,15 @@ def _open(data: bytes) -> tuple[NetworkShape, int, list[TensorPlace]]:
         at = place.end
     if at != len(data) - 8 - length:
         raise _RefusedError(f"its tensors have {at} bytes, but {len(data) - 8 - length} are there")
-    return shape, 8 + length, found
+    return shape, version, 8 + length, found
 
 
-def _shape(metadata: Any) -> NetworkShape:
+def _shape(metadata: Any) -> tuple[NetworkShape, str]:
     names = ("format", "version", "layers", "state", "embedding", "slot", "tables")
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise _RefusedError("it is no network of kolmo's: its metadata name no format 'kolmo-network'")
-    if metadata.get("version") != VERSION:
-        raise _RefusedError(f"its version is {str(metadata.get('version'))[:20]!r}, not {VERSION!r}")
+    if metadata.get("version") not in (PLAIN, PATHS):
+        raise _RefusedError(f"its version is {str(metadata.get('version'))[:20]!r}, not {PLAIN!r} or {PATHS!r}")
     if sorted(metadata) != sorted(names) or not all(isinstance(value, str) for value in metadata.values()):
         raise _RefusedError(f"its metadata are not the strings {', '.join(names)}")
     for name in names[2:6]:
@@ -248,7 +251,7 @@ def _shape(metadata: Any) -> NetworkShape:
     problem = shape.problem()
     if problem:
         raise _RefusedError(f"its metadata claim {problem}")
-    return shape
+    return shape, metadata["version"]
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -260,6 +263,49 @@ def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _whole(numbers: Any) -> bool:
     return isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers)
+
+
+def _matrices(shape: NetworkShape) -> list[TensorPlace]:
+    """The layers' matrices."""
+    return [place for place in shape.tensors() if place.name.startswith("layer.") and place.dtype == "I8"]
+
+
+def _followed(shape: NetworkShape, tensors: bytes) -> bytes:
+    """Tensors with the integers of paths for their indices: 2 index, and 1 more in odd states (docs/neural.md)."""
+    found = bytearray(tensors)
+    for place in _matrices(shape):
+        indices = _view(tensors, place)
+        if indices.min() < -64 or indices.max() > 63:
+            raise _RefusedError(f"tensor {place.name!r} has indices beyond -64..63")
+        found[place.begin : place.end] = (2 * indices + _odd(indices)).tobytes()
+    return bytes(found)
+
+
+def _indices(shape: NetworkShape, tensors: bytes) -> bytes | None:
+    """The mirror of `_followed`; None where a matrix is no path."""
+    found = bytearray(tensors)
+    for place in _matrices(shape):
+        levels = _view(tensors, place)
+        indices = levels >> 1
+        if ((levels & 1) != _odd(indices)).any():
+            return None
+        found[place.begin : place.end] = indices.tobytes()
+    return bytes(found)
+
+
+def _odd(indices: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """1 where a path's state is odd, int8: each row is a path, from state 0."""
+    import numpy as np
+
+    from kolmo.native.reference_trellis import CODES
+
+    feedback, put = CODES[8]
+    rows = np.ascontiguousarray(indices.T)
+    state, odd = np.zeros(len(indices), np.int8), np.empty_like(rows)
+    for column, index in enumerate(rows):
+        odd[column] = state & 1
+        state = state >> 1 ^ feedback * odd[column] ^ put * (index & 1)
+    return odd.T
 
 
 def _size_problem(weights: Weights) -> str | None:

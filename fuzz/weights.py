@@ -1,0 +1,57 @@
+"""Fuzz target for shrunk checkpoints: header, record, payloads, digests, by two readers that must agree.
+
+    python fuzz/weights.py [CORPUS] -max_total_time=600     with atheris (pip install "kolmo[fuzz]"), else for ever
+    python fuzz/weights.py [FOLDER_OR_FILE ...]             without: every file once, and its mutations
+
+A finding is any exception that is no `KolmoError`, or two readers that disagree. Seeds: tests/golden/weights. What it
+is not: a proof; nearly all damage ends at a checksum, so payloads are also read with checksums made to fit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+
+import kolmo
+from harness import main
+from kolmo.errors import KolmoError
+from kolmo.hyperfunctions.trellis import HEADER, Trellis, checksum
+
+GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "weights"
+SHAPES = ((40, 30), (12, 90), (1, 7))  # that payloads are read with
+
+
+def check(data: bytes) -> None:
+    """Read `data` as a file, whole and tensor by tensor, and as a payload.
+
+    Raises:
+        AssertionError: the readers disagree.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "small"
+        path.write_bytes(data)
+        try:
+            whole = kolmo.load(path)
+        except KolmoError:
+            whole = None
+        if whole is not None:
+            for name, values in whole.items():
+                assert kolmo.load(path, [name])[name].tobytes() == values.tobytes(), f"{name} read alone is another"
+    for shape in SHAPES:
+        _payload(data, shape)
+
+
+def _payload(data: bytes, shape: tuple[int, int]) -> None:
+    """As a trellis payload whose head is sound: the fuzzer chooses flags, states, activity and all that follows."""
+    first = [*data[:4], 0, 0, 0, 0]
+    head = ((0, 3, 6)[first[0] % 3], first[1] % 4, first[2] + 64 * first[3], 1.0, *[0] * 6)
+    body = data[4:]
+    with contextlib.suppress(KolmoError):
+        found = Trellis(1.0).decode(HEADER.pack(*head, checksum(HEADER.pack(*head, 0), body, shape)) + body, shape)
+        assert found.shape == shape
+
+
+if __name__ == "__main__":
+    sys.exit(main(check, GOLDEN, sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""Makes the golden files of shrunk checkpoints, version 1: `python tests/golden/make_weights.py`, once.
+
+Files that exist are never replaced. Beside each stands the SHA-256 of the checkpoint that it expands to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import kolmo
+
+HERE = Path(__file__).parent / "weights"
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a file is written: keywords of `kolmo.shrink`."""
+
+    settings: dict[str, Any] = field(default_factory=dict)
+    hyperfunction: str = "trellis"
+
+
+CASES = {
+    "v1-trellis-8": Case({"step": 0.25}),
+    "v1-trellis-64": Case({"step": 0.25, "states": 64}),
+    "v1-trellis-1": Case({"step": 0.5, "states": 1}),
+    "v1-trellis-coarse": Case({"step": 4.0}),
+    "v1-trellis-fine": Case({"step": 2.0**-12}),
+    "v1-trellis-pruned": Case({"step": 0.25, "prune": 0.6}),
+    "v1-torus-llm": Case({"preset": "llm"}, "torus"),
+    "v1-torus-mobilenet": Case({"preset": "mobilenet"}, "torus"),
+}
+
+
+def checkpoint() -> dict[str, npt.NDArray[Any]]:
+    """Tensors of many kinds; sums of twelve dice are nearly Gaussian, and the same with every NumPy."""
+    dice = random.Random(0)
+
+    def draw(*shape: int) -> npt.NDArray[np.float32]:
+        count = int(np.prod(shape))
+        rolls = np.frombuffer(dice.randbytes(12 * count), np.uint8).reshape(count, 12).astype(np.int64)
+        return ((rolls.sum(1) - 1530) / 256).astype(np.float32).reshape(shape)
+
+    scales = (2.0 ** np.arange(-3, 3, 6 / 40)).astype(np.float32)[:, None]
+    tensors: dict[str, npt.NDArray[Any]] = {
+        "matrix": draw(40, 30) * scales,
+        "outlier": draw(33, 35),
+        "conv.weight": draw(12, 10, 3, 3).astype(np.float16),
+        "experts": draw(3, 20, 24).astype(np.float64),
+        "line": draw(1030, 2),
+        "norm.weight": draw(40),
+        "steps": np.arange(3, dtype=np.int64),
+        "mask": np.arange(2048).reshape(64, 32) % 3 == 0,
+        "empty": np.zeros((0, 4), np.float32),
+    }
+    tensors["outlier"][3, 5] = 900
+    tensors["tied"] = tensors["matrix"]
+    return tensors
+
+
+def write(name: str, path: Path) -> None:
+    """Write the case of this name."""
+    case = CASES[name]
+    kolmo.shrink(checkpoint(), path, case.hyperfunction, **case.settings)
+
+
+def expanded(path: Path) -> str:
+    """SHA-256 of the checkpoint that a file holds."""
+    with tempfile.TemporaryDirectory() as folder:
+        kolmo.expand(path, Path(folder) / "plain")
+        return hashlib.sha256((Path(folder) / "plain").read_bytes()).hexdigest()
+
+
+def main() -> None:
+    """Write the files that do not exist yet."""
+    for name in CASES:
+        path = HERE / f"{name}.safetensors"
+        if not path.exists():
+            write(name, path)
+            path.with_suffix(".sha256").write_text(expanded(path) + "\n")
+            print(f"{name}: {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()
