@@ -113,6 +113,27 @@ def test_limits_that_cannot_be_kept(tmp_path: Path) -> None:
 
 
 @kernels
+def test_sensitivities(tmp_path: Path) -> None:
+    """Errors of one kind cost a hundred times as much; a third kind does not matter at all."""
+    r = np.random.default_rng(3)
+    source = {f"{kind}.{k}.weight": r.standard_normal((64, 64)).astype(np.float32) for kind in "abc" for k in range(2)}
+
+    def loss(state: State) -> float:
+        costs = {"a": 100.0, "b": 1.0, "c": 0.0}
+        return sum(costs[name[0]] * float(np.square(state[name] - source[name]).mean()) for name in source)
+
+    even = kolmo.shrink(source, tmp_path / "m", loss=loss, max_loss=0.5)
+    report = kolmo.shrink(source, tmp_path / "n", loss=loss, max_loss=0.5, sensitivities=True)
+    assert report.size < 0.8 * even.size
+    assert report.budget
+    assert report.budget.loss <= 0.5
+    found = report.budget.factors
+    assert set(found) == {"a.*.weight", "b.*.weight", "c.*.weight"}
+    assert found["a.*.weight"] < 1 < found["b.*.weight"] <= found["c.*.weight"]
+    assert "steps by sensitivity" in "\n".join(report.lines())
+
+
+@kernels
 def test_nothing_to_code(tmp_path: Path) -> None:
     report = kolmo.shrink({"norm": SOURCE["norm"]}, tmp_path / "m", loss=lambda state: 0.25, max_loss=0.3)
     assert report.budget
@@ -132,6 +153,7 @@ def test_nothing_to_code(tmp_path: Path) -> None:
         {"mode": "strict"},
         {"limit": 3, "bits": 4},
         {"device": "cpu"},
+        {"sensitivities": True},
         {"max_delta_bpc": 0.1},
         {"max_delta_bpc": 0.0, "corpus": "x"},
         {"max_delta_bpc": 0.1, "corpus": "x", "step": 0.1},
@@ -150,6 +172,7 @@ def test_settings_that_contradict(tmp_path: Path, settings: dict[str, Any]) -> N
         ["--mode", "paper"],
         ["--limit", "3"],
         ["--device", "cpu"],
+        ["--sensitivities"],
         ["--max-delta-bpc", "0", "--corpus", "x"],
         ["--max-delta-bpc", "nan", "--corpus", "x"],
         *(

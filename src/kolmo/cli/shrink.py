@@ -48,6 +48,11 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="For --max-delta-bpc: documents of the corpus.")
 @click.option("--device", metavar="NAME", help="For --max-delta-bpc: cpu, cuda; default: cuda where it is.")
+@click.option(
+    "--sensitivities",
+    is_flag=True,
+    help="For --max-delta-bpc: measure each kind of tensors first, and choose its step by that.",
+)
 @click.option("--preset", type=click.Choice(PRESETS), help="Torus: published settings; default llm.")
 @click.option(
     "--states",
@@ -87,7 +92,7 @@ def command(
     states = int(given.pop("states"))
     try:
         plan(method, **sizes, states=states)
-        check(max_delta_bpc=sizes["max_delta_bpc"], **measured)
+        check(max_delta_bpc=sizes["max_delta_bpc"], sensitivities=given["sensitivities"], **measured)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     console = Console(quiet, verbose, as_json)

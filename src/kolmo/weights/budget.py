@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from kolmo.errors import FormatError, KolmoError
 from kolmo.weights.dtypes import as_numpy, as_torch, from_floats, to_floats
-from kolmo.weights.packing import Packer, ShrunkFile
+from kolmo.weights.groups import to_matrix
+from kolmo.weights.packing import Packer, ShrunkFile, decode
 from kolmo.weights.safetensors import Kind
 from kolmo.weights.search import FINEST
+from kolmo.weights.sensitivity import factors, kind_of
 
 if TYPE_CHECKING:
+    from kolmo.hyperfunctions.base import Hyperfunction
     from kolmo.weights.checkpoint import Checkpoint
-    from kolmo.weights.hyperfunctions.base import Hyperfunction
     from kolmo.weights.survey import Survey
 
 UNUSED = 0.05  # of what may be lost: near enough
@@ -88,6 +90,7 @@ class Budget:
         before: the loss before anything was coded; that of pruning alone, where weights were pruned.
         loss: of the finished file, decoded.
         trials: in order.
+        factors: of the steps of kinds of tensors, where these were measured.
         facts: what else the loss says of itself.
     """
 
@@ -95,6 +98,7 @@ class Budget:
     before: float
     loss: float
     trials: tuple[Trial, ...]
+    factors: Mapping[str, float]
     facts: Mapping[str, Any]
 
     @property
@@ -106,12 +110,23 @@ class Budget:
     def record(self) -> dict[str, Any]:
         """For JSON."""
         trials = [asdict(one) for one in self.trials]
-        return {**asdict(self), "trials": trials, "steady": self.steady, "facts": dict(self.facts)}
+        return {
+            "limit": self.limit,
+            "before": self.before,
+            "loss": self.loss,
+            "trials": trials,
+            "steady": self.steady,
+            "factors": dict(self.factors),
+            "facts": dict(self.facts),
+        }
 
     def lines(self) -> list[str]:
         """For people: what was tried, then what came of it."""
         rows = [f"{'Step':>12}  {'Bytes':>12}  {'Loss':>10}"]
         rows += [f"{one.step:12.6g}  {one.size:12}  {one.loss:+10.5f}" for one in self.trials]
+        if self.factors:
+            least, most = min(self.factors.values()), max(self.factors.values())
+            rows.append(f"steps by sensitivity: {least:.3g} to {most:.3g} times these")
         if not self.steady:
             rows.append("the loss does not grow steadily: this is too little, or too foreign, to tell such steps apart")
         facts = self.facts
@@ -130,6 +145,7 @@ def check(
     max_loss: float | None = None,
     max_delta_bpc: float | None = None,
     corpus: object = None,
+    sensitivities: bool = False,
     **others: object,
 ) -> None:
     """Refuse settings of a budget that lack each other.
@@ -147,6 +163,8 @@ def check(
         raise ValueError("max_delta_bpc is measured on a corpus; give one")
     elif not 0 < max_delta_bpc < math.inf:
         raise ValueError(f"max_delta_bpc = {max_delta_bpc}: bits a character are above 0")
+    if sensitivities and max_delta_bpc is None and max_loss is None:
+        raise ValueError("sensitivities are for max_delta_bpc and max_loss; give one of these")
     if max_loss is not None and not math.isfinite(max_loss):
         raise ValueError(f"max_loss = {max_loss}: a limit is a finite number")
 
@@ -160,7 +178,8 @@ def spend(
     loss: Loss,
     limit: float,
     framework: str,
-) -> tuple[float, tuple[Trial, ...]]:
+    sensitivities: bool,
+) -> tuple[float, tuple[Trial, ...], dict[str, float]]:
     """Code with the coarsest step whose loss is within the limit.
 
     Args:
@@ -172,9 +191,10 @@ def spend(
         loss: of decoded tensors.
         limit: of the loss.
         framework: of the tensors that the loss is given.
+        sensitivities: whether each kind of tensors is measured alone first, to have a step of its own.
 
     Returns:
-        the loss before coding, and the trials.
+        the loss before coding, the trials, and factors of steps by the kinds of tensors, if they are measured.
 
     Raises:
         KolmoError: the limit is exceeded without coding, or with any step.
@@ -198,23 +218,42 @@ def spend(
         what, remedy = ("pruning alone", "prune less") if pruned else ("the model before coding", "measure it so")
         raise KolmoError(f"{source.name}: {what} has a loss of {before:.6g}, above {limit:g}; {remedy}, or allow more")
 
+    power = math.fsum(look.power for look in found.looks.values()) / found.count
+    largest = math.log2(max(look.largest for look in found.looks.values()) or 1.0)
+    guess = math.log2(math.sqrt(power)) - GUESS if power else largest
+    steps: dict[str, float] = {}
+
+    def alone(names: Collection[str]) -> float:
+        def read(name: str) -> bytes:
+            return once(record.aliases.get(name, name)) if record.aliases.get(name, name) in names else uncoded(name)
+
+        def once(name: str) -> bytes:
+            one, function = record.coded[name], make(2.0**guess)
+            weights = found.prune(name, to_floats(source.tensors[name].read(), one.dtype))
+            payload = function.encode(to_matrix(weights, one.columns))
+            return decode(one, payload, function)
+
+        return float(loss(State(source.tensors, read, coded, framework=framework))) - before
+
+    if sensitivities:
+        steps = factors({name: one.count for name, one in record.coded.items()}, alone)
+
     def measure(step: float) -> Trial:
+        packer.own = {name: make(factor * step) for name, factor in steps.items()}
         try:
             size = packer.overhead + code(make(step))
         except FormatError:  # so coarse that no reader would take it
             return Trial(step, packer.overhead, math.inf)
         return Trial(step, size, float(loss(State(source.tensors, decoded, coded, framework=framework))))
 
-    power = math.fsum(look.power for look in found.looks.values()) / found.count
-    largest = math.log2(max(look.largest for look in found.looks.values()) or 1.0)
-    guess = math.log2(math.sqrt(power)) - GUESS if power else largest
     trials = search(measure, limit, before, largest - FINEST, largest + 2, guess)
     best = chosen(trials, limit)
     if best is None:
         raise KolmoError(f"{source.name}: a loss of {limit:g} is exceeded with every step; allow more")
     if trials[-1] is not best:
+        packer.own = {name: make(factor * best.step) for name, factor in steps.items()}
         code(make(best.step))
-    return before, tuple(trials)
+    return before, tuple(trials), {kind_of(name): factor for name, factor in steps.items()}
 
 
 def settle(path: str, loss: Loss, limit: float, framework: str, threads: int) -> float:

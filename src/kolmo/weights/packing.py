@@ -55,11 +55,15 @@ class Packer:
         source: the tensors.
         record: which are coded, which raw, which tied; digests of coded ones do not matter yet.
         threads: tensors coded at once.
+
+    Attributes:
+        own: hyperfunctions of tensors that have one of their own.
     """
 
     def __init__(self, file: IO[bytes], name: str, source: Checkpoint, record: Record, threads: int) -> None:
         self._file, self._name, self._source, self._threads = file, name, source, threads
         self.record = record
+        self.own: Mapping[str, Hyperfunction] = {}
         raw = [(name, source.tensors[name]) for name in record.raw]
         raw.sort(key=lambda item: -BYTES[item[1].dtype])
         self._raw = [(name, tensor.dtype, tensor.shape) for name, tensor in raw]
@@ -106,7 +110,7 @@ class Packer:
         one = self.record.coded[name]
         weights = prune(name, to_floats(self._source.tensors[name].read(), one.dtype))
         try:
-            payload = hyperfunction.encode(to_matrix(weights, one.columns), report)
+            payload = self.own.get(name, hyperfunction).encode(to_matrix(weights, one.columns), report)
         except ValueError:  # a weight too large for this step
             payload = None
         if payload is not None and len(payload) < one.size:

@@ -6,10 +6,11 @@ What it is not: a judgement of the model, which only an evaluation gives. Error 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from kolmo.weights.sensitivity import kind_of
 
 if TYPE_CHECKING:
     from kolmo.weights.budget import Budget
@@ -167,8 +168,7 @@ def grouped(tensors: Sequence[TensorReport]) -> list[TensorReport]:
     """Tensors of the same role in several layers as one, in order of appearance."""
     groups: dict[tuple[str, str, tuple[int, ...], str], list[TensorReport]] = {}
     for one in tensors:
-        pattern = re.sub(r"(?<=\.)\d+(?=\.)", "*", f".{one.name}.")[1:-1]
-        groups.setdefault((pattern, one.dtype, one.shape, one.kind), []).append(one)
+        groups.setdefault((kind_of(one.name), one.dtype, one.shape, one.kind), []).append(one)
     found = []
     for (pattern, _, shape, _), parts in groups.items():
         found.append(replace(total(pattern, parts), shape=shape) if len(parts) > 1 else parts[0])

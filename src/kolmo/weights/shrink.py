@@ -55,6 +55,7 @@ def shrink(
     max_loss: float | None = None,
     loss: Loss | None = None,
     framework: str | None = None,
+    sensitivities: bool = False,
     preset: str | None = None,
     states: int = 8,
     prune: float = 0.0,
@@ -84,6 +85,8 @@ def shrink(
         loss: called with decoded tensors by name, a number: error rate, 1 - Dice, anything that grows with the step.
             Tensors are decoded when they are asked for.
         framework: of these tensors: `"np"`, as `kolmo.load` has them, or `"pt"`; that of the source, if None.
+        sensitivities: for `max_delta_bpc` and `max_loss`: measure the loss of each kind of tensors, and choose its step
+            by that. One more measurement for each kind.
         preset: llm, unet or mobilenet. Torus; llm if none is given.
         states: of the trellis: 8, or 64 for 0.17 dB less error at four times the work.
         prune: part of the coded weights, the smallest in magnitude, that become 0 before coding.
@@ -99,8 +102,10 @@ def shrink(
             limit of loss is exceeded with any step.
         OSError: reading or writing failed; nothing half-written stays.
     """
-    make, fixed = plan(hyperfunction, bits, step, target_bytes, preset, states, max_delta_bpc, max_loss)
-    check(loss, max_loss, max_delta_bpc, corpus, mode=mode, limit=limit, device=device)
+    make, fixed = plan(
+        hyperfunction, bits, step, target_bytes, preset, states, max_delta_bpc=max_delta_bpc, max_loss=max_loss
+    )
+    check(loss, max_loss, max_delta_bpc, corpus, sensitivities, mode=mode, limit=limit, device=device)
     if not 0 <= prune < 1:
         raise ValueError(f"prune = {prune}: a part of the weights is from 0 to below 1")
     checkpoint, path = open_checkpoint(source), os.fspath(target)
@@ -125,6 +130,7 @@ def shrink(
         loss, framework, allowed = measure, "pt", max_delta_bpc
     before, spent = 0.0, None
     trials: tuple[Trial, ...] = ()
+    factors: dict[str, float] = {}
     with Target(path, force) as sink:
         with watch("reading", checkpoint.size) as tick:
             found = survey(
@@ -146,14 +152,16 @@ def shrink(
         if fixed is not None or not found.count:
             code(fixed or make(1.0))
         elif loss is not None and allowed is not None:
-            before, trials = spend(checkpoint, found, packer, make, code, loss, allowed, framework)
+            before, trials, factors = spend(
+                checkpoint, found, packer, make, code, loss, allowed, framework, sensitivities
+            )
         else:
             _search(checkpoint, found, packer, make, code, bits, target_bytes, cores)
         with watch("comparing", 4 * found.count) as tick:
             errors = _compare(checkpoint, packer, found, tick)
         if loss is not None and allowed is not None:
             final = settle(sink.place, loss, allowed, framework, cores)
-            spent = Budget(allowed, before, final, trials, measure.facts() if measure else {})
+            spent = Budget(allowed, before, final, trials, factors, measure.facts() if measure else {})
         sink.keep(Attributes())
     return replace(_report(path, found, errors), budget=spent)
 
