@@ -40,7 +40,8 @@ def told(folder: Path, count: int) -> list[str]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    model.eval()
     torch.manual_seed(0)
     start = torch.full((count, 1), tokenizer.bos_token_id)
     with torch.inference_mode():
@@ -86,9 +87,10 @@ def row(folder: Path, name: str, documents: list[str], limit: float, sensitiviti
     facts = budget.facts
     scored = 2 + len(budget.factors) + len(budget.trials)
     steps = "by sensitivity" if sensitivities else "one"
+    interval = f"{facts['low']:.4f} to {facts['high']:.4f}"
     return (
-        f"| {name} | {facts['documents']} | {steps} | {limit} | {budget.loss:.4f} | "
-        f"{facts['low']:.4f} to {facts['high']:.4f} | {again:.4f} | {report.coded.bits:.2f} | {scored} | {seconds:.0f} |"
+        f"| {name} | {facts['documents']} | {steps} | {limit} | {budget.loss:.4f} | {interval} | "
+        f"{again:.4f} | {report.coded.bits:.2f} | {scored} | {seconds:.0f} |"
     )
 
 

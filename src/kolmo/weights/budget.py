@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kolmo.errors import FormatError, KolmoError
 from kolmo.weights.dtypes import as_numpy, as_torch, from_floats, to_floats
 from kolmo.weights.groups import to_matrix
-from kolmo.weights.packing import Packer, ShrunkFile, decode
+from kolmo.weights.packing import Packer, ShrunkFile
 from kolmo.weights.safetensors import Kind
 from kolmo.weights.search import FINEST
 from kolmo.weights.sensitivity import factors, kind_of
@@ -200,59 +200,68 @@ def spend(
         KolmoError: the limit is exceeded without coding, or with any step.
     """
     record = found.record
-    coded = {name for name in source.tensors if record.aliases.get(name, name) in record.coded}
+    first = {name: record.aliases.get(name, name) for name in source.tensors}  # of tied ones
+    coded = {name for name in source.tensors if first[name] in record.coded}
     pruned = any(found.thresholds.values())
+
+    def lost(read: Callable[[str], bytes], *, exact: bool = False) -> float:
+        """The loss where coded tensors are what `read` gives."""
+
+        def any_tensor(name: str) -> bytes:
+            return read(first[name]) if name in coded else source.tensors[name].read()
+
+        return float(loss(State(source.tensors, any_tensor, coded, exact=exact, framework=framework)))
 
     def uncoded(name: str) -> bytes:
         tensor = source.tensors[name]
-        if not pruned or name not in coded:
+        if not pruned:
             return tensor.read()
-        weights = to_floats(tensor.read(), tensor.dtype)
-        return from_floats(found.prune(record.aliases.get(name, name), weights), tensor.dtype)
+        return from_floats(found.prune(name, to_floats(tensor.read(), tensor.dtype)), tensor.dtype)
 
-    def decoded(name: str) -> bytes:
-        return packer.decoded_tensor(record.aliases.get(name, name)) if name in coded else source.tensors[name].read()
-
-    before = float(loss(State(source.tensors, uncoded, coded, exact=not pruned, framework=framework)))
+    before = lost(uncoded, exact=not pruned)
     if not before <= limit:
         what, remedy = ("pruning alone", "prune less") if pruned else ("the model before coding", "measure it so")
         raise KolmoError(f"{source.name}: {what} has a loss of {before:.6g}, above {limit:g}; {remedy}, or allow more")
-
     power = math.fsum(look.power for look in found.looks.values()) / found.count
     largest = math.log2(max(look.largest for look in found.looks.values()) or 1.0)
     guess = math.log2(math.sqrt(power)) - GUESS if power else largest
-    steps: dict[str, float] = {}
 
     def alone(names: Collection[str]) -> float:
+        """What coding these alone loses."""
+        function = make(2.0**guess)
+
         def read(name: str) -> bytes:
-            return once(record.aliases.get(name, name)) if record.aliases.get(name, name) in names else uncoded(name)
+            one, data = record.coded[name], uncoded(name)
+            if name not in names:
+                return data
+            try:
+                payload = function.encode(to_matrix(to_floats(data, one.dtype), one.columns))
+            except ValueError:  # a weight too large for this step
+                return data
+            return from_floats(function.decode(payload, one.matrix), one.dtype)
 
-        def once(name: str) -> bytes:
-            one, function = record.coded[name], make(2.0**guess)
-            weights = found.prune(name, to_floats(source.tensors[name].read(), one.dtype))
-            payload = function.encode(to_matrix(weights, one.columns))
-            return decode(one, payload, function)
+        return lost(read) - before
 
-        return float(loss(State(source.tensors, read, coded, framework=framework))) - before
+    counts = {name: one.count for name, one in record.coded.items()}
+    steps = factors(counts, alone) if sensitivities else {}
 
-    if sensitivities:
-        steps = factors({name: one.count for name, one in record.coded.items()}, alone)
+    def size_at(step: float) -> int:
+        packer.own = {name: make(factor * step) for name, factor in steps.items()}
+        return packer.overhead + code(make(step))
 
     def measure(step: float) -> Trial:
-        packer.own = {name: make(factor * step) for name, factor in steps.items()}
         try:
-            size = packer.overhead + code(make(step))
+            size = size_at(step)
         except FormatError:  # so coarse that no reader would take it
             return Trial(step, packer.overhead, math.inf)
-        return Trial(step, size, float(loss(State(source.tensors, decoded, coded, framework=framework))))
+        return Trial(step, size, lost(packer.decoded_tensor))
 
     trials = search(measure, limit, before, largest - FINEST, largest + 2, guess)
     best = chosen(trials, limit)
     if best is None:
         raise KolmoError(f"{source.name}: a loss of {limit:g} is exceeded with every step; allow more")
     if trials[-1] is not best:
-        packer.own = {name: make(factor * best.step) for name, factor in steps.items()}
-        code(make(best.step))
+        size_at(best.step)
     return before, tuple(trials), {kind_of(name): factor for name, factor in steps.items()}
 
 
