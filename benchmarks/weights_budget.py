@@ -30,6 +30,7 @@ from kolmo.weights.packing import ShrunkFile
 from models_made import stories
 
 LIMITS = (0.05, 0.015, 0.005)
+FOREIGN = (0.05, 0.015)  # where less says nothing
 LENGTH = 1500  # characters of a document of dickens
 HEAD = "| text | documents | steps | at most | lost | 95 % | lost on other such text | bit | scored | seconds |"
 
@@ -102,10 +103,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         folder = stories(Path(work))
         print(HEAD + "\n|---|---|---|---|---|---|---|---|---|---|")
-        for name, documents in (("own", told(folder, options.documents)), ("dickens", foreign(options.documents))):
-            for limit in LIMITS:
-                for sensitivities in (False, True):
-                    print(row(folder, name, documents, limit, sensitivities), flush=True)
+        own, other = told(folder, options.documents), foreign(options.documents)
+        for limit in LIMITS:
+            for sensitivities in (False, True):
+                print(row(folder, "own", own, limit, sensitivities), flush=True)
+        for limit in FOREIGN:
+            print(row(folder, "dickens", other, limit, False), flush=True)
     print("\n" + "\n".join(f"- {key}: {value}" for key, value in machine().items()))
 
 
