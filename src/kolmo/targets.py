@@ -60,6 +60,11 @@ class Target:
             with suppress(FileNotFoundError):
                 os.unlink(self._temporary)
 
+    @property
+    def place(self) -> str:
+        """Path of the file that is being written; empty of a stream."""
+        return self._temporary or self._path
+
     def keep(self, attributes: Attributes) -> None:
         """The content is complete: give it its time, its mode and its name."""
         self._finish(self._path, attributes)

@@ -25,7 +25,8 @@ def command(
 ) -> int:
     """Make a plain safetensors file OUT of FILE, which kolmo shrink wrote.
 
-    All tensors are there again under their names, in their dtypes; the coded ones as close as they were coded.
+    All tensors are there again under their names, in their dtypes; the coded ones as close as they were coded. Where
+    FILE was a model in ONNX, and OUT ends in .onnx, it is that model.
     """
     from kolmo.weights.expand import expand
     from kolmo.weights.packing import ShrunkFile

@@ -36,6 +36,23 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--step", type=click.FloatRange(0, min_open=True), metavar="S", help="Trellis: distance of levels, for all tensors."
 )
 @click.option("--target-bytes", callback=parse_target, metavar="SIZE", help="Trellis: the file takes at most SIZE.")
+@click.option(
+    "--max-delta-bpc",
+    type=click.FloatRange(0, min_open=True),
+    metavar="X",
+    help="Trellis: the smallest file that loses at most X bits per character on the corpus.",
+)
+@click.option("--corpus", metavar="C", help="For --max-delta-bpc: a corpus, as of kolmo eval.")
+@click.option(
+    "--mode", type=click.Choice(options.MODES), help="For --max-delta-bpc: rule of evaluation; default strict."
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="For --max-delta-bpc: documents of the corpus.")
+@click.option("--device", metavar="NAME", help="For --max-delta-bpc: cpu, cuda; default: cuda where it is.")
+@click.option(
+    "--sensitivities",
+    is_flag=True,
+    help="For --max-delta-bpc: measure each kind of tensors first, and choose its step by that.",
+)
 @click.option("--preset", type=click.Choice(PRESETS), help="Torus: published settings; default llm.")
 @click.option(
     "--states",
@@ -64,16 +81,19 @@ def command(
 ) -> int:
     """Shrink the weights of MODEL into OUT.
 
-    MODEL is a safetensors file, a folder with one or with shards, or a torch state dict. Matrices are coded with loss
-    unless --lossless is given; norms, biases and all that is small stay exact. Read OUT with kolmo.load in Python, or
-    kolmo expand.
+    MODEL is a safetensors file, a folder with one or with shards, a torch state dict, or a model in ONNX. Matrices are
+    coded with loss unless --lossless is given; norms, biases and all that is small stay exact. Read OUT with kolmo.load
+    in Python, or kolmo expand.
     """
+    from kolmo.weights.budget import check
     from kolmo.weights.shrink import plan, shrink
 
-    sizes = {key: given.pop(key) for key in ("bits", "step", "target_bytes", "preset")}
+    sizes = {key: given.pop(key) for key in ("bits", "step", "target_bytes", "preset", "max_delta_bpc")}
+    measured = {key: given.pop(key) for key in ("corpus", "mode", "limit", "device")}
     states = int(given.pop("states"))
     try:
         plan(method, **sizes, states=states, prune=given["prune"], lossless=given["lossless"])
+        check(max_delta_bpc=sizes["max_delta_bpc"], sensitivities=given["sensitivities"], **measured)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     console = Console(quiet, verbose, as_json)
@@ -83,7 +103,9 @@ def command(
         if os.path.isfile(output) and not force:
             force = may_overwrite(output, console, ask=True)
         start = time.perf_counter()
-        report = shrink(model, output, method, **sizes, states=states, force=force, progress=console.progress, **given)
+        report = shrink(
+            model, output, method, **sizes, **measured, states=states, force=force, progress=console.progress, **given
+        )
         if as_json:
             seconds = round(time.perf_counter() - start, 3)
             console.record({"file": model, "output": output, "seconds": seconds, **report.record()})

@@ -1,4 +1,4 @@
-"""A shrunk checkpoint read: as arrays, or as a plain safetensors file.
+"""A shrunk checkpoint read: as arrays, as a plain safetensors file, or as the model in ONNX that it was.
 
 What it is not: the format (`packing`, `record`). Every tensor's digest is compared before it is handed out.
 """
@@ -6,16 +6,18 @@ What it is not: the format (`packing`, `record`). Every tensor's digest is compa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kolmo.codec.pipeline import Report as Tick
-from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.codec.pipeline import available_cores
+from kolmo.errors import FormatError, KolmoError, MissingExtraError
 from kolmo.targets import Attributes, Target
 from kolmo.weights.dtypes import as_numpy, as_torch
+from kolmo.weights.onnx import GRAPH, SUFFIX, assemble
 from kolmo.weights.packing import ShrunkFile
-from kolmo.weights.safetensors import BYTES, lay_out, write_header
+from kolmo.weights.safetensors import BYTES, Kind, lay_out, write_header
 
 
 def load(
@@ -71,10 +73,10 @@ def expand(
 ) -> int:
     """Write a plain safetensors file: every tensor under its name, in its dtype; returns the bytes.
 
-    `base` is that of `load`.
+    `base` is that of `load`. Where the target ends in .onnx: the model in ONNX that was shrunk, its initialisers inside.
 
     Raises:
-        CorruptError, FormatError, KolmoError: as `load`.
+        CorruptError, FormatError, KolmoError: as `load`; ONNX is asked for, and the source was none.
         TargetExistsError: the target exists and `force` is not set.
         OSError: reading or writing failed; nothing half-written stays.
     """
@@ -82,6 +84,8 @@ def expand(
     if os.path.exists(path) and os.path.samefile(source, path):
         raise KolmoError(f"{path}: input and output are the same file; choose another")
     kinds = {name: file.kind(name) for name in file.names}
+    if path.endswith(SUFFIX):
+        return _expand_onnx(file, kinds, path, force, report)
     names = sorted(kinds, key=lambda name: (-BYTES[kinds[name].dtype], name))
     header = write_header(file.record.metadata, lay_out((name, kinds[name].dtype, kinds[name].shape) for name in names))
     with Target(path, force) as sink:
@@ -97,6 +101,23 @@ def _open(path: str | Path, base: bool) -> ShrunkFile:
     if base and not any(one.base for one in file.record.coded.values()):
         raise KolmoError(f"{path}: has no residuals that a base could do without; read it as it is")
     return file
+
+
+def _expand_onnx(file: ShrunkFile, kinds: Mapping[str, Kind], path: str, force: bool, report: Tick | None) -> int:
+    if kinds.get(GRAPH, Kind("", ())).dtype != "U8":
+        raise FormatError(f"{file.path}: was no model in ONNX before; expand it to a name in .safetensors")
+
+    def read(name: str) -> bytes:
+        data = file.read(name, available_cores())
+        if report:
+            report(len(data))
+        return data
+
+    with Target(path, force) as sink:
+        data = assemble(read(GRAPH), kinds, read, str(file.path))
+        sink.file.write(data)
+        sink.keep(Attributes())
+    return len(data)
 
 
 def _need_torch() -> None:
