@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 
-LEAST = 0.01  # of the mean loss of a weight: below, a measurement says nothing
+LEAST = 0.25  # of the mean loss of a weight: less is not believed, as noise can make it 0
 FARTHEST = 4.0  # from the common step
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
