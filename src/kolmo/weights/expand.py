@@ -73,7 +73,8 @@ def expand(
 ) -> int:
     """Write a plain safetensors file: every tensor under its name, in its dtype; returns the bytes.
 
-    `base` is that of `load`. Where the target ends in .onnx: the model in ONNX that was shrunk, its initialisers inside.
+    `base` is that of `load`. A target that ends in .onnx becomes the model in ONNX that was shrunk, its initialisers
+    inside.
 
     Raises:
         CorruptError, FormatError, KolmoError: as `load`; ONNX is asked for, and the source was none.
@@ -85,7 +86,7 @@ def expand(
         raise KolmoError(f"{path}: input and output are the same file; choose another")
     kinds = {name: file.kind(name) for name in file.names}
     if path.endswith(SUFFIX):
-        return _expand_onnx(file, kinds, path, force, report)
+        return _expand_onnx(file, kinds, path, base, force, report)
     names = sorted(kinds, key=lambda name: (-BYTES[kinds[name].dtype], name))
     header = write_header(file.record.metadata, lay_out((name, kinds[name].dtype, kinds[name].shape) for name in names))
     with Target(path, force) as sink:
@@ -103,12 +104,14 @@ def _open(path: str | Path, base: bool) -> ShrunkFile:
     return file
 
 
-def _expand_onnx(file: ShrunkFile, kinds: Mapping[str, Kind], path: str, force: bool, report: Tick | None) -> int:
+def _expand_onnx(
+    file: ShrunkFile, kinds: Mapping[str, Kind], path: str, base: bool, force: bool, report: Tick | None
+) -> int:
     if kinds.get(GRAPH, Kind("", ())).dtype != "U8":
         raise FormatError(f"{file.path}: was no model in ONNX before; expand it to a name in .safetensors")
 
     def read(name: str) -> bytes:
-        data = file.read(name, available_cores())
+        data = file.read(name, available_cores(), base=base)
         if report:
             report(len(data))
         return data
