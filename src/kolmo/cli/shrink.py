@@ -22,7 +22,7 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 @click.command("shrink")
 @click.argument("model", type=click.Path())
-@click.option("-o", "--output", required=True, metavar="OUT", help="The file to write.")
+@click.option("-o", "--output", required=True, metavar="OUT", help="The file or folder to write.")
 @click.option(
     "--method", type=click.Choice(METHODS), default="trellis", show_default=True, help="How weights become integers."
 )
@@ -64,8 +64,10 @@ def command(
     """Shrink the weights of MODEL into OUT.
 
     MODEL is a safetensors file, a folder with one or with shards, or a torch state dict. Matrices are coded with loss;
-    norms, biases and all that is small stay exact. Read OUT with kolmo.load in Python, or kolmo expand.
+    norms, biases and all that is small stay exact. Of a folder with a config.json, OUT is a folder that transformers
+    open, unless it ends in .safetensors or .kolmo. Read OUT with kolmo.load in Python, or kolmo expand.
     """
+    from kolmo.weights.folder import companions, makes_folder
     from kolmo.weights.shrink import plan, shrink
 
     sizes = {key: given.pop(key) for key in ("bits", "step", "target_bytes", "preset")}
@@ -78,8 +80,10 @@ def command(
     with console.guarded(model), console.writing_to(output):
         if method == "trellis":
             console.warn_if_slow(os.path.getsize(model) if os.path.isfile(model) else None)
-        if os.path.isfile(output) and not force:
+        if os.path.exists(output) and not force:
             force = may_overwrite(output, console, ask=True)
+        if makes_folder(model, output) and (left := companions(model).left):
+            console.warn(f"{model}: does not come along: {', '.join(left)}")
         start = time.perf_counter()
         report = shrink(model, output, method, **sizes, states=states, force=force, progress=console.progress, **given)
         if as_json:

@@ -12,8 +12,9 @@ from typing import Any
 
 from kolmo.codec.pipeline import Report as Tick
 from kolmo.errors import KolmoError, MissingExtraError
-from kolmo.targets import Attributes, Target
+from kolmo.targets import Attributes
 from kolmo.weights.dtypes import as_numpy, as_torch
+from kolmo.weights.folder import open_target
 from kolmo.weights.packing import ShrunkFile
 from kolmo.weights.safetensors import BYTES, lay_out, write_header
 
@@ -24,7 +25,7 @@ def load(
     """The tensors of a shrunk checkpoint, by name.
 
     Args:
-        path: a file that `kolmo.shrink` wrote.
+        path: a file or a folder that `kolmo.shrink` wrote.
         names: those wanted; nothing else of the file is read. All, if None.
         framework: `"np"` for arrays, where bfloat16 becomes float32 and 8-bit floats their bytes; `"pt"` for torch.
         threads: 0 is one for each core.
@@ -58,18 +59,20 @@ def expand(
 ) -> int:
     """Write a plain safetensors file: every tensor under its name, in its dtype; returns the bytes.
 
+    Of a folder with a config.json a folder is made, as by `kolmo.shrink`.
+
     Raises:
         CorruptError, FormatError: as `load`.
         TargetExistsError: the target exists and `force` is not set.
         OSError: reading or writing failed; nothing half-written stays.
     """
     file, path = ShrunkFile(source), os.fspath(target)
-    if os.path.exists(path) and os.path.samefile(source, path):
+    if os.path.exists(path) and os.path.samefile(file.path, path):
         raise KolmoError(f"{path}: input and output are the same file; choose another")
     kinds = {name: file.kind(name) for name in file.names}
     names = sorted(kinds, key=lambda name: (-BYTES[kinds[name].dtype], name))
     header = write_header(file.record.metadata, lay_out((name, kinds[name].dtype, kinds[name].shape) for name in names))
-    with Target(path, force) as sink:
+    with open_target(source, path, force, shrunk=False) as sink:
         sink.file.write(header)
         for _, data in file.read_all(names, threads, report):
             sink.file.write(data)

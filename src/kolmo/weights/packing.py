@@ -16,6 +16,7 @@ from kolmo.codec.pipeline import Pipeline, Report, available_cores, ordered_map
 from kolmo.errors import CorruptError, KolmoError
 from kolmo.weights.checkpoint import Checkpoint
 from kolmo.weights.dtypes import from_floats, to_floats
+from kolmo.weights.folder import weights_of
 from kolmo.weights.groups import from_matrix, to_matrix
 from kolmo.weights.hyperfunctions.base import Hyperfunction
 from kolmo.weights.record import CODE, DIGEST, KEY, Coded, Record, check_expansion
@@ -149,7 +150,7 @@ def decode(one: Coded, code: bytes, hyperfunction: Hyperfunction, threads: int =
 
 
 class ShrunkFile:
-    """A shrunk checkpoint to read from. Its header is checked when it is opened, each tensor when it is read.
+    """A shrunk checkpoint, or a folder with one, to read from. Its header is checked when it is opened, each tensor when it is read.
 
     Raises:
         FormatError: it is none, or of a later version.
@@ -158,7 +159,7 @@ class ShrunkFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = weights_of(path)
         self.header = read_header(self.path)
         self.record = Record.parse(self.header, str(path))
 
@@ -166,6 +167,14 @@ class ShrunkFile:
     def names(self) -> list[str]:
         """All tensors, tied ones too."""
         return [*self.record.coded, *self.record.raw, *self.record.aliases]
+
+    def __contains__(self, name: str) -> bool:
+        record = self.record
+        return name in record.coded or name in record.raw or name in record.aliases
+
+    def is_coded(self, name: str) -> bool:
+        """Whether a tensor, or the one it is tied to, is coded."""
+        return self.record.aliases.get(name, name) in self.record.coded
 
     def kind(self, name: str) -> Kind:
         """Dtype and shape of a tensor.

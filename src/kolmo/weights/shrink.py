@@ -20,9 +20,10 @@ import numpy as np
 from kolmo.codec.pipeline import Report as Tick
 from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError
-from kolmo.targets import Attributes, Target
+from kolmo.targets import Attributes
 from kolmo.weights.checkpoint import open_checkpoint
 from kolmo.weights.dtypes import to_floats
+from kolmo.weights.folder import makes_folder, open_target, weights_of
 from kolmo.weights.hyperfunctions.base import Hyperfunction
 from kolmo.weights.packing import Packer, ShrunkFile, digest
 from kolmo.weights.report import Report, TensorReport
@@ -55,11 +56,11 @@ def shrink(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Shrink a checkpoint into a file; read it with `kolmo.load`.
+    """Shrink a checkpoint into a file, or a folder of transformers into a folder; read it with `kolmo.load`.
 
     Args:
         source: a safetensors file, a folder of them, a torch state dict, or a dictionary of arrays.
-        target: the file to write.
+        target: the file to write; of a folder with a config.json, the folder, unless it ends in .safetensors or .kolmo.
         hyperfunction: `"trellis"`, `"torus"`, or one with all its settings.
         bits: of a coded weight on average, payloads counted whole; 4 if nothing else is given. Trellis.
         step: distance of two levels. Trellis.
@@ -82,7 +83,7 @@ def shrink(
     if not 0 <= prune < 1:
         raise ValueError(f"prune = {prune}: a part of the weights is from 0 to below 1")
     checkpoint, path = open_checkpoint(source), os.fspath(target)
-    if os.path.exists(path) and not os.path.isfile(path):
+    if os.path.exists(path) and not os.path.isfile(path) and not makes_folder(source, path):
         raise KolmoError(f"{path}: is no regular file; a checkpoint is written to one")
     if isinstance(source, str | Path) and os.path.exists(path):
         own = [source, os.path.dirname(path) or "."] if os.path.isdir(source) else [source, path]
@@ -90,7 +91,7 @@ def shrink(
             raise KolmoError(f"{path}: is, or is beside, what is to be shrunk; choose another name, or another folder")
     watch = progress or (lambda title, size: nullcontext())
     cores = threads or available_cores()
-    with Target(path, force) as sink:
+    with open_target(source, path, force, shrunk=True) as sink:
         with watch("reading", checkpoint.size) as tick:
             found = survey(
                 checkpoint,
