@@ -13,9 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import MethodType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from transformers import AutoConfig, AutoModelForCausalLM, modeling_utils
 from transformers.core_model_loading import WeightConverter, revert_weight_conversion
 from transformers.quantizers import auto
@@ -32,12 +31,15 @@ from kolmo.weights.record import KEY, VERSION
 from kolmo.weights.safetensors import read_span
 from kolmo.weights.shrink import shrink
 
+if TYPE_CHECKING:
+    import torch
+
 UNDIVIDED = 1 << 62  # bytes of a shard, at most: a shrunk checkpoint is one file
 FETCHING = ("revision", "cache_dir", "token", "trust_remote_code", "subfolder", "local_files_only", "force_download")
 DEQUANTIZE = "model.dequantize() makes it a plain model, to be saved and shrunk"
 
 
-class KolmoConfig(QuantizationConfigMixin):  # type: ignore[misc]
+class KolmoConfig(QuantizationConfigMixin):
     """How weights are quantised, or are to be.
 
     Args:
@@ -61,11 +63,19 @@ class KolmoConfig(QuantizationConfigMixin):  # type: ignore[misc]
         version: int = VERSION,
     ) -> None:
         if version != VERSION:
-            raise FormatError(f"config.json: names version {version!r} of kolmo, here is {VERSION}; install a newer one")
-        self.quant_method = METHOD
+            raise FormatError(
+                f"config.json: names version {version!r} of kolmo, here is {VERSION}; install a newer one"
+            )
+        self.quant_method: Any = METHOD
         self.version = version
         self.streamed = streamed
-        self.settings = {"bits": bits, "step": step, "states": states, "prune": prune, "keep": list(keep)}
+        self.settings: dict[str, Any] = {
+            "bits": bits,
+            "step": step,
+            "states": states,
+            "prune": prune,
+            "keep": list(keep),
+        }
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
@@ -82,7 +92,7 @@ class KolmoConfig(QuantizationConfigMixin):  # type: ignore[misc]
         return {"streamed": self.streamed}
 
 
-class KolmoQuantizer(HfQuantizer):  # type: ignore[misc]
+class KolmoQuantizer(HfQuantizer):
     """What transformers ask while they open and save a model."""
 
     quantization_config: KolmoConfig
@@ -104,8 +114,12 @@ class KolmoQuantizer(HfQuantizer):  # type: ignore[misc]
     ) -> Any:
         if self.pre_quantized and checkpoint_files:
             if len(checkpoint_files) > 1:
-                raise KolmoError(f"{checkpoint_files[0]}: is one of several files; the weights of a shrunk folder are one")
-            checkpoint_files[0] = self._path = ShrunkPath(checkpoint_files[0], self.streams)  # the list that is read from
+                raise KolmoError(
+                    f"{checkpoint_files[0]}: is one of several files; the weights of a shrunk folder are one"
+                )
+            checkpoint_files[0] = self._path = ShrunkPath(
+                checkpoint_files[0], self.streams
+            )  # the list that is read from
             self._shapes = {name: tuple(one.shape) for name, one in model.named_parameters()}
         return model
 
@@ -152,6 +166,8 @@ class KolmoQuantizer(HfQuantizer):  # type: ignore[misc]
 
     def _stream(self, model: Any, path: ShrunkPath) -> None:
         """Stand-ins become parameters of their shape on device "meta", which are decoded when they are used."""
+        import torch
+
         names: dict[str, str] = {}
         shaped: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
         devices = set()
@@ -184,7 +200,9 @@ class KolmoQuantizer(HfQuantizer):  # type: ignore[misc]
         """Whether gradients reach all weights."""
         return not self.streams
 
-    def get_state_dict_and_metadata(self, model: Any, *_: Any, **__: Any) -> tuple[dict[str, Any] | None, dict[str, str]]:
+    def get_state_dict_and_metadata(
+        self, model: Any, *_: Any, **__: Any
+    ) -> tuple[dict[str, Any] | None, dict[str, str]]:
         """What `save_pretrained` writes: the tensors of the file that the model came from, codes as they are.
 
         Raises:
@@ -206,7 +224,9 @@ class KolmoQuantizer(HfQuantizer):  # type: ignore[misc]
     def _compare(self, model: Any, file: ShrunkFile) -> None:
         """Refuse a model that has other weights than the file; those that are not in memory have not changed."""
         state = dict(model.named_parameters()) if self.streams else model.state_dict()
-        model._weight_conversions = [] if self._folder else self._conversions  # what was made here has the model's names
+        model._weight_conversions = (
+            [] if self._folder else self._conversions
+        )  # what was made here has the model's names
         try:
             state = revert_weight_conversion(model, {name: one for name, one in state.items() if not one.is_meta})
         finally:
@@ -224,6 +244,8 @@ class KolmoQuantizer(HfQuantizer):  # type: ignore[misc]
             raise KolmoError(f"{file.path}: has no {min(new)}, which the model has; {DEQUANTIZE}")
 
     def _dequantize(self, model: Any, dtype: torch.dtype | str | None = None) -> Any:
+        import torch
+
         if self.streams:
             raise KolmoError(f"{self._path}: a streamed model is not in memory; open it whole")
         model._weight_conversions = self._conversions
@@ -267,8 +289,10 @@ def _open(path: Any, *args: Any, **kwargs: Any) -> Any:
     return View(path) if isinstance(path, ShrunkPath) else _safe_open(path, *args, **kwargs)
 
 
-_safe_open = modeling_utils.safe_open
-modeling_utils.safe_open = _open
-auto.register_quantization_config(METHOD)(KolmoConfig)
-auto.register_quantizer(METHOD)(KolmoQuantizer)
-auto.LOADING_ATTRIBUTES_CONFIG_TYPES = (*auto.LOADING_ATTRIBUTES_CONFIG_TYPES, KolmoConfig)
+_reader: Any = modeling_utils
+_safe_open = _reader.safe_open
+_reader.safe_open = _open
+_registry: Any = auto
+_registry.register_quantization_config(METHOD)(KolmoConfig)
+_registry.register_quantizer(METHOD)(KolmoQuantizer)
+_registry.LOADING_ATTRIBUTES_CONFIG_TYPES = (*_registry.LOADING_ATTRIBUTES_CONFIG_TYPES, KolmoConfig)

@@ -35,7 +35,7 @@ class ShrunkPath(str):
         return made
 
     def stand_in(self, tensor: torch.Tensor) -> str | None:
-        """The name of the tensor that an empty one stands for: its shape is (0, place), as casts and moves keep that."""
+        """The tensor that an empty one stands for, by its shape (0, place), which casts and moves leave."""
         if not self.lazy or tensor.dim() != 2 or tensor.shape[0]:
             return None
         return self.file.names[tensor.shape[1]]

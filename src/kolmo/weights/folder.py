@@ -1,7 +1,7 @@
 """Folders of transformers: a config.json, weights, and small files that belong to them, shrunk and expanded as one.
 
-The weights of a shrunk folder are one file, `model.safetensors` (docs/weights-format.md); its config.json names kolmo as
-the way they are quantised, so that `kolmo.transformers` opens it. Which other files come along: docs/shrink.md.
+The weights of a shrunk folder are one file, `model.safetensors` (docs/weights-format.md); its config.json names kolmo
+as the way they are quantised, so that `kolmo.transformers` opens it. Which other files come along: docs/shrink.md.
 What it is not: it reads no weights, runs nothing of what it copies, and needs no transformers.
 """
 

@@ -150,7 +150,7 @@ def decode(one: Coded, code: bytes, hyperfunction: Hyperfunction, threads: int =
 
 
 class ShrunkFile:
-    """A shrunk checkpoint, or a folder with one, to read from. Its header is checked when it is opened, each tensor when it is read.
+    """A shrunk checkpoint, or a folder's, to read from: its header is checked when it is opened, tensors when read.
 
     Raises:
         FormatError: it is none, or of a later version.

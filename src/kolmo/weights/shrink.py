@@ -23,7 +23,7 @@ from kolmo.errors import KolmoError
 from kolmo.targets import Attributes
 from kolmo.weights.checkpoint import open_checkpoint
 from kolmo.weights.dtypes import to_floats
-from kolmo.weights.folder import makes_folder, open_target, weights_of
+from kolmo.weights.folder import makes_folder, open_target
 from kolmo.weights.hyperfunctions.base import Hyperfunction
 from kolmo.weights.packing import Packer, ShrunkFile, digest
 from kolmo.weights.report import Report, TensorReport

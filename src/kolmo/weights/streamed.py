@@ -86,7 +86,8 @@ def stream(
 ) -> Stream:
     """Let a module run from a shrunk checkpoint; its parameters may be on device "meta" before, and mostly are after.
 
-    Weights come in the dtype and on the device of the parameters that they are for. What is not coded, and coded weights that belong to no part, are read at once and stay.
+    Weights come in the dtype and on the device of the parameters that they are for. What is not coded, and coded
+    weights that belong to no part, are read at once and stay.
 
     Args:
         module: any; it is changed in place.
@@ -169,7 +170,9 @@ class Stream:
         owners = {inner: part for part in reversed(self.parts) for inner in part.module.modules()}
         stay: list[Weight] = []
         for weight in self._weights(module, names):
-            streamed = self.file.is_coded(weight.name) and all(holder in owners and holder not in resident for holder, _ in weight.holders)
+            streamed = self.file.is_coded(weight.name) and all(
+                holder in owners and holder not in resident for holder, _ in weight.holders
+            )
             if not streamed:
                 stay.append(weight)
                 continue
