@@ -9,14 +9,22 @@ from __future__ import annotations
 
 import inspect
 import os
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from transformers import AutoConfig, AutoModelForCausalLM, modeling_utils
-from transformers.core_model_loading import WeightConverter, revert_weight_conversion
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    rename_source_key,
+    revert_weight_conversion,
+)
 from transformers.quantizers import auto
 from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
@@ -25,7 +33,7 @@ from kolmo.errors import FormatError, KolmoError
 from kolmo.transformers.view import ShrunkPath, View
 from kolmo.weights import streamed
 from kolmo.weights.dtypes import as_torch, from_torch
-from kolmo.weights.folder import METHOD
+from kolmo.weights.folder import METHOD, WEIGHTS
 from kolmo.weights.packing import ShrunkFile
 from kolmo.weights.record import KEY, VERSION
 from kolmo.weights.safetensors import read_span
@@ -102,7 +110,7 @@ class KolmoQuantizer(HfQuantizer):
         self._path: ShrunkPath | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._conversions: Any = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None  # of a file that was made here
+        self._is_own = False  # whether the file was made here, of a model in memory
 
     @property
     def streams(self) -> bool:
@@ -112,6 +120,10 @@ class KolmoQuantizer(HfQuantizer):
     def _process_model_before_weight_loading(
         self, model: Any, checkpoint_files: list[str] | None = None, **_: Any
     ) -> Any:
+        if not self.pre_quantized and self.streams:
+            raise KolmoError(
+                f"{type(model).__name__}: is not shrunk, so it cannot be streamed; kolmo shrink its folder"
+            )
         if self.pre_quantized and checkpoint_files:
             if len(checkpoint_files) > 1:
                 raise KolmoError(
@@ -129,7 +141,7 @@ class KolmoQuantizer(HfQuantizer):
         Raises:
             KolmoError: a streamed model's tensors are merged.
         """
-        if self.streams and any(isinstance(one, WeightConverter) for one in weight_conversions):
+        if self._path is not None and self.streams and _merges(weight_conversions, self._path.file):
             raise KolmoError(
                 f"{type(model).__name__} merges tensors when it is opened, and cannot be streamed from them; before "
                 "shrinking, save the model with save_pretrained(FOLDER, save_original_format=False)"
@@ -154,8 +166,9 @@ class KolmoQuantizer(HfQuantizer):
 
     def _make(self, model: Any) -> None:
         """Shrink a model in memory: its weights become what the codes decode to, and the file is kept for saving."""
-        self._folder = tempfile.TemporaryDirectory(prefix="kolmo-")
-        path = os.path.join(self._folder.name, "model.safetensors")
+        folder = tempfile.mkdtemp(prefix="kolmo-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._is_own, path = True, os.path.join(folder, WEIGHTS)
         state = model.state_dict()
         shrink(state, path, **self.quantization_config.settings)
         self._path = ShrunkPath(path, False)
@@ -225,7 +238,7 @@ class KolmoQuantizer(HfQuantizer):
         """Refuse a model that has other weights than the file; those that are not in memory have not changed."""
         state = dict(model.named_parameters()) if self.streams else model.state_dict()
         model._weight_conversions = (
-            [] if self._folder else self._conversions
+            [] if self._is_own else self._conversions
         )  # what was made here has the model's names
         try:
             state = revert_weight_conversion(model, {name: one for name, one in state.items() if not one.is_meta})
@@ -274,6 +287,15 @@ def stream(folder: str | Path, model_class: Any = AutoModelForCausalLM, **given:
         raise KolmoError(f"{folder}: is not shrunk; kolmo shrink makes a folder of it that can be streamed")
     config.quantization_config = {**quantised, "streamed": True}
     return model_class.from_pretrained(folder, config=config, **given)
+
+
+def _merges(conversions: list[Any], file: ShrunkFile) -> bool:
+    """Whether any of a file's coded tensors is made into another by more than its name."""
+    conversions = deepcopy(conversions)  # as they note what they were used for
+    converters = [one for one in conversions if isinstance(one, WeightConverter)]
+    renamings = [one for one in conversions if isinstance(one, WeightRenaming)]
+    coded = filter(file.is_coded, file.names if converters else ())
+    return any(rename_source_key(name, renamings, converters)[1] is not None for name in coded)
 
 
 def _save_pretrained(model: Any, *args: Any, **kwargs: Any) -> Any:

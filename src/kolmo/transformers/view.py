@@ -30,6 +30,7 @@ class ShrunkPath(str):
     opened: bool
 
     def __new__(cls, path: str, lazy: bool) -> ShrunkPath:
+        """Of a path; its file is opened and checked."""
         made = super().__new__(cls, path)
         made.file, made.lazy, made.opened = ShrunkFile(path), lazy, False
         return made

@@ -101,10 +101,12 @@ def from_numpy(values: npt.NDArray[Any]) -> bytes:
 
 
 def as_torch(data: bytes, dtype: str, shape: tuple[int, ...]) -> Any:
-    """A tensor of torch, with memory of its own."""
+    """A tensor of torch, in memory of torch's own: products may round otherwise where it is aligned otherwise."""
     import torch
 
-    return torch.from_numpy(np.frombuffer(data, np.uint8).copy()).view(getattr(torch, TORCH[dtype])).reshape(shape)
+    tensor = torch.empty(len(data), dtype=torch.uint8)
+    tensor.numpy()[:] = np.frombuffer(data, np.uint8)
+    return tensor.view(getattr(torch, TORCH[dtype])).reshape(shape)
 
 
 def torch_dtype(tensor: Any) -> str:
