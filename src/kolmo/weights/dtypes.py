@@ -70,7 +70,7 @@ def from_floats(values: Floats, dtype: str) -> bytes:
         most = np.finfo(np.float16).max
         values = np.clip(values, -most, most)
     if dtype != "BF16":
-        return values.astype(NUMPY[dtype]).tobytes()
+        return values.astype(NUMPY[dtype], copy=False).tobytes()
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     halves = (bits + np.uint32(0x7FFF) + (bits >> 16 & np.uint32(1)) >> 16).astype("<u2")
     halves[halves & 0x7FFF == 0x7F80] -= 1
