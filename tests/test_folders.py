@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +14,13 @@ from click.testing import CliRunner
 import kolmo
 from kolmo.cli import group
 from kolmo.errors import CorruptError, FormatError, KolmoError
+from kolmo.native.dispatch import SLOW
 from kolmo.targets import TargetExistsError, TargetFolder
 from kolmo.weights.folder import LARGEST, companions
 from kolmo.weights.safetensors import lay_out, write_header
+
+WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"step": 0.1}  # one that is fast here
+OPTIONS = ("--method", "torus") if SLOW else ("--step", "0.1")
 
 
 def run(*arguments: str | Path) -> tuple[int, str]:
@@ -55,7 +60,7 @@ KEPT = ["1_Pooling/config.json", "config.json", "model.safetensors", "modeling_o
 
 
 def test_what_comes_along(source: Path, tmp_path: Path) -> None:
-    status, output = run("shrink", source, "-o", tmp_path / "small", "--step", "0.1")
+    status, output = run("shrink", source, "-o", tmp_path / "small", *OPTIONS)
     assert status == 0
     assert "does not come along" in output
     assert "consolidated.00.pth (weights in a sub-folder)" in output.replace(os.sep, "/")
@@ -76,13 +81,13 @@ def test_what_comes_along(source: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["small.safetensors", "small.kolmo"])
 def test_a_file_where_it_is_named_so(source: Path, tmp_path: Path, name: str) -> None:
-    kolmo.shrink(source, tmp_path / name, step=0.1)
+    kolmo.shrink(source, tmp_path / name, **WAY)
     assert (tmp_path / name).is_file()
-    kolmo.shrink(source, tmp_path / "small", step=0.1)
+    kolmo.shrink(source, tmp_path / "small", **WAY)
     kolmo.expand(tmp_path / "small", tmp_path / "again.safetensors")
     assert (tmp_path / "again.safetensors").is_file()
     (source / "config.json").unlink()
-    kolmo.shrink(source, tmp_path / "plain", step=0.1)
+    kolmo.shrink(source, tmp_path / "plain", **WAY)
     assert (tmp_path / "plain").is_file()
 
 
@@ -102,7 +107,7 @@ def test_links_and_odd_files(source: Path, tmp_path: Path) -> None:
     assert reasons["leak.txt"] == reasons["loop"] or reasons["loop"] == "no regular file"
     assert reasons["huge.txt"] == "larger than 64 MiB"
     assert reasons["pipe"] == "no regular file"
-    kolmo.shrink(source, tmp_path / "small", step=0.1)
+    kolmo.shrink(source, tmp_path / "small", **WAY)
     assert (tmp_path / "small" / "alias.json").read_text() == "{}"
     assert not (tmp_path / "small" / "alias.json").is_symlink()
 
@@ -115,28 +120,28 @@ def test_a_snapshot_of_the_hub(source: Path, tmp_path: Path) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         (blobs / name[::-1]).write_bytes((source / name).read_bytes())
         (snapshot / name).symlink_to(Path("..") / ".." / "blobs" / name[::-1])
-    kolmo.shrink(snapshot, tmp_path / "small", step=0.1)
+    kolmo.shrink(snapshot, tmp_path / "small", **WAY)
     assert everything(tmp_path / "small") == ["config.json", "model.safetensors", "tokenizer.json"]
 
 
 def test_existing_targets(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "small"
     target.mkdir()
-    kolmo.shrink(source, target, step=0.1)  # an empty folder is as good as none
+    kolmo.shrink(source, target, **WAY)  # an empty folder is as good as none
     with pytest.raises(TargetExistsError, match="use -f"):
-        kolmo.shrink(source, target, step=0.1)
+        kolmo.shrink(source, target, **WAY)
     (target / "old.txt").write_text("old")
-    kolmo.shrink(source, target, step=0.1, force=True)
+    kolmo.shrink(source, target, **WAY, force=True)
     assert not (target / "old.txt").exists()
     (target / "config.json").unlink()
     with pytest.raises(KolmoError, match="may be replaced"):
-        kolmo.shrink(source, target, step=0.1, force=True)
+        kolmo.shrink(source, target, **WAY, force=True)
     (tmp_path / "link").symlink_to(target, target_is_directory=True)
     with pytest.raises(KolmoError, match="may be replaced"):
-        kolmo.shrink(source, tmp_path / "link", step=0.1, force=True)
+        kolmo.shrink(source, tmp_path / "link", **WAY, force=True)
     for inside in (source, source / "small", source / "1_Pooling" / "small"):
         with pytest.raises(KolmoError):
-            kolmo.shrink(source, inside, step=0.1, force=True)
+            kolmo.shrink(source, inside, **WAY, force=True)
     assert everything(source)[:3] == [".git/config", "1_Pooling/config.json", "config.json"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -147,7 +152,7 @@ def test_nothing_half_written_stays(source: Path, tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr("shutil.copyfile", fail)
     with pytest.raises(OSError, match="No space"):
-        kolmo.shrink(source, tmp_path / "small", step=0.1)
+        kolmo.shrink(source, tmp_path / "small", **WAY)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     with TargetFolder(str(tmp_path / "two"), False, lambda _: False) as folder:
         (tmp_path / "two").mkdir()
@@ -171,7 +176,7 @@ def test_nothing_half_written_stays(source: Path, tmp_path: Path, monkeypatch: p
 def test_configurations_that_are_none(source: Path, tmp_path: Path, config: str, error: type[Exception]) -> None:
     (source / "config.json").write_text(config)
     with pytest.raises(error, match=r"config\.json|quantised"):
-        kolmo.shrink(source, tmp_path / "small", step=0.1)
+        kolmo.shrink(source, tmp_path / "small", **WAY)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
@@ -180,7 +185,7 @@ def test_folders_that_are_not_shrunk(source: Path, tmp_path: Path) -> None:
         kolmo.load(source)
     with pytest.raises(FormatError, match=r"has no model\.safetensors"):
         kolmo.load(source / "1_Pooling")
-    kolmo.shrink(source, tmp_path / "small", step=0.1)
+    kolmo.shrink(source, tmp_path / "small", **WAY)
     with pytest.raises(FormatError, match="shrunk already"):
         kolmo.shrink(tmp_path / "small", tmp_path / "smaller", step=0.2)
     assert not (tmp_path / "smaller").exists()

@@ -10,10 +10,12 @@ import pytest
 
 import kolmo
 from kolmo.errors import KolmoError
+from kolmo.native.dispatch import SLOW
 from kolmo.weights.streamed import default_parts
 
 torch: Any = pytest.importorskip("torch")
 nn = torch.nn
+pytestmark = pytest.mark.skipif(SLOW, reason="networks of so many weights take minutes without the C kernels")
 
 
 class Block(nn.Module):  # type: ignore[misc, name-defined]

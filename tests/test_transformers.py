@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 import kolmo
 from kolmo.errors import CorruptError, FormatError, KolmoError
+from kolmo.native.dispatch import SLOW
 from kolmo.weights.packing import ShrunkFile
 
 torch: Any = pytest.importorskip("torch")
@@ -21,6 +23,7 @@ plugin: Any = pytest.importorskip("kolmo.transformers")
 
 from models_made import tiny  # noqa: E402 - needs what is missing above
 
+pytestmark = pytest.mark.skipif(SLOW, reason="models of so many weights take minutes without the C kernels")
 Auto = transformers.AutoModelForCausalLM
 IDS = torch.arange(24)[None] * 7 % 97
 
@@ -126,6 +129,23 @@ def test_dtypes_and_ties(tmp_path: Path, stored: str) -> None:
     streamed = plugin.stream(tmp_path / "small", dtype=torch.float32)
     assert torch.equal(logits(Auto.from_pretrained(tmp_path / "small", dtype=torch.float32)), logits(streamed))
     assert streamed.lm_head.weight is streamed.model.embed_tokens.weight
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_equal_tensors_that_are_both_in_the_file(tmp_path: Path, tied: bool) -> None:
+    model = Auto.from_pretrained(of_config(tmp_path / "model", llama(tie_word_embeddings=False)))
+    with torch.no_grad():
+        model.lm_head.weight.copy_(model.model.embed_tokens.weight)
+    model.config.tie_word_embeddings = tied
+    model.save_pretrained(tmp_path / "model")
+    kolmo.shrink(tmp_path / "model", tmp_path / "small", step=0.01)
+    assert ShrunkFile(tmp_path / "small").record.aliases
+    opened, streamed = Auto.from_pretrained(tmp_path / "small"), plugin.stream(tmp_path / "small")
+    assert torch.equal(opened.lm_head.weight, opened.model.embed_tokens.weight)
+    assert (opened.lm_head.weight is opened.model.embed_tokens.weight) == tied
+    assert torch.equal(logits(opened), logits(streamed))
+    copy.deepcopy(opened).save_pretrained(tmp_path / "saved")
+    same_weights(opened, Auto.from_pretrained(tmp_path / "saved"))
 
 
 def test_shards_are_read_and_one_file_is_written(tmp_path: Path) -> None:

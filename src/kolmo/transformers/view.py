@@ -29,7 +29,7 @@ class ShrunkPath(str):
     lazy: bool
     opened: bool
 
-    def __new__(cls, path: str, lazy: bool) -> ShrunkPath:
+    def __new__(cls, path: str, lazy: bool = False) -> ShrunkPath:
         """Of a path; its file is opened and checked."""
         made = super().__new__(cls, path)
         made.file, made.lazy, made.opened = ShrunkFile(path), lazy, False
