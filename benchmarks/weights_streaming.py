@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -126,6 +125,12 @@ def unet(folder: Path, way: str) -> tuple[Any, Callable[[], torch.Tensor], int]:
 NETWORKS: dict[str, Any] = {"llama": llama, "unet": unet}
 
 
+def resident() -> float:
+    """Megabytes of the largest resident set of this process so far; Linux."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024 / 1e6
+
+
 def measure(folder: Path, network: str, way: str, repeat: int) -> dict[str, Any]:
     """One row."""
     import safetensors.torch
@@ -136,11 +141,10 @@ def measure(folder: Path, network: str, way: str, repeat: int) -> dict[str, Any]
     assert safetensors.torch
     assert transformers.models.llama.modeling_llama
     torch.set_num_threads(os.cpu_count() or 1)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident()
     start = time.perf_counter()
     model, work, count = NETWORKS[network](folder, way)
     ready = time.perf_counter() - start
-    opened = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     best = float("inf")
     with torch.inference_mode():
         out = work()
@@ -149,11 +153,9 @@ def measure(folder: Path, network: str, way: str, repeat: int) -> dict[str, Any]
             again = work()
             best = min(best, time.perf_counter() - start)
             assert torch.equal(out, again)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "open_s": ready,
-        "opened_mb": (opened - before) * 1024 / 1e6,
-        "peak_mb": (peak - before) * 1024 / 1e6,
+        "peak_mb": resident() - before,
         "speed": count / best,
         "decoded_mb": model.kolmo_stream.most / 1e6 if hasattr(model, "kolmo_stream") else None,
         "digest": hashlib.sha256(out.contiguous().numpy().tobytes()).hexdigest()[:8],

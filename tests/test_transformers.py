@@ -163,7 +163,10 @@ def test_shards_are_read_and_one_file_is_written(tmp_path: Path) -> None:
     same_weights(model, Auto.from_pretrained(tmp_path / "small-shards"))
     model.save_pretrained(tmp_path / "saved", max_shard_size="10KB")
     assert not list((tmp_path / "saved").glob("*.index.json"))
-    model.save_pretrained(tmp_path / "small-whole")  # over what it was read from
+    for _ in range(2):  # over what it was read from
+        model.save_pretrained(tmp_path / "small-whole")
+    with pytest.raises(KolmoError, match="streamed from"):
+        plugin.stream(tmp_path / "small-whole").save_pretrained(tmp_path / "small-whole")
     same_weights(model, Auto.from_pretrained(tmp_path / "small-whole"))
 
 

@@ -101,13 +101,17 @@ class KolmoConfig(QuantizationConfigMixin):
 
 
 class KolmoQuantizer(HfQuantizer):
-    """What transformers ask while they open and save a model."""
+    """What transformers ask while they open and save a model.
+
+    Attributes:
+        path: of the shrunk file that the model came from; None before, and where it came from none.
+    """
 
     quantization_config: KolmoConfig
 
     def __init__(self, quantization_config: KolmoConfig, **kwargs: Any) -> None:
         super().__init__(quantization_config, **kwargs)
-        self._path: ShrunkPath | None = None
+        self.path: ShrunkPath | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._conversions: Any = None
         self._is_own = False  # whether the file was made here, of a model in memory
@@ -129,9 +133,8 @@ class KolmoQuantizer(HfQuantizer):
                 raise KolmoError(
                     f"{checkpoint_files[0]}: is one of several files; the weights of a shrunk folder are one"
                 )
-            checkpoint_files[0] = self._path = ShrunkPath(
-                checkpoint_files[0], self.streams
-            )  # the list that is read from
+            self.path = ShrunkPath(checkpoint_files[0], self.streams)
+            checkpoint_files[0] = self.path  # in the list that transformers read from
             self._shapes = {name: tuple(one.shape) for name, one in model.named_parameters()}
         return model
 
@@ -141,7 +144,7 @@ class KolmoQuantizer(HfQuantizer):
         Raises:
             KolmoError: a streamed model's tensors are merged.
         """
-        if self._path is not None and self.streams and _merges(weight_conversions, self._path.file):
+        if self.path is not None and self.streams and _merges(weight_conversions, self.path.file):
             raise KolmoError(
                 f"{type(model).__name__} merges tensors when it is opened, and cannot be streamed from them; before "
                 "shrinking, save the model with save_pretrained(FOLDER, save_original_format=False)"
@@ -150,16 +153,16 @@ class KolmoQuantizer(HfQuantizer):
 
     def param_needs_quantization(self, model: Any, param_name: str, **_: Any) -> bool:
         """Whether a parameter's shape may differ from the model's, as that of stand-ins does."""
-        return self._path is not None and self.streams
+        return self.path is not None and self.streams
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
         if not self.pre_quantized:
             self._make(model)
-        elif self._path is not None:
-            if not self._path.opened:
-                raise KolmoError(f"{self._path}: transformers read it past kolmo; leave out disable_mmap")
+        elif self.path is not None:
+            if not self.path.opened:
+                raise KolmoError(f"{self.path}: transformers read it past kolmo; leave out disable_mmap")
             if self.streams:
-                self._stream(model, self._path)
+                self._stream(model, self.path)
         self._conversions, model._weight_conversions = getattr(model, "_weight_conversions", None), []
         model.save_pretrained = MethodType(_save_pretrained, model)
         return model
@@ -171,8 +174,8 @@ class KolmoQuantizer(HfQuantizer):
         self._is_own, path = True, os.path.join(folder, WEIGHTS)
         state = model.state_dict()
         shrink(state, path, **self.quantization_config.settings)
-        self._path = ShrunkPath(path, False)
-        file = self._path.file
+        self.path = ShrunkPath(path, False)
+        file = self.path.file
         for name, data in file.read_all(filter(file.is_coded, file.names)):
             kind = file.kind(name)
             state[name].copy_(as_torch(data, kind.dtype, kind.shape))
@@ -223,9 +226,9 @@ class KolmoQuantizer(HfQuantizer):
         """
         if getattr(model, "_hf_peft_config_loaded", False):  # adapters alone are saved
             return None, {}
-        if self._path is None:
+        if self.path is None:
             raise KolmoError(f"{type(model).__name__} was not opened from a shrunk file; {DEQUANTIZE}")
-        file = self._path.file
+        file = self.path.file
         self._compare(model, file)
         found = {}
         with open(file.path, "rb") as source:
@@ -237,9 +240,8 @@ class KolmoQuantizer(HfQuantizer):
     def _compare(self, model: Any, file: ShrunkFile) -> None:
         """Refuse a model that has other weights than the file; those that are not in memory have not changed."""
         state = dict(model.named_parameters()) if self.streams else model.state_dict()
-        model._weight_conversions = (
-            [] if self._is_own else self._conversions
-        )  # what was made here has the model's names
+        if not self._is_own:  # a file that was made here has the model's own names
+            model._weight_conversions = self._conversions
         try:
             state = revert_weight_conversion(model, {name: one for name, one in state.items() if not one.is_meta})
         finally:
@@ -260,7 +262,7 @@ class KolmoQuantizer(HfQuantizer):
         import torch
 
         if self.streams:
-            raise KolmoError(f"{self._path}: a streamed model is not in memory; open it whole")
+            raise KolmoError(f"{self.path}: a streamed model is not in memory; open it whole")
         model._weight_conversions = self._conversions
         del model.save_pretrained
         wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
@@ -299,11 +301,22 @@ def _merges(conversions: list[Any], file: ShrunkFile) -> bool:
 
 
 def _save_pretrained(model: Any, *args: Any, **kwargs: Any) -> Any:
-    """As the model's class has it, in one file."""
-    method = type(model).save_pretrained
+    """As the model's class has it, in one file.
+
+    Raises:
+        KolmoError: a streamed model would be saved over its own file.
+    """
+    method, path = type(model).save_pretrained, model.hf_quantizer.path
     given = inspect.signature(method).bind(model, *args, **kwargs)
     given.arguments["max_shard_size"] = UNDIVIDED
-    return method(*given.args, **given.kwargs)
+    folder = given.arguments["save_directory"]
+    is_own = path is not None and os.path.isdir(folder) and os.path.samefile(folder, os.path.dirname(path) or ".")
+    if is_own and path.lazy:
+        raise KolmoError(f"{path}: is what the model is streamed from; save it to another folder")
+    saved = method(*given.args, **given.kwargs)
+    if is_own:
+        path.file = ShrunkFile(path)  # tensors may have changed places
+    return saved
 
 
 def _open(path: Any, *args: Any, **kwargs: Any) -> Any:
