@@ -18,6 +18,7 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.weights.dtypes import as_torch
 from kolmo.weights.packing import ShrunkFile
@@ -149,7 +150,7 @@ class Stream:
         self.file = file
         self.parts: list[Part] = []
         self.most = self.decoded = self.foreseen = 0
-        self._threads, self._device = threads, device
+        self._threads, self._device = threads or available_cores(), device
         self._lock = Lock()  # for all below, and the numbers above
         self._pool = ThreadPoolExecutor(1, "kolmo-stream")
         self._ahead: dict[Part, Future[list[torch.nn.Parameter]]] = {}
@@ -226,14 +227,14 @@ class Stream:
                 raise KolmoError(f"{self.file.path}: has no buffer {name!r}; make the module on a device, not on meta")
 
     def _decode(self, weights: Sequence[Weight]) -> list[torch.nn.Parameter]:
+        """One after another, by all threads each: what decoding needs beside is that of one tensor."""
         import torch
 
         found = []
-        pieces = self.file.read_all([weight.name for weight in weights], self._threads)
-        for weight, (name, data) in zip(weights, pieces, strict=True):
-            kind = self.file.kind(name)
-            value = as_torch(data, kind.dtype, kind.shape).to(weight.device, weight.empty.dtype)
-            found.append(torch.nn.Parameter(value, requires_grad=False))
+        for weight in weights:
+            kind = self.file.kind(weight.name)
+            value = as_torch(self.file.read(weight.name, self._threads), kind.dtype, kind.shape)
+            found.append(torch.nn.Parameter(value.to(weight.device, weight.empty.dtype), requires_grad=False))
         return found
 
     def _entering(self, part: Part) -> Callable[..., None]:
