@@ -22,7 +22,7 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 @click.command("shrink")
 @click.argument("model", type=click.Path())
-@click.option("-o", "--output", required=True, metavar="OUT", help="The file to write.")
+@click.option("-o", "--output", required=True, metavar="OUT", help="The file or folder to write.")
 @click.option(
     "--method", type=click.Choice(METHODS), default="trellis", show_default=True, help="How weights become integers."
 )
@@ -82,10 +82,12 @@ def command(
     """Shrink the weights of MODEL into OUT.
 
     MODEL is a safetensors file, a folder with one or with shards, a torch state dict, or a model in ONNX. Matrices are
-    coded with loss unless --lossless is given; norms, biases and all that is small stay exact. Read OUT with kolmo.load
-    in Python, or kolmo expand.
+    coded with loss unless --lossless is given; norms, biases and all that is small stay exact. Of a folder with a
+    config.json, OUT is a folder that transformers open, unless it ends in .safetensors or .kolmo. Read OUT with
+    kolmo.load in Python, or kolmo expand.
     """
     from kolmo.weights.budget import check
+    from kolmo.weights.folder import companions, makes_folder
     from kolmo.weights.shrink import plan, shrink
 
     sizes = {key: given.pop(key) for key in ("bits", "step", "target_bytes", "preset", "max_delta_bpc")}
@@ -100,8 +102,10 @@ def command(
     with console.guarded(model), console.writing_to(output):
         if method == "trellis":
             console.warn_if_slow(os.path.getsize(model) if os.path.isfile(model) else None)
-        if os.path.isfile(output) and not force:
+        if os.path.exists(output) and not force:
             force = may_overwrite(output, console, ask=True)
+        if makes_folder(model, output) and (left := companions(model).left):
+            console.warn(f"{model}: does not come along: {', '.join(left)}")
         start = time.perf_counter()
         report = shrink(
             model, output, method, **sizes, **measured, states=states, force=force, progress=console.progress, **given

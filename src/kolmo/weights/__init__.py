@@ -4,5 +4,7 @@ hyperfunctions/             from a matrix to a payload and back: trellis (storag
 checkpoint, safetensors, dtypes, groups    tensors from files, one by one; which are coded, and as which matrix
 survey, search, shrink      a first look; the step that makes a size; the whole way to a file
 record, packing, expand     the file (docs/weights-format.md), written and read
+folder                      a folder of transformers around it
+streamed                    modules of torch that decode their weights as they use them
 report                      bits, errors, gaps
 """

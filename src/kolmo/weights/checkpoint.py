@@ -17,8 +17,7 @@ from kolmo.weights.dtypes import from_numpy, from_torch, numpy_dtype, torch_dtyp
 from kolmo.weights.onnx import SUFFIX, Graph
 from kolmo.weights.safetensors import Kind, Place, read_header, read_span
 
-INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-WHOLE = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # whole, or in shards with an index; the first that is there
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 WITHIN = ("state_dict", "model_state_dict", "model")  # where training loops put the weights
 REMEDY = "name a safetensors file, a folder of them, a torch state dict, or a model in ONNX"
@@ -65,16 +64,15 @@ def open_checkpoint(source: Any) -> Checkpoint:
 
 
 def _from_folder(folder: Path) -> Checkpoint:
-    for name in INDICES:
-        if (folder / name).exists():
-            return _from_shards(folder, folder / name)
-    for name in WHOLE:
+    for name in WEIGHTS:
         if (folder / name).exists():
             return _from_file(folder / name)
+        if (index := folder / f"{name}.index.json").exists():
+            return _from_shards(folder, index)
     found = sorted(folder.glob("*.safetensors"))
     if len(found) == 1:
         return _from_file(found[0])
-    what = "several safetensors files, and no index" if found else f"neither {INDICES[0]} nor {WHOLE[0]}"
+    what = "several safetensors files, and no index" if found else f"neither {WEIGHTS[0]} nor its index"
     raise FormatError(f"{folder}: has {what}; name the file")
 
 

@@ -70,7 +70,7 @@ def from_floats(values: Floats, dtype: str) -> bytes:
         most = np.finfo(np.float16).max
         values = np.clip(values, -most, most)
     if dtype != "BF16":
-        return values.astype(NUMPY[dtype]).tobytes()
+        return values.astype(NUMPY[dtype], copy=False).tobytes()
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     halves = (bits + np.uint32(0x7FFF) + (bits >> 16 & np.uint32(1)) >> 16).astype("<u2")
     halves[halves & 0x7FFF == 0x7F80] -= 1
@@ -101,10 +101,12 @@ def from_numpy(values: npt.NDArray[Any]) -> bytes:
 
 
 def as_torch(data: bytes, dtype: str, shape: tuple[int, ...]) -> Any:
-    """A tensor of torch, with memory of its own."""
+    """A tensor of torch, in memory of torch's own: products may round otherwise where it is aligned otherwise."""
     import torch
 
-    return torch.from_numpy(np.frombuffer(data, np.uint8).copy()).view(getattr(torch, TORCH[dtype])).reshape(shape)
+    tensor = torch.empty(len(data), dtype=torch.uint8)
+    tensor.numpy()[:] = np.frombuffer(data, np.uint8)
+    return tensor.view(getattr(torch, TORCH[dtype])).reshape(shape)
 
 
 def torch_dtype(tensor: Any) -> str:

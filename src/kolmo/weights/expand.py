@@ -15,6 +15,7 @@ from kolmo.codec.pipeline import available_cores
 from kolmo.errors import FormatError, KolmoError, MissingExtraError
 from kolmo.targets import Attributes, Target
 from kolmo.weights.dtypes import as_numpy, as_torch
+from kolmo.weights.folder import open_target
 from kolmo.weights.onnx import GRAPH, SUFFIX, assemble
 from kolmo.weights.packing import ShrunkFile
 from kolmo.weights.safetensors import BYTES, Kind, lay_out, write_header
@@ -31,7 +32,7 @@ def load(
     """The tensors of a shrunk checkpoint, by name.
 
     Args:
-        path: a file that `kolmo.shrink` wrote.
+        path: a file or a folder that `kolmo.shrink` wrote.
         names: those wanted; nothing else of the file is read. All, if None.
         framework: `"np"` for arrays, where bfloat16 becomes float32 and 8-bit floats their bytes; `"pt"` for torch.
         base: of a lossless file, read the bases alone: a third of it, and weights with an error.
@@ -73,8 +74,8 @@ def expand(
 ) -> int:
     """Write a plain safetensors file: every tensor under its name, in its dtype; returns the bytes.
 
-    `base` is that of `load`. A target that ends in .onnx becomes the model in ONNX that was shrunk, its initialisers
-    inside.
+    `base` is that of `load`. Of a folder with a config.json a folder is made, as by `kolmo.shrink`. A target that ends
+    in .onnx becomes the model in ONNX that was shrunk, its initialisers inside.
 
     Raises:
         CorruptError, FormatError, KolmoError: as `load`; ONNX is asked for, and the source was none.
@@ -82,14 +83,14 @@ def expand(
         OSError: reading or writing failed; nothing half-written stays.
     """
     file, path = _open(source, base), os.fspath(target)
-    if os.path.exists(path) and os.path.samefile(source, path):
+    if os.path.exists(path) and os.path.samefile(file.path, path):
         raise KolmoError(f"{path}: input and output are the same file; choose another")
     kinds = {name: file.kind(name) for name in file.names}
     if path.endswith(SUFFIX):
         return _expand_onnx(file, kinds, path, base, force, report)
     names = sorted(kinds, key=lambda name: (-BYTES[kinds[name].dtype], name))
     header = write_header(file.record.metadata, lay_out((name, kinds[name].dtype, kinds[name].shape) for name in names))
-    with Target(path, force) as sink:
+    with open_target(source, path, force, shrunk=False) as sink:
         sink.file.write(header)
         for _, data in file.read_all(names, threads, report, base=base):
             sink.file.write(data)

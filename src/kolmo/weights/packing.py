@@ -19,6 +19,7 @@ from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.weights import lossless
 from kolmo.weights.checkpoint import Checkpoint
 from kolmo.weights.dtypes import from_floats, to_floats
+from kolmo.weights.folder import weights_of
 from kolmo.weights.groups import from_matrix, to_matrix
 from kolmo.weights.record import CODE, DIGEST, KEY, Coded, Record, check_expansion
 from kolmo.weights.safetensors import BYTES, Kind, lay_out, read_header, read_span, write_header
@@ -180,7 +181,7 @@ def decode(one: Coded, code: bytes, hyperfunction: Hyperfunction, threads: int =
 
 
 class ShrunkFile:
-    """A shrunk checkpoint to read from. Its header is checked when it is opened, each tensor when it is read.
+    """A shrunk checkpoint, or a folder's, to read from: its header is checked when it is opened, tensors when read.
 
     Raises:
         FormatError: it is none, or of a later version.
@@ -189,7 +190,7 @@ class ShrunkFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = weights_of(path)
         self.header = read_header(self.path)
         self.record = Record.parse(self.header, str(path))
 
@@ -197,6 +198,14 @@ class ShrunkFile:
     def names(self) -> list[str]:
         """All tensors, tied ones too."""
         return [*self.record.coded, *self.record.raw, *self.record.aliases]
+
+    def __contains__(self, name: str) -> bool:
+        record = self.record
+        return name in record.coded or name in record.raw or name in record.aliases
+
+    def is_coded(self, name: str) -> bool:
+        """Whether a tensor, or the one it is tied to, is coded."""
+        return self.record.aliases.get(name, name) in self.record.coded
 
     def kind(self, name: str) -> Kind:
         """Dtype and shape of a tensor.

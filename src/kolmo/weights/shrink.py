@@ -21,10 +21,11 @@ from kolmo.codec.pipeline import Report as Tick
 from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.base import Hyperfunction
-from kolmo.targets import Attributes, Target
+from kolmo.targets import Attributes
 from kolmo.weights.budget import Budget, Loss, Trial, check, settle, spend
 from kolmo.weights.checkpoint import open_checkpoint
 from kolmo.weights.dtypes import to_floats
+from kolmo.weights.folder import makes_folder, open_target
 from kolmo.weights.lossless import BASE
 from kolmo.weights.packing import Packer, ShrunkFile, digest
 from kolmo.weights.report import Report, TensorReport
@@ -67,12 +68,12 @@ def shrink(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Shrink a checkpoint into a file; read it with `kolmo.load`.
+    """Shrink a checkpoint into a file, or a folder of transformers into a folder; read it with `kolmo.load`.
 
     Args:
         source: a safetensors file, a folder of them, a torch state dict, a model in ONNX, a dictionary of arrays, or
             a module of torch.
-        target: the file to write.
+        target: the file to write; of a folder with a config.json, the folder, unless it ends in .safetensors or .kolmo.
         hyperfunction: `"trellis"`, `"torus"`, or one with all its settings.
         bits: of a coded weight on average, payloads counted whole; 4 if nothing else is given. Trellis.
         step: distance of two levels. Trellis.
@@ -119,7 +120,7 @@ def shrink(
     )
     check(loss, max_loss, max_delta_bpc, corpus, sensitivities, mode=mode, limit=limit, device=device)
     checkpoint, path = open_checkpoint(source), os.fspath(target)
-    if os.path.exists(path) and not os.path.isfile(path):
+    if os.path.exists(path) and not os.path.isfile(path) and not makes_folder(source, path):
         raise KolmoError(f"{path}: is no regular file; a checkpoint is written to one")
     if isinstance(source, str | Path) and os.path.exists(path):
         own = [source, os.path.dirname(path) or "."] if os.path.isdir(source) else [source, path]
@@ -141,7 +142,7 @@ def shrink(
     before, spent = 0.0, None
     trials: tuple[Trial, ...] = ()
     factors: dict[str, float] = {}
-    with Target(path, force) as sink:
+    with open_target(source, path, force, shrunk=True) as sink:
         with watch("reading", checkpoint.size) as tick:
             found = survey(
                 checkpoint,
