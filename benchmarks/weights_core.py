@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kolmo.weights.hyperfunctions.trellis import Trellis
+from kolmo.hyperfunctions.trellis import Trellis
 
 Floats = npt.NDArray[np.float32]
 

@@ -23,6 +23,7 @@ FLOORS = {
     "predictors": 2,
     "container": 2,
     "corpus": 2,
+    "hyperfunctions": 2,
     "codec": 3,
     "evaluation": 3,
     "archive": 4,
@@ -37,7 +38,10 @@ FLOORS = {
     "__init__": 6,
     "__main__": 6,
 }
-NEIGHBOURS = {("predictors", "coder")}  # a model spends its probabilities on a coder
+NEIGHBOURS = {
+    ("predictors", "coder"),  # a model spends its probabilities on a coder
+    ("predictors", "hyperfunctions"),  # and the network that ships has small weights
+}
 HEAVY = ("numpy", "tqdm", "torch", "transformers", "datatrove", "concurrent.futures", "asyncio")
 
 

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kolmo.errors import CorruptError, KolmoError
-from kolmo.weights.hyperfunctions import torus, trellis
-from kolmo.weights.hyperfunctions.base import FAMILIES, Hyperfunction, restore
+from kolmo.hyperfunctions import torus, trellis
+from kolmo.hyperfunctions.base import FAMILIES, Hyperfunction, restore
 
 Matrix = npt.NDArray[np.float32]
 RECIPES: dict[str, Hyperfunction] = {f"torus {name}": preset for name, preset in torus.PRESETS.items()}
@@ -49,7 +49,7 @@ def matrices() -> dict[str, Matrix]:
 
 
 def test_every_family_is_under_test() -> None:
-    there = {name for name in FAMILIES if find_spec(f"kolmo.weights.hyperfunctions.{name}")}
+    there = {name for name in FAMILIES if find_spec(f"kolmo.hyperfunctions.{name}")}
     assert {recipe.name for recipe in RECIPES.values()} == there
 
 

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.errors import CorruptError, KolmoError
+from kolmo.hyperfunctions import trellis
+from kolmo.hyperfunctions.base import Hyperfunction, restore
+from kolmo.hyperfunctions.trellis import HEADER, Trellis, checksum
 from kolmo.native import reference
 from kolmo.native.dispatch import SLOW
-from kolmo.weights.hyperfunctions import trellis
-from kolmo.weights.hyperfunctions.base import Hyperfunction, restore
-from kolmo.weights.hyperfunctions.trellis import HEADER, Trellis, checksum
 
 Floats = npt.NDArray[np.float32]
 quick = pytest.mark.skipif(SLOW, reason="too slow in Python")
@@ -53,15 +53,19 @@ def test_it_keeps_the_protocol() -> None:
         restore("nonsense", {})
     with pytest.raises(KolmoError, match="choose 8 or 64"):
         restore("trellis", {"step": 0.1, "states": 9})
+    with pytest.raises(KolmoError, match="choose one from 0 to 1"):
+        restore("trellis", {"step": 0.1, "rate": 2})
     with pytest.raises(KolmoError, match="trellis"):
         restore("trellis", {"pace": 0.1})
 
 
 @pytest.mark.skipif(NATIVE is None, reason="the C kernels are not built here")
-@pytest.mark.parametrize("states", [8, 64])
+@pytest.mark.parametrize("states", [1, 8, 64])
 @pytest.mark.parametrize("step", [2.0, 0.5, 0.01])
-def test_c_gives_the_reference_bits(monkeypatch: pytest.MonkeyPatch, states: int, step: float) -> None:
+@pytest.mark.parametrize("pruned", [0.0, 0.7])
+def test_c_gives_the_reference_bits(monkeypatch: pytest.MonkeyPatch, states: int, step: float, pruned: float) -> None:
     weights = gaussian(4, 150) * np.exp(gaussian(4, 1, 1))
+    weights[np.abs(weights) < pruned] = 0
     weights[1, 7] = 900  # an outlier far beyond the unary part
     payloads, decoded = set(), set()
     for writer in (reference, NATIVE):
@@ -79,16 +83,22 @@ def test_c_gives_the_reference_bits(monkeypatch: pytest.MonkeyPatch, states: int
 @given(
     seed=st.integers(0, 1 << 30),
     count=st.integers(0, 300),
-    states=st.sampled_from([8, 64]),
+    states=st.sampled_from([1, 8, 64]),
+    holes=st.booleans(),
     period=st.integers(128, 200),
     scale=st.sampled_from([10, 300, 5000, 1 << 22]),
 )
-def test_each_kernel_gives_the_reference_bits(seed: int, count: int, states: int, period: int, scale: int) -> None:
+def test_each_kernel_gives_the_reference_bits(
+    seed: int, count: int, states: int, holes: bool, period: int, scale: int
+) -> None:
     draw = np.random.default_rng(seed)
-    weights = draw.integers(-scale, scale + 1, count, np.int32).tobytes()
+    values = draw.integers(-scale, scale + 1, count, np.int32)
+    if holes:
+        values[draw.integers(0, 3, count) == 0] = trellis.HOLE
+    weights = values.tobytes()
     table = draw.integers(1, 256, 432, np.uint8).tobytes()
-    shared = (states, trellis._logs(), int(draw.integers(1, 16384)), period)
-    costs = trellis._costs(table)
+    shared = (states, int(holes), trellis._logs(), int(draw.integers(1, 16384)), period)
+    costs = trellis._costs(table, states, 19661)
     levels = reference.trellis_quantise(*shared, weights, costs, 19661)
     assert NATIVE.trellis_quantise(*shared, weights, costs, 19661) == levels
     assert NATIVE.trellis_count(*shared, levels) == reference.trellis_count(*shared, levels)
@@ -101,13 +111,20 @@ def test_each_kernel_gives_the_reference_bits(seed: int, count: int, states: int
 @pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
 def test_the_kernels_refuse_what_does_not_fit(kernels: ModuleType) -> None:
     logs, table = trellis._logs(), bytes([128]) * 432
-    costs, slope = trellis._costs(table), 100
-    for shared in ((9, logs, 64, 128), (8, logs[1:], 64, 128), (8, logs, -1, 128), (8, logs, 64, 127)):
+    costs, slope = trellis._costs(table, 8, 100), 100
+    misfits = ((9, 0, logs, 64, 128), (8, 2, logs, 64, 128), (8, 0, logs[1:], 64, 128))
+    for shared in (*misfits, (8, 0, logs, -1, 128), (8, 0, logs, 64, 127)):
         with pytest.raises(ValueError, match="fit the kernel"):
             kernels.trellis_quantise(*shared, bytes(8), costs, slope)
-    shared = (8, logs, 64, 128)
-    far = np.array([2**31 - 1], np.int32).tobytes()
-    for bad in ((bytes(3), costs, slope), (bytes(4), costs[4:], slope), (bytes(4), costs, -1), (far, costs, slope)):
+    shared = (8, 0, logs, 64, 128)
+    far, hole = (np.array([value], np.int32).tobytes() for value in (2**31 - 1, trellis.HOLE))
+    for bad in (
+        (bytes(3), costs, slope),
+        (bytes(4), costs[4:], slope),
+        (bytes(4), costs, -1),
+        (far, costs, slope),
+        (hole, costs, slope),
+    ):
         with pytest.raises(ValueError, match="fit the kernel"):
             kernels.trellis_quantise(*shared, *bad)
     with pytest.raises(ValueError, match="fit the kernel"):
@@ -124,7 +141,7 @@ def test_the_kernels_refuse_what_does_not_fit(kernels: ModuleType) -> None:
 @given(
     rows=st.integers(0, 5),
     columns=st.integers(0, 40),
-    states=st.sampled_from([8, 64]),
+    states=st.sampled_from([1, 8, 64]),
     step=st.floats(1e-4, 100),
     seed=st.integers(0, 99),
 )
@@ -138,6 +155,61 @@ def test_any_shape_survives(rows: int, columns: int, states: int, step: float, s
     assert Trellis(1.0).decode(payload, (rows, columns), threads=3).tobytes() == decoded.tobytes()
     if weights.size and step < 1:
         assert np.abs(weights - decoded).max() < 6 * function.step
+
+
+@pytest.mark.parametrize("states", [1, 8, 64])
+@pytest.mark.parametrize("size", [1, 10, 300, 1 << 20])
+def test_any_levels_survive(states: int, size: int) -> None:
+    levels = np.random.default_rng(size).integers(-size, size + 1, (5, 90), np.int32)
+    if states > 1:  # those of the states on the way
+        levels = Trellis(1.0, states, 0).decode_levels(
+            Trellis(1.0, states, 0).encode(levels.astype(np.float32)), (5, 90)
+        )
+    levels[2:4, 10:60] = trellis.HOLE if states == 1 else levels[2:4, 10:60]
+    function = Trellis(0.5, states)
+    payload = function.encode_levels(levels)
+    assert (function.decode_levels(payload, (5, 90), threads=2) == levels).all()
+    weights = np.where(levels == trellis.HOLE, 0, levels.astype(np.float32) * 0.5)
+    assert (function.decode(payload, (5, 90)) == weights).all()
+
+
+def test_levels_of_the_wrong_state_are_refused() -> None:
+    with pytest.raises(ValueError, match="fit the kernel"):
+        Trellis(1.0).encode_levels(np.full((1, 9), 1, np.int32))  # the first state takes even ones
+    with pytest.raises(ValueError, match="two dimensions"):
+        Trellis(1.0).encode_levels(np.zeros(9, np.int32))
+
+
+@quick
+def test_one_state_takes_the_nearest_level() -> None:
+    weights = gaussian(40, 100) * 10
+    levels = Trellis(1.0, 1, 0).decode_levels(Trellis(1.0, 1, 0).encode(weights), (40, 100))
+    assert np.abs(weights - levels).max() <= 0.5 + 1 / 256
+
+
+@pytest.mark.parametrize("states", [8, 64])
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.97])
+def test_pruned_weights_stay_zero(states: int, part: float) -> None:
+    weights = gaussian(60, 50) * np.exp(gaussian(60, 1, 1))
+    weights[np.abs(weights) < np.quantile(np.abs(weights), part)] = 0
+    payload = Trellis(0.5, states).encode(weights)
+    decoded = Trellis(1.0).decode(payload, weights.shape)
+    assert not decoded[weights == 0].any()
+    assert np.abs(weights - decoded).max() < 3
+
+
+@quick
+def test_pruned_weights_cost_little() -> None:
+    weights = gaussian(300, 300)
+    full = len(Trellis(0.25).encode(weights))
+    weights[np.abs(weights) < 1.04] = 0  # 70 %: their places alone are .88 bits a weight of the 3.05
+    assert len(Trellis(0.25).encode(weights)) < 0.58 * full
+
+
+def test_a_rare_zero_is_a_weight_as_any_other() -> None:
+    weights = gaussian(20, 50)
+    weights[3, 3] = 0
+    assert not Trellis(0.1).encode(weights)[1] & trellis.HOLES
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30, 3e4, -3e4])
@@ -224,7 +296,7 @@ def test_threads_change_nothing() -> None:
 
 def test_the_environment_forces_the_reference() -> None:
     program = (
-        "import numpy as np; from kolmo.weights.hyperfunctions.trellis import Trellis;"
+        "import numpy as np; from kolmo.hyperfunctions.trellis import Trellis;"
         "w = np.sin(np.arange(200, dtype=np.float32)).reshape(10, 20); p = Trellis(0.2).encode(w);"
         "print(p.hex(), Trellis(0.2).decode(p, (10, 20)).tobytes().hex())"
     )

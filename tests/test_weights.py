@@ -25,12 +25,12 @@ from hypothesis import strategies as st
 import kolmo
 from kolmo.cli import group
 from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraError
+from kolmo.hyperfunctions.torus import Torus
 from kolmo.native.dispatch import SLOW
 from kolmo.targets import TargetExistsError
 from kolmo.weights.checkpoint import open_checkpoint
 from kolmo.weights.dtypes import from_floats, to_floats
 from kolmo.weights.groups import columns_of, is_coded
-from kolmo.weights.hyperfunctions.torus import Torus
 from kolmo.weights.packing import ShrunkFile
 from kolmo.weights.safetensors import lay_out, read_header, read_span, write_header
 

@@ -39,10 +39,10 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option("--preset", type=click.Choice(PRESETS), help="Torus: published settings; default llm.")
 @click.option(
     "--states",
-    type=click.Choice(["8", "64"]),
+    type=click.Choice(["1", "8", "64"]),
     default="8",
     show_default=True,
-    help="Trellis: 64 for 0.17 dB less error at four times the work.",
+    help="Trellis: 64 for 0.17 dB less error at four times the work; 1 for none.",
 )
 @click.option(
     "--prune",

@@ -43,7 +43,7 @@ static KOLMO_TARGET void network_normalise(const float *restrict x, int rows, in
         uint64_t sum = 0;
         for (int j = 0; j < width; j++) {
             float wide = x[j] * 4096.0f;
-            int32_t i = (int32_t)network_rint(network_clamp(wide, -4194304.0f, 4194304.0f));
+            int32_t i = (int32_t)network_rint(network_clamp(wide, -67108864.0f, 67108864.0f));
             uint32_t size = (uint32_t)(i < 0 ? -i : i);
             sum += (uint64_t)size * size;
         }

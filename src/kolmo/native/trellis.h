@@ -2,7 +2,8 @@
  *
  * Levels, integers n in units of the step, belong to two quantisers: even n to states whose lowest bit is 0, odd n to
  * the others. The state is a shift register with feedback (Ungerboeck 1982). Each level's magnitude is coded by adaptive
- * decisions whose contexts are the quantiser and the activity of row and column. */
+ * decisions whose contexts are the quantiser and the activity of row and column. With one state all levels are one
+ * quantiser's. Weights that are to stay exactly 0, pruned ones, are holes in the walk: a decision each, no level. */
 #ifndef KOLMO_TRELLIS_H
 #define KOLMO_TRELLIS_H
 
@@ -20,10 +21,15 @@ enum {
     TRELLIS_LOGS = 8192,
     TRELLIS_DELAY = 64,        /* levels between two looks back; a line is twice as long or longer */
     TRELLIS_TILE = 1 << 20,    /* levels in a call */
+    TRELLIS_HOLE = INT32_MIN,  /* in place of a level */
+    TRELLIS_DENSITIES = 16,    /* of holes: contexts */
+    TRELLIS_DENSE = 4096,      /* nothing but holes */
 };
 
 typedef struct {
     int states, feedback, input; /* next = s >> 1 ^ (odd s) feedback ^ (bit) input */
+    int half;                    /* a magnitude's value is magnitude >> half: 1 where there are two quantisers */
+    int holes;                   /* whether there may be some */
     const uint8_t *logs;         /* [TRELLIS_LOGS] */
     int start;                   /* activity at first */
     size_t period;
@@ -36,9 +42,10 @@ typedef struct {
 /* Which code, by its number of states; 0 and it is none. */
 static inline int kolmo_trellis_code(kolmo_trellis *t, int states) {
     t->states = states;
-    t->feedback = states == 8 ? 5 : 33;
-    t->input = states == 8 ? 2 : 10;
-    return states == 8 || states == 64;
+    t->feedback = states == 8 ? 5 : states == 64 ? 33 : 0;
+    t->input = states == 8 ? 2 : states == 64 ? 10 : 0;
+    t->half = states > 1;
+    return states == 1 || states == 8 || states == 64;
 }
 
 static inline int kolmo_trellis_next(const kolmo_trellis *t, int state, int bit) {
@@ -62,11 +69,19 @@ static inline int kolmo_trellis_row(int odd, int sum_of_logs) {
 /* How fast columns forget, by the line of the tile. */
 static inline int kolmo_trellis_shift(size_t line) { return line < 4 ? 2 : line < 8 ? 3 : line < 32 ? 4 : 5; }
 
+/* Context of a hole: how many there were of late, in row and column. */
+static inline int kolmo_trellis_density(int row, int column) {
+    int density = (row + column) * TRELLIS_DENSITIES / (2 * TRELLIS_DENSE);
+    return density < TRELLIS_DENSITIES ? density : TRELLIS_DENSITIES - 1;
+}
+
 static inline int kolmo_trellis_place(int i) { return i < TRELLIS_PLACES ? i : TRELLIS_PLACES - 1; }
 
-/* odds: [TRELLIS_CONTEXTS] */
+/* odds: [TRELLIS_CONTEXTS + TRELLIS_DENSITIES] */
 static inline void kolmo_trellis_odds_init(kolmo_trellis_odds *odds, const uint8_t *table) {
     for (int i = 0; i < TRELLIS_CONTEXTS; i++) odds[i].fast = odds[i].slow = (uint32_t)table[i] << 14;
+    for (int i = 0; i < TRELLIS_DENSITIES; i++)
+        odds[TRELLIS_CONTEXTS + i].fast = odds[TRELLIS_CONTEXTS + i].slow = (uint32_t)(2 * i + 1) * ((1 << 21) / TRELLIS_DENSITIES);
 }
 
 static inline uint32_t kolmo_trellis_chance(const kolmo_trellis_odds *odds) { return (odds->fast + odds->slow) >> 7; }
@@ -81,8 +96,27 @@ static inline void kolmo_trellis_fall(kolmo_trellis_odds *odds) {
     odds->slow -= odds->slow >> 10;
 }
 
-static inline void kolmo_trellis_encode_level(kolmo_encoder *coder, kolmo_trellis_odds *odds, int row, int odd, int level) {
-    int value = ((level < 0 ? -level : level) - odd) / 2;
+static inline void kolmo_trellis_encode_hole(kolmo_encoder *coder, kolmo_trellis_odds *odds, int density, int hole) {
+    kolmo_trellis_odds *at = odds + TRELLIS_CONTEXTS + density;
+    kolmo_encode(coder, hole, kolmo_trellis_chance(at));
+    if (hole)
+        kolmo_trellis_rise(at);
+    else
+        kolmo_trellis_fall(at);
+}
+
+static inline int kolmo_trellis_decode_hole(kolmo_decoder *coder, kolmo_trellis_odds *odds, int density) {
+    kolmo_trellis_odds *at = odds + TRELLIS_CONTEXTS + density;
+    int hole = kolmo_decode(coder, kolmo_trellis_chance(at));
+    if (hole)
+        kolmo_trellis_rise(at);
+    else
+        kolmo_trellis_fall(at);
+    return hole;
+}
+
+static inline void kolmo_trellis_encode_level(kolmo_encoder *coder, kolmo_trellis_odds *odds, int row, int half, int level) {
+    int value = (level < 0 ? -level : level) >> half;
     for (int i = 0; i < TRELLIS_UNARY; i++) {
         kolmo_trellis_odds *at = odds + row * TRELLIS_PLACES + kolmo_trellis_place(i);
         kolmo_encode(coder, value > i, kolmo_trellis_chance(at));
@@ -105,7 +139,7 @@ static inline void kolmo_trellis_encode_level(kolmo_encoder *coder, kolmo_trelli
 
 /* The mirror, with the coder's decisions written out: one branch each. A magnitude beyond all bounds marks the coder as
  * failed. */
-static inline int kolmo_trellis_decode_level(kolmo_decoder *coder, kolmo_trellis_odds *odds, int row, int odd) {
+static inline int kolmo_trellis_decode_level(kolmo_decoder *coder, kolmo_trellis_odds *odds, int row, int half, int odd) {
     kolmo_trellis_odds *at = odds + row * TRELLIS_PLACES, *last = at + TRELLIS_PLACES - 1;
     int value = 0;
     while (value < TRELLIS_UNARY) {
@@ -134,7 +168,7 @@ static inline int kolmo_trellis_decode_level(kolmo_decoder *coder, kolmo_trellis
         while (bits--) rest = rest << 1 | (uint32_t)kolmo_decode(coder, 32768);
         value += (int)rest - 1;
     }
-    int level = 2 * value + odd;
+    int level = (value << half) + odd;
     if (level) { /* the sign is as likely as not: no branch */
         uint32_t bound = coder->range >> 1, negative = -(uint32_t)(coder->code < bound);
         coder->code -= bound & ~negative;

@@ -14,10 +14,10 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from kolmo.codec.pipeline import Pipeline, Report, available_cores, ordered_map
 from kolmo.errors import CorruptError, KolmoError
+from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.weights.checkpoint import Checkpoint
 from kolmo.weights.dtypes import from_floats, to_floats
 from kolmo.weights.groups import from_matrix, to_matrix
-from kolmo.weights.hyperfunctions.base import Hyperfunction
 from kolmo.weights.record import CODE, DIGEST, KEY, Coded, Record, check_expansion
 from kolmo.weights.safetensors import BYTES, Kind, lay_out, read_header, read_span, write_header
 

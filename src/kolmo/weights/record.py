@@ -14,8 +14,8 @@ from math import prod
 from typing import Any, NoReturn
 
 from kolmo.errors import CorruptError, FormatError, KolmoError
+from kolmo.hyperfunctions.base import Hyperfunction, restore
 from kolmo.weights.dtypes import FLOATS
-from kolmo.weights.hyperfunctions.base import Hyperfunction, restore
 from kolmo.weights.safetensors import Header, Kind, Place, is_shape, without_twins
 
 VERSION = 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from kolmo.codec.pipeline import Pipeline, Report, ordered_map
 from kolmo.errors import KolmoError
-from kolmo.weights.hyperfunctions.base import Hyperfunction
+from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.weights.record import Coded
 
 if TYPE_CHECKING:

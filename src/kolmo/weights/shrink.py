@@ -20,10 +20,10 @@ import numpy as np
 from kolmo.codec.pipeline import Report as Tick
 from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError
+from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.targets import Attributes, Target
 from kolmo.weights.checkpoint import open_checkpoint
 from kolmo.weights.dtypes import to_floats
-from kolmo.weights.hyperfunctions.base import Hyperfunction
 from kolmo.weights.packing import Packer, ShrunkFile, digest
 from kolmo.weights.report import Report, TensorReport
 from kolmo.weights.search import find_step
@@ -135,8 +135,8 @@ def plan(
     Raises:
         ValueError: settings that contradict each other, or out of their range.
     """
-    from kolmo.weights.hyperfunctions.torus import PRESETS
-    from kolmo.weights.hyperfunctions.trellis import Trellis
+    from kolmo.hyperfunctions.torus import PRESETS
+    from kolmo.hyperfunctions.trellis import Trellis
 
     sizes = {"bits": bits, "step": step, "target_bytes": target_bytes, "preset": preset}
     given = [name for name, value in sizes.items() if value is not None]

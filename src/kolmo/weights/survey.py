@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kolmo.codec.pipeline import Pipeline, Report, ordered_map
+from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.weights.checkpoint import Checkpoint
 from kolmo.weights.dtypes import to_floats
 from kolmo.weights.groups import columns_of, is_coded
-from kolmo.weights.hyperfunctions.base import Hyperfunction
 from kolmo.weights.packing import CAPACITY, WORKING, digest
 from kolmo.weights.record import CODE, Coded, Record
 

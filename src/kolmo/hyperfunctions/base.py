@@ -70,7 +70,7 @@ def restore(name: str, parameters: Mapping[str, int | float]) -> Hyperfunction:
     """
     if name not in FAMILIES:
         raise KolmoError(f"hyperfunction {name!r} is not known; choose from {', '.join(FAMILIES)}")
-    family: Any = getattr(import_module(f"kolmo.weights.hyperfunctions.{name}"), FAMILIES[name])
+    family: Any = getattr(import_module(f"kolmo.hyperfunctions.{name}"), FAMILIES[name])
     try:
         return cast(Hyperfunction, family(**parameters))
     except (TypeError, ValueError) as error:

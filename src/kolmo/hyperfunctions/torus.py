@@ -25,7 +25,7 @@ import numpy.typing as npt
 from kolmo.errors import CorruptError
 
 if TYPE_CHECKING:
-    from kolmo.weights.hyperfunctions.base import Tick
+    from kolmo.hyperfunctions.base import Tick
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.uint32]

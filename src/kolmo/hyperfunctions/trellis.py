@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -21,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kolmo.errors import CorruptError
+from kolmo.hyperfunctions.base import Tick
 from kolmo.native.dispatch import kernels
-from kolmo.weights.hyperfunctions.base import Tick
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
 TILE = 1 << 18  # weights that decode on their own: columns are learned within a tile, so not too few
 SAMPLE = 4  # tiles that train the first probabilities
 LINE = 128  # weights between two of one column at least: the Viterbi search looks back as far
-SLOPE = 19661  # 0.3 squared steps a bit, times 65536: with the offsets, the best at 2 to 4 bits
+RATE = 0.3  # squared steps a bit: with the offsets, the best at 2 to 4 bits
 GRAIN = 64  # offsets are in this part of a step
 CLASSES, PLACES, UNARY = 24, 9, 18
 LARGEST = (1 << 20) - 8  # level that an encoder uses
 STEPS = 2.0**-100, 2.0**100
 HEADER = struct.Struct("<BBHf6bI")  # log2 of the states, flags, start, step, offsets, CRC-32 of all else
+TABLE, HOLES = 1, 2  # flags: first probabilities follow; weights that are exactly 0 are holes
+HOLE = -(1 << 31)  # in place of a level
+RARE = 256  # weights to an exact 0 above which it is no hole, but coded as any other: decoding holes takes time
 ENOUGH = 24  # decisions of a context that pay for its byte
 
 
@@ -48,7 +52,9 @@ class Trellis:
 
     Args:
         step: distance of two levels; a weight's error is about half of it.
-        states: of the trellis: 8, or 64 for 0.17 dB less error at four times the encoder's work.
+        states: of the trellis: 8, or 64 for 0.17 dB less error at four times the encoder's work; 1 is no trellis but a
+            plain uniform quantiser, 1 dB worse, whose levels are all integers.
+        rate: squared steps that the encoder gives for a bit; 0 takes the least squared error. No reader needs it.
 
     Raises:
         ValueError: no such step or number of states.
@@ -56,10 +62,13 @@ class Trellis:
 
     step: float
     states: int = 8
+    rate: float = RATE
 
     def __post_init__(self) -> None:
-        if self.states not in (8, 64):
-            raise ValueError(f"{self.states} states; choose 8 or 64")
+        if self.states not in (1, 8, 64):
+            raise ValueError(f"{self.states} states; choose 8 or 64, or 1 for none")
+        if not 0 <= self.rate <= 1:
+            raise ValueError(f"rate {self.rate}; choose one from 0 to 1")
         if not STEPS[0] <= self.step <= STEPS[1]:
             raise ValueError(f"step {self.step}; choose one from 2^-100 to 2^100")
         object.__setattr__(self, "step", float(np.float32(self.step)))
@@ -89,63 +98,77 @@ class Trellis:
         if flat.size and float(np.abs(flat).max()) / self.step >= LARGEST:
             raise ValueError(f"step {self.step} is too small for a weight of {np.abs(flat).max()}; take a larger one")
         tiles = [self._grid(flat[at : at + TILE]) for at in range(0, flat.size, TILE)]
-        loudness = sum(int(np.abs(x).sum(dtype=np.int64)) for x in tiles)
-        walk = _Walk(self.states, min(max(loudness // (4 * max(flat.size, 1)), 1), 16384), weights.shape[1])
-        table = first = _default()
+        holes = self.states > 1 and flat.size - int(np.count_nonzero(flat)) > flat.size // RARE
+        if holes:
+            for i, x in enumerate(tiles):
+                x[flat[i * TILE : i * TILE + x.size] == 0] = HOLE
+        walk = self._walk(tiles, holes, weights.shape[1], 256)
+        table = _default(self.states)
         for _ in range(2):
             chosen = tiles[:: -(-len(tiles) // SAMPLE)] if tiles else []
-            table = _trained(sum(walk.count(walk.quantise(x, table)) for x in chosen))
+            table = _trained(self.states, sum(walk.count(walk.quantise(x, table, self.rate)) for x in chosen))
         levels = []
         for x in tiles:
-            levels.append(walk.quantise(x, table))
+            levels.append(walk.quantise(x, table, self.rate))
             if tick:
                 tick(x.size)
-        packed = _pack(_trained(counts := sum(walk.count(n) for n in levels)), counts)
-        coded = [walk.encode(n, _unpack(packed)[0]) for n in levels]
-        if len(tiles) < 2:
-            plain = [walk.encode(n, first) for n in levels]
-            if sum(map(len, plain)) <= len(packed) + sum(map(len, coded)):
-                packed, coded = b"", plain
         sums = sum((_residuals(x, n) for x, n in zip(tiles, levels, strict=True)), np.zeros((2, 6), np.int64))
         offsets = [_offset(int(total), int(count)) for total, count in sums.T]
+        return self._payload(walk, levels, offsets, weights.shape)
+
+    def encode_levels(self, levels: npt.NDArray[np.int32]) -> bytes:
+        """The payload of a matrix of levels; its weights are these times the step, without offsets.
+
+        Raises:
+            ValueError: not two dimensions, or a level that its state does not take.
+        """
+        if levels.ndim != 2:
+            raise ValueError(f"a matrix has two dimensions, this one {levels.ndim}; reshape it")
+        flat = np.ascontiguousarray(levels, np.int32).reshape(-1)
+        tiles = [flat[at : at + TILE] for at in range(0, flat.size, TILE)]
+        walk = self._walk(tiles, bool((flat == HOLE).any()), levels.shape[1], 1)
+        return self._payload(walk, tiles, [0] * 6, levels.shape)
+
+    def _walk(self, tiles: list[Integers], holes: bool, columns: int, grain: int) -> _Walk:
+        """Where the walk starts: at half of the mean magnitude of levels, of which each is `grain` in the tiles."""
+        solid = [x[x != HOLE] for x in tiles] if holes else tiles
+        count = max(sum(x.size for x in solid), 1)
+        loudness = sum(int(np.abs(x).sum(dtype=np.int64)) for x in solid) * 64 // grain
+        return _Walk(self.states, holes, min(max(loudness // count, 1), 16384), columns)
+
+    def _payload(self, walk: _Walk, levels: list[Integers], offsets: list[int], shape: tuple[int, ...]) -> bytes:
+        packed = _pack(_trained(self.states, counts := sum(walk.count(n) for n in levels)), counts)
+        coded = [walk.encode(n, _unpack(packed, self.states)[0]) for n in levels]
+        if len(levels) < 2:
+            plain = [walk.encode(n, _default(self.states)) for n in levels]
+            if sum(map(len, plain)) <= len(packed) + sum(map(len, coded)):
+                packed, coded = b"", plain
         body = packed + struct.pack(f"<{len(coded)}I", *map(len, coded)) + b"".join(coded)
-        head = (self.states.bit_length() - 1, int(packed != b""), walk.start, self.step, *offsets)
-        return HEADER.pack(*head, checksum(HEADER.pack(*head, 0), body, weights.shape)) + body
+        flags = TABLE * (packed != b"") + HOLES * walk.holes
+        head = (self.states.bit_length() - 1, flags, walk.start, self.step, *offsets)
+        return HEADER.pack(*head, checksum(HEADER.pack(*head, 0), body, shape)) + body
 
     def decode(self, payload: bytes, shape: tuple[int, int], threads: int = 1) -> npt.NDArray[np.float32]:
         """The matrix; see `Hyperfunction.decode`. Step and states are the payload's."""
-        if len(payload) < HEADER.size:
-            raise CorruptError(f"a trellis payload of {len(payload)} bytes ends within its head", len(payload))
-        bits, flags, start, step, *offsets, digest = HEADER.unpack_from(payload)
-        body = payload[HEADER.size :]
-        if checksum(HEADER.pack(bits, flags, start, step, *offsets, 0), body, shape) != digest:
-            raise CorruptError("the trellis payload is damaged, or not of this shape: its checksum differs", 0)
-        if bits not in (3, 6) or flags > 1 or start > 16384 or not STEPS[0] <= step <= STEPS[1]:
-            raise CorruptError("the trellis payload's head is not one of this version", 0)
-        table, at = _unpack(body) if flags else (_default(), 0)
-        rows, columns = shape
-        if (len(body) - at) // 4 < -(-rows * columns // TILE):
-            raise CorruptError(f"the trellis payload is too short for a matrix of {rows} x {columns}", len(payload))
-        spans = [min(TILE, rows * columns - first) for first in range(0, rows * columns, TILE)]
-        sizes = struct.unpack_from(f"<{len(spans)}I", body, at)
-        at += 4 * len(spans)
-        if at + sum(sizes) != len(body):
-            raise CorruptError(f"the trellis payload is not that of a matrix of {rows} x {columns}", at + HEADER.size)
-        starts = np.cumsum([at, *sizes]).tolist()
-        walk = _Walk(1 << bits, start, columns)
-        out = np.empty(rows * columns, np.float32)
+        found = _Payload.parse(payload, shape)
+        out = np.empty(shape[0] * shape[1], np.float32)
 
-        def tile(i: int) -> None:
-            levels = walk.decode(body[starts[i] : starts[i + 1]], table, spans[i])
-            out[i * TILE : i * TILE + spans[i]] = _weights(levels, step, offsets)
+        def keep(at: int, levels: Integers) -> None:
+            out[at : at + levels.size] = _weights(levels, found.step, found.offsets)
 
-        if threads > 1 and len(spans) > 1:
-            with ThreadPoolExecutor(min(threads, len(spans))) as pool:
-                list(pool.map(tile, range(len(spans))))
-        else:
-            for i in range(len(spans)):
-                tile(i)
-        return out.reshape(rows, columns)
+        found.each(keep, threads)
+        return out.reshape(shape)
+
+    def decode_levels(self, payload: bytes, shape: tuple[int, int], threads: int = 1) -> npt.NDArray[np.int32]:
+        """The matrix of levels; holes are -2^31. Raises as `decode`."""
+        found = _Payload.parse(payload, shape)
+        out = np.empty(shape[0] * shape[1], np.int32)
+
+        def keep(at: int, levels: Integers) -> None:
+            out[at : at + levels.size] = levels
+
+        found.each(keep, threads)
+        return out.reshape(shape)
 
     def _grid(self, weights: Floats) -> Integers:
         """Weights with 256 to the step."""
@@ -157,16 +180,19 @@ class _Walk:
     """The kernels with what all tiles of a matrix share."""
 
     states: int
+    holes: bool
     start: int
     columns: int
 
     @property
-    def _shared(self) -> tuple[int, bytes, int, int]:
+    def _shared(self) -> tuple[int, int, bytes, int, int]:
         columns = max(self.columns, 1)
-        return self.states, _logs(), self.start, columns * -(-LINE // columns)
+        return self.states, int(self.holes), _logs(), self.start, columns * -(-LINE // columns)
 
-    def quantise(self, weights: Integers, table: bytes) -> Integers:
-        return np.frombuffer(kernels.trellis_quantise(*self._shared, weights.tobytes(), _costs(table), SLOPE), np.int32)
+    def quantise(self, weights: Integers, table: bytes, rate: float) -> Integers:
+        slope = round(rate * 65536)
+        costs = _costs(table, self.states, slope)
+        return np.frombuffer(kernels.trellis_quantise(*self._shared, weights.tobytes(), costs, slope), np.int32)
 
     def count(self, levels: Integers) -> npt.NDArray[np.int64]:
         counts = np.frombuffer(kernels.trellis_count(*self._shared, levels.tobytes()), np.uint32)
@@ -179,6 +205,56 @@ class _Walk:
         return np.frombuffer(kernels.trellis_decode(*self._shared, data, table, count), np.int32)
 
 
+@dataclass(frozen=True)
+class _Payload:
+    """A payload that was checked against its shape, tile by tile."""
+
+    walk: _Walk
+    step: float
+    offsets: list[int]
+    table: bytes
+    tiles: list[tuple[int, int, bytes]]  # first weight, number of weights, code
+
+    @classmethod
+    def parse(cls, payload: bytes, shape: tuple[int, int]) -> _Payload:
+        if len(payload) < HEADER.size:
+            raise CorruptError(f"a trellis payload of {len(payload)} bytes ends within its head", len(payload))
+        bits, flags, start, step, *offsets, digest = HEADER.unpack_from(payload)
+        body = payload[HEADER.size :]
+        if checksum(HEADER.pack(bits, flags, start, step, *offsets, 0), body, shape) != digest:
+            raise CorruptError("the trellis payload is damaged, or not of this shape: its checksum differs", 0)
+        if bits not in (0, 3, 6) or flags > TABLE + HOLES or start > 16384 or not STEPS[0] <= step <= STEPS[1]:
+            raise CorruptError("the trellis payload's head is not one of this version", 0)
+        table, at = _unpack(body, 1 << bits) if flags & TABLE else (_default(1 << bits), 0)
+        rows, columns = shape
+        if (len(body) - at) // 4 < -(-rows * columns // TILE):
+            raise CorruptError(f"the trellis payload is too short for a matrix of {rows} x {columns}", len(payload))
+        firsts = range(0, rows * columns, TILE)
+        sizes = struct.unpack_from(f"<{len(firsts)}I", body, at)
+        at += 4 * len(firsts)
+        if at + sum(sizes) != len(body):
+            raise CorruptError(f"the trellis payload is not that of a matrix of {rows} x {columns}", at + HEADER.size)
+        tiles = []
+        for first, size in zip(firsts, sizes, strict=True):
+            tiles.append((first, min(TILE, rows * columns - first), body[at : at + size]))
+            at += size
+        return cls(_Walk(1 << bits, bool(flags & HOLES), start, columns), step, offsets, table, tiles)
+
+    def each(self, keep: Callable[[int, Integers], None], threads: int) -> None:
+        """Hand each tile's levels over, and where its first one stands."""
+
+        def work(tile: tuple[int, int, bytes]) -> None:
+            first, count, code = tile
+            keep(first, self.walk.decode(code, self.table, count))
+
+        if threads > 1 and len(self.tiles) > 1:
+            with ThreadPoolExecutor(min(threads, len(self.tiles))) as pool:
+                list(pool.map(work, self.tiles))
+        else:
+            for tile in self.tiles:
+                work(tile)
+
+
 @cache
 def _logs() -> bytes:
     """floor(4 log2(x / 16 + 1)) of an activity x (64 to a level), by x >> 2; integers alone."""
@@ -186,7 +262,7 @@ def _logs() -> bytes:
 
 
 @cache
-def _default() -> bytes:
+def _default(states: int) -> bytes:
     """First probabilities, of 256, of "larger": geometric, with the mean of the class."""
     table = bytearray()
     for c in range(CLASSES):
@@ -194,7 +270,8 @@ def _default() -> bytes:
         root += (root + 1) ** 3 <= 2**24 << (c + 3)
         root -= root**3 > 2**24 << (c + 3)
         activity = root // 16 - 16
-        table += bytes([min(max(256 * activity // (activity + 128), 1), 255)]) * PLACES
+        mean = 128 if states > 1 else 64  # activity of value 1
+        table += bytes([min(max(256 * activity // (activity + mean), 1), 255)]) * PLACES
     return bytes(table) * 2
 
 
@@ -203,9 +280,9 @@ def checksum(head: bytes, body: bytes, shape: tuple[int, ...]) -> int:
     return zlib.crc32(struct.pack("<2Q", *shape), zlib.crc32(body, zlib.crc32(head)))
 
 
-def _trained(counts: Any) -> bytes:
+def _trained(states: int, counts: Any) -> bytes:
     """First probabilities from counts of decisions, leaning on the default ones where these are few."""
-    default = np.frombuffer(_default(), np.uint8).astype(np.int64).reshape(-1, PLACES)
+    default = np.frombuffer(_default(states), np.uint8).astype(np.int64).reshape(-1, PLACES)
     zeros, ones = np.moveaxis(counts + np.zeros((2 * CLASSES, PLACES, 2), np.int64), 2, 0)
     table: bytes = np.clip((256 * ones + 4 * default) // (zeros + ones + 4), 1, 255).astype(np.uint8).tobytes()
     return table
@@ -225,9 +302,9 @@ def _pack(table: bytes, counts: Any) -> bytes:
     return bytes(out)
 
 
-def _unpack(body: bytes) -> tuple[bytes, int]:
+def _unpack(body: bytes, states: int) -> tuple[bytes, int]:
     """The first probabilities, and where what follows them begins."""
-    table = bytearray(_default())
+    table = bytearray(_default(states))
     if not body:
         return bytes(table), 0
     at = 2
@@ -250,22 +327,23 @@ def _bits() -> tuple[int, ...]:
     return (0, *(256 * 8 - ((p**256).bit_length() - 1) for p in range(1, 256)))
 
 
-def _costs(table: bytes) -> bytes:
+def _costs(table: bytes, states: int, slope: int) -> bytes:
     """Costs of all magnitudes with their signs, in each row of contexts."""
     bits = _bits()
     costs = np.zeros((2 * CLASSES, UNARY + 1), np.int32)
-    for row in range(2 * CLASSES):
+    for row in range(2 * CLASSES if states > 1 else CLASSES):
         more = 0
         for value in range(UNARY + 1):
             p = table[row * PLACES + min(value, PLACES - 1)]
             sign = 256 * (value > 0 or row >= CLASSES)
-            costs[row, value] = (more + sign + (bits[256 - p] if value < UNARY else 0)) * SLOPE >> 8
+            costs[row, value] = (more + sign + (bits[256 - p] if value < UNARY else 0)) * slope >> 8
             more += bits[p]
     return costs.tobytes()
 
 
 def _residuals(x: Integers, levels: Integers) -> npt.NDArray[np.int64]:
     """Sums of what levels lack in magnitude, 256 to the step, and numbers: (2, 6), of even and odd magnitudes."""
+    x, levels = x[levels != HOLE], levels[levels != HOLE]
     magnitude = np.abs(levels)
     value = np.minimum(magnitude - 1 >> 1, 2)
     lack = (x - 256 * levels) * np.sign(levels)
@@ -280,7 +358,9 @@ def _offset(total: int, count: int) -> int:
 
 
 def _weights(levels: Integers, step: float, offsets: list[int]) -> Floats:
-    """The step times (n + offset sgn n): one multiplication in binary64, rounded to binary32."""
+    """The step times (n + offset sgn n): one multiplication in binary64, rounded to binary32. Of holes, 0."""
+    if (holes := levels == HOLE).any():
+        levels = np.where(holes, np.int32(0), levels)
     near = 512
     inside = not levels.size or (int(levels.max()) < near and int(levels.min()) >= -near)
     n = np.arange(-near, near) if inside else levels.astype(np.int64)
