@@ -35,13 +35,13 @@ networks are, and what they were trained and measured on: [examples/README.md](.
 
 """
 FIGURE = "\n![Metric against bytes, one panel for each family](../images/shrink.png)\n"
-MARKS = {  # beginnings of the forms' names
-    "original": ("o", "black", "original"),
-    "torus": ("s", "tab:red", "torus"),
-    "trellis": ("D", "tab:blue", "trellis"),
-    "pruned + torus": ("s", "none", "pruned + torus"),
-    "pruned + trellis": ("D", "none", "pruned + trellis"),
-    "": ("X", "tab:gray", "pruned"),
+MARKS = {  # by the beginning of a form's name: mark, colour inside and of its edge
+    "original": ("o", "black", "black"),
+    "torus": ("s", "tab:red", "tab:red"),
+    "trellis": ("D", "tab:blue", "tab:blue"),
+    "pruned + torus": ("s", "none", "tab:red"),
+    "pruned + trellis": ("D", "none", "tab:blue"),
+    "": ("X", "tab:gray", "tab:gray"),
 }
 
 
@@ -67,39 +67,35 @@ def put(path: Path, section: str) -> None:
 
 
 def draw(found: dict[str, list[Row]], path: Path) -> None:
-    """A panel for each family: metric against bytes, a mark for each form; a model's original is a line across.
+    """A panel for each family: metric against bytes, a mark for each form, larger ones for a family's second network.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
     try:
-        import matplotlib as mpl
         from matplotlib.figure import Figure
+        from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
     except ImportError as error:
         raise MissingExtraError(f"the figure needs matplotlib ({error}); pip install 'kolmo[report]'") from None
-    figure = Figure((8, 6), layout="constrained")
+    figure = Figure((7.5, 5.6), layout="constrained")
     for panel, (family, part) in zip(figure.subplots(2, 2).flat, found.items(), strict=False):
         for row in part:
             key = next(beginning for beginning in MARKS if row.form.startswith(beginning))
-            mark, inner, label = MARKS[key]
-            edge = "black" if key == "original" else MARKS[key.removeprefix("pruned + ")][1]
-            panel.plot(row.size / 1e6, row.after[row.metric], mark, mfc=inner, mec=edge, ms=6, label=label, ls="none")
-            if key == "original":
-                panel.axhline(row.after[row.metric], color="black", lw=0.5, ls=":")
-                panel.annotate(
-                    row.model,
-                    (row.size / 1e6, row.after[row.metric]),
-                    (0, 5),
-                    textcoords="offset points",
-                    ha="right",
-                    fontsize=8,
-                )
+            mark, inside, edge = MARKS[key]
+            place, size = (row.size / 1e6, row.after[row.metric]), 5 if row.model == part[0].model else 8
+            panel.plot(*place, mark, mfc=inside, mec=edge, ms=size, label=key or "pruned", ls="none")
+            if key == "original":  # its metric is a line across, and carries the name
+                panel.axhline(place[1], color="black", lw=0.5, ls=":")
+                panel.annotate(row.model, place, (4, 6), textcoords="offset points", ha="right", fontsize=8)
         panel.set(xscale="log", xlabel="megabytes", ylabel=part[0].metric, title=FAMILIES[family])
-        panel.xaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%g"))
+        panel.margins(x=0.1, y=0.15)
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        panel.xaxis.set_minor_locator(NullLocator())
     handles, labels = figure.axes[0].get_legend_handles_labels()
-    legend = dict(zip(labels, handles, strict=True))
+    legend = dict(zip(labels[:7], handles[:7], strict=True))  # those of the first network
     figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
-    replace(path, lambda file: figure.savefig(file, format="png", dpi=100))
+    replace(path, lambda file: figure.savefig(file, format="png", dpi=90))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
