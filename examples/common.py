@@ -54,57 +54,54 @@ class Subject:
 
 @dataclass(frozen=True)
 class Row:
-    """One form of a network's weights: the file's bytes, and the metrics of the original and of this form."""
+    """One form of a network's weights: bytes of its file, what was measured, and the step, if it has one."""
 
     model: str
     form: str
     size: int
-    ratio: float
-    before: dict[str, float]
-    after: dict[str, float]
+    scores: dict[str, float]
+    step: float | None
 
     @property
     def metric(self) -> str:
         """The name of the table's metric."""
-        return next(iter(self.before))
+        return next(iter(self.scores))
 
-    def cells(self) -> tuple[str, ...]:
-        """Of a row of the table."""
-        before, after = self.before[self.metric], self.after[self.metric]
+    @property
+    def score(self) -> float:
+        """The table's metric."""
+        return self.scores[self.metric]
+
+    def cells(self, original: Row) -> tuple[str, ...]:
+        """Of the table, beside the original form."""
         digits = 4 if self.metric == "bits/char" else 2
-        both = [f"{scores[PERPLEXITY]:.2f}" for scores in (self.before, self.after) if PERPLEXITY in scores]
-        scores = (f"{before:.{digits}f}", f"{after:.{digits}f} ({after - before:+.{digits}f})")
-        return (self.model, self.metric, self.form, f"{self.size:,}", f"{self.ratio:.2f}", *scores, " → ".join(both))
+        after = f"{self.score:.{digits}f} ({self.score - original.score:+.{digits}f})"
+        both = [f"{row.scores[PERPLEXITY]:.2f}" for row in (original, self) if PERPLEXITY in row.scores]
+        sizes = (f"{self.size:,}", f"{original.size / self.size:.2f}")
+        return (self.model, self.metric, self.form, *sizes, f"{original.score:.{digits}f}", after, " → ".join(both))
 
 
 def rows(subject: Subject) -> Iterator[Row]:
-    """Seven forms of a subject's weights, measured one by one."""
+    """Seven forms of a subject's weights, measured one by one, the original first."""
     module, preset, prune = subject.module, subject.preset, subject.prune
     weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    before: dict[str, float] = {}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "form"
 
-        def form(name: str, tensors: dict[str, Any] = weights, **settings: Any) -> tuple[Row, Any]:
+        def form(name: str, tensors: dict[str, Any] = weights, **settings: Any) -> Row:
             report = kolmo.shrink(tensors, path, force=True, **settings)
             loaded = kolmo.load(path, framework="pt")
             module.load_state_dict(loaded if tensors is weights else from_sparse(loaded, weights))
-            size, after = path.stat().st_size, subject.measure()
-            if not before:
-                before.update(after, size=size)
-            scores = {key: value for key, value in before.items() if key != "size"}
-            return Row(subject.name, name, size, before["size"] / size, scores, after), report
+            step = report.hyperfunction["parameters"].get("step")
+            return Row(subject.name, name, path.stat().st_size, subject.measure(), step)
 
-        yield form("original", keep=["*"])[0]
-        yield form(f"{prune:.0%} pruned", to_sparse(module.state_dict(), prune), keep=["*"])[0]
-        torus, _ = form("torus", hyperfunction="torus", preset=preset)
-        yield torus
-        yield form("trellis, torus's size", target_bytes=torus.size)[0]
-        trellis, report = form("trellis, 4 bits", bits=4)
-        yield trellis
-        yield form("pruned + torus", hyperfunction="torus", preset=preset, prune=prune)[0]
-        step = report.hyperfunction["parameters"]["step"]
-        yield form("pruned + trellis, same step", step=step, prune=prune)[0]
+        yield form("original", keep=["*"])
+        yield form(f"{prune:.0%} pruned", to_sparse(module.state_dict(), prune), keep=["*"])
+        yield (torus := form("torus", hyperfunction="torus", preset=preset))
+        yield form("trellis, torus's size", target_bytes=torus.size)
+        yield (trellis := form("trellis, 4 bits", bits=4))
+        yield form("pruned + torus", hyperfunction="torus", preset=preset, prune=prune)
+        yield form("pruned + trellis, same step", step=trellis.step, prune=prune)
     module.load_state_dict(weights)
 
 
@@ -140,7 +137,10 @@ def from_sparse(found: dict[str, Tensor], like: dict[str, Tensor]) -> dict[str, 
 
 def table(found: Iterable[Row]) -> str:
     """Rows in Markdown."""
-    lines = [HEAD, ("---", "---", "---", "---:", "---:", "---:", "---:", "---:"), *(row.cells() for row in found)]
+    lines: list[tuple[str, ...]] = [HEAD, ("---", "---", "---", "---:", "---:", "---:", "---:", "---:")]
+    originals: dict[str, Row] = {}
+    for row in found:
+        lines.append(row.cells(originals.setdefault(row.model, row)))
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 

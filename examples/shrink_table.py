@@ -51,7 +51,7 @@ def measure(family: str, options: object) -> list[Row]:
     found = []
     for subject in importlib.import_module(family).subjects(options):
         for row in rows(subject):
-            print("  ".join(row.cells()), file=sys.stderr)
+            print(f"{row.model}, {row.form}: {row.size} bytes, {row.metric} {row.score:.4f}", file=sys.stderr)
             found.append(row)
     return found
 
@@ -82,7 +82,7 @@ def draw(found: dict[str, list[Row]], path: Path) -> None:
         for row in part:
             key = next(beginning for beginning in MARKS if row.form.startswith(beginning))
             mark, inside, edge = MARKS[key]
-            place, size = (row.size / 1e6, row.after[row.metric]), 5 if row.model == part[0].model else 8
+            place, size = (row.size / 1e6, row.score), 5 if row.model == part[0].model else 8
             panel.plot(*place, mark, mfc=inside, mec=edge, ms=size, label=key or "pruned", ls="none")
             if key == "original":  # its metric is a line across, and carries the name
                 panel.axhline(place[1], color="black", lw=0.5, ls=":")
