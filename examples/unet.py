@@ -3,7 +3,7 @@
     KOLMO_DATA=DIR python examples/unet.py
 
 Ellipses and polygons, filled with a colour that lets the photograph through, lie on crops of five of the Kodak
-photographs; the network marks their pixels. Training takes about two minutes on one core the first time. Dice is that
+photographs; the network marks their pixels. Training takes about three minutes on one core the first time. Dice is that
 of 256 crops of three other photographs.
 """
 
