@@ -108,7 +108,9 @@ def main() -> None:
         threads = ["--threads", str(given.threads)] if given.threads else []
         costs = {}
         log("kolmo shrink")
-        costs["shrink"] = run([*program, "shrink", plain.name, "-o", small.name, "--bits", str(given.bits), *threads], work)
+        costs["shrink"] = run(
+            [*program, "shrink", plain.name, "-o", small.name, "--bits", str(given.bits), *threads], work
+        )
         log("kolmo expand")
         costs["expand"] = run([*program, "expand", small.name, "-o", again.name, *threads], work)
         log("comparing")
