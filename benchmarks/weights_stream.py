@@ -1,6 +1,6 @@
 """A checkpoint of a billion weights through `kolmo shrink` and `kolmo expand`: peak memory, and time of a weight.
 
-    python benchmarks/weights_stream.py --markdown FILE
+    python benchmarks/weights_stream.py --markdown docs/benchmarks/weights.md
 
 The checkpoint is made here, tensor by tensor, in --work (needs about 5 GB): bfloat16 in the shapes of a LLaMA, Gaussian
 with log-normal scales of rows and columns (deviation 0.3 and 0.2). Both commands run as their users run them, one after
@@ -11,7 +11,6 @@ The expanded file is compared with the source, tensor by tensor.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Iterator
 from math import log10, prod
@@ -19,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from harness import sections
 from harness.measuring import Cost, log, run
-from harness.report import machine
 from harness.tables import own_peak, table
 from harness.tools import kolmo
 from kolmo.weights.dtypes import from_floats, to_floats
@@ -93,7 +92,7 @@ def main() -> None:
     parser.add_argument("--bits", type=float, default=4.0)
     parser.add_argument("--threads", type=int, default=0, help="of kolmo; 0: one for each core")
     parser.add_argument("--work", type=Path, help="a folder for the files; a temporary one if none is given")
-    parser.add_argument("--markdown", type=Path, help="write the report here too")
+    parser.add_argument("--markdown", type=Path, help="write the section into this report")
     given = parser.parse_args()
     program = kolmo(1).program()
     if program is None:
@@ -124,25 +123,19 @@ def main() -> None:
 
     head = ["", "peak GB", "CPU s", "wall s", "CPU, us a weight", "wall, us a weight"]
     largest = max(tensors, key=lambda one: prod(one[1]))
-    report = "\n".join(
+    text = "\n".join(
         [
-            "```",
-            f"python benchmarks/weights_stream.py {' '.join(sys.argv[1:])}".rstrip(),
-            "```",
-            "",
+            sections.command(),
             table(head, [row(name, cost) for name, cost in costs.items()]),
             f"{count:,} weights in {len(tensors)} tensors, the largest {' x '.join(map(str, largest[1]))}: "
             f"{sizes[0]:,} bytes, shrunk {sizes[1]:,}, {rate:.3f} bits a weight; expanded and compared, "
             f"{10 * log10(error):.2f} dB, {10 * log10(error) + 20 * log10(2) * rate:.2f} dB from 2^(-2R). "
             f"The least peak that can be seen is this program's own, {own_peak() / 1e9:.2f} GB.",
-            "",
-            *(f"- {name}: {value}" for name, value in machine().items()),
-            "",
         ]
     )
-    print(report)
+    print(text)
     if given.markdown:
-        given.markdown.write_text(report, "utf-8")
+        sections.replace(given.markdown, "A billion weights", text)
 
 
 if __name__ == "__main__":
