@@ -8,8 +8,9 @@ stories that the model itself told, so that what a quantiser adds is a divergenc
 --language-model FOLDER, what `kolmo train` made (bits per character of the first 60,000 characters of
 DIR/bench/text/wiki.test.raw, in windows of the model's context, of which the second half counts).
 
-All methods code the same tensors, those that `kolmo shrink` codes without norms; the others stay exact and are in no size. Bits: all
-bytes of the coded ones, over their weights; for ours the whole file. harness/quantisers.py has the peers.
+All methods code the same tensors, those that `kolmo shrink` codes, without norms; the others stay exact and are in no
+size. Bits: all bytes of the coded ones, over their weights; for ours the whole file. harness/quantisers.py has the
+peers.
 """
 
 from __future__ import annotations
