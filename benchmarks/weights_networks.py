@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import math
 import os
 import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,8 @@ class Network:
 class Point:
     """A method on a network: bits a weight, those of them in a header, and what it adds to the original's scores."""
 
-    method: Method
+    family: str
+    setting: str
     bits: float
     header: float
     added: Scores
@@ -140,7 +142,7 @@ def _images(path: Path) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy()), torch.tensor(labels)
 
 
-def stories(data: Path) -> Network:
+def stories() -> Network:
     """stories260K, a Llama of 5 layers: that of tests/models."""
     with tempfile.TemporaryDirectory() as work:
         folder = models_made.stories(Path(work))
@@ -236,10 +238,41 @@ def measure(network: Network, methods: Sequence[Method]) -> tuple[Scores, list[P
         size, decoded, header = method.code(coded)
         scores = network.score({**network.weights, **decoded})
         added = {name: value - original[name] for name, value in scores.items()}
-        point = Point(method, 8 * size / count, 8 * header / count, added)
+        point = Point(method.family, method.setting, 8 * size / count, 8 * header / count, added)
         log(f"{network.name}, {method.family}, {method.setting}: {point.bits:.3f} bit, {point.added}")
         points.append(point)
     return original, points
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that a report says of a network."""
+
+    name: str
+    unit: str
+    coded: int
+    exact: int
+    original: Scores
+    points: list[Point]
+    missing: list[str]
+
+
+def result(network: Network) -> Result:
+    """Measure a network with all methods."""
+    methods, missing = methods_for(network.coded)
+    original, points = measure(network, methods)
+    count, whole = (sum(w.size for w in weights.values()) for weights in (network.coded, network.weights))
+    return Result(network.name, network.unit, count, whole - count, original, points, missing)
+
+
+def kept(path: Path | None) -> dict[str, Result]:
+    """Results of earlier runs, by what made their networks."""
+    if path is None or not path.exists():
+        return {}
+    found = {}
+    for key, one in json.loads(path.read_text("utf-8")).items():
+        found[key] = Result(**{**one, "points": [Point(**point) for point in one["points"]]})
+    return found
 
 
 def bits_for(points: Sequence[Point], loss: float) -> float:
@@ -251,20 +284,21 @@ def bits_for(points: Sequence[Point], loss: float) -> float:
 
 
 def loss_at(points: Sequence[Point], bits: float) -> float:
-    """Loss that a curve adds at so many bits, between two neighbours; not a number outside."""
-    known = sorted((point.bits, point.loss) for point in points)
+    """Loss that a curve adds at so many bits, by its logarithm between two neighbours; not a number outside."""
+    known = sorted((point.bits, point.loss) for point in points if point.loss > 0)
     if not known or not known[0][0] <= bits <= known[-1][0]:
         return math.nan
-    return float(np.interp(bits, [one[0] for one in known], [one[1] for one in known]))
+    return math.exp(float(np.interp(bits, [one[0] for one in known], [math.log(one[1]) for one in known])))
 
 
 def of(points: Sequence[Point], family: str) -> list[Point]:
     """A family's curve."""
-    return [point for point in points if point.method.family == family]
+    return [point for point in points if point.family == family]
 
 
-def verdicts(network: Network, points: Sequence[Point]) -> list[list[str]]:
+def verdicts(network: Result) -> list[list[str]]:
     """Targets beside what was measured; ours is the curve of 8 states."""
+    points = network.points
     ours, rows = of(points, "kolmo, 8 states"), []
     if network.unit == "bits per character":
         for bits, most in TARGETS.items():
@@ -281,7 +315,7 @@ def verdicts(network: Network, points: Sequence[Point]) -> list[list[str]]:
     if ratios:
         point, ratio = min(ratios, key=lambda pair: pair[1])
         what = f"torus needs {SMALLER} times our bytes for equal loss, at its best"
-        shown = f"{ratio:.2f} at {point.loss:+.4f} ({point.method.setting}, {point.bits:.2f} bit)"
+        shown = f"{ratio:.2f} at {point.loss:+.4f} ({point.setting}, {point.bits:.2f} bit)"
         rows.append([what, shown, _met(ratio >= SMALLER)])
     return rows
 
@@ -290,7 +324,7 @@ def _met(yes: bool) -> str:
     return "yes" if yes else "**no**"
 
 
-def figure(path: Path, results: Sequence[tuple[Network, Scores, list[Point]]]) -> None:
+def figure(path: Path, results: Sequence[Result]) -> None:
     """Added loss against bits, a panel for each network."""
     import matplotlib
 
@@ -298,11 +332,11 @@ def figure(path: Path, results: Sequence[tuple[Network, Scores, list[Point]]]) -
     from matplotlib import pyplot
 
     drawing, axes = pyplot.subplots(1, len(results), figsize=(4.6 * len(results), 4.2), squeeze=False)
-    families = list(dict.fromkeys(point.method.family for _, _, points in results for point in points))
+    families = list(dict.fromkeys(point.family for one in results for point in one.points))
     colours = dict(zip(families, pyplot.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
-    for axis, (network, _, points) in zip(axes[0], results, strict=True):
+    for axis, network in zip(axes[0], results, strict=True):
         for family in families:
-            known = sorted((p.bits, p.loss) for p in of(points, family) if p.loss > 0 and p.bits < 8)
+            known = sorted((p.bits, p.loss) for p in of(network.points, family) if p.loss > 0 and p.bits < 8)
             if family == "torus":
                 known = [one for one in known if not any(o[0] <= one[0] and o[1] < one[1] for o in known)]
             if known:
@@ -330,49 +364,49 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--language-model", type=Path, metavar="FOLDER", help="of `kolmo train`")
-    parser.add_argument("--only", choices=["resnet", "stories"], help="one network")
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="keep results here; networks that it has are read")
     parser.add_argument("--markdown", type=Path, help="write the section into this report")
     given = parser.parse_args()
     if "KOLMO_DATA" not in os.environ:
         raise SystemExit("set the environment variable KOLMO_DATA to the folder that holds bench and models")
     data = Path(os.environ["KOLMO_DATA"])
-    networks = [make(data) for make in (stories, resnet) if given.only in (None, make.__name__)]
-    if given.language_model:
-        networks.insert(0, language_model(given.language_model, data))
-    parts, results = [sections.command()], []
-    missing: list[str] = []
-    for network in networks:
-        methods, missing = methods_for(network.coded)
-        original, points = measure(network, methods)
-        results.append((network, original, points))
-        head = ["method", "bit", "of it header", *(f"added {name}" for name in original)]
-        rows = []
-        for p in points:
-            what = [f"{p.method.family}, {p.method.setting}", f"{p.bits:.2f}", f"{p.header:.2f}" if p.header else ""]
-            rows.append([*what, *(f"{value:+.4f}" for value in p.added.values())])
-        count = sum(w.size for w in network.coded.values())
-        rest = sum(w.size for w in network.weights.values()) - count
-        parts += [
-            f"### {network.name}\n",
-            f"{count:,} coded weights, {rest:,} numbers beside them. "
-            f"The original: {', '.join(f'{value:.4f} {name}' for name, value in original.items())}.\n",
-            table(
-                [
-                    "target",
-                    "measured" + (": ours, theirs" if any("NNC" in p.method.family for p in points) else ""),
-                    "met",
-                ],
-                verdicts(network, points),
-            ),
-            table(head, rows),
-        ]
+    makers: dict[str, Callable[[], Network]] = {
+        "stories": stories,
+        "resnet": partial(resnet, data),
+        **({"lm": partial(language_model, given.language_model, data)} if given.language_model else {}),
+    }
+    results = kept(given.keep)
+    for key, make in makers.items():
+        if key not in results:
+            results[key] = result(make())
+            if given.keep:
+                shown = {one: asdict(found) for one, found in results.items()}
+                given.keep.write_text(json.dumps(shown, indent=1), "utf-8")
     if given.figure:
-        figure(given.figure, results)
-    text = "\n".join([*parts, *(f"- not measured: {reason}" for reason in missing)])
+        figure(given.figure, list(results.values()))
+    text = "\n".join([sections.command(), *map(describe, results.values())])
     print(text)
     if given.markdown:
         sections.replace(given.markdown, "In trained networks", text)
+
+
+def describe(network: Result) -> str:
+    """A network's part of the report."""
+    rows = []
+    for p in network.points:
+        what = [f"{p.family}, {p.setting}", f"{p.bits:.2f}", f"{p.header:.2f}" if p.header else ""]
+        rows.append([*what, *(f"{value:+.4f}" for value in p.added.values())])
+    original = ", ".join(f"{value:.4f} {name}" for name, value in network.original.items())
+    head = ["method", "bit", "of it header", *(f"added {name}" for name in network.original)]
+    parts = [
+        f"### {network.name}\n",
+        f"{network.coded:,} coded weights, {network.exact:,} numbers beside them. The original: {original}.\n",
+        table(["target", "measured; of two figures, ours first", "met"], verdicts(network)),
+        table(head, rows),
+        *(f"- not measured: {reason}" for reason in network.missing),
+    ]
+    return "\n".join(parts)
 
 
 if __name__ == "__main__":
