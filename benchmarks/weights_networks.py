@@ -26,6 +26,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -284,11 +285,16 @@ def bits_for(points: Sequence[Point], loss: float) -> float:
 
 
 def loss_at(points: Sequence[Point], bits: float) -> float:
-    """Loss that a curve adds at so many bits, by its logarithm between two neighbours; not a number outside."""
-    known = sorted((point.bits, point.loss) for point in points if point.loss > 0)
-    if not known or not known[0][0] <= bits <= known[-1][0]:
-        return math.nan
-    return math.exp(float(np.interp(bits, [one[0] for one in known], [math.log(one[1]) for one in known])))
+    """Loss that a curve adds at so many bits, between two neighbours; not a number outside.
+
+    By its logarithm, as losses fall by powers; where one of the two added none, by itself.
+    """
+    known = sorted((point.bits, point.loss) for point in points)
+    for (low, first), (high, last) in pairwise(known):
+        if low <= bits <= high:
+            part = (bits - low) / (high - low)
+            return first ** (1 - part) * last**part if min(first, last) > 0 else first + part * (last - first)
+    return math.nan
 
 
 def of(points: Sequence[Point], family: str) -> list[Point]:

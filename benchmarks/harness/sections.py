@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def command() -> str:
-    """The command line that runs, as a user types it, in a block of code."""
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    """The command line that runs, as a user types it, in a block of code; of absolute paths the last name."""
+    words = [Path(word).name if at == 0 or word.startswith("/") else word for at, word in enumerate(sys.argv)]
     return f"```\npython benchmarks/{' '.join(words)}\n```\n"
 
 

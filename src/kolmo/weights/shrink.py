@@ -22,10 +22,11 @@ from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError
 from kolmo.targets import Attributes, Target
 from kolmo.weights.checkpoint import open_checkpoint
-from kolmo.weights.dtypes import to_floats
+from kolmo.weights.dtypes import SLAB, to_floats
 from kolmo.weights.hyperfunctions.base import Hyperfunction
 from kolmo.weights.packing import Packer, ShrunkFile, digest
 from kolmo.weights.report import Report, TensorReport
+from kolmo.weights.safetensors import BYTES
 from kolmo.weights.search import find_step
 from kolmo.weights.survey import Survey, survey
 
@@ -196,11 +197,14 @@ def _compare(checkpoint: Checkpoint, packer: Packer, found: Survey, tick: Tick |
     errors, digests = {}, {}
     for name, data in packer.decoded():
         tensor = checkpoint.tensors[name]
-        before = to_floats(tensor.read(), tensor.dtype)
-        lost = float(np.square(to_floats(data, tensor.dtype) - before, dtype=np.float64).sum())
+        source, width = tensor.read(), SLAB * BYTES[tensor.dtype]
         threshold = np.float32(found.thresholds[name])
-        zeros = (before != 0) & (np.abs(before) < threshold)
-        errors[name] = lost, int(np.count_nonzero(zeros))
+        lost, zeros = 0.0, 0
+        for at in range(0, len(data), width):
+            before, after = (to_floats(part[at : at + width], tensor.dtype) for part in (source, data))
+            lost += float(np.square(after - before, dtype=np.float64).sum())
+            zeros += int(np.count_nonzero((before != 0) & (np.abs(before) < threshold)))
+        errors[name] = lost, zeros
         digests[name] = digest(data)
         if tick:
             tick(4 * tensor.count)
