@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 FLOATS = ("F64", "F32", "F16", "BF16")  # that are coded
+SLAB = 1 << 20  # weights that are worked on at once where a whole tensor needs no copy
 NUMPY = {
     "BOOL": "?",
     "U8": "u1",
@@ -59,7 +60,9 @@ FROM_TORCH = {name: dtype for dtype, name in TORCH.items()}
 def to_floats(data: bytes, dtype: str) -> Floats:
     """A tensor of `FLOATS` as a vector of binary32; what it cannot hold becomes infinite."""
     if dtype == "BF16":
-        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+        bits = np.frombuffer(data, "<u2").astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
     with np.errstate(over="ignore"):
         return np.frombuffer(data, NUMPY[dtype]).astype(np.float32)
 
@@ -72,7 +75,12 @@ def from_floats(values: Floats, dtype: str) -> bytes:
     if dtype != "BF16":
         return values.astype(NUMPY[dtype], copy=False).tobytes()
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    halves = (bits + np.uint32(0x7FFF) + (bits >> 16 & np.uint32(1)) >> 16).astype("<u2")
+    rounded = bits >> 16  # in place from here on: a tensor may be a large part of the memory
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    rounded >>= 16
+    halves = rounded.astype("<u2")
     halves[halves & 0x7FFF == 0x7F80] -= 1
     return halves.tobytes()
 

@@ -24,11 +24,12 @@ from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.targets import Attributes
 from kolmo.weights.budget import Budget, Loss, Trial, check, settle, spend
 from kolmo.weights.checkpoint import open_checkpoint
-from kolmo.weights.dtypes import to_floats
+from kolmo.weights.dtypes import SLAB, to_floats
 from kolmo.weights.folder import makes_folder, open_target
 from kolmo.weights.lossless import BASE
 from kolmo.weights.packing import Packer, ShrunkFile, digest
 from kolmo.weights.report import Report, TensorReport
+from kolmo.weights.safetensors import BYTES
 from kolmo.weights.search import find_step
 from kolmo.weights.survey import Survey, survey
 
@@ -271,11 +272,14 @@ def _compare(checkpoint: Checkpoint, packer: Packer, found: Survey, tick: Tick |
     errors, digests = {}, {}
     for name, data in packer.decoded():
         tensor = checkpoint.tensors[name]
-        before = to_floats(tensor.read(), tensor.dtype)
-        lost = float(np.square(to_floats(data, tensor.dtype) - before, dtype=np.float64).sum())
+        source, width = tensor.read(), SLAB * BYTES[tensor.dtype]
         threshold = np.float32(found.thresholds[name])
-        zeros = (before != 0) & (np.abs(before) < threshold)
-        errors[name] = lost, int(np.count_nonzero(zeros))
+        lost, zeros = 0.0, 0
+        for at in range(0, len(data), width):
+            before, after = (to_floats(part[at : at + width], tensor.dtype) for part in (source, data))
+            lost += float(np.square(after - before, dtype=np.float64).sum())
+            zeros += int(np.count_nonzero((before != 0) & (np.abs(before) < threshold)))
+        errors[name] = lost, zeros
         digests[name] = digest(data)
         if packer.record.coded[name].base and digests[name] != found.looks[name].digest:
             raise KolmoError(f"{checkpoint.name}: tensor {name!r} changed while it was read; leave it alone and repeat")
