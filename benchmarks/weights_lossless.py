@@ -152,7 +152,9 @@ def ours(path: Path, repeat: int) -> tuple[int, float, float]:
         matrices.append((old[place.begin : place.begin + place.size], coded))
     payloads, coding = best(lambda: [lossless.encode(data, one.dtype, one.columns) for data, one in matrices], repeat)
     both = list(zip(payloads, matrices, strict=True))
-    decoded, decoding = best(lambda: [lossless.decode(*p, one.dtype, one.matrix) for p, (_, one) in both], repeat)
+    decoded, decoding = best(
+        lambda: [lossless.decode(code, rest, one.dtype, one.matrix) for (code, rest), (_, one) in both], repeat
+    )
     assert decoded == [data for data, _ in matrices]
     total = sum(len(data) for data, _ in matrices) / 1e6
     return small.stat().st_size, total / coding, total / decoding

@@ -15,8 +15,9 @@ import io
 import sys
 from pathlib import Path
 
+from fuzzing import main
+
 import kolmo
-from harness import main
 from kolmo.archive.listing import list_stream
 from kolmo.errors import KolmoError
 

@@ -15,9 +15,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from fuzzing import main
 
 import kolmo
-from harness import main
 from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.trellis import HEADER, Trellis, checksum
 from kolmo.weights import lossless

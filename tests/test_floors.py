@@ -35,6 +35,7 @@ FLOORS = {
     "cli": 5,
     "fsspec": 5,
     "lm_eval": 5,
+    "transformers": 5,
     "__init__": 6,
     "__main__": 6,
 }

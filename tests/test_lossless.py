@@ -24,6 +24,7 @@ from kolmo.native.dispatch import SLOW
 from kolmo.weights import lossless, packing
 from kolmo.weights.dtypes import from_floats, to_floats
 from kolmo.weights.packing import ShrunkFile
+from kolmo.weights.safetensors import read_span
 
 Bits = npt.NDArray[np.integer[Any]]
 quick = pytest.mark.skipif(SLOW, reason="too slow in Python")
@@ -251,7 +252,7 @@ def kolmo_content(path: Path) -> str:
 
 def test_the_base_alone(exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[tuple[int, int]] = []
-    spans = packing.read_span
+    spans = read_span
 
     def watched(file: IO[bytes], path: Path, begin: int, size: int) -> bytes:
         read.append((begin, size))

@@ -583,3 +583,13 @@ def test_full_disk(tmp_path: Path) -> None:
         assert done.returncode == 1
         assert done.stderr.decode().startswith(f"kolmo: {tmp_path / 'out'}: File too large")
     assert sorted(os.listdir(tmp_path)) == ["in.safetensors", "m"]
+
+
+def test_header_of_a_file_beyond_a_gibibyte(tmp_path: Path) -> None:
+    half = (3 << 29,)  # bytes: the product of a tensor's two offsets is above 2^60
+    places = lay_out([("a", "U8", half), ("b", "U8", half)])
+    path = tmp_path / "large.safetensors"
+    with path.open("wb") as file:
+        file.write(header := write_header({}, places))
+        file.truncate(len(header) + 2 * half[0])  # sparse
+    assert read_header(path).places["b"].begin == len(header) + half[0]

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from kolmo.streams.whole import compress, decompress
     from kolmo.weights.expand import expand, load
     from kolmo.weights.shrink import shrink
+    from kolmo.weights.streamed import stream
 
     __version__: str
 
@@ -43,6 +44,7 @@ _HOMES = {
     "shrink": "kolmo.weights.shrink",
     "expand": "kolmo.weights.expand",
     "load": "kolmo.weights.expand",
+    "stream": "kolmo.weights.streamed",
     "KolmoFile": "kolmo.streams.file",
     "Compressor": "kolmo.streams.incremental",
     "Decompressor": "kolmo.streams.incremental",
@@ -76,6 +78,7 @@ __all__ = [
     "open",
     "sample",
     "shrink",
+    "stream",
 ]
 
 

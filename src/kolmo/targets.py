@@ -1,12 +1,14 @@
-"""Output files: written under a temporary name in the target's folder, then renamed.
+"""Output files and folders: written under a temporary name in the target's folder, then renamed.
 
-When something fails, no half-written file stays. What it is not: it asks no questions (see `cli`), and reads nothing.
+When something fails, nothing half-written stays. What it is not: it asks no questions (see `cli`), and reads nothing.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
@@ -60,6 +62,11 @@ class Target:
             with suppress(FileNotFoundError):
                 os.unlink(self._temporary)
 
+    @property
+    def place(self) -> str:
+        """Path of the file that is being written; empty of a stream."""
+        return self._temporary or self._path
+
     def keep(self, attributes: Attributes) -> None:
         """The content is complete: give it its time, its mode and its name."""
         self._finish(self._path, attributes)
@@ -96,6 +103,58 @@ class Target:
     def _refuse_existing(self, path: str) -> None:
         if not self._force and os.path.lexists(path):
             raise TargetExistsError(f"{path}: already exists; use -f to overwrite it")
+
+
+class TargetFolder:
+    """An output folder that appears whole under its name, or not at all.
+
+    An empty folder of that name is taken; another is replaced by force, if `replaceable` says so of it.
+
+    Attributes:
+        path: of the temporary folder, to write into.
+    """
+
+    def __init__(self, target: str, force: bool, replaceable: Callable[[str], bool]) -> None:
+        self._target, self._force, self._replaceable = os.path.normpath(target), force, replaceable
+        self._refuse_existing()
+        parent, name = os.path.split(self._target)
+        self.path = tempfile.mkdtemp(".tmp", f".{name[:100]}.", parent or ".")
+
+    def __enter__(self) -> TargetFolder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def keep(self) -> None:
+        """The content is complete: give the folder its mode and its name."""
+        self._refuse_existing()
+        with suppress(OSError):
+            os.chmod(self.path, 0o777 & ~_umask())
+        if not os.path.isdir(self._target):
+            os.rename(self.path, self._target)
+            return
+        old = self.path + ".old"
+        os.rename(self._target, old)
+        try:
+            os.rename(self.path, self._target)
+        except OSError:
+            os.rename(old, self._target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _refuse_existing(self) -> None:
+        target = self._target
+        if not os.path.lexists(target) or (_is_folder(target) and not os.listdir(target)):
+            return
+        if not self._force:
+            raise TargetExistsError(f"{target}: already exists; use -f to overwrite it")
+        if not _is_folder(target) or not self._replaceable(target):
+            raise KolmoError(f"{target}: is not a folder that may be replaced; choose another name, or remove it first")
+
+
+def _is_folder(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path)
 
 
 def _is_special(path: str) -> bool:

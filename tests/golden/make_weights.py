@@ -48,7 +48,8 @@ def checkpoint() -> dict[str, npt.NDArray[Any]]:
     def draw(*shape: int) -> npt.NDArray[np.float32]:
         count = int(np.prod(shape))
         rolls = np.frombuffer(dice.randbytes(12 * count), np.uint8).reshape(count, 12).astype(np.int64)
-        return ((rolls.sum(1) - 1530) / 256).astype(np.float32).reshape(shape)
+        values: npt.NDArray[np.float32] = ((rolls.sum(1) - 1530) / 256).astype(np.float32).reshape(shape)
+        return values
 
     scales = (2.0 ** np.arange(-3, 3, 6 / 40)).astype(np.float32)[:, None]
     tensors: dict[str, npt.NDArray[Any]] = {

@@ -1,4 +1,4 @@
-"""`kolmo expand`: a plain safetensors file of a shrunk checkpoint."""
+"""`kolmo expand`: a plain checkpoint of a shrunk one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kolmo.cli.console import Console, may_overwrite
 
 @click.command("expand")
 @click.argument("file", type=click.Path())
-@click.option("-o", "--output", required=True, metavar="OUT", help="The file to write.")
+@click.option("-o", "--output", required=True, metavar="OUT", help="The file or folder to write.")
 @click.option("--base", is_flag=True, help="Of a lossless file: the coarse copy alone, without its residuals.")
 @options.threads
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
@@ -23,24 +23,25 @@ from kolmo.cli.console import Console, may_overwrite
 def command(
     *, file: str, output: str, base: bool, threads: int, force: bool, quiet: bool, verbose: bool, as_json: bool
 ) -> int:
-    """Make a plain safetensors file OUT of FILE, which kolmo shrink wrote.
+    """Make a plain safetensors file OUT of FILE, which kolmo shrink wrote; or a folder of a folder.
 
-    All tensors are there again under their names, in their dtypes; the coded ones as close as they were coded.
+    All tensors are there again under their names, in their dtypes; the coded ones as close as they were coded. Where
+    FILE was a model in ONNX, and OUT ends in .onnx, it is that model.
     """
     from kolmo.weights.expand import expand
     from kolmo.weights.packing import ShrunkFile
 
     console = Console(quiet, verbose, as_json)
     with console.guarded(file), console.writing_to(output):
-        if os.path.isfile(output) and not force:
+        if os.path.exists(output) and not force:
             force = may_overwrite(output, console, ask=True)
         start = time.perf_counter()
         shrunk = ShrunkFile(file)
         if shrunk.record.hyperfunction.name == "trellis":
-            console.warn_if_slow(os.path.getsize(file))
+            console.warn_if_slow(os.path.getsize(shrunk.path))
         with console.progress(file, sum(map(shrunk.raw_size, shrunk.names))) as report:
             size = expand(file, output, base=base, threads=threads, force=force, report=report)
-        packed = os.path.getsize(file)
+        packed = os.path.getsize(shrunk.path)
         console.line(f"{file:<20} : {packed} => {size} bytes, {output}")
         if as_json:
             seconds = round(time.perf_counter() - start, 3)

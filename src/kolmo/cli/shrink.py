@@ -22,7 +22,7 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 @click.command("shrink")
 @click.argument("model", type=click.Path())
-@click.option("-o", "--output", required=True, metavar="OUT", help="The file to write.")
+@click.option("-o", "--output", required=True, metavar="OUT", help="The file or folder to write.")
 @click.option(
     "--method", type=click.Choice(METHODS), default="trellis", show_default=True, help="How weights become integers."
 )
@@ -36,6 +36,23 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
     "--step", type=click.FloatRange(0, min_open=True), metavar="S", help="Trellis: distance of levels, for all tensors."
 )
 @click.option("--target-bytes", callback=parse_target, metavar="SIZE", help="Trellis: the file takes at most SIZE.")
+@click.option(
+    "--max-delta-bpc",
+    type=click.FloatRange(0, min_open=True),
+    metavar="X",
+    help="Trellis: the smallest file that loses at most X bits per character on the corpus.",
+)
+@click.option("--corpus", metavar="C", help="For --max-delta-bpc: a corpus, as of kolmo eval.")
+@click.option(
+    "--mode", type=click.Choice(options.MODES), help="For --max-delta-bpc: rule of evaluation; default strict."
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="For --max-delta-bpc: documents of the corpus.")
+@click.option("--device", metavar="NAME", help="For --max-delta-bpc: cpu, cuda; default: cuda where it is.")
+@click.option(
+    "--sensitivities",
+    is_flag=True,
+    help="For --max-delta-bpc: measure each kind of tensors first, and choose its step by that.",
+)
 @click.option("--preset", type=click.Choice(PRESETS), help="Torus: published settings; default llm.")
 @click.option(
     "--states",
@@ -64,26 +81,35 @@ def command(
 ) -> int:
     """Shrink the weights of MODEL into OUT.
 
-    MODEL is a safetensors file, a folder with one or with shards, or a torch state dict. Matrices are coded with loss
-    unless --lossless is given; norms, biases and all that is small stay exact. Read OUT with kolmo.load in Python, or
-    kolmo expand.
+    MODEL is a safetensors file, a folder with one or with shards, a torch state dict, or a model in ONNX. Matrices are
+    coded with loss unless --lossless is given; norms, biases and all that is small stay exact. Of a folder with a
+    config.json, OUT is a folder that transformers open, unless it ends in .safetensors or .kolmo. Read OUT with
+    kolmo.load in Python, or kolmo expand.
     """
+    from kolmo.weights.budget import check
+    from kolmo.weights.folder import companions, makes_folder
     from kolmo.weights.shrink import plan, shrink
 
-    sizes = {key: given.pop(key) for key in ("bits", "step", "target_bytes", "preset")}
+    sizes = {key: given.pop(key) for key in ("bits", "step", "target_bytes", "preset", "max_delta_bpc")}
+    measured = {key: given.pop(key) for key in ("corpus", "mode", "limit", "device")}
     states = int(given.pop("states"))
     try:
         plan(method, **sizes, states=states, prune=given["prune"], lossless=given["lossless"])
+        check(max_delta_bpc=sizes["max_delta_bpc"], sensitivities=given["sensitivities"], **measured)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     console = Console(quiet, verbose, as_json)
     with console.guarded(model), console.writing_to(output):
         if method == "trellis":
             console.warn_if_slow(os.path.getsize(model) if os.path.isfile(model) else None)
-        if os.path.isfile(output) and not force:
+        if os.path.exists(output) and not force:
             force = may_overwrite(output, console, ask=True)
+        if makes_folder(model, output) and (left := companions(model).left):
+            console.warn(f"{model}: does not come along: {', '.join(left)}")
         start = time.perf_counter()
-        report = shrink(model, output, method, **sizes, states=states, force=force, progress=console.progress, **given)
+        report = shrink(
+            model, output, method, **sizes, **measured, states=states, force=force, progress=console.progress, **given
+        )
         if as_json:
             seconds = round(time.perf_counter() - start, 3)
             console.record({"file": model, "output": output, "seconds": seconds, **report.record()})

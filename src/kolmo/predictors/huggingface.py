@@ -12,6 +12,7 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 FILES = ["*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt"]
 CACHES = ("past_key_values", "cache_params", "state")  # what models call what they remember
+OPENERS = {"kolmo": "kolmo.transformers"}  # what teaches transformers a quant_method; by name, as it is floors above
 NUMBERS = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 
@@ -315,6 +317,7 @@ def load(folder: Path, dtype: str, attention: str | None = None) -> HuggingFaceB
     with _quiet():
         try:
             config = AutoConfig.from_pretrained(folder, local_files_only=True)
+            _learn(config)
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             chosen: dict[str, Any] = {"dtype": getattr(torch, dtype)}
             if attention:
@@ -359,6 +362,14 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def _learn(config: Any) -> None:
+    """Make the way known in which a model's weights are quantised, if it is one of this package's."""
+    quantised = getattr(config, "quantization_config", None)
+    method = quantised.get("quant_method") if isinstance(quantised, dict) else None
+    if isinstance(method, str) and method in OPENERS:
+        import_module(OPENERS[method])
 
 
 def _logits(model: Any, config: Any) -> int:

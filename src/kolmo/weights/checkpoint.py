@@ -1,4 +1,4 @@
-"""Checkpoints, tensor by tensor: safetensors files and folders, torch state dicts, dictionaries of arrays.
+"""Checkpoints, tensor by tensor: safetensors files and folders, torch state dicts and modules, ONNX, dictionaries.
 
 What it is not: it loads nothing until a tensor is asked for, executes no pickle (`weights_only`), and writes nothing.
 """
@@ -8,18 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kolmo.errors import CorruptError, FormatError, MissingExtraError
 from kolmo.weights.dtypes import from_numpy, from_torch, numpy_dtype, torch_dtype
+from kolmo.weights.onnx import SUFFIX, Graph
 from kolmo.weights.safetensors import Kind, Place, read_header, read_span
 
-INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-WHOLE = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # whole, or in shards with an index; the first that is there
 PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 WITHIN = ("state_dict", "model_state_dict", "model")  # where training loops put the weights
-REMEDY = "name a safetensors file, a folder of them, or a torch state dict"
+REMEDY = "name a safetensors file, a folder of them, a torch state dict, or a model in ONNX"
 LARGEST_INDEX = 100_000_000
 
 
@@ -32,11 +33,12 @@ class Tensor(Kind):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All tensors of a model, by name, and what its files say beside."""
+    """All tensors of a model, by name, what its files say beside, and whose they are: "np", or "pt" of torch."""
 
     name: str
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
+    framework: str = "np"
 
     @property
     def size(self) -> int:
@@ -44,8 +46,8 @@ class Checkpoint:
         return sum(tensor.size for tensor in self.tensors.values())
 
 
-def open_checkpoint(source: str | Path | Mapping[str, Any]) -> Checkpoint:
-    """A checkpoint from a file, a folder, or a dictionary of arrays of NumPy or tensors of torch.
+def open_checkpoint(source: Any) -> Checkpoint:
+    """A checkpoint from a file, a folder, a dictionary of arrays of NumPy or tensors of torch, or a module of torch.
 
     Raises:
         FormatError: it is none, or is one that kolmo shrank.
@@ -54,22 +56,23 @@ def open_checkpoint(source: str | Path | Mapping[str, Any]) -> Checkpoint:
         OSError: it cannot be read.
     """
     if isinstance(source, Mapping):
-        return Checkpoint("the dictionary", _from_dictionary("the dictionary", source), {})
+        return _from_dictionary("the dictionary", source)
+    if hasattr(source, "state_dict"):
+        return _from_dictionary(f"the {type(source).__name__}", source.state_dict())
     path = Path(source)
     return _from_folder(path) if path.is_dir() else _from_file(path)
 
 
 def _from_folder(folder: Path) -> Checkpoint:
-    for name in INDICES:
-        if (folder / name).exists():
-            return _from_shards(folder, folder / name)
-    for name in WHOLE:
+    for name in WEIGHTS:
         if (folder / name).exists():
             return _from_file(folder / name)
+        if (index := folder / f"{name}.index.json").exists():
+            return _from_shards(folder, index)
     found = sorted(folder.glob("*.safetensors"))
     if len(found) == 1:
         return _from_file(found[0])
-    what = "several safetensors files, and no index" if found else f"neither {INDICES[0]} nor {WHOLE[0]}"
+    what = "several safetensors files, and no index" if found else f"neither {WEIGHTS[0]} nor its index"
     raise FormatError(f"{folder}: has {what}; name the file")
 
 
@@ -95,12 +98,20 @@ def _from_shards(folder: Path, index: Path) -> Checkpoint:
 
 def _from_file(path: Path) -> Checkpoint:
     if path.suffix in PICKLES:
-        return Checkpoint(str(path), _from_dictionary(str(path), _unpickled(path)), {})
+        return _from_dictionary(str(path), _unpickled(path))
+    if path.suffix == SUFFIX:
+        return _from_onnx(path)
     header = read_header(path)
     if "kolmo" in header.metadata:
         raise FormatError(f"{path}: is shrunk already; kolmo expand makes a checkpoint of it again")
     tensors = {name: Tensor(p.dtype, p.shape, _reader(path, p)) for name, p in header.places.items()}
     return Checkpoint(str(path), tensors, header.metadata)
+
+
+def _from_onnx(path: Path) -> Checkpoint:
+    graph = Graph(path)
+    tensors = {name: Tensor(kind.dtype, kind.shape, partial(graph.read, name)) for name, kind in graph.kinds.items()}
+    return Checkpoint(str(path), tensors, {})
 
 
 def _reader(path: Path, place: Place) -> Callable[[], bytes]:
@@ -133,10 +144,11 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _from_dictionary(name: str, values: Mapping[str, Any]) -> dict[str, Tensor]:
+def _from_dictionary(name: str, values: Mapping[str, Any]) -> Checkpoint:
     if "__metadata__" in values:
         raise FormatError(f"{name}: has a tensor '__metadata__', a name that safetensors need; rename it")
-    return {str(key): _from_value(f"{name}: {key!r}", value) for key, value in values.items()}
+    tensors = {str(key): _from_value(f"{name}: {key!r}", value) for key, value in values.items()}
+    return Checkpoint(name, tensors, {}, "pt" if any(hasattr(value, "detach") for value in values.values()) else "np")
 
 
 def _from_value(where: str, value: Any) -> Tensor:

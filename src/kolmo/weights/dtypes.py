@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 FLOATS = ("F64", "F32", "F16", "BF16")  # that are coded
+SLAB = 1 << 20  # weights that are worked on at once where a whole tensor needs no copy
 NUMPY = {
     "BOOL": "?",
     "U8": "u1",
@@ -59,7 +60,9 @@ FROM_TORCH = {name: dtype for dtype, name in TORCH.items()}
 def to_floats(data: bytes, dtype: str) -> Floats:
     """A tensor of `FLOATS` as a vector of binary32; what it cannot hold becomes infinite."""
     if dtype == "BF16":
-        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+        bits = np.frombuffer(data, "<u2").astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
     with np.errstate(over="ignore"):
         return np.frombuffer(data, NUMPY[dtype]).astype(np.float32)
 
@@ -70,9 +73,14 @@ def from_floats(values: Floats, dtype: str) -> bytes:
         most = np.finfo(np.float16).max
         values = np.clip(values, -most, most)
     if dtype != "BF16":
-        return values.astype(NUMPY[dtype]).tobytes()
+        return values.astype(NUMPY[dtype], copy=False).tobytes()
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    halves = (bits + np.uint32(0x7FFF) + (bits >> 16 & np.uint32(1)) >> 16).astype("<u2")
+    rounded = bits >> 16  # in place from here on: a tensor may be a large part of the memory
+    rounded &= np.uint32(1)
+    rounded += np.uint32(0x7FFF)
+    rounded += bits
+    rounded >>= 16
+    halves = rounded.astype("<u2")
     halves[halves & 0x7FFF == 0x7F80] -= 1
     return halves.tobytes()
 
@@ -101,10 +109,12 @@ def from_numpy(values: npt.NDArray[Any]) -> bytes:
 
 
 def as_torch(data: bytes, dtype: str, shape: tuple[int, ...]) -> Any:
-    """A tensor of torch, with memory of its own."""
+    """A tensor of torch, in memory of torch's own: products may round otherwise where it is aligned otherwise."""
     import torch
 
-    return torch.from_numpy(np.frombuffer(data, np.uint8).copy()).view(getattr(torch, TORCH[dtype])).reshape(shape)
+    tensor = torch.empty(len(data), dtype=torch.uint8)
+    tensor.numpy()[:] = np.frombuffer(data, np.uint8)
+    return tensor.view(getattr(torch, TORCH[dtype])).reshape(shape)
 
 
 def torch_dtype(tensor: Any) -> str:

@@ -1,4 +1,4 @@
-"""A shrunk checkpoint read: as arrays, or as a plain safetensors file.
+"""A shrunk checkpoint read: as arrays, as a plain safetensors file, or as the model in ONNX that it was.
 
 What it is not: the format (`packing`, `record`). Every tensor's digest is compared before it is handed out.
 """
@@ -6,16 +6,19 @@ What it is not: the format (`packing`, `record`). Every tensor's digest is compa
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kolmo.codec.pipeline import Report as Tick
-from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.codec.pipeline import available_cores
+from kolmo.errors import FormatError, KolmoError, MissingExtraError
 from kolmo.targets import Attributes, Target
 from kolmo.weights.dtypes import as_numpy, as_torch
+from kolmo.weights.folder import open_target
+from kolmo.weights.onnx import GRAPH, SUFFIX, assemble
 from kolmo.weights.packing import ShrunkFile
-from kolmo.weights.safetensors import BYTES, lay_out, write_header
+from kolmo.weights.safetensors import BYTES, Kind, lay_out, write_header
 
 
 def load(
@@ -29,7 +32,7 @@ def load(
     """The tensors of a shrunk checkpoint, by name.
 
     Args:
-        path: a file that `kolmo.shrink` wrote.
+        path: a file or a folder that `kolmo.shrink` wrote.
         names: those wanted; nothing else of the file is read. All, if None.
         framework: `"np"` for arrays, where bfloat16 becomes float32 and 8-bit floats their bytes; `"pt"` for torch.
         base: of a lossless file, read the bases alone: a third of it, and weights with an error.
@@ -71,20 +74,23 @@ def expand(
 ) -> int:
     """Write a plain safetensors file: every tensor under its name, in its dtype; returns the bytes.
 
-    `base` is that of `load`.
+    `base` is that of `load`. Of a folder with a config.json a folder is made, as by `kolmo.shrink`. A target that ends
+    in .onnx becomes the model in ONNX that was shrunk, its initialisers inside.
 
     Raises:
-        CorruptError, FormatError, KolmoError: as `load`.
+        CorruptError, FormatError, KolmoError: as `load`; ONNX is asked for, and the source was none.
         TargetExistsError: the target exists and `force` is not set.
         OSError: reading or writing failed; nothing half-written stays.
     """
     file, path = _open(source, base), os.fspath(target)
-    if os.path.exists(path) and os.path.samefile(source, path):
+    if os.path.exists(path) and os.path.samefile(file.path, path):
         raise KolmoError(f"{path}: input and output are the same file; choose another")
     kinds = {name: file.kind(name) for name in file.names}
+    if path.endswith(SUFFIX):
+        return _expand_onnx(file, kinds, path, base, force, report)
     names = sorted(kinds, key=lambda name: (-BYTES[kinds[name].dtype], name))
     header = write_header(file.record.metadata, lay_out((name, kinds[name].dtype, kinds[name].shape) for name in names))
-    with Target(path, force) as sink:
+    with open_target(source, path, force, shrunk=False) as sink:
         sink.file.write(header)
         for _, data in file.read_all(names, threads, report, base=base):
             sink.file.write(data)
@@ -97,6 +103,25 @@ def _open(path: str | Path, base: bool) -> ShrunkFile:
     if base and not any(one.base for one in file.record.coded.values()):
         raise KolmoError(f"{path}: has no residuals that a base could do without; read it as it is")
     return file
+
+
+def _expand_onnx(
+    file: ShrunkFile, kinds: Mapping[str, Kind], path: str, base: bool, force: bool, report: Tick | None
+) -> int:
+    if kinds.get(GRAPH, Kind("", ())).dtype != "U8":
+        raise FormatError(f"{file.path}: was no model in ONNX before; expand it to a name in .safetensors")
+
+    def read(name: str) -> bytes:
+        data = file.read(name, available_cores(), base=base)
+        if report:
+            report(len(data))
+        return data
+
+    with Target(path, force) as sink:
+        data = assemble(read(GRAPH), kinds, read, str(file.path))
+        sink.file.write(data)
+        sink.keep(Attributes())
+    return len(data)
 
 
 def _need_torch() -> None:

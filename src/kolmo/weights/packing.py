@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -18,6 +19,7 @@ from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.weights import lossless
 from kolmo.weights.checkpoint import Checkpoint
 from kolmo.weights.dtypes import from_floats, to_floats
+from kolmo.weights.folder import weights_of
 from kolmo.weights.groups import from_matrix, to_matrix
 from kolmo.weights.record import CODE, DIGEST, KEY, Coded, Record, check_expansion
 from kolmo.weights.safetensors import BYTES, Kind, lay_out, read_header, read_span, write_header
@@ -57,6 +59,9 @@ class Packer:
         record: which are coded, which raw, which tied; digests of coded ones do not matter yet.
         threads: tensors coded at once.
         exact: whether coded tensors are to come back exact; the hyperfunction is then `lossless.BASE`.
+
+    Attributes:
+        own: hyperfunctions of tensors that have one of their own.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Packer:
     ) -> None:
         self._file, self._name, self._source, self._threads = file, name, source, threads
         self.record, self._exact = record, exact
+        self.own: Mapping[str, Hyperfunction] = {}
         raw = [(name, source.tensors[name]) for name in record.raw]
         raw.sort(key=lambda item: -BYTES[item[1].dtype])
         self._raw = [(name, tensor.dtype, tensor.shape) for name, tensor in raw]
@@ -116,7 +122,7 @@ class Packer:
             return _encode_exact(one, data, report)
         weights = prune(name, to_floats(data, one.dtype))
         try:
-            payload = hyperfunction.encode(to_matrix(weights, one.columns), report)
+            payload = self.own.get(name, hyperfunction).encode(to_matrix(weights, one.columns), report)
         except ValueError:  # a weight too large for this step
             payload = None
         if payload is not None and len(payload) < one.size:
@@ -135,12 +141,15 @@ class Packer:
 
     def decoded(self) -> Iterator[tuple[str, bytes]]:
         """Each coded tensor's bytes as they will come back, decoded from the file."""
+        for name in self.record.coded:
+            yield name, self.decoded_tensor(name)
+
+    def decoded_tensor(self, name: str) -> bytes:
+        """The same of one."""
         self._file.flush()
-        at = self._codes
-        for name, one in self.record.coded.items():
-            code = read_span(self._file, Path(self._name), at, self.sizes[name])
-            at += self.sizes[name]
-            yield name, decode(one, code, self.record.hyperfunction, self._threads)
+        at = self._codes + sum(self.sizes[other] for other in takewhile(name.__ne__, self.record.coded))
+        code = read_span(self._file, Path(self._name), at, self.sizes[name])
+        return decode(self.record.coded[name], code, self.record.hyperfunction, self._threads)
 
     def _header(self, record: Record, sizes: Mapping[str, int], room: int = 0) -> bytes:
         codes = [(name + CODE, "U8", (sizes[name],)) for name in record.coded]
@@ -172,7 +181,7 @@ def decode(one: Coded, code: bytes, hyperfunction: Hyperfunction, threads: int =
 
 
 class ShrunkFile:
-    """A shrunk checkpoint to read from. Its header is checked when it is opened, each tensor when it is read.
+    """A shrunk checkpoint, or a folder's, to read from: its header is checked when it is opened, tensors when read.
 
     Raises:
         FormatError: it is none, or of a later version.
@@ -181,7 +190,7 @@ class ShrunkFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = weights_of(path)
         self.header = read_header(self.path)
         self.record = Record.parse(self.header, str(path))
 
@@ -189,6 +198,14 @@ class ShrunkFile:
     def names(self) -> list[str]:
         """All tensors, tied ones too."""
         return [*self.record.coded, *self.record.raw, *self.record.aliases]
+
+    def __contains__(self, name: str) -> bool:
+        record = self.record
+        return name in record.coded or name in record.raw or name in record.aliases
+
+    def is_coded(self, name: str) -> bool:
+        """Whether a tensor, or the one it is tied to, is coded."""
+        return self.record.aliases.get(name, name) in self.record.coded
 
     def kind(self, name: str) -> Kind:
         """Dtype and shape of a tensor.

@@ -6,10 +6,14 @@ What it is not: a judgement of the model, which only an evaluation gives. Error 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from kolmo.weights.sensitivity import kind_of
+
+if TYPE_CHECKING:
+    from kolmo.weights.budget import Budget
 
 COLUMNS = "{:<{width}}  {:>5}  {:>13}  {:>11}  {:>7}  {:>10}  {:>8}"
 HEAD = ("Tensor", "Count", "Weights", "Bytes", "Bits", "Error", "Gap")
@@ -91,6 +95,7 @@ class Report:
         content: SHA-256 over all tensors as they come back.
         tensors: each of them.
         lossless: coded tensors have residuals, and come back exact.
+        budget: what was spent of a limit of loss, where there was one.
     """
 
     size: int
@@ -99,6 +104,7 @@ class Report:
     content: str
     tensors: tuple[TensorReport, ...]
     lossless: bool = False
+    budget: Budget | None = None
 
     @property
     def coded(self) -> TensorReport:
@@ -121,6 +127,7 @@ class Report:
             "lossless": self.lossless,
             "sha256": self.content,
             "coded": {k: v for k, v in self.coded.record().items() if k not in ("name", "dtype", "shape", "kind")},
+            **({"budget": self.budget.record()} if self.budget else {}),
             "tensors": [one.record() for one in self.tensors],
         }
 
@@ -131,7 +138,8 @@ class Report:
             rows.append(total(kind, [one for one in self.tensors if one.kind == kind]))
         width = max([6, *(len(row.name) for row in rows)])
         shown = [HEAD, *(_cells(row) for row in rows)]
-        return [COLUMNS.format(*cells, width=width).rstrip() for cells in shown] + [self.summary()]
+        spent = self.budget.lines() if self.budget else []
+        return [COLUMNS.format(*cells, width=width).rstrip() for cells in shown] + [self.summary(), *spent]
 
     def summary(self) -> str:
         """One line."""
@@ -163,8 +171,7 @@ def grouped(tensors: Sequence[TensorReport]) -> list[TensorReport]:
     """Tensors of the same role in several layers as one, in order of appearance."""
     groups: dict[tuple[str, str, tuple[int, ...], str], list[TensorReport]] = {}
     for one in tensors:
-        pattern = re.sub(r"(?<=\.)\d+(?=\.)", "*", f".{one.name}.")[1:-1]
-        groups.setdefault((pattern, one.dtype, one.shape, one.kind), []).append(one)
+        groups.setdefault((kind_of(one.name), one.dtype, one.shape, one.kind), []).append(one)
     found = []
     for (pattern, _, shape, _), parts in groups.items():
         found.append(replace(total(pattern, parts), shape=shape) if len(parts) > 1 else parts[0])

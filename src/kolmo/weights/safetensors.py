@@ -148,9 +148,13 @@ def without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def is_shape(value: Any) -> bool:
     """Whether it is a list of sizes that can be multiplied."""
-    if not isinstance(value, list) or len(value) > MOST_DIMENSIONS or not all(type(n) is int for n in value):
+    return _are_sizes(value) and prod(n or 1 for n in value) < LARGEST
+
+
+def _are_sizes(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) > MOST_DIMENSIONS:
         return False
-    return all(0 <= n < LARGEST for n in value) and prod(n or 1 for n in value) < LARGEST
+    return all(type(n) is int and 0 <= n < LARGEST for n in value)
 
 
 def _place(path: Path, name: str, entry: Any, data: int) -> Place:
@@ -160,7 +164,7 @@ def _place(path: Path, name: str, entry: Any, data: int) -> Place:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BYTES:
         raise FormatError(f"{path}: {shown} is of dtype {str(dtype)[:20]!r}, which is not known here; leave it out")
-    if not is_shape(shape) or not is_shape(offsets) or len(offsets) != 2:
+    if not is_shape(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         _corrupt(path, f"{shown} has a shape or offsets that cannot be")
     place = Place(dtype, tuple(shape), data + offsets[0])
     if offsets[1] - offsets[0] != place.size:

@@ -21,12 +21,15 @@ from kolmo.codec.pipeline import Report as Tick
 from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.base import Hyperfunction
-from kolmo.targets import Attributes, Target
+from kolmo.targets import Attributes
+from kolmo.weights.budget import Budget, Loss, Trial, check, settle, spend
 from kolmo.weights.checkpoint import open_checkpoint
-from kolmo.weights.dtypes import to_floats
+from kolmo.weights.dtypes import SLAB, to_floats
+from kolmo.weights.folder import makes_folder, open_target
 from kolmo.weights.lossless import BASE
 from kolmo.weights.packing import Packer, ShrunkFile, digest
 from kolmo.weights.report import Report, TensorReport
+from kolmo.weights.safetensors import BYTES
 from kolmo.weights.search import find_step
 from kolmo.weights.survey import Survey, survey
 
@@ -40,13 +43,22 @@ METHODS = ("trellis", "torus")
 
 
 def shrink(
-    source: str | Path | Mapping[str, Any],
+    source: Any,
     target: str | Path,
     hyperfunction: Hyperfunction | str = "trellis",
     *,
     bits: float | None = None,
     step: float | None = None,
     target_bytes: int | None = None,
+    max_delta_bpc: float | None = None,
+    corpus: Any = None,
+    mode: str | None = None,
+    limit: int | None = None,
+    device: str | None = None,
+    max_loss: float | None = None,
+    loss: Loss | None = None,
+    framework: str | None = None,
+    sensitivities: bool = False,
     preset: str | None = None,
     states: int = 8,
     lossless: bool = False,
@@ -57,15 +69,28 @@ def shrink(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Report:
-    """Shrink a checkpoint into a file; read it with `kolmo.load`.
+    """Shrink a checkpoint into a file, or a folder of transformers into a folder; read it with `kolmo.load`.
 
     Args:
-        source: a safetensors file, a folder of them, a torch state dict, or a dictionary of arrays.
-        target: the file to write.
+        source: a safetensors file, a folder of them, a torch state dict, a model in ONNX, a dictionary of arrays, or
+            a module of torch.
+        target: the file to write; of a folder with a config.json, the folder, unless it ends in .safetensors or .kolmo.
         hyperfunction: `"trellis"`, `"torus"`, or one with all its settings.
         bits: of a coded weight on average, payloads counted whole; 4 if nothing else is given. Trellis.
         step: distance of two levels. Trellis.
         target_bytes: of the whole file, which takes at most so many. Trellis.
+        max_delta_bpc: bits per character that the model may lose on `corpus`; the smallest file that loses no more.
+            The source is a folder of transformers. Trellis.
+        corpus: a spec, as of `kolmo.evaluate`, or a `Corpus`.
+        mode: the rule of evaluation; strict, if None.
+        limit: documents of the corpus, at most.
+        device: where the model is evaluated: cpu, cuda; cuda where it is, if None.
+        max_loss: of what `loss` gives; the smallest file that loses no more. Trellis.
+        loss: called with decoded tensors by name, a number: error rate, 1 - Dice, anything that grows with the step.
+            Tensors are decoded when they are asked for.
+        framework: of these tensors: `"np"`, as `kolmo.load` has them, or `"pt"`; that of the source, if None.
+        sensitivities: for `max_delta_bpc` and `max_loss`: measure the loss of each kind of tensors, and choose its step
+            by that. One more measurement for each kind.
         preset: llm, unet or mobilenet. Torus; llm if none is given.
         states: of the trellis: 8, or 64 for 0.17 dB less error at four times the work.
         lossless: every tensor comes back exact; steps are chosen for the least size. Excludes all settings above.
@@ -78,12 +103,25 @@ def shrink(
 
     Raises:
         ValueError: settings that contradict each other, or out of their range.
-        KolmoError: the source is no checkpoint or damaged, the target exists, or the size cannot be reached.
+        KolmoError: the source is no checkpoint or damaged, the target exists, the size cannot be reached, or the
+            limit of loss is exceeded with any step.
         OSError: reading or writing failed; nothing half-written stays.
     """
-    make, fixed = plan(hyperfunction, bits, step, target_bytes, preset, states, prune, lossless)
+    make, fixed = plan(
+        hyperfunction,
+        bits,
+        step,
+        target_bytes,
+        preset,
+        states,
+        prune=prune,
+        lossless=lossless,
+        max_delta_bpc=max_delta_bpc,
+        max_loss=max_loss,
+    )
+    check(loss, max_loss, max_delta_bpc, corpus, sensitivities, mode=mode, limit=limit, device=device)
     checkpoint, path = open_checkpoint(source), os.fspath(target)
-    if os.path.exists(path) and not os.path.isfile(path):
+    if os.path.exists(path) and not os.path.isfile(path) and not makes_folder(source, path):
         raise KolmoError(f"{path}: is no regular file; a checkpoint is written to one")
     if isinstance(source, str | Path) and os.path.exists(path):
         own = [source, os.path.dirname(path) or "."] if os.path.isdir(source) else [source, path]
@@ -91,7 +129,21 @@ def shrink(
             raise KolmoError(f"{path}: is, or is beside, what is to be shrunk; choose another name, or another folder")
     watch = progress or (lambda title, size: nullcontext())
     cores = threads or available_cores()
-    with Target(path, force) as sink:
+    framework, allowed = framework or checkpoint.framework, max_loss
+    measure = None
+    if max_delta_bpc is not None:
+        from kolmo.weights.bpc import BitsPerCharacter
+
+        if not isinstance(source, str | Path):
+            raise KolmoError(
+                "max_delta_bpc needs a folder of transformers; for what is in memory, give loss and max_loss"
+            )
+        measure = BitsPerCharacter(source, corpus, mode=mode, limit=limit, device=device, progress=progress)
+        loss, framework, allowed = measure, "pt", max_delta_bpc
+    before, spent = 0.0, None
+    trials: tuple[Trial, ...] = ()
+    factors: dict[str, float] = {}
+    with open_target(source, path, force, shrunk=True) as sink:
         with watch("reading", checkpoint.size) as tick:
             found = survey(
                 checkpoint,
@@ -111,12 +163,19 @@ def shrink(
 
         if fixed is not None or not found.count:
             code(fixed or make(1.0))
+        elif loss is not None and allowed is not None:
+            before, trials, factors = spend(
+                checkpoint, found, packer, make, code, loss, allowed, framework, sensitivities
+            )
         else:
             _search(checkpoint, found, packer, make, code, bits, target_bytes, cores)
         with watch("comparing", 4 * found.count) as tick:
             errors = _compare(checkpoint, packer, found, tick)
+        if loss is not None and allowed is not None:
+            final = settle(sink.place, loss, allowed, framework, cores)
+            spent = Budget(allowed, before, final, trials, factors, measure.facts() if measure else {})
         sink.keep(Attributes())
-    return _report(path, found, errors)
+    return replace(_report(path, found, errors), budget=spent)
 
 
 def _in_bytes(tick: Tick, weights: int) -> None:
@@ -132,6 +191,8 @@ def plan(
     states: int = 8,
     prune: float = 0.0,
     lossless: bool = False,
+    max_delta_bpc: float | None = None,
+    max_loss: float | None = None,
 ) -> tuple[Callable[[float], Hyperfunction], Hyperfunction | None]:
     """The hyperfunction of a step, and the one that was asked for, if no size is to be reached.
 
@@ -144,6 +205,7 @@ def plan(
     if not 0 <= prune < 1:
         raise ValueError(f"prune = {prune}: a part of the weights is from 0 to below 1")
     sizes = {"bits": bits, "step": step, "target_bytes": target_bytes, "preset": preset}
+    sizes |= {"max_delta_bpc": max_delta_bpc, "max_loss": max_loss}
     given = [name for name, value in sizes.items() if value is not None]
     if lossless:
         others = {"another method": hyperfunction != "trellis", "states": states != 8, "prune": prune > 0}
@@ -162,7 +224,10 @@ def plan(
     if hyperfunction not in METHODS:
         raise ValueError(f"method {hyperfunction!r} is not known; choose from {', '.join(METHODS)}")
     if (hyperfunction == "torus") != (given == ["preset"]) and given:
-        raise ValueError(f"{given[0]} is not for {hyperfunction}: trellis takes bits, step, target_bytes; torus preset")
+        raise ValueError(
+            f"{given[0]} is not for {hyperfunction}: trellis takes bits, step, target_bytes, max_delta_bpc, max_loss; "
+            "torus preset"
+        )
     if hyperfunction == "torus":
         if preset is not None and preset not in PRESETS:
             raise ValueError(f"preset {preset!r} is not known; choose from {', '.join(PRESETS)}")
@@ -207,11 +272,14 @@ def _compare(checkpoint: Checkpoint, packer: Packer, found: Survey, tick: Tick |
     errors, digests = {}, {}
     for name, data in packer.decoded():
         tensor = checkpoint.tensors[name]
-        before = to_floats(tensor.read(), tensor.dtype)
-        lost = float(np.square(to_floats(data, tensor.dtype) - before, dtype=np.float64).sum())
+        source, width = tensor.read(), SLAB * BYTES[tensor.dtype]
         threshold = np.float32(found.thresholds[name])
-        zeros = (before != 0) & (np.abs(before) < threshold)
-        errors[name] = lost, int(np.count_nonzero(zeros))
+        lost, zeros = 0.0, 0
+        for at in range(0, len(data), width):
+            before, after = (to_floats(part[at : at + width], tensor.dtype) for part in (source, data))
+            lost += float(np.square(after - before, dtype=np.float64).sum())
+            zeros += int(np.count_nonzero((before != 0) & (np.abs(before) < threshold)))
+        errors[name] = lost, zeros
         digests[name] = digest(data)
         if packer.record.coded[name].base and digests[name] != found.looks[name].digest:
             raise KolmoError(f"{checkpoint.name}: tensor {name!r} changed while it was read; leave it alone and repeat")

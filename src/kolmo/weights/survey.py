@@ -14,7 +14,7 @@ import numpy as np
 from kolmo.codec.pipeline import Pipeline, Report, ordered_map
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.weights.checkpoint import Checkpoint
-from kolmo.weights.dtypes import to_floats
+from kolmo.weights.dtypes import SLAB, to_floats
 from kolmo.weights.groups import columns_of, is_coded
 from kolmo.weights.packing import CAPACITY, WORKING, digest
 from kolmo.weights.record import CODE, Coded, Record
@@ -147,16 +147,17 @@ def survey(
 def _look(known: str, weights: Floats, columns: int, sample: int, prune: float, prune_each: bool) -> Look:
     if not np.isfinite(weights).all():
         return Look(known, False)
-    magnitudes = np.abs(weights)
     threshold, histogram = 0.0, None
     if prune and prune_each:
         place = min(int(prune * weights.size), weights.size - 1)
-        threshold = float(np.partition(magnitudes, place)[place])
+        threshold = float(np.partition(np.abs(weights), place)[place])
     elif prune:
-        histogram = np.bincount(magnitudes.view(np.uint32) >> FINE, minlength=1 << 31 - FINE)
-    power = float(np.square(weights, dtype=np.float64).sum())
+        histogram = np.bincount(np.abs(weights).view(np.uint32) >> FINE, minlength=1 << 31 - FINE)
+    slabs = (weights[at : at + SLAB] for at in range(0, weights.size, SLAB))
+    power = sum(float(np.square(slab, dtype=np.float64).sum()) for slab in slabs)
+    largest = max(float(weights.max()), -float(weights.min()))
     rows = _rows(weights.reshape(-1, columns), sample) if sample else None
-    return Look(known, True, power, float(magnitudes.max()), threshold, rows, histogram)
+    return Look(known, True, power, largest, threshold, rows, histogram)
 
 
 def _rows(matrix: Floats, size: int) -> Floats:

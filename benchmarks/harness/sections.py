@@ -1,0 +1,24 @@
+"""A report of several sections, each written by a command of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def command() -> str:
+    """The command line that runs, as a user types it, in a block of code; of absolute paths the last name."""
+    words = [Path(word).name if at == 0 or word.startswith("/") else word for at, word in enumerate(sys.argv)]
+    return f"```\npython benchmarks/{' '.join(words)}\n```\n"
+
+
+def replace(path: Path, title: str, text: str) -> None:
+    """Write a section "## title", in place of the one of this title, or before "## Machine", or at the end."""
+    section = f"## {title}\n\n{text.strip()}\n"
+    parts = [f"## {part}" if at else part for at, part in enumerate(path.read_text("utf-8").split("\n## "))]
+    heads = [part.partition("\n")[0] for part in parts]
+    if f"## {title}" in heads:
+        parts[heads.index(f"## {title}")] = section
+    else:
+        parts.insert(heads.index("## Machine") if "## Machine" in heads else len(parts), section)
+    path.write_text("\n".join(part.rstrip("\n") + "\n" for part in parts), "utf-8")

@@ -1,0 +1,116 @@
+"""`kolmo shrink --max-delta-bpc`, measured: bits a weight for a limit, trials, time, and the loss on other text.
+
+    KOLMO_DATA=DIR python benchmarks/weights_budget.py
+
+Model: stories260K (tests/models). Texts: stories that the model itself tells, which is what it was trained on, and
+$KOLMO_DATA/bench/text/dickens, which is foreign to it. Half of the documents are the corpus of the budget; the other
+half was not looked at, and says what the file loses on such text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path += [str(Path(__file__).parents[1] / "tests")]
+
+import kolmo
+from harness.report import machine
+from kolmo.corpus import Corpus
+from kolmo.evaluation.evaluate import texts
+from kolmo.weights.bpc import BitsPerCharacter
+from kolmo.weights.budget import State
+from kolmo.weights.packing import ShrunkFile
+from models_made import stories
+
+LIMITS = (0.05, 0.015, 0.005)
+FOREIGN = (0.05, 0.015)  # where less says nothing
+LENGTH = 1500  # characters of a document of dickens
+HEAD = "| text | documents | steps | at most | lost | 95 % | lost on other such text | bit | scored | seconds |"
+
+
+def told(folder: Path, count: int) -> list[str]:
+    """Stories of the model, from their beginning to their end, or to 250 tokens."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    model.eval()
+    torch.manual_seed(0)
+    start = torch.full((count, 1), tokenizer.bos_token_id)
+    with torch.inference_mode():
+        found = model.generate(
+            start,
+            attention_mask=torch.ones_like(start),
+            do_sample=True,
+            top_k=0,
+            top_p=1.0,
+            temperature=1.0,
+            max_new_tokens=250,
+        )
+    return [text for row in found if (text := tokenizer.decode(row, skip_special_tokens=True).strip())]
+
+
+def foreign(count: int) -> list[str]:
+    """Pieces of dickens."""
+    data = (Path(os.environ["KOLMO_DATA"]) / "bench/text/dickens").read_bytes().decode("latin-1")
+    return [data[200_000 + k * LENGTH :][:LENGTH] for k in range(count)]
+
+
+def other_loss(folder: Path, file: Path, corpus: Corpus) -> float:
+    """Bits per character that a shrunk file loses on a corpus."""
+    shrunk = ShrunkFile(file)
+    kinds = {name: shrunk.kind(name) for name in shrunk.names}
+    return BitsPerCharacter(folder, corpus, device="cpu")(
+        State(kinds, shrunk.read, shrunk.record.coded, framework="pt")
+    )
+
+
+def row(folder: Path, name: str, documents: list[str], limit: float, sensitivities: bool) -> str:
+    """Of the table."""
+    corpus, other = texts(name, documents[::2]), texts(name, documents[1::2])
+    with tempfile.TemporaryDirectory() as work:
+        start = time.perf_counter()
+        way: Any = {"max_delta_bpc": limit, "corpus": corpus, "device": "cpu", "sensitivities": sensitivities}
+        report = kolmo.shrink(folder, Path(work) / "small", **way)
+        seconds = time.perf_counter() - start
+        again = other_loss(folder, Path(work) / "small", other)
+    budget = report.budget
+    assert budget
+    print(json.dumps(budget.record()), file=sys.stderr)
+    facts = budget.facts
+    scored = 2 + len(budget.factors) + len(budget.trials)
+    steps = "by sensitivity" if sensitivities else "one"
+    interval = f"{facts['low']:.4f} to {facts['high']:.4f}"
+    return (
+        f"| {name} | {facts['documents']} | {steps} | {limit} | {budget.loss:.4f} | {interval} | "
+        f"{again:.4f} | {report.coded.bits:.2f} | {scored} | {seconds:.0f} |"
+    )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--documents", type=int, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        folder = stories(Path(work))
+        print(HEAD + "\n|---|---|---|---|---|---|---|---|---|---|")
+        own, other = told(folder, options.documents), foreign(options.documents)
+        for limit in LIMITS:
+            for sensitivities in (False, True):
+                print(row(folder, "own", own, limit, sensitivities), flush=True)
+        for limit in FOREIGN:
+            print(row(folder, "dickens", other, limit, False), flush=True)
+    print("\n" + "\n".join(f"- {key}: {value}" for key, value in machine().items()))
+
+
+if __name__ == "__main__":
+    main()
