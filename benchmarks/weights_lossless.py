@@ -1,6 +1,6 @@
 """Lossless: `kolmo shrink --lossless` beside its peers, file by file, everything decoded and compared.
 
-    KOLMO_DATA=DIR python benchmarks/weights_lossless.py
+    KOLMO_DATA=DIR python benchmarks/weights_lossless.py --markdown docs/benchmarks/weights.md
 
 Each row is one safetensors file, of made matrices (weights_core.py, with a deviation of 0.02) or of a real model: its
 original tensors, and the same as bfloat16 or float16. All get that file: kolmo shrinks it, ZipNN, zstd and xz compress
@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 import kolmo
+from harness import sections
 from harness.measuring import log
 from harness.tables import table
 from kolmo.weights import lossless
@@ -216,6 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=2048, help="rows and columns of the made matrices")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--markdown", type=Path, help="write the section into this report")
     given = parser.parse_args()
     data = Path(os.environ["KOLMO_DATA"]) / "models" if "KOLMO_DATA" in os.environ else None
     sizes, speeds = [], []
@@ -234,11 +236,19 @@ def main() -> None:
                 speeds.append([f"{name}, {dtype}", *(f"{a:.0f} / {b:.0f}" for _, a, b in results.values())])
                 log(" | ".join([*sizes[-1], *speeds[-1][1:]]))
     tools = ["kolmo", "ZipNN", *PROCESSES]
-    print("Bits a number, whole files:\n")
-    print(table(["file", *tools, "below ZipNN", "DFloat11, computed", "entropy of values"], sizes))
-    print("MB a CPU second, coding / decoding:\n")
-    print(table(["file", *tools], speeds))
-    print(f"ZipNN {metadata.version('zipnn')}, NumPy {np.__version__}.")
+    text = "\n".join(
+        [
+            sections.command(),
+            "Bits a number, whole files:\n",
+            table(["file", *tools, "below ZipNN", "DFloat11, computed", "entropy of values"], sizes),
+            "MB a CPU second, coding / decoding:\n",
+            table(["file", *tools], speeds),
+            f"- ZipNN {metadata.version('zipnn')}, NumPy {np.__version__}",
+        ]
+    )
+    print(text)
+    if given.markdown:
+        sections.replace(given.markdown, "Lossless", text)
 
 
 if __name__ == "__main__":

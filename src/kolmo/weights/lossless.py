@@ -91,7 +91,7 @@ def encode(data: bytes, dtype: str, columns: int, tick: Tick | None = None) -> t
     magnitudes = bits & bits.dtype.type((1 << _Floats(dtype).sign) - 1)
     used = int(np.bitwise_or.reduce(magnitudes))
     floats = _Floats(dtype, min((used & -used).bit_length() - 1, MANTISSA[dtype]) if used else MANTISSA[dtype])
-    sample = magnitudes[:: -(-magnitudes.size // SAMPLE)] >> floats.dropped
+    sample = magnitudes[:: -(-magnitudes.size // SAMPLE) | 1] >> floats.dropped  # odd, so of all columns
     exponent = _exponent(sample, int(magnitudes.max()) >> MANTISSA[dtype], floats)
     step = 2.0 ** (exponent - floats.bias)
     weights = np.frombuffer(data, NUMPY["F64"]) if dtype == "F64" else to_floats(data, dtype)
