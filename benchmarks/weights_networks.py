@@ -331,39 +331,31 @@ def _met(yes: bool) -> str:
 
 
 def figure(path: Path, results: Sequence[Result]) -> None:
-    """Added loss against bits, a panel for each network."""
+    """Added loss against bits, a panel for each network; linear between -0.01 and 0.01, logarithmic beyond."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from PIL import Image
 
     drawing, axes = pyplot.subplots(1, len(results), figsize=(4.6 * len(results), 4.2), squeeze=False)
     families = list(dict.fromkeys(point.family for one in results for point in one.points))
     colours = dict(zip(families, pyplot.rcParams["axes.prop_cycle"].by_key()["color"], strict=False))
     for axis, network in zip(axes[0], results, strict=True):
         for family in families:
-            known = sorted((p.bits, p.loss) for p in of(network.points, family) if p.loss > 0 and p.bits < 8)
+            known = sorted((p.bits, p.loss) for p in of(network.points, family))
             if family == "torus":
                 known = [one for one in known if not any(o[0] <= one[0] and o[1] < one[1] for o in known)]
-            if known:
-                axis.plot(
-                    *zip(*known, strict=True),
-                    MARKS.get(family, "^:"),
-                    label=family,
-                    color=colours[family],
-                    markersize=4,
-                )
-        axis.set(
-            title=network.name,
-            xlabel="bits a weight",
-            ylabel=f"added loss, {network.unit}",
-            yscale="log",
-            xlim=(1.5, 7),
-        )
+            place, loss = [one[0] for one in known], [one[1] for one in known]
+            axis.plot(place, loss, MARKS.get(family, "^"), label=family, color=colours[family], markersize=4)
+        axis.set_yscale("symlog", linthresh=0.01)
+        axis.set(title=network.name, xlabel="bits a weight", ylabel=f"added loss, {network.unit}", xlim=(1.5, 7))
         axis.grid(alpha=0.3)
-    axes[0][-1].legend(fontsize=7)
+    axes[0][0].legend(fontsize=7, loc="upper right")
     drawing.tight_layout()
-    drawing.savefig(path, dpi=90)
+    shown = io.BytesIO()
+    drawing.savefig(shown, dpi=90)
+    Image.open(shown).convert("RGB").quantize(64).save(path, optimize=True)
 
 
 def main() -> None:
