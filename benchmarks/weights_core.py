@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ import numpy.typing as npt
 from harness import sections
 from harness.measuring import log
 from harness.tables import table
-from kolmo.hyperfunctions.trellis import Trellis
+from kolmo.hyperfunctions.trellis import LEAST_ERROR, Trellis
 
 Floats = npt.NDArray[np.float32]
+KINDS: dict[str, dict[str, Any]] = {"": {}, ", least error": LEAST_ERROR}
 
 
 def gaussian(rows: int, columns: int) -> Floats:
@@ -45,11 +47,11 @@ def heavy(rows: int, columns: int) -> Floats:
     return scaled
 
 
-def step_for(weights: Floats, states: int, bits: float) -> float:
+def step_for(weights: Floats, states: int, bits: float, settings: dict[str, Any]) -> float:
     """The step whose payload has this many bits a weight, within 0.01."""
     step = float(2.0 ** (1 - bits))
     for _ in range(5):
-        rate = 8 * len(Trellis(step, states).encode(weights)) / weights.size
+        rate = 8 * len(Trellis(step, states, **settings).encode(weights)) / weights.size
         if abs(rate - bits) < 0.01:
             break
         step *= float(2.0 ** (rate - bits))
@@ -93,18 +95,18 @@ def main() -> None:
     rows, scaling = [], []
     for name, make in (("Gaussian", gaussian), ("heavy-tailed", heavy)):
         weights = make(given.rows, given.columns)
-        for states in given.states:
+        for states, (kind, settings) in product(given.states, KINDS.items()):
             for bits in given.bits:
-                function = Trellis(step_for(weights, states, bits), states)
+                function = Trellis(step_for(weights, states, bits, settings), states, **settings)
                 payload, encoding = timed(partial(function.encode, weights), given.repeat)
                 decoded, decoding = timed(partial(function.decode, payload, weights.shape), given.repeat)
                 rate = 8 * len(payload) / weights.size
                 error = float(((weights.astype(np.float64) - decoded) ** 2).mean() / weights.var(dtype=np.float64))
                 cells = [f"{10 * np.log10(error * 4**rate):.2f}", f"{encoding / weights.size * 1e6:.2f}"]
-                what = [f"{name}, {states} states", f"{rate:.2f}"]
+                what = [f"{name}, {states} states{kind}", f"{rate:.2f}"]
                 rows.append([*what, *cells, f"{weights.size / decoding / 1e6:.1f}"])
                 log(" ".join(rows[-1]))
-                if states == given.states[0] and name == "Gaussian":
+                if states == given.states[0] and name == "Gaussian" and not kind:
                     scaling.append([*what, *threaded(function, payload, weights.shape, 4 * given.repeat)])
     speed = ["matrix", "bit", "gap, dB", "encode, us a weight", "decode, million weights a CPU second"]
     text = "\n".join(

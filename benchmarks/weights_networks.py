@@ -218,6 +218,7 @@ def methods_for(weights: Weights) -> tuple[list[Method], list[str]]:
     makers: list[Callable[[], Method]] = [
         *(partial(quantisers.trellis, 8, bits) for bits in BITS),
         *(partial(quantisers.trellis, 64, bits) for bits in (3.0, 4.0)),
+        *(partial(quantisers.trellis, 8, bits, True) for bits in (2.0, 2.5, 3.0)),
         *(partial(quantisers.nncodec, centre + level, rate) for rate in (0.0, 0.5) for level in LEVELS),
         *(partial(quantisers.ggml, kind) for kind in GGML),
         quantisers.nf4,

@@ -17,7 +17,7 @@ from implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.errors import CorruptError, KolmoError
 from kolmo.hyperfunctions import trellis
 from kolmo.hyperfunctions.base import Hyperfunction, restore
-from kolmo.hyperfunctions.trellis import HEADER, Trellis, checksum
+from kolmo.hyperfunctions.trellis import HEADER, LEAST_ERROR, Trellis, checksum
 from kolmo.native import reference
 from kolmo.native.dispatch import SLOW
 
@@ -272,7 +272,19 @@ FORGED = Trellis(0.5).encode(gaussian(20, 60))
 def test_it_comes_near_the_bound(states: int, limits: tuple[float, ...]) -> None:
     weights = gaussian(256, 1024)
     for step, limit in zip((0.5, 0.262, 0.131), limits, strict=True):
-        assert gap(weights, Trellis(step, states).encode(weights)) < limit
+        assert gap(weights, Trellis(step, states, **LEAST_ERROR).encode(weights)) < limit
+        assert gap(weights, Trellis(step, states).encode(weights)) < limit + step / 2
+
+
+@quick
+def test_weights_keep_their_size() -> None:
+    weights = gaussian(256, 1024)
+    decoded, drawn = (
+        function.decode(function.encode(weights), weights.shape)
+        for function in (Trellis(0.5), Trellis(0.5, **LEAST_ERROR))
+    )
+    assert np.square(drawn).sum() / np.square(weights).sum() < 0.95
+    assert np.square(decoded).sum() / np.square(weights).sum() == pytest.approx(1, abs=0.05)
 
 
 @quick
@@ -280,7 +292,7 @@ def test_it_learns_the_scales_of_rows_and_columns() -> None:
     draw = np.random.default_rng(5)
     scales = np.exp(0.3 * draw.standard_normal((512, 1))) * np.exp(0.3 * draw.standard_normal(512))
     weights = (draw.standard_t(5, (512, 512)) * scales).astype(np.float32)
-    assert gap(weights, Trellis(0.5 * float(weights.std())).encode(weights)) < -0.9
+    assert gap(weights, Trellis(0.5 * float(weights.std()), **LEAST_ERROR).encode(weights)) < -0.9
 
 
 @quick

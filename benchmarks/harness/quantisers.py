@@ -62,13 +62,14 @@ def in_file(weights: Weights, **settings: Any) -> Coded:
         return Coded(size, kolmo.load(path), size - sum(map(file.stored_size, file.names)))
 
 
-def trellis(states: int, bits: float) -> Method:
+def trellis(states: int, bits: float, least_error: bool = False) -> Method:
     """Ours, in a file of so many bits a weight."""
 
     def code(weights: Weights) -> Coded:
-        return in_file(weights, target_bytes=int(bits * _count(weights) / 8), states=states)
+        size = int(bits * _count(weights) / 8)
+        return in_file(weights, target_bytes=size, states=states, least_error=least_error)
 
-    return Method(f"kolmo, {states} states", f"{bits:g} bit", code)
+    return Method(f"kolmo, {states} states{', least error' * least_error}", f"{bits:g} bit", code)
 
 
 def torus(setting: str, recipe: Torus) -> Method:

@@ -61,6 +61,11 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
     show_default=True,
     help="Trellis: 64 for 0.17 dB less error at four times the work; 1 for none.",
 )
+@click.option(
+    "--least-error",
+    is_flag=True,
+    help="Trellis: the least squared error for the bits, though networks lose more by it at 2 or 3 bits.",
+)
 @click.option("--lossless", is_flag=True, help="Give back every tensor exact to the bit.")
 @click.option(
     "--prune",
@@ -94,7 +99,14 @@ def command(
     measured = {key: given.pop(key) for key in ("corpus", "mode", "limit", "device")}
     states = int(given.pop("states"))
     try:
-        plan(method, **sizes, states=states, prune=given["prune"], lossless=given["lossless"])
+        plan(
+            method,
+            **sizes,
+            states=states,
+            least_error=given["least_error"],
+            prune=given["prune"],
+            lossless=given["lossless"],
+        )
         check(max_delta_bpc=sizes["max_delta_bpc"], sensitivities=given["sensitivities"], **measured)
     except ValueError as error:
         raise click.UsageError(str(error)) from None

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 TILE = 1 << 18  # weights that decode on their own: columns are learned within a tile, so not too few
 SAMPLE = 4  # tiles that train the first probabilities
 LINE = 128  # weights between two of one column at least: the Viterbi search looks back as far
+LEAST_ERROR: dict[str, Any] = {"rate": 0.3, "centred": True}  # what gives the least squared error for the bits
 RATE = 0.1  # squared steps a bit: more is less squared error for the bits, and costs networks more than it saves
 GRAIN = 64  # offsets are in this part of a step
 CLASSES, PLACES, UNARY = 24, 9, 18
@@ -55,8 +56,8 @@ class Trellis:
         states: of the trellis: 8, or 64 for 0.17 dB less error at four times the encoder's work; 1 is no trellis but a
             plain uniform quantiser, 1 dB worse, whose levels are all integers.
         rate: squared steps that the encoder gives for a bit; 0 takes the nearest path. No reader needs it.
-        centred: take each level for the mean of its weights. With a rate of 0.3 that is the least squared error for the
-            bits, but weights come back smaller on the whole, which few networks stand (docs/trellis.md).
+        centred: take each level for the mean of its weights. That has less squared error (`LEAST_ERROR`), but weights
+            come back smaller on the whole, which costs networks more (docs/trellis.md).
 
     Raises:
         ValueError: no such step or number of states.

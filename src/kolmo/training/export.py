@@ -50,7 +50,7 @@ def _rows(weight: Array, fold: float) -> tuple[Array, Array]:
 def _paths(weight: Array, fold: float) -> tuple[Array, Array]:
     """As `_rows`, each row along the trellis; its step is the one that then fits best."""
     step = _step(weight)
-    levels = Trellis(1.0).quantise_rows((weight / step[:, None]).astype(np.float32))
+    levels = Trellis(1.0, rate=0.3).quantise_rows((weight / step[:, None]).astype(np.float32))
     squares = (levels * levels).sum(-1)
     step = np.where(squares, (weight * levels).sum(-1) / np.maximum(squares, 1), step)
     return levels.astype(np.int8), (step / fold).astype("<f4")

@@ -61,6 +61,7 @@ def shrink(
     sensitivities: bool = False,
     preset: str | None = None,
     states: int = 8,
+    least_error: bool = False,
     lossless: bool = False,
     prune: float = 0.0,
     prune_each: bool = False,
@@ -93,6 +94,7 @@ def shrink(
             by that. One more measurement for each kind.
         preset: llm, unet or mobilenet. Torus; llm if none is given.
         states: of the trellis: 8, or 64 for 0.17 dB less error at four times the work.
+        least_error: the least squared error for the bits, though networks lose more by it at 2 or 3 bits. Trellis.
         lossless: every tensor comes back exact; steps are chosen for the least size. Excludes all settings above.
         prune: part of the coded weights, the smallest in magnitude, that become 0 before coding.
         prune_each: prune each tensor by so much, not the whole model.
@@ -114,6 +116,7 @@ def shrink(
         target_bytes,
         preset,
         states,
+        least_error=least_error,
         prune=prune,
         lossless=lossless,
         max_delta_bpc=max_delta_bpc,
@@ -189,6 +192,7 @@ def plan(
     target_bytes: int | None = None,
     preset: str | None = None,
     states: int = 8,
+    least_error: bool = False,
     prune: float = 0.0,
     lossless: bool = False,
     max_delta_bpc: float | None = None,
@@ -200,7 +204,7 @@ def plan(
         ValueError: settings that contradict each other, or out of their range.
     """
     from kolmo.hyperfunctions.torus import PRESETS
-    from kolmo.hyperfunctions.trellis import Trellis
+    from kolmo.hyperfunctions.trellis import LEAST_ERROR, Trellis
 
     if not 0 <= prune < 1:
         raise ValueError(f"prune = {prune}: a part of the weights is from 0 to below 1")
@@ -209,6 +213,7 @@ def plan(
     given = [name for name, value in sizes.items() if value is not None]
     if lossless:
         others = {"another method": hyperfunction != "trellis", "states": states != 8, "prune": prune > 0}
+        others["least_error"] = least_error
         given += [name for name, there in others.items() if there]
         if given:
             raise ValueError(f"lossless and {given[0]} exclude each other; give one of them")
@@ -233,7 +238,8 @@ def plan(
             raise ValueError(f"preset {preset!r} is not known; choose from {', '.join(PRESETS)}")
         torus = PRESETS[preset or "llm"]
         return lambda _: torus, torus
-    return lambda step: Trellis(step, states), None if step is None else Trellis(step, states)
+    settings: dict[str, Any] = LEAST_ERROR if least_error else {}
+    return lambda step: Trellis(step, states, **settings), None if step is None else Trellis(step, states, **settings)
 
 
 def _search(
