@@ -81,23 +81,15 @@ def verdicts(found: dict[str, list[Point]]) -> list[list[str]]:
     """Each target beside what was measured."""
     rows = []
     for states, wished in TARGETS.items():
-        ours = {
-            name: [p for p in found[name] if p.method.family == f"kolmo, {states} states, least error"]
-            for name in found
-        }
+        family = f"kolmo, {states} states, least error"
+        ours = {name: [p for p in found[name] if p.method.family == family] for name in found}
         for bits, most in zip(BITS, wished, strict=True):
             gap = min(ours["G"], key=lambda p: abs(p.bits - bits)).gap
-            rows.append(
-                [
-                    f"Gaussian, {states} states, least error, {bits:g} bit: at most {most:.2f} dB",
-                    f"{gap:.2f}",
-                    _met(gap <= most),
-                ]
-            )
+            rows.append([f"Gaussian, {family}, {bits:g} bit: at most {most:.2f} dB", f"{gap:.2f}", _met(gap <= most)])
         for point in ours["H"]:
             peer = nncodec_at(found["H"], point.bits)
             if np.isfinite(peer):
-                what = f"heavy-tailed, {states} states, least error, {point.bits:.2f} bit: {AHEAD} dB better than NNCodec, {peer:.2f}"
+                what = f"heavy-tailed, {family}, {point.bits:.2f} bit: {AHEAD} dB better than NNCodec, {peer:.2f}"
                 rows.append([what, f"{point.gap:.2f}, {peer - point.gap:.2f} better", _met(peer - point.gap >= AHEAD)])
     return rows
 
