@@ -180,7 +180,7 @@ class Trellis:
         out = np.empty(shape[0] * shape[1], np.float32)
 
         def keep(at: int, levels: Integers) -> None:
-            out[at : at + levels.size] = _weights(levels, found.step, found.offsets)
+            _weights(levels, found.walk.holes, found.step, found.offsets, out[at : at + levels.size])
 
         found.each(keep, threads)
         return out.reshape(shape)
@@ -387,10 +387,10 @@ def _offsets(tiles: list[Integers], levels: list[Integers]) -> list[int]:
     return found
 
 
-def _weights(levels: Integers, step: float, offsets: list[int]) -> Floats:
+def _weights(levels: Integers, holes: bool, step: float, offsets: list[int], out: Floats) -> None:
     """The step times (n + offset sgn n): one multiplication in binary64, rounded to binary32. Of holes, 0."""
-    if (holes := levels == HOLE).any():
-        levels = np.where(holes, np.int32(0), levels)
+    if holes:
+        levels = np.where(levels == HOLE, np.int32(0), levels)
     near = 512
     inside = not levels.size or (int(levels.max()) < near and int(levels.min()) >= -near)
     n = np.arange(-near, near) if inside else levels.astype(np.int64)
@@ -398,4 +398,7 @@ def _weights(levels: Integers, step: float, offsets: list[int]) -> Floats:
     kind = np.minimum(magnitude - 1 >> 1, 2) + 3 * (magnitude & 1)
     shifted = GRAIN * n + np.sign(n) * np.array(offsets)[np.where(n == 0, 0, kind)]
     values: Floats = (shifted * (step / GRAIN)).astype(np.float32)
-    return values[levels + near] if inside else values
+    if inside:
+        np.take(values, levels + near, out=out, mode="clip")  # all are inside: only "raise" would take a copy
+    else:
+        out[:] = values

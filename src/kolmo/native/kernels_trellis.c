@@ -326,17 +326,15 @@ static PyObject *decode_py(PyObject *module, PyObject *args) {
         !trellis_sized(table_size == TRELLIS_CONTEXTS && !memchr(table, 0, (size_t)table_size)))
         return NULL;
     PyObject *result = PyBytes_FromStringAndSize(NULL, n * 4);
-    int32_t *levels = malloc((size_t)n * 4 + 1);
-    if (result && levels) {
+    if (result) {
+        int32_t *levels = (int32_t *)(void *)PyBytes_AsString(result); /* nobody else has seen it */
         kolmo_trellis_odds_init(odds, (const uint8_t *)table);
         Py_BEGIN_ALLOW_THREADS
         kolmo_decoder_init(&coder, (const uint8_t *)data, (size_t)size);
         done = trellis_decode(&t, levels, (size_t)n, odds, &coder);
         whole = coder.next == coder.end && !kolmo_decoder_failed(&coder);
         Py_END_ALLOW_THREADS
-        if (done && whole) memcpy(PyBytes_AsString(result), levels, (size_t)n * 4);
     }
-    free(levels);
     if (done && whole) return result;
     Py_XDECREF(result);
     if (!done) return PyErr_NoMemory();
