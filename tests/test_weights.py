@@ -593,3 +593,17 @@ def test_header_of_a_file_beyond_a_gibibyte(tmp_path: Path) -> None:
         file.write(header := write_header({}, places))
         file.truncate(len(header) + 2 * half[0])  # sparse
     assert read_header(path).places["b"].begin == len(header) + half[0]
+
+
+@pytest.mark.parametrize("verb", ["shrink", "expand"])
+def test_an_output_that_cannot_be_is_named_itself(verb: str, shrunk: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    kolmo.expand(shrunk, source)
+    given = source if verb == "shrink" else shrunk
+    place = tmp_path / "nowhere" / "out"
+    done = subprocess.run(
+        [sys.executable, "-m", "kolmo", verb, str(given), "-o", str(place)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"kolmo: {place}: No such file or directory; check the name\n"
+    assert isinstance(run(verb, given, "-o", "-").exception, click.UsageError)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
@@ -48,7 +48,8 @@ class Target:
             return
         self._refuse_existing(target)
         folder, name = os.path.split(target)
-        descriptor, self._temporary = tempfile.mkstemp(".tmp", f".{name[:100]}.", folder or ".")
+        with _naming(target):
+            descriptor, self._temporary = tempfile.mkstemp(".tmp", f".{name[:100]}.", folder or ".")
         self.file = os.fdopen(descriptor, "w+b")
 
     def __enter__(self) -> Target:
@@ -118,7 +119,8 @@ class TargetFolder:
         self._target, self._force, self._replaceable = os.path.normpath(target), force, replaceable
         self._refuse_existing()
         parent, name = os.path.split(self._target)
-        self.path = tempfile.mkdtemp(".tmp", f".{name[:100]}.", parent or ".")
+        with _naming(target):
+            self.path = tempfile.mkdtemp(".tmp", f".{name[:100]}.", parent or ".")
 
     def __enter__(self) -> TargetFolder:
         return self
@@ -155,6 +157,16 @@ class TargetFolder:
 
 def _is_folder(path: str) -> bool:
     return os.path.isdir(path) and not os.path.islink(path)
+
+
+@contextmanager
+def _naming(target: str) -> Iterator[None]:
+    """Name the target in errors, not the temporary file that was to become it."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = target
+        raise
 
 
 def _is_special(path: str) -> bool:

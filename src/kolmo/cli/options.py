@@ -24,6 +24,13 @@ def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:
     return int(match[1]) << UNITS[match[2].upper()]
 
 
+def parse_place(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """A file's or folder's name, and no stream."""
+    if value == "-":
+        raise click.BadParameter("it is read at any place, so it cannot be a stream; name a file", ctx, param)
+    return value
+
+
 class LevelOption(click.Option):
     """-1 to -9: nine flags, one line of help."""
 
