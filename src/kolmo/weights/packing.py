@@ -21,7 +21,7 @@ from kolmo.weights.checkpoint import Checkpoint
 from kolmo.weights.dtypes import from_floats, to_floats
 from kolmo.weights.folder import weights_of
 from kolmo.weights.groups import from_matrix, to_matrix
-from kolmo.weights.record import CODE, DIGEST, KEY, Coded, Record, check_expansion
+from kolmo.weights.record import CODES, DIGEST, KEY, Coded, Record, check_expansion
 from kolmo.weights.safetensors import BYTES, Kind, lay_out, read_header, read_span, write_header
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ class Packer:
         raw.sort(key=lambda item: -BYTES[item[1].dtype])
         self._raw = [(name, tensor.dtype, tensor.shape) for name, tensor in raw]
         worst = {
-            name: replace(one, base=one.size) if exact else replace(one, verbatim=True)
+            name: replace(one, stored=one.size, base=one.size if exact else 0, verbatim=not exact)
             for name, one in record.coded.items()
         }
-        header = self._header(replace(record, coded=worst), {name: one.size for name, one in worst.items()})
+        header = self._header(replace(record, coded=worst))
         self._start = len(header) + LONGEST_NUMBER * len(record.hyperfunction.parameters) + 7 & ~7
         file.write(bytes(self._start))
         for name, tensor in raw:
@@ -86,7 +86,6 @@ class Packer:
                 raise KolmoError(f"{source.name}: tensor {name!r} changed while it was read; leave it alone and repeat")
             file.write(data)
         self._codes = file.tell()
-        self.sizes: dict[str, int] = {}
 
     @property
     def overhead(self) -> int:
@@ -108,10 +107,10 @@ class Packer:
         )
         for name, code in zip(self.record.coded, ordered_map(pipeline, items), strict=True):
             self._file.write(code.data)
-            self.sizes[name] = len(code.data)
-            coded[name] = replace(self.record.coded[name], verbatim=code.verbatim, base=code.base)
+            stored = len(code.data)
+            coded[name] = replace(self.record.coded[name], stored=stored, verbatim=code.verbatim, base=code.base)
         self.record = replace(self.record, hyperfunction=hyperfunction, coded=coded)
-        total = sum(self.sizes.values())
+        total = sum(one.stored for one in coded.values())
         check_expansion(self._name, sum(one.count for one in coded.values() if not one.verbatim), total)
         return total
 
@@ -133,7 +132,7 @@ class Packer:
         """Write the header, with the digests of what the codes decode to."""
         coded = {name: replace(one, digest=digests[name]) for name, one in self.record.coded.items()}
         self.record = replace(self.record, coded=coded)
-        header = self._header(self.record, self.sizes, self._start)
+        header = self._header(self.record, self._start)
         assert len(header) == self._start
         self._file.seek(0)
         self._file.write(header)
@@ -147,12 +146,13 @@ class Packer:
     def decoded_tensor(self, name: str) -> bytes:
         """The same of one."""
         self._file.flush()
-        at = self._codes + sum(self.sizes[other] for other in takewhile(name.__ne__, self.record.coded))
-        code = read_span(self._file, Path(self._name), at, self.sizes[name])
-        return decode(self.record.coded[name], code, self.record.hyperfunction, self._threads)
+        coded = self.record.coded
+        at = self._codes + sum(coded[other].stored for other in takewhile(name.__ne__, coded))
+        code = read_span(self._file, Path(self._name), at, coded[name].stored)
+        return decode(coded[name], code, self.record.hyperfunction, self._threads)
 
-    def _header(self, record: Record, sizes: Mapping[str, int], room: int = 0) -> bytes:
-        codes = [(name + CODE, "U8", (sizes[name],)) for name in record.coded]
+    def _header(self, record: Record, room: int = 0) -> bytes:
+        codes = [(CODES, "U8", (sum(one.stored for one in record.coded.values()),))] if record.coded else []
         places = lay_out([*self._raw, *codes])
         return write_header({KEY: record.dump(places)}, places, room)
 
@@ -193,6 +193,10 @@ class ShrunkFile:
         self.path = weights_of(path)
         self.header = read_header(self.path)
         self.record = Record.parse(self.header, str(path))
+        self._begins: dict[str, int] = {}  # of codes
+        at = self.header.places[CODES].begin if self.record.coded else 0
+        for name, one in self.record.coded.items():
+            self._begins[name], at = at, at + one.stored
 
     @property
     def names(self) -> list[str]:
@@ -225,7 +229,14 @@ class ShrunkFile:
         """Bytes of the file that a tensor takes; 0 of a tied one."""
         if name in self.record.aliases:
             return 0
-        return self.header.places[name + CODE if name in self.record.coded else name].size
+        return self.span(name)[1]
+
+    def span(self, name: str) -> tuple[int, int]:
+        """Where the file holds a tensor that is not tied, or its code: first byte, and number of bytes."""
+        if name in self.record.coded:
+            return self._begins[name], self.record.coded[name].stored
+        place = self.header.places[name]
+        return place.begin, place.size
 
     def raw_size(self, name: str) -> int:
         """Bytes of a tensor, once decoded."""
@@ -244,21 +255,20 @@ class ShrunkFile:
         self.kind(name)
         name = self.record.aliases.get(name, name)
         one = self.record.coded.get(name)
-        place = self.header.places[name if one is None else name + CODE]
+        begin, size = self.span(name)
         near = base and one is not None and one.base > 0
         with open(self.path, "rb") as file:
-            data = read_span(file, self.path, place.begin, one.base if one and near else place.size)
+            data = read_span(file, self.path, begin, one.base if one and near else size)
         wanted = self.record.raw[name] if one is None else one.digest
         if one is not None:
             try:
                 data = decode(one, data, self.record.hyperfunction, threads)
             except CorruptError as error:
-                at = place.begin + (error.offset or 0)
+                at = begin + (error.offset or 0)
                 raise CorruptError(f"{self.path}: tensor {name!r}: {error}; get the file again", at) from None
         if not near and digest(data) != wanted:
             raise CorruptError(
-                f"{self.path}: tensor {name!r}, at byte {place.begin}, is damaged: its digest differs; get it again",
-                place.begin,
+                f"{self.path}: tensor {name!r}, at byte {begin}, is damaged: its digest differs; get it again", begin
             )
         return data
 

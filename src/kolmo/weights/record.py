@@ -19,9 +19,9 @@ from kolmo.weights.dtypes import FLOATS
 from kolmo.weights.safetensors import Header, Kind, Place, is_shape, without_twins
 
 VERSION = 1
-KEY, CODE = "kolmo", ".code"
+KEY, CODES = "kolmo", "kolmo.codes"  # of the metadata; the tensor that holds all codes
 EXPANSION, FREE = 4096, 64 << 20  # bytes decoded for each byte of code; what any file may take
-DIGEST = 32  # hexadecimal digits
+DIGEST = 16  # hexadecimal digits
 KEYS = ["aliases", "coded", "hyperfunction", "metadata", "raw", "sha256", "version"]
 
 
@@ -30,12 +30,14 @@ class Coded(Kind):
     """A coded tensor: what comes back, the columns it was coded with, and its digest.
 
     Attributes:
+        stored: bytes of its code.
         verbatim: its code is its own bytes.
         base: of its code, so many bytes are a base, and all others a residual, with which come the exact bytes; or 0.
     """
 
     columns: int
     digest: str
+    stored: int = 0
     verbatim: bool = False
     base: int = 0
 
@@ -60,9 +62,8 @@ class Record:
         function = self.hyperfunction
         coded = {}
         for name, one in self.coded.items():
-            entry = {"dtype": one.dtype, "shape": one.shape, "columns": one.columns, "sha256": one.digest}
-            ways = {"verbatim": one.verbatim, "base": one.base}
-            coded[name] = entry | {key: way for key, way in ways.items() if way}
+            way = [True] if one.verbatim else [one.base] if one.base else []
+            coded[name] = [one.dtype, one.shape, one.columns, one.stored, one.digest, *way]
         return json.dumps(
             {
                 "version": VERSION,
@@ -130,7 +131,7 @@ class Record:
 
     def _check(self, header: Header, where: str) -> None:
         """The record against the header's places."""
-        codes = {name + CODE for name in self.coded}
+        codes = {CODES} if self.coded else set()
         stored = {*self.coded, *self.raw}
         if len(stored) != len(self.coded) + len(self.raw) or stored & set(self.aliases) or codes & set(self.raw):
             _corrupt(where, "a tensor is there twice")
@@ -142,14 +143,16 @@ class Record:
         for name, original in self.aliases.items():
             if original not in stored:
                 _corrupt(where, f"tensor {name[:80]!r} is tied to {original[:80]!r}, which is not there")
-        total = 0
         for name, one in self.coded.items():
-            place = header.places[name + CODE]
-            if place.dtype != "U8" or len(place.shape) != 1 or (one.verbatim and place.size != one.size):
+            if one.stored < 1 or (one.verbatim and one.stored != one.size):
                 _corrupt(where, f"the code of tensor {name[:80]!r} cannot be one")
-            if one.base and (one.base >= place.size or self.hyperfunction.name != "trellis"):
+            if one.base and (one.base >= one.stored or self.hyperfunction.name != "trellis"):
                 _corrupt(where, f"the base of tensor {name[:80]!r} cannot be one")
-            total += place.size
+        total = sum(one.stored for one in self.coded.values())
+        if codes and ((place := header.places[CODES]).dtype, place.shape) != ("U8", (total,)):
+            _corrupt(
+                where, f"its codes take {total} bytes, and {CODES!r} is {place.dtype} of shape {list(place.shape)}"
+            )
         check_expansion(where, sum(one.count for one in self.coded.values() if not one.verbatim), total)
 
 
@@ -165,19 +168,18 @@ def check_expansion(where: str, weights: int, size: int) -> None:
 
 def _coded(where: str, name: str, entry: Any) -> Coded:
     shown = f"tensor {name[:80]!r}"
-    ways = {"verbatim", "base"}
-    if not isinstance(entry, dict) or sorted(entry.keys() - ways) != ["columns", "dtype", "sha256", "shape"]:
-        _corrupt(where, f"{shown} has no dtype, shape, columns and sha256, or has more")
-    shape, columns, dtype, digest = entry["shape"], entry["columns"], entry["dtype"], entry["sha256"]
-    base = entry.get("base", 0)
-    sound = entry.get("verbatim", True) is True and type(base) is int and base >= 0 and not ways <= entry.keys()
-    if dtype not in FLOATS or not is_shape(shape) or not sound:
-        _corrupt(where, f"{shown} has a dtype, a shape or a way to be stored that cannot be")
+    if not isinstance(entry, list) or not 5 <= len(entry) <= 6:
+        _corrupt(where, f"{shown} has no dtype, shape, columns, size and digest, or has more")
+    dtype, shape, columns, stored, digest, way = [*entry, None][:6]
+    sound = way in (None, True) or (type(way) is int and way > 0)
+    if dtype not in FLOATS or not is_shape(shape) or not is_shape([stored]) or not sound:
+        _corrupt(where, f"{shown} has a dtype, a shape, a size or a way to be stored that cannot be")
     if type(columns) is not int or columns < 1 or not prod(shape) or prod(shape) % columns:
         _corrupt(where, f"{shown} has {str(columns)[:20]} columns, which do not divide it")
     if not _is_hex(digest, DIGEST):
         _corrupt(where, f"the digest of {shown} is none")
-    return Coded(dtype, tuple(shape), columns, digest, "verbatim" in entry, base)
+    verbatim = way is True
+    return Coded(dtype, tuple(shape), columns, digest, stored, verbatim, 0 if verbatim else way or 0)
 
 
 def _hyperfunction(where: str, entry: Any) -> Hyperfunction:

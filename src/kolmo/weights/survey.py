@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kolmo.codec.pipeline import Pipeline, Report, ordered_map
+from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.weights.checkpoint import Checkpoint
 from kolmo.weights.dtypes import SLAB, to_floats
 from kolmo.weights.groups import columns_of, is_coded
 from kolmo.weights.packing import CAPACITY, WORKING, digest
-from kolmo.weights.record import CODE, Coded, Record
+from kolmo.weights.record import CODES, Coded, Record
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -104,10 +105,9 @@ def survey(
     Raises:
         KolmoError: a tensor cannot be read.
     """
-    wanted = {
-        name: is_coded(name, tensor.dtype, tensor.shape, keep) and name + CODE not in source.tensors
-        for name, tensor in source.tensors.items()
-    }
+    if CODES in source.tensors:
+        raise KolmoError(f"{source.name}: has a tensor {CODES!r}, a name that shrunk files need; rename it")
+    wanted = {name: is_coded(name, tensor.dtype, tensor.shape, keep) for name, tensor in source.tensors.items()}
     size = max(SAMPLE // max(sum(wanted.values()), 1), LEAST_SAMPLE) if sampled else 0
 
     def work(name: str, tick: Report) -> Look:
