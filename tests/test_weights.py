@@ -163,6 +163,7 @@ def test_views() -> None:
     ]
     assert not is_coded("w", "F32", (2048, 1))
     assert not is_coded("a.running_mean", "F32", (64, 64))
+    assert not is_coded("layers.gain", "F32", (4, 2, 256))  # of all norms at once
     assert not is_coded("w", "I32", (64, 64))
     assert is_coded("debias.weight", "BF16", (64, 64))
     assert not is_coded("head.weight", "BF16", (64, 64), ["head.*"])

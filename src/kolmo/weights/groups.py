@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SMALLEST = 1024  # weights that pay for a payload's head
 LONGEST_KERNEL = 16  # of a convolution along a line; a wider last dimension is an expert's input
 BUFFERS = re.compile(
-    r"(^|[._])(bias|running_mean|running_var|num_batches_tracked|inv_freq|(attn_|attention_|causal_)?mask)$"
+    r"(^|[._])(bias|gain|running_mean|running_var|num_batches_tracked|inv_freq|(attn_|attention_|causal_)?mask)$"
 )
 
 
