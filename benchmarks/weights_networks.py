@@ -60,6 +60,7 @@ SMALLER = 1.5  # times our bytes that torus should need
 MARKS = {
     "kolmo, 8 states": "o-",
     "kolmo, 64 states": "o--",
+    "kolmo, 8 states, least error": "v:",
     "NNCodec": "s-",
     "NNCodec, lambda 0.5": "s--",
     "torus": "x-",
