@@ -13,14 +13,7 @@ from kolmo.cli.console import Console, may_overwrite
 
 @click.command("expand")
 @click.argument("file", type=click.Path())
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="OUT",
-    callback=options.parse_place,
-    help="The file or folder to write.",
-)
+@options.place
 @click.option("--base", is_flag=True, help="Of a lossless file: the coarse copy alone, without its residuals.")
 @options.threads
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")

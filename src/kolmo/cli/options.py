@@ -67,6 +67,9 @@ threads = click.option(
     metavar="N",
     help="Threads; 0 is one for each core (default). The output does not depend on it.",
 )
+place = click.option(
+    "-o", "--output", required=True, metavar="OUT", callback=parse_place, help="The file or folder to write."
+)
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 verbose = click.option("-v", "--verbose", is_flag=True, help="Print a line for each file, on pipes too.")
 json_lines = click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each file.")

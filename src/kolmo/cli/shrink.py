@@ -22,14 +22,7 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 @click.command("shrink")
 @click.argument("model", type=click.Path())
-@click.option(
-    "-o",
-    "--output",
-    required=True,
-    metavar="OUT",
-    callback=options.parse_place,
-    help="The file or folder to write.",
-)
+@options.place
 @click.option(
     "--method", type=click.Choice(METHODS), default="trellis", show_default=True, help="How weights become integers."
 )
