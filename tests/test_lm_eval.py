@@ -202,6 +202,15 @@ def test_arguments() -> None:
     assert model._batch is None
 
 
+def test_the_default_device_is_one_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert KolmoLM("cm:1", device="cuda:0")._options.device is None
+    assert KolmoLM("cm:1", device="cuda:1")._options.device == "cuda:1"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert KolmoLM("cm:1", device="cuda:0")._options.device == "cuda:0"
+
+
 # the harness itself
 
 

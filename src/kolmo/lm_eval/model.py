@@ -50,6 +50,7 @@ TOKENS = 256  # of what is generated, where a task says nothing
 TOKEN = 4  # bytes that a task's token is taken for
 SIZES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 NO_LIMIT = 1 << 40
+DEFAULT_DEVICE = "cuda:0"  # of the harness
 
 Costs = npt.NDArray[np.float64]
 
@@ -62,7 +63,8 @@ class KolmoLM(LM):
         predictor: neural:5, cm:5, classical:xz, hf:FOLDER_OR_ID, gguf:FILE, api:URL.
         batch_size: windows at once; 1 (the harness's default) and auto: as many as are worth it.
         max_batch_size: plays no part.
-        device: of a language model.
+        device: of a language model; the harness asks for the first CUDA device unless it is told otherwise, so that is
+            the CPU where there is none.
         dtype: of its arithmetic; default float32.
         attention: its implementation in transformers.
         tokenizer: of a server's model.
@@ -97,7 +99,7 @@ class KolmoLM(LM):
             names = "predictor, dtype, attention, tokenizer, cache_dir, block_size, stride, seed"
             raise PredictorError(f"model argument {min(unknown)!r} is not known to kolmo; it takes {names}")
         self._spec = full_spec(str(predictor))
-        self._options = Options(dtype, device, attention, cache_dir, tokenizer)
+        self._options = Options(dtype, _there(device), attention, cache_dir, tokenizer)
         self._scorer = open_scorer(self._spec, self._options)
         self._mode = mode_for(LocalEngine(self._scorer), MODES["strict"].sized(block_size, stride))
         given = str(batch_size)
@@ -290,6 +292,17 @@ def _until(made: Iterator[bytes], stops: list[bytes]) -> bytes:
         if places:
             return bytes(found[: min(places)])
     return bytes(found)
+
+
+def _there(device: str | None) -> str | None:
+    """The device, or None, which is the best one there is, where the harness's default is not there."""
+    if device != DEFAULT_DEVICE:
+        return device
+    try:
+        import torch
+    except ImportError:
+        return None
+    return device if torch.cuda.is_available() else None
 
 
 def _on(device: str | None, spec: str, dtype: str | None) -> Predictor:
