@@ -27,25 +27,11 @@ from kolmo.evaluation.store import Store  # noqa: E402
 from kolmo.evaluation.token_scorers import TokenScorer  # noqa: E402
 from kolmo.evaluation.torch_scorer import TorchScorer, has_plain_head  # noqa: E402
 from kolmo.predictors.registry import resolve  # noqa: E402
-from models_made import CONTEXT, FAMILIES, stories, tiny  # noqa: E402
+from models_made import CONTEXT, FAMILIES  # noqa: E402
 
 TEXT = (Path(__file__).parents[1] / "examples" / "sample.txt").read_bytes().decode()
 PARTS = [TEXT[:3000], TEXT[3000:3400], "", TEXT[20000:26000], "Ende.", TEXT[40000:41000]]
 LN2 = math.log(2)
-
-
-@pytest.fixture(scope="module")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder of a model: a family's, or the one that tells stories."""
-    made: dict[str, Path] = {}
-
-    def get(family: str) -> Path:
-        if family not in made:
-            folder = tmp_path_factory.mktemp(family)
-            made[family] = stories(folder) if family == "stories" else tiny(folder, family)
-        return made[family]
-
-    return get
 
 
 def published(folder: Path, contents: list[str], block: int, stride: int) -> tuple[float, int, int, float]:

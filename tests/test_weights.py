@@ -622,3 +622,11 @@ def test_an_output_that_cannot_be_is_named_itself(verb: str, shrunk: Path, tmp_p
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"kolmo: {place}: No such file or directory; check the name\n"
     assert isinstance(run(verb, given, "-o", "-").exception, click.UsageError)
+
+
+def test_a_flag_is_named_as_it_was_given(tmp_path: Path) -> None:
+    given = (["--target-bytes", "9", "--bits", "3"], ["--least-error", "--method", "torus"])
+    for flags, name in zip(given, ("--target-bytes", "--least-error"), strict=True):
+        result = run("shrink", "in", "-o", tmp_path / "m", *flags)
+        assert isinstance(result.exception, click.UsageError)
+        assert name in result.exception.message

@@ -220,27 +220,6 @@ def test_a_module_of_torch(tmp_path: Path) -> None:
     assert 0.9e-4 < distance() <= 1e-4
 
 
-def needs_evaluation() -> None:
-    for name in ("torch", "transformers", "pyarrow", "safetensors"):
-        pytest.importorskip(name)
-
-
-@pytest.fixture(scope="module")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    needs_evaluation()
-    from models_made import stories, tiny
-
-    made: dict[str, Path] = {}
-
-    def get(family: str) -> Path:
-        if family not in made:
-            folder = tmp_path_factory.mktemp(family)
-            made[family] = stories(folder) if family == "stories" else tiny(folder, family)
-        return made[family]
-
-    return get
-
-
 STORIES = """Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, she
 saw a big dog. The dog was sad because it lost its ball. Lily wanted to help the dog. They looked under the tree and
 found it.
@@ -255,6 +234,7 @@ its nest. The other birds were happy to see the rock. They all became friends an
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
+    pytest.importorskip("pyarrow")
     path = tmp_path / "corpus.jsonl"
     documents = [story.replace("\n", " ").strip() for story in STORIES.split("\n\n")]
     path.write_text("".join(json.dumps({"content": one}) + "\n" for one in documents), "utf-8")

@@ -31,6 +31,12 @@ def parse_place(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
+def as_flags(message: str) -> str:
+    """What Python says of target_bytes, as the command line says it: --target-bytes."""
+    flags = {param.name: param.opts[-1] for param in click.get_current_context().command.params}
+    return re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", lambda name: flags.get(name[0], name[0]), message)
+
+
 class LevelOption(click.Option):
     """-1 to -9: nine flags, one line of help."""
 

@@ -109,7 +109,7 @@ def command(
         )
         check(max_delta_bpc=sizes["max_delta_bpc"], sensitivities=given["sensitivities"], **measured)
     except ValueError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(options.as_flags(str(error))) from None
     console = Console(quiet, verbose, as_json)
     with console.guarded(model), console.writing_to(output):
         if method == "trellis":

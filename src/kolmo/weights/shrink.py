@@ -220,6 +220,8 @@ def plan(
         return lambda _: BASE, BASE
     if len(given) > 1:
         raise ValueError(f"{given[0]} and {given[1]} exclude each other; give one of them")
+    if least_error and hyperfunction != "trellis":
+        raise ValueError("least_error is for the trellis, by its name; leave it out")
     if not isinstance(hyperfunction, str):
         if given:
             raise ValueError(f"{given[0]} is for a method by name; this hyperfunction has all its settings")
