@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from harness.kinds import KINDS
 from harness.measuring import run
 from kolmo.predictors import neural
 
+TIMED = 3 << 17  # bytes of a file that are timed, at most
 FORCED = 1 << 18  # bytes up to which data that look random are given to the network all the same
 OLD = "import sys; from kolmo.predictors import neural; print(neural.is_worth_hearing(sys.stdin.buffer.read()))"
 
@@ -104,12 +106,12 @@ def speeds(names: Sequence[str], repeat: int, work: Path) -> Iterator[str]:
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     path = work / "content"
     for name in names:
-        data = KINDS[name]()
+        data = KINDS[name]()[:TIMED]
         if chosen(data) is not neural.Way.QUICK:
             continue
         path.write_bytes(data)
         cells = []
-        turns = max(repeat, min(200, (1 << 21) // len(data)))  # short ones more often
+        turns = max(repeat, min(100, (1 << 19) // len(data)))  # short ones more often
         inside = [(cpu(data, 4), cpu(data, 5)) for _ in range(turns)]
         program = [sys.executable, "-m", "kolmo", "compress", "-q", "-c", "-T", "1"]
         whole = [tuple(run([*program, f"-{n}", path.name], work).cpu for n in (4, 5)) for _ in range(repeat)]
@@ -130,7 +132,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="also write the tables there")
     parser.add_argument("--only", choices=["sizes", "speeds"], help="one of the two tables")
     options = parser.parse_args(arguments)
-    names = [name for name in KINDS if any(name.startswith(word) for word in options.kinds.split(","))]
+    names = [name for name in KINDS if any(name.startswith(word) for word in re.split(r",(?! )", options.kinds))]
     parts = []
     if options.only != "speeds":
         parts.append("\n".join(sizes(names, options.before)))

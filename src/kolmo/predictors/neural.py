@@ -39,11 +39,12 @@ from kolmo.predictors.context_mixing import (
     room_for,
     table_sizes,
 )
-from kolmo.predictors.network import Weights, load
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from kolmo.predictors.network import Weights
 
 HALF = 1 << 15  # an even chance, in 2^-16
 STEPS = 256 if SLOW else 4096  # bytes between ticks
@@ -119,6 +120,8 @@ def network() -> Weights:
     Raises:
         PredictorError: its file is damaged, or another.
     """
+    from kolmo.predictors.network import load
+
     weights = load(NETWORK)
     if weights.fingerprint != FINGERPRINT:
         raise PredictorError(f"{NETWORK}: not the network that this version of kolmo ships; install kolmo again")
