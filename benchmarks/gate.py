@@ -31,7 +31,7 @@ from harness.kinds import KINDS
 from harness.measuring import run
 from kolmo.predictors import neural
 
-TIMED = 3 << 17  # bytes of a file that are timed, at most
+TIMED = 1 << 16  # bytes of a file that are timed, at most
 FORCED = 1 << 18  # bytes up to which data that look random are given to the network all the same
 OLD = "import sys; from kolmo.predictors import neural; print(neural.is_worth_hearing(sys.stdin.buffer.read()))"
 
@@ -111,7 +111,7 @@ def speeds(names: Sequence[str], repeat: int, work: Path) -> Iterator[str]:
             continue
         path.write_bytes(data)
         cells = []
-        turns = max(repeat, min(100, (1 << 19) // len(data)))  # short ones more often
+        turns = max(repeat, min(100, (1 << 18) // len(data)))  # short ones more often
         inside = [(cpu(data, 4), cpu(data, 5)) for _ in range(turns)]
         program = [sys.executable, "-m", "kolmo", "compress", "-q", "-c", "-T", "1"]
         whole = [tuple(run([*program, f"-{n}", path.name], work).cpu for n in (4, 5)) for _ in range(repeat)]
