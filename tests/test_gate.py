@@ -128,6 +128,7 @@ HEARD: dict[str, Callable[[], bytes]] = {
     "tar of C": lambda: tar(*[C.replace(b"gcd", b"gcd%d" % n) for n in range(8)]),
     "tar of mail": lambda: tar(*[MAIL.replace(b"Bob", b"Bob %d" % n) for n in range(8)]),
     "zeros, then Python": lambda: bytes(30_000) + modules("bisect")[0],
+    "pages with a little text": lambda: b"".join((C * 3)[7 * n :][:800].ljust(4096, b"\0") for n in range(16)),
     "Python, then random": lambda: modules("copy")[0] + noise(12_000),
     "a line of text": lambda: TEXT[:100],
     "1 KB of text": lambda: TEXT,

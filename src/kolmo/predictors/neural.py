@@ -355,8 +355,11 @@ def is_worth_hearing(data: bytes) -> bool:
 
 
 def _samples(data: bytes) -> list[bytes]:
-    """At most eight pieces of a block, at places at equal distances; those of one byte's value alone do not count."""
-    starts = ((len(data) - SAMPLE) * (2 * i + 1) // (2 * PLACES) for i in range(PLACES))
+    """At most eight pieces of a block, spread over it; those of one byte's value alone do not count.
+
+    Their distances differ, so that pages, with text at the start of each, are not met at one place in all of them.
+    """
+    starts = ((len(data) - SAMPLE) * (256 * i + i * 159 % 256) // (256 * PLACES) for i in range(PLACES))
     found = [sample for sample in (data[at : at + SAMPLE] for at in starts) if len(set(sample)) > 1]
     if len(found) <= SAMPLES:
         return found
