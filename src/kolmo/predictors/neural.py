@@ -406,6 +406,8 @@ def _said(samples: Sequence[bytes]) -> list[int]:
     costs = [0] * count
     for lane, sample in enumerate(samples):
         for step, byte in enumerate(sample):
+            if _goes_on(sample, step):
+                continue
             at = 512 * (step * count + lane)
             costs[lane] += min(_logarithm(sums[at + 1]) - _logarithm(sums[at + 256 + byte]), DEAREST)
     return costs
@@ -413,8 +415,14 @@ def _said(samples: Sequence[bytes]) -> list[int]:
 
 def _counted(sample: bytes) -> int:
     """What the counts of its own bytes say that a sample costs, in nats in steps of 1/4096."""
-    whole = _logarithm(len(sample))
-    return sum(count * (whole - _logarithm(count)) for count in Counter(sample).values())
+    counts = Counter(byte for step, byte in enumerate(sample) if not _goes_on(sample, step))
+    whole = _logarithm(counts.total())
+    return sum(count * (whole - _logarithm(count)) for count in counts.values())
+
+
+def _goes_on(sample: bytes, step: int) -> bool:
+    """Whether a run of zeros goes on there: padding within a sample has no vote either."""
+    return step > 0 and sample[step] == sample[step - 1] == 0
 
 
 def _logarithm(value: int) -> int:
