@@ -16,6 +16,7 @@ import kolmo
 ROOT = Path(kolmo.__file__).parent
 FLOORS = {
     "errors": 0,  # the ground: every room may raise them
+    "foreign": 0,  # and show names from outside
     "bits": 1,
     "native": 1,
     "targets": 1,
@@ -40,6 +41,7 @@ FLOORS = {
     "__main__": 6,
 }
 NEIGHBOURS = {
+    ("errors", "foreign"),  # the message of every error is one printable line
     ("predictors", "coder"),  # a model spends its probabilities on a coder
     ("predictors", "hyperfunctions"),  # and the network that ships has small weights
 }

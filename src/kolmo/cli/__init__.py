@@ -17,6 +17,8 @@ from typing import NoReturn
 
 import click
 
+from kolmo.foreign import line
+
 VERBS = (
     "compress",
     "decompress",
@@ -84,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         click.echo("kolmo: interrupted; nothing half-written is left", err=True)
         status = 130
     except click.ClickException as error:
+        vars(error)["message"] = line(error.message)  # which may quote arguments, and file names among them
         error.show()
         status = error.exit_code
     sys.exit(status if isinstance(status, int) else 0)

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
@@ -17,9 +17,11 @@ from typing import IO, Any
 import click
 
 from kolmo.errors import KolmoError
+from kolmo.foreign import line, short
 
 STDIN, STDOUT = "(stdin)", "(stdout)"
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that only an output has
+TITLE = 40  # characters of a bar's title
 PATIENCE = 1 << 14  # raw bytes that the reference kernels may take without a word: up to a minute
 REMEDIES = {
     errno.ENOSPC: "free some space and repeat; the input is kept",
@@ -43,8 +45,8 @@ class Console:
     warned: bool = False
 
     def say(self, message: str) -> None:
-        """A line for the person, with nothing in it that a terminal would obey."""
-        click.echo(f"kolmo: {printable(message)}", err=True)
+        """A line for the person, with nothing in it that a terminal would obey, and not without end."""
+        click.echo(f"kolmo: {line(message)}", err=True)
 
     def warn(self, message: str) -> None:
         """A line that -q silences."""
@@ -77,7 +79,7 @@ class Console:
         """The line of a finished file, for a terminal or -v."""
         wanted = self.verbose or (is_terminal(sys.stderr) and not self.data_on_stdout)
         if wanted and not self.quiet:
-            click.echo(printable(text), err=True)
+            click.echo(line(text), err=True)
 
     def shows_progress(self) -> bool:
         """Whether anyone would see a bar."""
@@ -99,7 +101,7 @@ class Console:
 
         with tqdm(
             total=total,
-            desc=printable(title),
+            desc=short(title, TITLE),
             unit="B",
             unit_scale=True,
             unit_divisor=1024,
@@ -135,11 +137,16 @@ class Console:
             self.fail(f"{path}: not enough memory; use fewer threads (-T 1) or smaller blocks", path)
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines on standard output, with nothing in them that a terminal would obey, and none of them without end."""
+    click.echo("\n".join(map(line, lines)))
+
+
 def may_overwrite(target: str, console: Console, *, ask: bool) -> bool:
     """Ask on a terminal, as zstd does; elsewhere no."""
     if not (ask and is_terminal(sys.stdin) and is_terminal(sys.stderr)) or console.quiet:
         return False
-    click.echo(f"kolmo: {printable(target)} already exists; overwrite (y/n)? ", err=True, nl=False)
+    click.echo(f"kolmo: {short(target, 200)} already exists; overwrite (y/n)? ", err=True, nl=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -182,11 +189,6 @@ def open_input(path: str, *, force: bool) -> Iterator[IO[bytes]]:
 def is_terminal(stream: IO[Any] | None) -> bool:
     """Whether a person sits at the stream."""
     return stream is not None and not stream.closed and stream.isatty()
-
-
-def printable(text: str) -> str:
-    """The text with control characters and undecodable bytes escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _describe(error: OSError, path: str) -> str:
