@@ -20,6 +20,7 @@ FLOORS = {
     "bits": 1,
     "native": 1,
     "targets": 1,
+    "http_client": 1,
     "coder": 2,
     "predictors": 2,
     "container": 2,

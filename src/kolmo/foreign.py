@@ -21,7 +21,7 @@ ELLIPSIS = "..."
 FORMULA = re.compile(r"'*(\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")  # what makes spreadsheets compute
 NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 BARE_CELL = re.compile(r"[^\s;,|\"'\x00-\x1f](?:[^;,|\"'\x00-\x1f]*[^\s;,|\"'\x00-\x1f])?")
-MARKDOWN = frozenset("\\`*_[]<>|#~&")
+MARKDOWN = frozenset("\\`*_[]<>|#~")
 
 
 def printable(text: str) -> str:
