@@ -84,21 +84,21 @@ def reason(error: BaseException, limit: int = 200) -> str:
 
 
 def html(text: str) -> str:
-    """Text for HTML, also within a quoted attribute; what is not printable is an escape.
+    """A name or note for HTML, also within a quoted attribute: as `line`, and nothing in it acts.
 
     >>> html("<b>")
     '&lt;b&gt;'
     """
-    return escape(printable(text))
+    return escape(line(text))
 
 
 def markdown_text(text: str) -> str:
-    r"""Text for a cell or heading of Markdown: nothing in it acts, and it does not end its cell.
+    r"""A name or note for a cell or heading of Markdown: as `line`, nothing in it acts or ends the cell.
 
     >>> markdown_text("a|b")
     'a\\|b'
     """
-    return "".join(f"\\{c}" if c in MARKDOWN else c for c in printable(text))
+    return "".join(f"\\{c}" if c in MARKDOWN else c for c in line(text))
 
 
 def csv_table(rows: Iterable[Sequence[object]]) -> str:

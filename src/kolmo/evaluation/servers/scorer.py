@@ -274,7 +274,7 @@ def _read(answer: Any, way: Way, prompts: list[Prompt]) -> list[list[Any]]:
     read = usage.get("prompt_tokens") if isinstance(usage, dict) else None
     sent = sum(map(len, prompts))
     if type(read) is int and read > sent:
-        raise ValueError(f"{read} prompt tokens where {sent} were sent (it must add none of its own)")
+        raise ValueError(f"{quoted(read, 20)} prompt tokens where {sent} were sent (it must add none of its own)")
     found: list[list[Any]] = [[] for _ in prompts]
     for place, choice in zip(places, choices, strict=True):
         prompt = prompts[place]
