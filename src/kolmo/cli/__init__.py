@@ -7,6 +7,7 @@ away.
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -80,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if number is not None:
             with suppress(ValueError):  # not in the main thread
                 signal.signal(number, _leave)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error does by default
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = group.main(arguments, prog_name="kolmo", standalone_mode=False)
     except click.Abort:

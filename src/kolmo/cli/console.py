@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -72,8 +73,8 @@ class Console:
             self.record({"file": path, "error": message})
 
     def record(self, content: dict[str, Any]) -> None:
-        """One JSON line."""
-        click.echo(json.dumps(content), err=self.data_on_stdout)
+        """One JSON line. Texts are exact; numbers that JSON does not have (NaN and infinity) are null."""
+        click.echo(json.dumps(_finite(content), allow_nan=False), err=self.data_on_stdout)
 
     def line(self, text: str) -> None:
         """The line of a finished file, for a terminal or -v."""
@@ -189,6 +190,14 @@ def open_input(path: str, *, force: bool) -> Iterator[IO[bytes]]:
 def is_terminal(stream: IO[Any] | None) -> bool:
     """Whether a person sits at the stream."""
     return stream is not None and not stream.closed and stream.isatty()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _describe(error: OSError, path: str) -> str:
