@@ -347,10 +347,11 @@ class Renamed:
     def __init__(self, model: Any, name: str, remembers: bool = True) -> None:
         self.model, self.name, self.remembers = model, name, remembers
         names = ["input_ids", *([name] if name else [])]
-        self.forward: Any = lambda **given: self(**given)
-        self.forward.__signature__ = inspect.Signature(
+        forward: Any = lambda **given: self(**given)  # noqa: E731
+        forward.__signature__ = inspect.Signature(
             [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in names]
         )
+        self.forward = forward
 
     def __call__(self, **given: Any) -> Any:
         own = {"cache": given.pop(self.name)} if self.name in given else {}
