@@ -10,17 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kolmo.errors import MissingExtraError, PredictorError
+from kolmo.errors import PredictorError
+from kolmo.predictors.guard import guarded, reason, short
 from kolmo.predictors.language_model import CHUNK, CONTEXT, GROUP, LanguageModel, Logits
+from kolmo.predictors.pretrained import need, open_config, open_model, open_tokenizer, quiet, read_json, weight_files
 from kolmo.predictors.records import DTYPES, Record
 from kolmo.predictors.settings import settings
 from kolmo.predictors.vocabulary import Vocabulary
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
 FILES = ["*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt"]
 CACHES = ("past_key_values", "cache_params", "state")  # what models call what they remember
-OPENERS = {"kolmo": "kolmo.transformers"}  # what teaches transformers a quant_method; by name, as it is floors above
+ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?", re.ASCII)  # of the hub: NAME or ORG/NAME
+COMMIT = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)  # of the hub, as files record it
+FAILURE = "try another version of transformers or torch, or another model"
 NUMBERS = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 
@@ -69,9 +73,15 @@ class HuggingFace(LanguageModel):
 
     @classmethod
     def reopen(cls, spec: str, record: Record) -> HuggingFace:
-        """The model that a file names, without the network."""
-        spec = f"{spec}@{record.revision}" if record.revision and not settings().model else spec
+        """The same model as the one that wrote a file, without the network."""
         return cls._open(spec, record.dtype, record.context or None, record.chunk, None, download=False)
+
+    @classmethod
+    def fetched(cls, record: Record) -> str | None:
+        """The folder of a model of the hub, in its cache here; None where the record names no such model."""
+        if not ID.fullmatch(record.spec) or not COMMIT.fullmatch(record.revision):
+            return None
+        return str(fetch(record.spec, record.revision, download=False))
 
     @classmethod
     def _open(
@@ -96,8 +106,9 @@ class HuggingFace(LanguageModel):
 
 @dataclass
 class HuggingFaceBackend:
-    """A model in memory."""
+    """A model in memory; `name` is for messages."""
 
+    name: str
     model: Any  # a transformers.PreTrainedModel
     tokenizer: Any  # a transformers.PreTrainedTokenizerFast
     vocabulary: Vocabulary
@@ -113,7 +124,11 @@ class HuggingFaceBackend:
     batches: bool = True  # whether a text's logits are right beside other texts
 
     def probe(self) -> None:
-        """See what the model's implementation can do; some recurrent ones only step, or only one text at a time."""
+        """See what the model's implementation can do; some recurrent ones only step, or only one text at a time.
+
+        Raises:
+            PredictorError: it can do nothing.
+        """
         tokens = np.arange(24, dtype=np.int64).reshape(2, 12) * 7 % min(self.size, 97)
         self.batches = False
         steps = _steps(self.lanes(2, 0), tokens)
@@ -124,7 +139,7 @@ class HuggingFaceBackend:
     def _agree(self, right: Logits, compute: Callable[[], Logits]) -> bool:
         try:
             other = compute()
-        except Exception:  # a model that refuses cannot
+        except PredictorError:  # a model that refuses cannot
             return False
         spread = max(float(np.abs(right).max()), 1e-3)
         near = 0.1 if self.dtype in ("bfloat16", "float16") else 1e-3
@@ -147,12 +162,31 @@ class HuggingFaceBackend:
         Args:
             text: the text.
             special: whether with the special tokens that the tokenizer adds by default.
+
+        Raises:
+            PredictorError: the tokenizer fails, or gives tokens that the model does not know.
         """
-        found = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
-        ends = np.array([0, *(end for _, end in found["offset_mapping"])])
-        sizes = np.cumsum([0, *(len(character.encode()) for character in text)])
-        lengths = np.diff(sizes[np.maximum.accumulate(ends)])
-        return np.array(found["input_ids"], np.int32), lengths.astype(np.int32)
+        with guarded(self.name, "its tokenizer fails", FAILURE):
+            found = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
+            ends = np.array([0, *(end for _, end in found["offset_mapping"])])
+            sizes = np.cumsum([0, *(len(character.encode()) for character in text)])
+            lengths = np.diff(sizes[np.maximum.accumulate(ends)])
+            ids = np.array(found["input_ids"], np.int32)
+        known_tokens(self.name, ids, self.size)
+        return ids, lengths.astype(np.int32)
+
+
+def known_tokens(name: str, ids: npt.NDArray[np.int32], size: int) -> None:
+    """See that a model has a logit for each token.
+
+    Raises:
+        PredictorError: it has not.
+    """
+    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < size:
+        raise PredictorError(
+            f"{short(name)}: its tokenizer gives token {ids.max()}, and the model knows {size}; put the files of one "
+            "model together, or evaluate it in mode strict, which uses known tokens alone"
+        )
 
 
 def _steps(lanes: HuggingFaceLanes, tokens: npt.NDArray[np.int64]) -> Logits:
@@ -176,7 +210,7 @@ class HuggingFaceLanes:
         """Read tokens (lanes, length); logits after the last `wanted`, shape (lanes, wanted, size)."""
         import torch
 
-        with torch.inference_mode(), threads(self._threads):
+        with guarded(self._backend.name, "the model fails", FAILURE), torch.inference_mode(), threads(self._threads):
             parts = np.split(tokens, len(self._caches)) if len(self._caches) > 1 else [tokens]
             logits = [self._feed(k, part, wanted) for k, part in enumerate(parts)]
             return np.ascontiguousarray(torch.cat(logits).cpu().numpy())
@@ -185,9 +219,10 @@ class HuggingFaceLanes:
         """The same, and what comes over is asked for later."""
         import torch
 
-        with torch.inference_mode(), threads(self._threads):
+        with guarded(self._backend.name, "the model fails", FAILURE), torch.inference_mode(), threads(self._threads):
             parts = np.split(tokens, len(self._caches)) if len(self._caches) > 1 else [tokens]
-            return DeviceSums(torch.cat([self._feed(k, part, wanted) for k, part in enumerate(parts)]))
+            logits = torch.cat([self._feed(k, part, wanted) for k, part in enumerate(parts)])
+            return DeviceSums(logits, self._backend.name)
 
     def _feed(self, cache: int, tokens: npt.NDArray[np.int64], wanted: int) -> torch.Tensor:
         import torch
@@ -208,9 +243,10 @@ class DeviceSums:
     logits: shape (lanes, wanted, size).
     """
 
-    def __init__(self, logits: torch.Tensor) -> None:
+    def __init__(self, logits: torch.Tensor, name: str = "the model") -> None:
         import torch
 
+        self._name = name
         least = -32.0 if logits.dtype == torch.float32 else -64.0  # as in native/tokens.h
         masses = (logits - logits.amax(-1, keepdim=True)).clamp(min=least).exp().double()
         lanes, wanted, size = masses.shape
@@ -220,7 +256,8 @@ class DeviceSums:
 
     def top(self) -> npt.NDArray[np.float64]:
         """Of the groups, shape (lanes, wanted, groups)."""
-        sums: npt.NDArray[np.float64] = self._masses.sum(-1).cpu().numpy()
+        with guarded(self._name, "the model fails", FAILURE):  # on its device all work is late, and so are its errors
+            sums: npt.NDArray[np.float64] = self._masses.sum(-1).cpu().numpy()
         return sums
 
     def leaf(self, groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -228,9 +265,10 @@ class DeviceSums:
         import torch
 
         lanes, wanted = groups.shape
-        index = torch.from_numpy(np.ascontiguousarray(groups)).to(self._masses.device)[:, :, None, None]
-        chosen = self._masses.gather(2, index.expand(lanes, wanted, 1, GROUP))[:, :, 0]
-        masses: npt.NDArray[np.float64] = chosen.cpu().numpy()
+        with guarded(self._name, "the model fails", FAILURE):
+            index = torch.from_numpy(np.ascontiguousarray(groups)).to(self._masses.device)[:, :, None, None]
+            chosen = self._masses.gather(2, index.expand(lanes, wanted, 1, GROUP))[:, :, 0]
+            masses: npt.NDArray[np.float64] = chosen.cpu().numpy()
         return masses
 
 
@@ -251,7 +289,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def find(spec: str, *, download: bool, cache_dir: str | None = None) -> tuple[Path, str]:
-    """(folder, revision) of a spec; the revision of a folder is empty.
+    """(folder, revision) of a spec that a person gave; the revision of a folder is empty.
 
     Args:
         spec: folder or id.
@@ -263,17 +301,32 @@ def find(spec: str, *, download: bool, cache_dir: str | None = None) -> tuple[Pa
     """
     if os.path.isdir(spec):
         return Path(spec), ""
-    if not download and "/" not in spec and not settings().model:
-        raise PredictorError(f"hf:{spec} is not known on this machine; give its folder with --model FOLDER")
-    if not spec or spec.startswith((".", "/", "~")) or spec.count("/") > 1 or "\\" in spec:
-        raise PredictorError(f"hf:{spec}: no such folder; give a model's folder, or an id like openai-community/gpt2")
-    _need("transformers")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     name, _, revision = spec.partition("@")
+    if not ID.fullmatch(name):
+        raise PredictorError(
+            f"hf:{short(spec)}: no such folder; give a model's folder, or an id like openai-community/gpt2"
+        )
+    folder = fetch(name, revision, download=download, cache_dir=cache_dir)
+    return folder, folder.name
+
+
+def fetch(name: str, revision: str, *, download: bool, cache_dir: str | None = None) -> Path:
+    """The folder of a model of the hub, in its cache here.
+
+    Args:
+        name: id, as ID matches it.
+        revision: commit, branch or tag; empty for the newest.
+        download: whether the network may be used.
+        cache_dir: where files of the hub are kept, if not where they are by default.
+
+    Raises:
+        PredictorError: it is not there.
+    """
+    need("transformers")
+    from huggingface_hub import snapshot_download
+
     try:
-        folder = Path(
+        return Path(
             snapshot_download(
                 name,
                 revision=revision or None,
@@ -282,13 +335,12 @@ def find(spec: str, *, download: bool, cache_dir: str | None = None) -> tuple[Pa
                 cache_dir=cache_dir,
             )
         )
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        fetch = f"hf download {name}{f' --revision {revision}' if revision else ''}"
-        reason = "is not on this machine" if not download else f"cannot be fetched ({str(error).splitlines()[0]})"
-        raise PredictorError(
-            f"hf:{spec} {reason}; run `{fetch}` where there is a network, or give its folder"
-        ) from None
-    return folder, folder.name
+    except Exception as error:  # of the hub's client, of HTTP, of the file system
+        spec, command = f"hf:{name}", f"hf download {name}"
+        if revision:
+            spec, command = f"{spec}@{short(revision)}", f"{command} --revision {short(revision)}"
+        why = "is not on this machine" if not download else f"cannot be fetched ({reason(error)})"
+        raise PredictorError(f"{spec} {why}; run `{command}` where there is a network, or give its folder") from None
 
 
 def load(folder: Path, dtype: str, attention: str | None = None) -> HuggingFaceBackend:
@@ -302,74 +354,33 @@ def load(folder: Path, dtype: str, attention: str | None = None) -> HuggingFaceB
     Raises:
         PredictorError: it is none, or cannot be opened.
     """
-    _need("torch", "transformers", "safetensors")
+    need("torch", "transformers", "safetensors")
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     device = settings().device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights or not (folder / "config.json").is_file():
-        raise PredictorError(
-            f"{folder}: no config.json with *.safetensors in it; save the model with save_pretrained(FOLDER)"
-        )
-    with _quiet():
-        try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            _learn(config)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            chosen: dict[str, Any] = {"dtype": getattr(torch, dtype)}
-            if attention:
-                chosen["attn_implementation"] = attention
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, use_safetensors=True, local_files_only=True, **chosen
-            )
-            model = model.to(device)  # type: ignore[arg-type]
-            model.eval()
-        except Exception as error:  # transformers raises what it likes
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise PredictorError(f"{folder}: transformers cannot open it: {reason[0]}") from None
+    config = open_config(folder)
+    weights = hash_tensors(weight_files(folder, config))
+    tokenizer = open_tokenizer(folder)
+    model = open_model(folder, config, getattr(torch, dtype), device, attention)
+    with guarded(str(folder), "its tokenizer or model cannot be used"):
         fast = getattr(tokenizer, "backend_tokenizer", None)
         if fast is None:
             raise PredictorError(f"{folder}: its tokenizer has no fast version; convert it to tokenizer.json")
         text = config.get_text_config()
         size = _logits(model, text)
         vocabulary = Vocabulary(fast, size)
-        hashes = hash_tensors(weights), _hash_config(folder / "config.json"), vocabulary.digest
+        hashes = weights, _hash_config(folder / "config.json"), vocabulary.digest
         start = _start(model, tokenizer, size)
         memory = _token_bytes(text, NUMBERS[dtype])
         backend = HuggingFaceBackend(
-            model, tokenizer, vocabulary, hashes, size, start, _window(text), dtype, device, memory
+            str(folder), model, tokenizer, vocabulary, hashes, size, start, _window(text), dtype, device, memory
         )
-        backend.sums = not device.startswith("cpu")
+    backend.sums = not device.startswith("cpu")
+    with quiet():
         backend.probe()
     return backend
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what transformers tells people who train."""
-    from transformers.utils import logging as any_logging
-
-    logging: Any = any_logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _learn(config: Any) -> None:
-    """Make the way known in which a model's weights are quantised, if it is one of this package's."""
-    quantised = getattr(config, "quantization_config", None)
-    method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-    if isinstance(method, str) and method in OPENERS:
-        import_module(OPENERS[method])
 
 
 def _logits(model: Any, config: Any) -> int:
@@ -417,27 +428,45 @@ def hash_tensors(paths: list[Path]) -> bytes:
     """
     places: dict[str, tuple[str, Path, int, int]] = {}
     for path in paths:
-        try:
-            with open(path, "rb") as file:
-                size = int.from_bytes(file.read(8), "little")
-                if size > min(path.stat().st_size, 100 << 20):
-                    raise ValueError("its header is larger than the file")
-                for name, entry in json.loads(file.read(size)).items():
-                    if name != "__metadata__":
-                        first, last = entry["data_offsets"]
-                        kind = f"{name}|{entry['dtype']}|{entry['shape']}|"
-                        places[name] = kind, path, 8 + size + first, last - first
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PredictorError(f"{path}: is no safetensors file, or damaged ({error}); fetch it again") from None
+        begin, entries = _header(path)
+        for name, entry in entries.items():
+            first, last = entry["data_offsets"]
+            kind = f"{name}|{entry['dtype']}|{entry['shape']}|"
+            places[name] = kind, path, begin + first, last - first
     whole = hashlib.sha256()
     for _, (kind, path, place, left) in sorted(places.items()):
-        whole.update(kind.encode())
-        with open(path, "rb") as file:
+        whole.update(kind.encode("utf-8", "surrogatepass"))
+        with guarded(str(path), "cannot be read"), open(path, "rb") as file:
             file.seek(place)
-            while part := file.read(min(left, 1 << 20)):
+            while left and (part := file.read(min(left, 1 << 20))):
                 whole.update(part)
                 left -= len(part)
+        if left:
+            raise PredictorError(f"{path}: has become shorter while it was read; fetch it again")
     return whole.digest()[:8]
+
+
+def _header(path: Path) -> tuple[int, dict[str, Any]]:
+    """Where a safetensors file's tensors begin, and what its header says of each.
+
+    Whether that is true, the library that transformers read with has to say: that all places lie within the file, fit
+    dtypes and shapes, do not overlap, and leave nothing out.
+
+    Raises:
+        PredictorError: it is damaged.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "np"):
+            pass
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            entries = json.loads(file.read(size))
+        entries.pop("__metadata__", None)
+    except Exception as error:  # SafetensorError, and what a file does that changes meanwhile
+        raise PredictorError(f"{path}: is no safetensors file, or damaged ({reason(error)}); fetch it again") from None
+    return 8 + size, entries
 
 
 def hash_files(paths: list[Path]) -> bytes:
@@ -458,15 +487,7 @@ def _digest(file: Any) -> bytes:
 
 def _hash_config(path: Path) -> bytes:
     """The same of what the configuration says, without who wrote it with what."""
-    config = json.loads(path.read_text("utf-8"))
+    config = read_json(path)
     for name in ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache"):
         config.pop(name, None)
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).digest()[:8]
-
-
-def _need(*modules: str) -> None:
-    for module in modules:
-        try:
-            __import__(module)
-        except ImportError:
-            raise MissingExtraError(f"hf models need {module}; pip install 'kolmo[hf]'") from None

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.predictors.base import Predictor
+from kolmo.predictors.guard import guarded
 
 GROUP = "kolmo.predictors"
 DEFAULT_LEVEL = 5
@@ -49,7 +50,8 @@ def resolve(spec: str, **options: Any) -> Predictor:
     if unknown := sorted(set(given) - set(getattr(maker, "options", ()))):
         raise PredictorError(f"predictor {name!r} takes no {', '.join(unknown)}; leave it out, or use a language model")
     try:
-        return cast(Predictor, maker.from_spec(argument, **given))
+        with guarded(spec, "cannot be opened", passing=ValueError):
+            return cast(Predictor, maker.from_spec(argument, **given))
     except ValueError as error:
         raise PredictorError(f"predictor spec {spec!r}: {error}; see the predictor's documentation") from None
 
@@ -62,7 +64,8 @@ def restore(name: str, version: int, fingerprint: bytes, parameters: bytes) -> P
     """
     maker = _find(name)
     try:
-        predictor = cast(Predictor, maker.restore(version, parameters))
+        with guarded(f"predictor {name!r}", "cannot be opened", passing=ValueError):
+            predictor = cast(Predictor, maker.restore(version, parameters))
     except ValueError as error:
         raise PredictorError(f"predictor {name!r} does not take the file's parameters: {error}; {_UPDATE}") from None
     if predictor.version != version:
@@ -135,7 +138,8 @@ def _find(name: str) -> Any:
         return _registered[name]
     for point in _entry_points():
         if point.name == name:
-            return point.load()
+            with guarded(f"predictor {name!r}", "its package cannot be loaded", "install it again"):
+                return point.load()
     raise PredictorError(
         f"unknown predictor {name!r}; known here: {', '.join(known())}; install the package that provides it"
     )
