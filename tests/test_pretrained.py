@@ -37,6 +37,7 @@ from kolmo.predictors.settings import settings, use
 ROOT = Path(kolmo.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
 STORY = "Once upon a time, there was a little girl. She liked to play in the park. One day she saw a big dog.\n"
+SHORT = ("--block-size", "100", "--stride", "50")
 REFUSAL = "the model needs code of its own, which kolmo does not run"
 OWN = """from pathlib import Path
 Path({canary!r}).touch()
@@ -461,6 +462,16 @@ def test_tensors_of_other_shapes_are_not_made_up(weights: tuple[Path, dict[str, 
     )
 
 
+@pytest.mark.parametrize("claims", [{"vocab_size": 10**11}, {"hidden_size": 1 << 20}, {"intermediate_size": 10**9}])
+def test_no_memory_is_taken_for_claims(claims: dict[str, Any], weights: tuple[Path, dict[str, Any]]) -> None:
+    from kolmo.predictors.huggingface import load
+
+    folder, _ = weights
+    edit(folder / "config.json", **claims)
+    with pytest.raises(PredictorError, match=r"its config\.json asks for [0-9,]+ numbers, and its checkpoint has "):
+        load(folder, "float32")
+
+
 def test_what_is_rightly_not_there(weights: tuple[Path, dict[str, Any]], folder_of: Families) -> None:
     """Tied tensors, buffers that nobody stores; and what is there in vain changes nothing but the hash."""
     import torch
@@ -691,7 +702,7 @@ def test_whatever_fails_is_one_line_and_the_others_go_on(
     monkeypatch.setattr(*seam, fail)
     corpus = ["--corpus", source, "-o", tmp_path / "results"]
     for current in ERRORS:  # noqa: B007 - it is used within fail
-        run("eval", *corpus, *(["--mode", "paper"] if where == "call" else []), folder, "hf:/none", status=1)
+        run("eval", *corpus, *(["--mode", "paper", *SHORT] if where == "call" else []), folder, "hf:/none", status=1)
         lines = capsys.readouterr().err.splitlines()
         assert [line for line in lines if line.startswith("kolmo: ") and str(folder) in line], lines
         assert any("/none" in line for line in lines)  # that one was tried too
@@ -793,5 +804,5 @@ def test_a_tokenizer_of_another_model(folder_of: Families, tmp_path: Path, capsy
     assert kolmo.decompress(packed) == text.encode()
     run("eval", "--corpus", source, "-o", tmp_path / "results", "--mode", "strict", folder)
     capsys.readouterr()
-    run("eval", "--corpus", source, "-o", tmp_path / "results", "--mode", "paper", folder, status=1)
+    run("eval", "--corpus", source, "-o", tmp_path / "results", "--mode", "paper", *SHORT, folder, status=1)
     assert f"{folder}: its tokenizer gives token " in capsys.readouterr().err

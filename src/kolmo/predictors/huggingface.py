@@ -412,6 +412,7 @@ def load(folder: Path, dtype: str, attention: str | None = None) -> HuggingFaceB
         text = config.get_text_config()
         size = _logits(model, text)
         vocabulary = Vocabulary(fast, size)
+        vocabulary.name = str(folder)
         hashes = weights, _hash_config(folder / "config.json"), vocabulary.digest
         start = _start(model, tokenizer, size)
         memory = _token_bytes(text, NUMBERS[dtype])

@@ -15,7 +15,9 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,6 +33,7 @@ LARGEST_JSON = 100_000_000  # bytes
 ATTENTION = (None, "eager", "sdpa", "flex_attention")  # which a configuration may ask for; others fetch code
 EXPERTS = (None, "eager", "batched_mm", "grouped_mm")  # the same for mixtures of experts
 OPENERS = {"kolmo": "kolmo.transformers"}  # what teaches transformers a quant_method; by name, as it is floors above
+ROOM = 1 << 28  # numbers that a model may hold beside its checkpoint: tables of positions, masks
 NAMED = 3  # tensors that a message names, at most
 
 
@@ -60,8 +63,7 @@ def open_pretrained(opener: Any, source: str | Path, what: str = "it", **given: 
             opener = getattr(import_module("transformers"), opener) if isinstance(opener, str) else opener
             return opener.from_pretrained(source, trust_remote_code=False, **{"local_files_only": True, **given})
     except PredictorError as error:
-        if _is_refusal(error.__cause__):
-            _refuse_code(source, error)
+        _tell_refusal(source, error)
         raise
 
 
@@ -112,7 +114,7 @@ def open_model(folder: Path, config: Any, dtype: torch.dtype, device: str, atten
     Raises:
         PredictorError: tensors are missing or of other shapes, or it cannot be opened.
     """
-    weight_files(folder, config)  # that they lie in the folder
+    _check_size(folder, config, weight_files(folder, config))
     chosen = {"attn_implementation": attention} if attention else {}
     model, found = open_pretrained(
         "AutoModelForCausalLM",
@@ -129,6 +131,39 @@ def open_model(folder: Path, config: Any, dtype: torch.dtype, device: str, atten
         model = model.to(device)
         model.eval()
     return model
+
+
+def _check_size(folder: Path, config: Any, files: list[Path]) -> None:
+    """Refuse a configuration that asks for far more memory than its checkpoint fills, before any of it is taken.
+
+    Raises:
+        PredictorError: it does.
+    """
+    import torch
+    from safetensors import safe_open
+
+    if getattr(config, "quantization_config", None) is not None:
+        return  # fewer numbers are stored, in ways of their own
+    stored = 0
+    with guarded(str(folder), "its weights cannot be read"):
+        for path in files:
+            with safe_open(path, "pt") as file:
+                stored += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a dictionary
+    try:
+        with guarded(str(folder), "transformers cannot open the model"), quiet():
+            _put_up_fences()
+            opener: Any = import_module("transformers").AutoModelForCausalLM
+            with torch.device("meta"):  # shapes alone
+                made = opener.from_config(deepcopy(config), trust_remote_code=False)
+            wanted = sum(values.numel() for values in (*made.parameters(), *made.buffers()))
+    except PredictorError as error:
+        _tell_refusal(folder, error)
+        raise
+    if wanted > 2 * stored + ROOM:
+        raise PredictorError(
+            f"{folder}: its config.json asks for {wanted:,} numbers, and its checkpoint has {stored:,}; get the "
+            "config.json that belongs to it"
+        )
 
 
 def check_weights(source: str | Path, found: dict[str, Any]) -> None:
@@ -329,7 +364,9 @@ def _is_refusal(error: BaseException | None) -> bool:
     return False
 
 
-def _refuse_code(source: str | Path, error: KolmoError) -> NoReturn:
+def _tell_refusal(source: str | Path, error: KolmoError) -> None:
+    if not _is_refusal(error.__cause__):
+        return
     raise PredictorError(
         f"{short(str(source))}: the model needs code of its own, which kolmo does not run; give a model that "
         "transformers know without"
