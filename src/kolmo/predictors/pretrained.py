@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kolmo.errors import KolmoError, MissingExtraError, PredictorError
+from kolmo.installing import install
 from kolmo.predictors.guard import guarded, is_guarded, reason, short
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def need(*modules: str) -> None:
         try:
             __import__(module)
         except ImportError:
-            raise MissingExtraError(f"hf models need {module}; pip install 'kolmo[hf]'") from None
+            raise MissingExtraError(f"hf models need {module}; {install('hf')}") from None
 
 
 @contextmanager
