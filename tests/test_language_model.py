@@ -347,8 +347,8 @@ class Renamed:
     def __init__(self, model: Any, name: str, remembers: bool = True) -> None:
         self.model, self.name, self.remembers = model, name, remembers
         names = ["input_ids", *([name] if name else [])]
-        self.forward: Any = lambda **given: self(**given)
-        self.forward.__signature__ = inspect.Signature(
+        self.forward = lambda **given: self(**given)
+        vars(self.forward)["__signature__"] = inspect.Signature(
             [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in names]
         )
 
