@@ -43,8 +43,10 @@ NEIGHBOURS = {
     ("predictors", "coder"),  # a model spends its probabilities on a coder
     ("predictors", "hyperfunctions"),  # and the network that ships has small weights
 }
-HEAVY: tuple[str, ...] = ("numpy", "tqdm", "torch", "transformers", "datatrove", "concurrent.futures", "asyncio")
-HEAVY += ("multiprocessing", "http.client", "urllib.request", "pyarrow", "pandas", "datasets", "ray", "onnx")
+HEAVY = (
+    *("numpy", "tqdm", "torch", "transformers", "datatrove", "concurrent.futures", "asyncio", "multiprocessing"),
+    *("http.client", "urllib.request", "pyarrow", "pandas", "datasets", "ray", "onnx"),
+)
 
 
 def imports_of(path: Path) -> list[str]:

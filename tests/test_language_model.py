@@ -347,10 +347,11 @@ class Renamed:
     def __init__(self, model: Any, name: str, remembers: bool = True) -> None:
         self.model, self.name, self.remembers = model, name, remembers
         names = ["input_ids", *([name] if name else [])]
-        self.forward = lambda **given: self(**given)
-        vars(self.forward)["__signature__"] = inspect.Signature(
+        forward: Any = lambda **given: self(**given)  # noqa: E731
+        forward.__signature__ = inspect.Signature(
             [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in names]
         )
+        self.forward = forward
 
     def __call__(self, **given: Any) -> Any:
         own = {"cache": given.pop(self.name)} if self.name in given else {}
@@ -585,7 +586,7 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: 
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[hf\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo-codelength\[hf\]'"):
         hugging_face(tmp_path)
     golden = GOLDEN / "v1-hf-story.kmo"
     run("test", "--model", tmp_path, golden, status=1)

@@ -49,11 +49,7 @@ if TYPE_CHECKING:
 HALF = 1 << 15  # an even chance, in 2^-16
 STEPS = 256 if SLOW else 4096  # bytes between ticks
 LANE = 1 << 19  # bytes of memory that a lane takes, at most
-PLACES, SAMPLES, SAMPLE = (
-    32,
-    8,
-    512,
-)  # of a block, places that the gate looks at, pieces it takes of them, bytes of each
+PLACES, SAMPLES, SAMPLE = 32, 8, 512  # of a block: places that the gate looks at, pieces it takes of them, their bytes
 GOOD = 2  # samples that the network must predict clearly better for a block to hear it
 TRIED = SAMPLES * SAMPLE  # blocks up to so many bytes are coded all ways: the gate would cost as much
 DISTANCES = (1, 2, 3, 4)  # between bytes whose differences are flat too in random data, but not in sounds and images
