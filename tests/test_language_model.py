@@ -537,12 +537,15 @@ def test_options_that_no_file_takes(models: Callable[[str], Path], capsys: pytes
 def test_models_that_are_none(models: Callable[[str], Path], tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(PredictorError, match=r"no config.json with \*.safetensors"):
+    with pytest.raises(PredictorError, match=r"no config\.json in it; save the model"):
         hugging_face(empty)
     broken = tmp_path / "broken"
     shutil.copytree(models("gpt2"), broken)
     (broken / "model.safetensors").write_bytes(b"\xff" * 100)
-    with pytest.raises(PredictorError, match="transformers cannot open it"):
+    with pytest.raises(PredictorError, match="is no safetensors file, or damaged"):
+        hugging_face(broken)
+    (broken / "model.safetensors").unlink()
+    with pytest.raises(PredictorError, match=r"no model\.safetensors or model\.safetensors\.index\.json in it"):
         hugging_face(broken)
     with pytest.raises(PredictorError, match="dtype 'int4'"):
         hugging_face(models("gpt2"), dtype="int4")

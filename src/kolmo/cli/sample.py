@@ -102,12 +102,19 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     options.run_language_models(device=device)
-    chosen = [(spec, options.chosen_predictor(spec, None)) for spec in specs]
+    to_stdout = output in (None, "-")
+    console = Console(quiet, verbose, as_json and to_stdout, data_on_stdout=not as_json)
+    chosen = []
+    for spec in specs:
+        try:
+            chosen.append((spec, options.chosen_predictor(spec, None)))
+        except options.Failure as error:  # the others go on
+            console.fail(error.message, spec)
     if not specs:
         predictor = options.chosen_predictor(None, level)
         chosen = [(f"{predictor.name}:{level or DEFAULT_LEVEL}", predictor)]
-    to_stdout = output in (None, "-")
-    console = Console(quiet, verbose, as_json and to_stdout, data_on_stdout=not as_json)
+    if not chosen:
+        return console.status
     given = source or prompt_file
     with console.guarded(given or STDOUT):
         start = os.fsencode(prompt or "") if given is None else _read(given, force)

@@ -72,7 +72,10 @@ def mode_for(engine: Engine, mode: Mode) -> Mode:
         KolmoError: it does not.
     """
     if not engine.whole:
-        return mode.fitted(engine.window)
+        try:
+            return mode.fitted(engine.window)
+        except KolmoError as error:
+            raise KolmoError(f"{engine.identity.spec}: {error}") from None
     if mode.name != "strict":
         raise KolmoError(
             f"{engine.identity.spec} takes documents whole, and mode {mode.name} is for models of tokens; use strict"

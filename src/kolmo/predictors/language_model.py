@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError, PredictorError
+from kolmo.foreign import short
 from kolmo.native.dispatch import kernels
 from kolmo.predictors import context_mixing, grids
 from kolmo.predictors.base import Tick
@@ -146,6 +147,7 @@ class LanguageModel:
     """The predictor: a backend, and how a content is cut. `HuggingFace` and `LlamaCpp` say where backends come from."""
 
     name = ""
+    kept_as = "folder"  # what a model is on the disk
     version = VERSION
     exclusive = True  # one block at a time, with all threads
     options = Options._fields
@@ -160,6 +162,9 @@ class LanguageModel:
     def restore(cls, version: int, parameters: bytes) -> Self:
         """From what a file recorded: opens the model, and compares its hashes.
 
+        What the file names is never a path here: the model is the one that the reader gives, or one of the hub's that
+        is in its cache, or one that was opened here before (`predictors.whereabouts`).
+
         Raises:
             PredictorError: it is not here, or another; the message says what differs.
         """
@@ -167,10 +172,15 @@ class LanguageModel:
             raise PredictorError(f"{cls.name} version {version} is not known here; upgrade kolmo")
         record = Record.from_bytes(parameters)
         given = (settings().model or "").removeprefix(f"{cls.name}:")
-        spec = given or (None if record.revision else recall(record.weights)) or record.spec
+        spec = given or (cls.fetched(record) if record.revision else recall(record.weights))
+        if not spec:
+            raise PredictorError(
+                f"{cls.name}:{short(record.spec)} is not known on this machine; give its {cls.kept_as} with --model "
+                f"{cls.kept_as.upper()}"
+            )
         here = cls.reopen(spec, record)
         if differences := record.differences(here.record):
-            wanted = f"{record.spec}, revision {record.revision}" if record.revision else record.spec
+            wanted = short(f"{record.spec}, revision {record.revision}" if record.revision else record.spec)
             raise PredictorError(
                 f"{cls.name}:{spec} is not the model that wrote this file: {', '.join(differences)} differs; "
                 f"give the writer's ({wanted}) with --model"
@@ -180,15 +190,25 @@ class LanguageModel:
 
     @classmethod
     def reopen(cls, spec: str, record: Record) -> Self:
-        """The model that a file names, without the network."""
+        """The same model as the one that wrote a file, without the network.
+
+        Args:
+            spec: where it is here; nothing that the file says.
+            record: what the file says, for how to compute.
+        """
         raise NotImplementedError
+
+    @classmethod
+    def fetched(cls, record: Record) -> str | None:
+        """Where the model of a record with a revision is, if that can be told without trusting what it names."""
+        return None
 
     @property
     def caveat(self) -> str:
         """What else than damage may have made a block fail."""
         return (
-            f"or this machine computes {self.record.spec} with more noise than the file tolerates; decode with the "
-            "writer's versions or device"
+            f"or this machine computes {short(self.record.spec)} with more noise than the file tolerates; decode with "
+            "the writer's versions or device"
         )
 
     def parameters(self) -> bytes:

@@ -33,6 +33,7 @@ import numpy.typing as npt
 from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.installing import install
 from kolmo.predictors.gguf_files import check, parts
+from kolmo.predictors.guard import guarded
 from kolmo.predictors.huggingface import hash_files
 from kolmo.predictors.language_model import CHUNK, CONTEXT, LOGITS, LanguageModel, Logits
 from kolmo.predictors.records import Record
@@ -68,6 +69,7 @@ class LlamaCpp(LanguageModel):
     """The predictor `gguf`."""
 
     name = "gguf"
+    kept_as = "file"
 
     @classmethod
     def from_spec(
@@ -98,7 +100,7 @@ class LlamaCpp(LanguageModel):
 
     @classmethod
     def reopen(cls, spec: str, record: Record) -> LlamaCpp:
-        """The model that a file names."""
+        """The same model as the one that wrote a file."""
         if record.config not in AT_ONCE:
             raise PredictorError(f"gguf:{spec}: computed in a way that is not known here; upgrade kolmo")
         return cls._open(spec, record.config, record.context or None, record.chunk, None)
@@ -282,7 +284,10 @@ class LlamaCppLanes:
 
     def feed(self, tokens: npt.NDArray[np.int64], wanted: int) -> Logits:
         """Read tokens (lanes, length); logits after the last `wanted`, shape (lanes, wanted, size)."""
-        part = tokens.astype(np.int32)
+        with guarded(str(self._backend.path), "the model fails", "update llama-cpp-python"):
+            return self._read_on(tokens.astype(np.int32), wanted)
+
+    def _read_on(self, part: npt.NDArray[np.int32], wanted: int) -> Logits:
         end = self._read + part.shape[1]
         if self._context is None or (end > self._context.room and self._backend.window is not None):
             self._move(end)

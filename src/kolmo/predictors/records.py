@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kolmo.foreign import short
 from kolmo.predictors.byte_sources import PlainSource, varint
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # in files by their place here
@@ -58,10 +59,10 @@ class Record:
 
     def describe(self) -> str:
         """One line for people."""
-        revision = f", revision {self.revision}" if self.revision else ""
+        revision = f", revision {short(self.revision)}" if self.revision else ""
         context = f"context {self.context}" if self.context else "no limit of context"
         chunks = f"chunks of {self.chunk} tokens"
-        return f"{self.spec}{revision}, weights {self.weights.hex()}, {self.dtype}, {context}, {chunks}"
+        return f"{short(self.spec)}{revision}, weights {self.weights.hex()}, {self.dtype}, {context}, {chunks}"
 
     def differences(self, here: Record) -> list[str]:
         """What of the model is another here than it was for the writer, in words."""
