@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 HALF = 1 << 15  # an even chance, in 2^-16
 STEPS = 256 if SLOW else 4096  # bytes between ticks
+EXPANSION = 1 << 10  # raw bytes for each byte of payload, at most, of blocks that hear the network: 0.03 s each
 LANE = 1 << 19  # bytes of memory that a lane takes, at most
 ALWAYS = 512  # blocks of fewer bytes always hear the network
 SAMPLES, SAMPLE = 8, 512  # of larger blocks, pieces on which it is tried, and bytes of each
@@ -156,6 +157,14 @@ class Neural:
             mixer_memory(shape, size, self._level.table_bits) for shape in (self._level.shape, self._level.plain)
         )
         return mixer + size + self.lanes(size) * LANE + (24 << 20)
+
+    def expansion(self, payload: bytes) -> int:
+        """Upper bound on the raw bytes of a block for each byte of its payload, fewer where it hears the network.
+
+        That is the block's first decision, an even one, and so the payload's first bit.
+        """
+        hears = payload[:1] < b"\x80"
+        return EXPANSION if hears else context_mixing.EXPANSION[self._level.plain.name]
 
     def lanes(self, size: int) -> int:
         """Lanes that a block of `size` bytes is cut into: a power of two."""

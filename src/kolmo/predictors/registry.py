@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from kolmo.errors import KolmoError, PredictorError
+from kolmo.errors import KolmoError, LevelError, PredictorError
 from kolmo.predictors.base import Predictor
 
 GROUP = "kolmo.predictors"
@@ -26,10 +26,10 @@ def for_level(level: int) -> Predictor:
     """The embedded predictor at a level of effort, 1 (fast) to 9 (small).
 
     Raises:
-        PredictorError: no such level.
+        LevelError: no such level.
     """
     if not 1 <= level <= 9:
-        raise PredictorError(f"level {level} does not exist; choose 1 (fast) to 9 (small)")
+        raise LevelError(f"level {level} does not exist; choose 1 (fast) to 9 (small)")
     return cast(Predictor, _find("neural" if level >= NEURAL_LEVELS else "cm")(level))
 
 
