@@ -28,9 +28,18 @@ def for_level(level: int) -> Predictor:
     Raises:
         LevelError: no such level.
     """
+    check_level(level)
+    return cast(Predictor, _find("neural" if level >= NEURAL_LEVELS else "cm")(level))
+
+
+def check_level(level: int) -> None:
+    """Refuse what is not a level.
+
+    Raises:
+        LevelError: no such level.
+    """
     if not 1 <= level <= 9:
         raise LevelError(f"level {level} does not exist; choose 1 (fast) to 9 (small)")
-    return cast(Predictor, _find("neural" if level >= NEURAL_LEVELS else "cm")(level))
 
 
 def resolve(spec: str, **options: Any) -> Predictor:

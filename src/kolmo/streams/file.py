@@ -7,6 +7,7 @@ one is decoded. What it is not: safe to share between threads.
 from __future__ import annotations
 
 import builtins
+import codecs
 import io
 import os
 from collections.abc import Generator
@@ -14,11 +15,12 @@ from typing import IO, Any, Literal, cast, overload
 
 from kolmo.codec.frames import decode_frames, decode_from
 from kolmo.codec.limits import MEMORY_LIMIT
+from kolmo.codec.pipeline import whole_number
 from kolmo.container.index import Index
 from kolmo.container.wire import Reader
 from kolmo.errors import KolmoError
 from kolmo.predictors.base import Predictor
-from kolmo.predictors.registry import DEFAULT_LEVEL
+from kolmo.predictors.registry import DEFAULT_LEVEL, check_level
 from kolmo.streams.data import bytes_of
 from kolmo.streams.incremental import Compressor
 
@@ -149,6 +151,7 @@ class KolmoFile(io.BufferedIOBase):
             raise ValueError(f"mode {mode!r} does not exist; use r, w, x or a, with b or t")
         self.mode = mode[0] + "b"
         compressor = None
+        check_level(whole_number(level, "level", -(1 << 63)))
         if self.mode != "rb":  # before the file is opened: a wrong level must not empty it
             compressor = Compressor(level, predictor=predictor, block_size=block_size, threads=threads)
         if isinstance(file, str | bytes | os.PathLike):
@@ -290,7 +293,23 @@ class KolmoFile(io.BufferedIOBase):
 
 
 class _Text(io.TextIOWrapper):
-    """Text over a KolmoFile: closing, which flushes first, ends the frame without ending a block before."""
+    """Text over a KolmoFile.
+
+    Closing, which flushes first, ends the frame without ending a block before. And UTF-16 and UTF-32 begin with their
+    byte order mark, which the base class writes only where it could seek.
+    """
+
+    _begun = False
+
+    def write(self, text: str, /) -> int:
+        """Take characters; returns how many."""
+        if text and not self._begun:
+            self._begun = True
+            name = codecs.lookup(self.encoding).name
+            binary = cast(KolmoFile, self.buffer)
+            if name in ("utf-16", "utf-32") and binary.tell() == 0:
+                binary.write("".encode(name))
+        return super().write(text)
 
     def close(self) -> None:
         """Close the file below, too."""
