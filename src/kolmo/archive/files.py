@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from kolmo.archive.streams import Summary, compress_stream, decompress_stream
-from kolmo.codec.frames import MEMORY_LIMIT
+from kolmo.codec.limits import MEMORY_LIMIT
 from kolmo.codec.pipeline import Report
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT, Header
 from kolmo.container.wire import Reader
@@ -77,6 +77,7 @@ def decompress_file(
     *,
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
+    size_limit: int | None = None,
     use_stored: bool = False,
     force: bool = False,
     report: Report | None = None,
@@ -87,7 +88,7 @@ def decompress_file(
 
     Raises:
         CorruptError: the input is damaged; the message says where the whole blocks before the damage are.
-        FormatError, PredictorError, MemoryLimitError: it cannot be read here.
+        FormatError, PredictorError, MemoryLimitError, SizeLimitError: it cannot be read here.
         TargetExistsError: the target exists and `force` is not set.
         OSError: reading or writing failed; nothing half-written stays.
     """
@@ -99,7 +100,13 @@ def decompress_file(
             own = Attributes(None, mtime, own.mode if header.mode is None else header.mode)
         try:
             summary = decompress_stream(
-                stream, sink.file, name=name, threads=threads, memory_limit=memory_limit, report=report
+                stream,
+                sink.file,
+                name=name,
+                threads=threads,
+                memory_limit=memory_limit,
+                size_limit=size_limit,
+                report=report,
             )
         except FormatError as error:
             error.args = (f"{error}; {sink.keep_partial(own)}",)

@@ -27,6 +27,7 @@ class Decompress:
     names: bool
     threads: int
     memory: int
+    max_size: int | None = None
     packs: bool = False
     notes: tuple[str, ...] = ()
 
@@ -71,6 +72,7 @@ class Decompress:
             target,
             threads=self.threads,
             memory_limit=self.memory,
+            size_limit=self.max_size,
             use_stored=self.names,
             force=force,
             report=report,
@@ -79,12 +81,20 @@ class Decompress:
 
 @click.command("decompress")
 @options.memory
+@options.max_size
 @click.option("--name", "names", is_flag=True, help="Use the stored name, time and mode.")
 @options.language_models
 @options.model_elsewhere
 @writing_options
 def command(
-    *, memory: int, names: bool, device: str | None, batch: int | None, model: str | None, **shared: Any
+    *,
+    memory: int,
+    max_size: int | None,
+    names: bool,
+    device: str | None,
+    batch: int | None,
+    model: str | None,
+    **shared: Any,
 ) -> int:
     """Decompress FILES, each FILE.kmo to FILE; inputs are kept.
 
@@ -93,4 +103,4 @@ def command(
     """
     job = Writing(**shared)
     options.run_language_models(device=device, batch=batch, model=model)
-    return each_file(job, Decompress(names, job.threads, memory))
+    return each_file(job, Decompress(names, job.threads, memory, max_size))

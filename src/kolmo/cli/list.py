@@ -47,6 +47,8 @@ def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: 
                     print_lines([HEAD])
                 _print(shown, listing, verbose)
             listed.append(listing)
+            if listing.is_extreme:
+                console.warn(f"{shown}: {listing.describe_extreme()}")
             if listing.error:
                 raise listing.error
     if len(listed) > 1 and not as_json:

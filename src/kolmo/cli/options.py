@@ -26,6 +26,11 @@ def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:
     return int(match[1]) << UNITS[match[2].upper()]
 
 
+def parse_size_or_none(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """The same of an option that may be left out."""
+    return None if value is None else parse_size(ctx, param, value)
+
+
 def parse_place(ctx: click.Context, param: click.Parameter, value: str) -> str:
     """A file's or folder's name, and no stream."""
     if value == "-":
@@ -89,6 +94,12 @@ memory = click.option(
     show_default=True,
     metavar="LIMIT",
     help="Refuse files that need more memory to decode.",
+)
+max_size = click.option(
+    "--max-size",
+    callback=parse_size_or_none,
+    metavar="LIMIT",
+    help="Refuse files with more content; by default what a file of its size may hold (docs/format.md).",
 )
 
 

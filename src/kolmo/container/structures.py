@@ -19,6 +19,8 @@ MAX_FIELDS = 1 << 16
 MAX_BLOCK = 1 << 30
 MAX_BLOCKS = (1 << 32) - 1
 DEFAULT_BLOCK_LIMIT = 1 << 23
+MAX_EXPANSION = 1 << 16  # raw bytes of a coded block for each byte of payload, whatever its predictor
+PAYLOAD_ALLOWANCE = 8  # bytes that a payload counts for beyond its own
 STORED, CODED = 1, 2
 SOLE = 0x80  # added to the kind of a frame's only block
 INDEX_KIND = 0
@@ -30,7 +32,7 @@ PREDICTOR_NAME = re.compile(r"[a-z0-9_.:-]{1,32}")
 
 def largest_raw_size(payload_size: int) -> int:
     """The most raw bytes that a coded block of `payload_size` bytes may claim (docs/format.md, promise 3)."""
-    return 65_536 * (payload_size + 8)
+    return MAX_EXPANSION * (payload_size + PAYLOAD_ALLOWANCE)
 
 
 @dataclass(frozen=True)

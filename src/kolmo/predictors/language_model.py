@@ -50,6 +50,7 @@ LEAST_NOISE = {4: 2.0**-17, 8: 2.0**-34}  # of a logit, by its bytes: below, fla
 TRIES = 5  # at a tolerance, each 16 times the one before
 SAMPLE = 96  # tokens of a lane on which noise is measured
 GROUP = 256  # tokens whose masses are summed first (native/tokens.h)
+EXPANSION = 128  # raw bytes for each byte of payload, at most
 LITERALS = 3  # level of the context mixer for bytes that no token covers
 PARALLEL = 1 << 20  # logits of a step from which on threads share its lanes
 
@@ -225,6 +226,10 @@ class LanguageModel:
         """Bytes beside the weights that a block takes: keys and values, logits, tokens."""
         lanes = self.batch(-(-size // self.record.chunk))
         return lanes * self._span(size) * self.backend.token_bytes + 2 * LOGITS + 24 * size + (16 << 20)
+
+    def expansion(self, payload: bytes) -> int:
+        """Upper bound on the raw bytes of a block for each byte of its payload; each of them takes a model's time."""
+        return EXPANSION
 
     def batch(self, chunks: int) -> int:
         """Lanes at once for so many chunks."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from kolmo.errors import KolmoError, PredictorError
+from kolmo.errors import KolmoError, LevelError, PredictorError
 from kolmo.foreign import quoted, short
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.guard import guarded
@@ -28,11 +28,20 @@ def for_level(level: int) -> Predictor:
     """The embedded predictor at a level of effort, 1 (fast) to 9 (small).
 
     Raises:
-        PredictorError: no such level.
+        LevelError: no such level.
+    """
+    check_level(level)
+    return cast(Predictor, _find("neural" if level >= NEURAL_LEVELS else "cm")(level))
+
+
+def check_level(level: int) -> None:
+    """Refuse what is not a level.
+
+    Raises:
+        LevelError: no such level.
     """
     if not 1 <= level <= 9:
-        raise PredictorError(f"level {level} does not exist; choose 1 (fast) to 9 (small)")
-    return cast(Predictor, _find("neural" if level >= NEURAL_LEVELS else "cm")(level))
+        raise LevelError(f"level {level} does not exist; choose 1 (fast) to 9 (small)")
 
 
 def resolve(spec: str, **options: Any) -> Predictor:
