@@ -2,8 +2,8 @@
 
     python benchmarks/intervals.py
 
-draws documents from the populations of tests/test_intervals.py and prints the table of docs/evaluation.md. Percentiles, BCa
-(Efron, 1987) and the studentised bootstrap (with the linearised variance) draw documents with replacement; "t" is
+draws documents from the populations of tests/test_intervals.py and prints the table of docs/evaluation.md. Percentiles,
+BCa (Efron, 1987) and the studentised bootstrap (with the linearised variance) draw documents with replacement; "t" is
 Student's with n - 1 degrees of freedom and the jackknife's variance.
 """
 
