@@ -171,8 +171,8 @@ def _tell_repeats(corpora: list[Scanned], console: Console) -> None:
         shown = named if console.verbose else named[:NAMED_REPEATS]
         more = f", and {len(named) - len(shown)} more (-v lists them)" if len(named) > len(shown) else ""
         console.warn(
-            f"{short(one.corpus.name)}: {len(named):,} of {len(labels):,} documents repeat the text of an earlier one; each "
-            f"counts in the sums, and all of one text as one in intervals: {'; '.join(shown)}{more}"
+            f"{short(one.corpus.name)}: {len(named):,} of {len(labels):,} documents repeat the text of an earlier one; "
+            f"each counts in the sums, and all of one text as one in intervals: {'; '.join(shown)}{more}"
         )
 
 
