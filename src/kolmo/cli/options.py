@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from kolmo.predictors.base import Predictor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-MODES = ("strict", "paper", "lm-eval", "uncheatable", "llama.cpp")  # of evaluation, which help must not load
+MODES = (  # of evaluation, which help must not load
+    "strict",
+    "paper",
+    "lm-eval",
+    "lm-eval-no-bos",
+    "uncheatable",
+    "uncheatable-bos",
+    "llama.cpp",
+)
 UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
