@@ -70,7 +70,7 @@ def coding_cost(vocabulary: int, lanes: int, repeat: int) -> list[str]:
     with torch.inference_mode():
         out = model(input_ids=torch.randint(0, vocabulary, (lanes, 64)), use_cache=True, logits_to_keep=1)
         logits = np.ascontiguousarray(out.logits[:, -1].numpy()) * 20
-    tables = grids.tables(grids.tolerance(1e-5, 4), 4)
+    tables = grids.tables(grids.tolerance(1e-4, 4))
     tree = kernels.TokenTree(tables, vocabulary)
     targets = np.random.default_rng(1).integers(0, vocabulary, (lanes, 1)).astype(np.int32)
     encoders = [kernels.TokenEncoder(tree) for _ in range(lanes)]

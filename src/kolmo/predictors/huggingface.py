@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import MissingExtraError, PredictorError
-from kolmo.predictors.language_model import CHUNK, CONTEXT, GROUP, LanguageModel, Logits
-from kolmo.predictors.records import DTYPES, Record
+from kolmo.predictors.language_model import GROUP, LanguageModel, Logits
+from kolmo.predictors.records import CHUNK, CONTEXT, DTYPES, Record
 from kolmo.predictors.settings import settings
 from kolmo.predictors.vocabulary import Vocabulary
 from kolmo.predictors.whereabouts import remember
@@ -90,9 +90,9 @@ class HuggingFace(LanguageModel):
             raise PredictorError(f"{spec} sees at most {window} tokens; lower --context")
         seen = context or (min(window, CONTEXT) if window is not None else 0)
         name = spec.partition("@")[0] if revision else folder.resolve().name
+        record = Record.of(name, revision, backend.hashes, dtype, seen, chunk)
         if not revision:
-            remember(backend.hashes[0], folder)
-        record = Record(name, revision, *backend.hashes, dtype, seen, chunk)
+            remember(record.marks, folder)
         return cls(backend, record, "auto" if tolerance is None else tolerance)
 
 
