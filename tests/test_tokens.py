@@ -16,7 +16,7 @@ from implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.errors import CorruptError, PredictorError
 from kolmo.native import reference
 from kolmo.predictors import grids
-from kolmo.predictors.grids import EXACT, Tolerance
+from kolmo.predictors.grids import Tolerance
 
 KERNELS = [reference, *([NATIVE] if NATIVE else [])]
 Floats = npt.NDArray[np.floating[Any]]
@@ -177,7 +177,7 @@ def test_misuse(kernels: Any) -> None:
         encoder.finish()
     decoder = kernels.TokenDecoder(tree, b"")
     unlikely = np.arange(300, dtype=np.float32)[::-1].copy()
-    with pytest.raises(CorruptError, match="ends too early|no choice of grids"):
+    with pytest.raises(CorruptError, match=r"ends too early|no choice of grids"):
         _ = [decoder.decode(unlikely, 4) for _ in range(1000)]
     decoder = kernels.TokenDecoder(kernels.TokenTree(grids.tables(grids.WITHOUT), 300), b"")
     with pytest.raises(CorruptError, match="ends too early"):

@@ -2,8 +2,8 @@
 
 The masses of ids, exp(logit), are summed up a balanced tree over the ids; a token is the path down to its leaf. Sums go
 up the tree and are never differences, so that small masses stay as exact as large ones. Log-odds of decisions are
-rounded on one of eight grids, and a number coded for each span of tokens says which (`predictors.grids`). Here and in C they agree up to the rounding that the
-tolerance covers, so that each decodes what the other wrote.
+rounded on one of eight grids, and a number coded for each span of tokens says which (`predictors.grids`). Here and in C
+they agree up to the rounding that the tolerance covers, so that each decodes what the other wrote.
 """
 
 from __future__ import annotations

@@ -24,13 +24,13 @@ and x = log(right / left) by at most 2E; rounding in the exponentials and sums a
 
 **What it costs.** A decision is near a boundary with a chance of about q = 2e / w, w the cell's width. A span of n
 decisions is free of these with a chance of exp(-qn) at each choice, so the number of the first choice that serves costs
-about qn / ln 2 bits: 1.44 bits, some 1.9 with short spans, for each decision that would be near. To say of each decision
-whether it is near costs log2(1 / q) + 1.44 bits for each that is, some ten. That is the gain over a flag for
+about qn / ln 2 bits: 1.44 bits, some 1.9 with short spans, for each decision that would be near. To say of each
+decision whether it is near costs log2(1 / q) + 1.44 bits for each that is, some ten. That is the gain over a flag for
 each decision, as in PMATIC (arXiv 2601.10678), whose helper bits say which of two quantisations serves.
 
 **The cells.** A rounding error d in log-odds costs p (1 - p) d^2 / 2 nats, and a boundary 2e / w choices; the sum of
-both is least where w grows with (p (1 - p))^(-1/3), that is with cosh(x / 2)^(2/3). What this module is not: it knows no
-model, and measures no noise.
+both is least where w grows with (p (1 - p))^(-1/3), that is with cosh(x / 2)^(2/3). What this module is not: it knows
+no model, and measures no noise.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def tolerance(noise: float, itemsize: int) -> Tolerance:
 
 
 def tables(tolerance: Tolerance) -> bytes:
-    """What a token tree of the kernels takes: slack, tokens of a span (0: no choices), points; the points; their chances.
+    """What a token tree of the kernels takes: slack, tokens of a span (0: no choices), points; these; their chances.
 
     All as doubles. Of grid k, every eighth point from the k-th on is a boundary, and a cell's chance is that of the
     point in its middle. Chances are integers of 65536, the same on all machines; points may differ in the last bit,

@@ -103,5 +103,6 @@ class Record:
 
     def differences(self, here: Record) -> list[str]:
         """What of the model is another here than it was for the writer, in words."""
-        found = [f"its {part}" for part, a, b in zip(PARTS, self.marks, here.marks, strict=False) if a != b]
+        marks = list(zip(PARTS, here.marks, self.marks, strict=False))
+        found = [f"its {part} (hash {a:02x}... here, {b:02x}... in the file)" for part, a, b in marks if a != b]
         return found or (["something of it"] if self.marks != here.marks else [])

@@ -2,7 +2,8 @@
 
 A file records a model's name and hashes, and no path: paths say more of their writer than a file should, and are of no
 use elsewhere. So each model that is opened here is noted in a small file of the user's cache, and found again by the
-marks of its hashes (`predictors.records`). What it is not: a cache of models; only their places are kept, and losing them costs a `--model FOLDER`.
+marks of its hashes (`predictors.records`). What it is not: a cache of models; only their places are kept, and losing
+them costs a `--model FOLDER`.
 """
 
 from __future__ import annotations
