@@ -171,6 +171,7 @@ def against_one_by_one(folder: Path, data: bytes) -> tuple[list[list[str]], str]
 def where_bytes_go(model: HuggingFace, data: bytes) -> list[str]:
     """A file's bytes by what they are for; one pass, without the decoder's."""
     use(verify=False, batch=0)
+    model.tolerance = "auto"
     block = model.start(len(data), torch.get_num_threads())
     chunks = block._chunks(model.backend.vocabulary.tokenise(data).ids)
     chosen, noise = block._tolerance(chunks)
