@@ -43,7 +43,7 @@ NEIGHBOURS = {
     ("predictors", "coder"),  # a model spends its probabilities on a coder
     ("predictors", "hyperfunctions"),  # and the network that ships has small weights
 }
-HEAVY = ("numpy", "tqdm", "torch", "transformers", "datatrove", "concurrent.futures", "asyncio")
+HEAVY: tuple[str, ...] = ("numpy", "tqdm", "torch", "transformers", "datatrove", "concurrent.futures", "asyncio")
 HEAVY += ("multiprocessing", "http.client", "urllib.request", "pyarrow", "pandas", "datasets", "ray", "onnx")
 
 
