@@ -7,6 +7,7 @@ away.
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from types import FrameType
 from typing import NoReturn
 
 import click
+
+from kolmo.foreign import line
 
 VERBS = (
     "compress",
@@ -79,12 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish holds
             with suppress(ValueError):  # not in the main thread
                 signal.signal(number, _leave)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error does by default
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = group.main(arguments, prog_name="kolmo", standalone_mode=False)
     except click.Abort:
         click.echo("kolmo: interrupted; nothing half-written is left", err=True)
         status = 130
     except click.ClickException as error:
+        vars(error)["message"] = line(error.message)  # which may quote arguments, and file names among them
         error.show()
         status = error.exit_code
     sys.exit(status if isinstance(status, int) else 0)

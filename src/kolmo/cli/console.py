@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
@@ -17,9 +18,11 @@ from typing import IO, Any
 import click
 
 from kolmo.errors import KolmoError
+from kolmo.foreign import line, short
 
 STDIN, STDOUT = "(stdin)", "(stdout)"
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that only an output has
+TITLE = 40  # characters of a bar's title
 PATIENCE = 1 << 14  # raw bytes that the reference kernels may take without a word: up to a minute
 REMEDIES = {
     errno.ENOSPC: "free some space and repeat; the input is kept",
@@ -43,8 +46,8 @@ class Console:
     warned: bool = False
 
     def say(self, message: str) -> None:
-        """A line for the person, with nothing in it that a terminal would obey."""
-        click.echo(f"kolmo: {printable(message)}", err=True)
+        """A line for the person, with nothing in it that a terminal would obey, and not without end."""
+        click.echo(f"kolmo: {line(message)}", err=True)
 
     def warn(self, message: str) -> None:
         """A line that -q silences."""
@@ -72,14 +75,14 @@ class Console:
             self.record({"file": path, "error": message})
 
     def record(self, content: dict[str, Any]) -> None:
-        """One JSON line."""
-        click.echo(json.dumps(content), err=self.data_on_stdout)
+        """One JSON line. Texts are exact; numbers that JSON does not have (NaN and infinity) are null."""
+        click.echo(json.dumps(_finite(content), allow_nan=False), err=self.data_on_stdout)
 
     def line(self, text: str) -> None:
         """The line of a finished file, for a terminal or -v."""
         wanted = self.verbose or (is_terminal(sys.stderr) and not self.data_on_stdout)
         if wanted and not self.quiet:
-            click.echo(printable(text), err=True)
+            click.echo(line(text), err=True)
 
     def shows_progress(self) -> bool:
         """Whether anyone would see a bar."""
@@ -101,7 +104,7 @@ class Console:
 
         with tqdm(
             total=total,
-            desc=printable(title),
+            desc=short(title, TITLE),
             unit="B",
             unit_scale=True,
             unit_divisor=1024,
@@ -137,11 +140,16 @@ class Console:
             self.fail(f"{path}: not enough memory; use fewer threads (-T 1) or smaller blocks", path)
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines on standard output, with nothing in them that a terminal would obey, and none of them without end."""
+    click.echo("\n".join(map(line, lines)))
+
+
 def may_overwrite(target: str, console: Console, *, ask: bool) -> bool:
     """Ask on a terminal, as zstd does; elsewhere no."""
     if not (ask and is_terminal(sys.stdin) and is_terminal(sys.stderr)) or console.quiet:
         return False
-    click.echo(f"kolmo: {printable(target)} already exists; overwrite (y/n)? ", err=True, nl=False)
+    click.echo(f"kolmo: {short(target, 200)} already exists; overwrite (y/n)? ", err=True, nl=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -186,9 +194,12 @@ def is_terminal(stream: IO[Any] | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
-def printable(text: str) -> str:
-    """The text with control characters and undecodable bytes escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _describe(error: OSError, path: str) -> str:

@@ -8,6 +8,8 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kolmo.foreign import line
+
 if TYPE_CHECKING:
     from kolmo.predictors.base import Predictor
 
@@ -158,7 +160,7 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """As all errors but those of usage are shown."""
-        click.echo(f"kolmo: {self.message}", err=True)
+        click.echo(f"kolmo: {line(self.message)}", err=True)
 
 
 def chosen_predictor(spec: str | None, level: int | None, **options: Any) -> Predictor:
