@@ -303,7 +303,7 @@ def test_kernels_are_code(folder_of: Families, tmp_path: Path, monkeypatch: pyte
 
 def written(folder: Path, packed: Path, **changes: Any) -> None:
     """A file that says that the model of a folder wrote it; there is no more to it than a head."""
-    record = replace(Record("llama", "", b"w" * 8, b"c" * 8, b"t" * 8, "float32", 128, 4096), **changes)
+    record = replace(Record.of("llama", "", (b"w" * 8, b"c" * 8, b"t" * 8), "float32", 128, 4096), **changes)
     write_record(packed, "hf", record)
 
 
@@ -359,7 +359,7 @@ def test_names_in_files_are_never_paths(
     for name in NAMES:
         spec = name.format(folder=folder_of("llama"))
         write_record(
-            packed, predictor, Record(spec, revision, b"w" * 8, b"plain\0\0\0", b"t" * 8, "float32", 128, 4096)
+            packed, predictor, Record.of(spec, revision, (b"w" * 8, b"c" * 8, b"t" * 8), "float32", 128, 4096, way=1)
         )
         run("test", packed, status=1)
         error = capsys.readouterr().err

@@ -23,9 +23,9 @@ import numpy.typing as npt
 from kolmo.errors import PredictorError
 from kolmo.foreign import short
 from kolmo.predictors.guard import guarded, reason
-from kolmo.predictors.language_model import CHUNK, CONTEXT, GROUP, LanguageModel, Logits
+from kolmo.predictors.language_model import GROUP, LanguageModel, Logits
 from kolmo.predictors.pretrained import need, open_config, open_model, open_tokenizer, quiet, read_json, weight_files
-from kolmo.predictors.records import DTYPES, Record
+from kolmo.predictors.records import CHUNK, CONTEXT, DTYPES, Record
 from kolmo.predictors.settings import settings
 from kolmo.predictors.vocabulary import Vocabulary
 from kolmo.predictors.whereabouts import remember
@@ -101,9 +101,9 @@ class HuggingFace(LanguageModel):
             raise PredictorError(f"{spec} sees at most {window} tokens; lower --context")
         seen = context or (min(window, CONTEXT) if window is not None else 0)
         name = spec.partition("@")[0] if revision else folder.resolve().name
+        record = Record.of(name, revision, backend.hashes, dtype, seen, chunk)
         if not revision:
-            remember(backend.hashes[0], folder)
-        record = Record(name, revision, *backend.hashes, dtype, seen, chunk)
+            remember(record.marks, folder)
         return cls(backend, record, "auto" if tolerance is None else tolerance)
 
 

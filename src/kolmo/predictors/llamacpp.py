@@ -35,13 +35,14 @@ from kolmo.installing import install
 from kolmo.predictors.gguf_files import check, parts
 from kolmo.predictors.guard import guarded
 from kolmo.predictors.huggingface import hash_files
-from kolmo.predictors.language_model import CHUNK, CONTEXT, LOGITS, LanguageModel, Logits
-from kolmo.predictors.records import Record
+from kolmo.predictors.language_model import LOGITS, LanguageModel, Logits
+from kolmo.predictors.records import CHUNK, CONTEXT, Record
 from kolmo.predictors.settings import settings
 from kolmo.predictors.vocabulary import Vocabulary, pieces
 from kolmo.predictors.whereabouts import remember
 
-PLAIN, FLASH = b"plain\0\0\0", b"flash\0\0\0"  # ways to compute; the records' `config`
+PLAIN, FLASH = b"plain\0\0\0", b"flash\0\0\0"  # ways to compute, in place of a configuration's hash
+WAYS = (PLAIN, FLASH)  # in records by their place here, from 1 on
 WHERE = re.compile(r"^(\w+: )?(error loading model: )*")
 COLUMNS = 512  # tokens of all lanes that llama.cpp gets at once
 AT_ONCE = {PLAIN: COLUMNS, FLASH: 32}  # tokens of a lane; from 64 on, flash attention goes another way
@@ -101,9 +102,9 @@ class LlamaCpp(LanguageModel):
     @classmethod
     def reopen(cls, spec: str, record: Record) -> LlamaCpp:
         """The same model as the one that wrote a file."""
-        if record.config not in AT_ONCE:
+        if not 1 <= record.way <= len(WAYS):
             raise PredictorError(f"gguf:{spec}: computed in a way that is not known here; upgrade kolmo")
-        return cls._open(spec, record.config, record.context or None, record.chunk, None)
+        return cls._open(spec, WAYS[record.way - 1], record.context or None, record.chunk, None)
 
     @classmethod
     def _open(
@@ -118,9 +119,9 @@ class LlamaCpp(LanguageModel):
             raise PredictorError(f"{spec} sees at most {window} tokens; lower --context")
         seen = context or (min(window, CONTEXT) if window is not None else 0)
         backend.span = min(seen or chunk, chunk) + 1
-        weights = hash_files(parts(path))
-        remember(weights, path)
-        record = Record(path.name, "", weights, backend.way, backend.vocabulary.digest, "float32", seen, chunk)
+        hashes = hash_files(parts(path)), backend.way, backend.vocabulary.digest
+        record = Record.of(path.name, "", hashes, "float32", seen, chunk, WAYS.index(backend.way) + 1)
+        remember(record.marks, path)
         return cls(backend, record, "auto" if tolerance is None else tolerance)
 
     def batch(self, chunks: int) -> int:
