@@ -28,6 +28,8 @@ REMEDIES = {
     errno.EACCES: "check the permissions",
     errno.EPERM: "check the permissions",
     errno.EROFS: "choose another place with -o",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "check where the symbolic link points to",
 }
 
 
@@ -41,10 +43,16 @@ class Console:
     data_on_stdout: bool = False
     status: int = 0
     warned: bool = False
+    failures: int = 0
+    deaf: bool = False
 
     def say(self, message: str) -> None:
         """A line for the person, with nothing in it that a terminal would obey."""
-        click.echo(f"kolmo: {printable(message)}", err=True)
+        say(message)
+
+    def print(self, text: str) -> None:
+        """Text on standard output; where that fails, one line says so, and the work goes on."""
+        self._write(text, err=False)
 
     def warn(self, message: str) -> None:
         """A line that -q silences."""
@@ -65,19 +73,34 @@ class Console:
     def fail(self, message: str, path: str) -> None:
         """An error with one file: the others go on."""
         self.status = 1
+        self.failures += 1
         self.say(message)
         if self.json:
             self.record({"file": path, "error": message})
 
     def record(self, content: dict[str, Any]) -> None:
         """One JSON line."""
-        click.echo(json.dumps(content), err=self.data_on_stdout)
+        self._write(json.dumps(content), err=self.data_on_stdout)
+
+    def _write(self, text: str, *, err: bool) -> None:
+        if self.deaf:
+            return
+        try:
+            click.echo(text, err=err)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.deaf, self.status = True, 1
+            if not err:
+                give_up_stdout()
+                say(f"{STDOUT}: {error.strerror or error}; what was to be printed is lost")
 
     def line(self, text: str) -> None:
         """The line of a finished file, for a terminal or -v."""
         wanted = self.verbose or (is_terminal(sys.stderr) and not self.data_on_stdout)
         if wanted and not self.quiet:
-            click.echo(printable(text), err=True)
+            with suppress(OSError):
+                click.echo(printable(text), err=True)
 
     def shows_progress(self) -> bool:
         """Whether anyone would see a bar."""
@@ -124,8 +147,7 @@ class Console:
         try:
             yield
         except BrokenPipeError:
-            with suppress(OSError, ValueError):  # so that the interpreter's last flush is quiet too
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            give_up_stdout()
             raise SystemExit(141) from None
         except KolmoError as error:
             self.fail(str(error), path)
@@ -133,6 +155,18 @@ class Console:
             self.fail(_describe(error, path), path)
         except MemoryError:
             self.fail(f"{path}: not enough memory; use fewer threads (-T 1) or smaller blocks", path)
+
+
+def say(message: str) -> None:
+    """A line for the person on standard error; where even that cannot be written, nothing."""
+    with suppress(OSError):
+        click.echo(f"kolmo: {printable(message)}", err=True)
+
+
+def give_up_stdout() -> None:
+    """Let standard output lead nowhere, so that the interpreter's last flush is quiet."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def may_overwrite(target: str, console: Console, *, ask: bool) -> bool:
@@ -167,16 +201,6 @@ def standard_output(*, force: bool) -> IO[bytes]:
     if is_terminal(sys.stdout) and not force:
         raise KolmoError(f"{STDOUT}: is a terminal, no place for binary data; use -o FILE, a pipe, or -f")
     return sys.stdout.buffer
-
-
-@contextmanager
-def open_input(path: str, *, force: bool) -> Iterator[IO[bytes]]:
-    """A file, or standard input for "-"."""
-    if path == "-":
-        yield standard_input(force=force)
-        return
-    with open(path, "rb") as file:
-        yield file
 
 
 def is_terminal(stream: IO[Any] | None) -> bool:

@@ -27,26 +27,20 @@ if TYPE_CHECKING:
 @click.option(
     "--mode", type=click.Choice(options.MODES), default="strict", show_default=True, help="Rule of evaluation."
 )
-@click.option("--block-size", type=click.IntRange(min=2), metavar="N", help="Tokens read before one is predicted.")
+@options.context("Tokens that the model sees at once; default: what the mode says.", least=2)
 @click.option("--stride", type=click.IntRange(min=1), metavar="N", help="Tokens that each further window scores.")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Windows at once; default: what fits.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Documents of each corpus.")
+@options.batch_size("Windows at once; default: what fits.")
+@options.limit("Documents of each corpus that are scored.")
 @click.option("--subset", metavar="NAME", help="Take this subset of each corpus alone.")
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16", "float64"]),
-    help="Arithmetic of hf models; default float32, in mode paper bfloat16.",
-)
-@click.option("--device", metavar="NAME[,NAME...]", help="cpu, cuda; several: a copy of the model on each.")
+@options.dtype("Arithmetic of hf models: {}; default float32, in mode paper bfloat16.")
+@options.device("cpu, cuda; several, with commas between: a copy of the model on each.")
 @click.option("--attn", "attention", metavar="NAME", help="Attention of hf models: eager, sdpa, flash_attention_2.")
 @click.option("--tokenizer", metavar="FOLDER", help="Tokenizer of an api model.")
 @click.option("--cache-dir", metavar="DIR", help="Where models and data sets of the hub are kept.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where to run.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Copies of the model.")
 @click.option("--ray-address", metavar="ADDRESS", help="Of a Ray cluster; default: RAY_ADDRESS, else this machine.")
-@click.option(
-    "-o", "--output", default="eval-results", show_default=True, metavar="DIR", help="Tables and results; runs resume."
-)
+@options.output("Folder of tables and results; runs resume.", default="eval-results", show_default=True)
 @click.option("--no-text", is_flag=True, help="Keep no texts in the tables; `kolmo report` then shows none.")
 @options.quiet
 @options.verbose
@@ -57,9 +51,9 @@ def command(
     models: tuple[str, ...],
     corpora: tuple[str, ...],
     mode: str,
-    block_size: int | None,
+    context: int | None,
     stride: int | None,
-    batch_size: int | None,
+    batch: int | None,
     limit: int | None,
     subset: str | None,
     dtype: str | None,
@@ -90,7 +84,7 @@ def command(
     if ray_address and engine != "ray":
         raise click.UsageError("--ray-address is for --engine ray; add it")
     chosen = Options(dtype, device, attention, cache_dir, tokenizer)
-    plan = Plan(mode, block_size, stride, batch_size, chosen, engine, workers, ray_address, not no_text)
+    plan = Plan(mode, context, stride, batch, chosen, engine, workers, ray_address, not no_text)
     opened: list[Corpus] = []
     with console.guarded("eval"):
         plan.chosen()
@@ -103,7 +97,7 @@ def command(
             _evaluate(model, opened, plan, output, found, console)
     _tell_skipped(opened, console)
     if found and not as_json and not quiet:
-        _print(found)
+        _print(found, console)
     return console.status
 
 
@@ -135,21 +129,23 @@ def _tell_skipped(corpora: list[Corpus], console: Console) -> None:
             console.warn(corpus.skipped[0] + others)
 
 
-def _print(found: Evaluation) -> None:
+def _print(found: Evaluation, console: Console) -> None:
     """A table of the results, best first in each corpus, and what models differ by."""
     for corpus in dict.fromkeys(result.corpus for result in found):
         rows = sorted((one for one in found if one.corpus == corpus), key=_cost)
         facts = rows[0].metrics
-        click.echo(
+        console.print(
             f"{corpus}: {facts['documents']:,} documents, {facts['characters']:,} characters, mode {rows[0].mode}"
         )
         width = max(len(row.model) for row in rows)
         head = ("bits/char", "95 %", "bits/byte", "bits/token", "rate", "Min-20% nats")
-        click.echo(f"  {'model':<{width}} {head[0]:>9} {head[1]:>15} " + " ".join(f"{name:>12}" for name in head[2:]))
+        console.print(
+            f"  {'model':<{width}} {head[0]:>9} {head[1]:>15} " + " ".join(f"{name:>12}" for name in head[2:])
+        )
         for row in rows:
-            click.echo(f"  {row.model:<{width}} " + _line(row.metrics))
+            console.print(f"  {row.model:<{width}} " + _line(row.metrics))
         for difference in _differences(rows):
-            click.echo(f"  {difference}")
+            console.print(f"  {difference}")
 
 
 def _line(facts: Any) -> str:

@@ -12,7 +12,7 @@ from kolmo.cli.console import Console, may_overwrite
 
 
 @click.command("expand")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=options.PATH)
 @options.place
 @click.option("--base", is_flag=True, help="Of a lossless file: the coarse copy alone, without its residuals.")
 @options.threads

@@ -9,7 +9,7 @@ from kolmo.cli.console import Console, printable
 
 
 @click.command("info")
-@click.argument("files", nargs=-1, required=True, type=click.Path())
+@click.argument("files", nargs=-1, required=True, type=options.PATH)
 @click.option("-v", "--verbose", is_flag=True, help="Print each tensor, not groups of them.")
 @options.json_lines
 def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
@@ -29,7 +29,7 @@ def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
                 console.record({"file": path, "version": VERSION, **report.record()})
                 continue
             if len(files) > 1:
-                click.echo(f"{printable(path)}:")
-            click.echo("\n".join(map(printable, report.lines(each=verbose))))
-            click.echo(f"format {VERSION}; SHA-256 of all tensors as they come back: {report.content}")
+                console.print(f"{printable(path)}:")
+            console.print("\n".join(map(printable, report.lines(each=verbose))))
+            console.print(f"format {VERSION}; SHA-256 of all tensors as they come back: {report.content}")
     return console.status

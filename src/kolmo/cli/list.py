@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDIN, Console, open_input, printable
-from kolmo.cli.inputs import expand
+from kolmo.cli.console import STDIN, Console, printable
+from kolmo.cli.inputs import expand, open_input
 
 if TYPE_CHECKING:
     from kolmo.archive.listing import FrameInfo, Listing
@@ -25,7 +25,7 @@ HEAD = COLUMNS.format("Frames", "Blocks", "Compressed", "Uncompressed", "Ratio",
 @options.json_lines
 @click.option("-q", "--quiet", is_flag=True, help="Leave out the heading.")
 @click.option("-f", "--force", is_flag=True, help="Follow links; read from a terminal.")
-@click.argument("files", nargs=-1, type=click.Path())
+@click.argument("files", nargs=-1, type=options.PATH)
 def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: bool, quiet: bool, force: bool) -> int:
     """List what FILES hold: frames, blocks, sizes, predictors.
 
@@ -44,8 +44,8 @@ def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: 
                 console.record(_json(shown, listing))
             else:
                 if not listed and not quiet:
-                    click.echo(HEAD)
-                _print(shown, listing, verbose)
+                    console.print(HEAD)
+                _print(shown, listing, verbose, console)
             listed.append(listing)
             if listing.error:
                 raise listing.error
@@ -53,22 +53,22 @@ def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: 
         blocks = sum(frame.blocks for listing in listed for frame in listing.frames)
         frames = sum(len(listing.frames) for listing in listed)
         sizes = sum(listing.packed_size for listing in listed), sum(listing.raw_size for listing in listed)
-        click.echo(_row(frames, blocks, *sizes, "", f"{len(listed)} files"))
+        console.print(_row(frames, blocks, *sizes, "", f"{len(listed)} files"))
     return console.status
 
 
-def _print(path: str, listing: Listing, verbose: bool) -> None:
+def _print(path: str, listing: Listing, verbose: bool, console: Console) -> None:
     frames = listing.frames
     predictors = {_predictor(frame) for frame in frames}
     predictor = predictors.pop() if len(predictors) == 1 else "several" if predictors else "-"
     blocks = sum(frame.blocks for frame in frames)
-    click.echo(_row(len(frames), blocks, listing.packed_size, listing.raw_size, predictor, path))
+    console.print(_row(len(frames), blocks, listing.packed_size, listing.raw_size, predictor, path))
     if not verbose:
         return
     for number, frame in enumerate(frames, 1):
-        click.echo(f"  frame {number} at byte {frame.offset}")
+        console.print(f"  frame {number} at byte {frame.offset}")
         for key, value in _details(frame):
-            click.echo(f"    {key:<13}{printable(value)}")
+            console.print(f"    {key:<13}{printable(value)}")
 
 
 def _row(frames: int, blocks: int, packed: int, raw: int, predictor: str, name: str) -> str:

@@ -15,7 +15,9 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDOUT, Console, is_terminal, may_overwrite, open_input, printable
+from kolmo.cli.console import STDOUT, Console, is_terminal, may_overwrite, printable
+from kolmo.cli.flags import LevelCommand
+from kolmo.cli.inputs import open_input
 from kolmo.errors import KolmoError
 
 if TYPE_CHECKING:
@@ -23,13 +25,13 @@ if TYPE_CHECKING:
     from kolmo.predictors.choice import Choice
 
 
-@click.command("sample")
+@click.command("sample", cls=LevelCommand)
 @options.levels
 @click.option(
     "-m", "--predictor", "specs", multiple=True, metavar="SPEC", help="Predictor, like cm:9; may be repeated."
 )
 @click.option("--prompt", metavar="TEXT", help="What the sample goes on from; nothing by default.")
-@click.option("--prompt-file", metavar="FILE", type=click.Path(), help="The prompt is a file; - is standard input.")
+@click.option("--prompt-file", metavar="FILE", type=options.PATH, help="The prompt is a file; - is standard input.")
 @click.option(
     "-n",
     "--size",
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     metavar="BYTES",
     help="Length of the sample.",
 )
-@click.option("--seed", type=int, metavar="N", help="The same seed gives the same sample.")
+@options.seed("The same seed gives the same sample.")
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0),
@@ -56,8 +58,8 @@ if TYPE_CHECKING:
     help="Draw from the likeliest only that have the probability P together.",
 )
 @click.option("--echo", is_flag=True, help="Print the prompt before the sample.")
-@click.option("-o", "--output", metavar="OUT", help="Write to OUT; - is standard output.")
-@click.option("--device", metavar="NAME", help="Language models: cpu, cuda; default: cuda where it is.")
+@options.output("Write to OUT; - is standard output.")
+@options.device("Language models: cpu, cuda; default: cuda where it is.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite; read a prompt from a terminal.")
 @options.quiet
 @options.verbose
@@ -118,8 +120,6 @@ def command(
 
 
 def _read(path: str, force: bool) -> bytes:
-    if os.path.isdir(path):
-        raise KolmoError(f"{path}: is a folder; name a file in it")
     with open_input(path, force=force) as file:
         return file.read()
 

@@ -21,7 +21,7 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 @click.command("shrink")
-@click.argument("model", type=click.Path())
+@click.argument("model", type=options.PATH)
 @options.place
 @click.option(
     "--method", type=click.Choice(METHODS), default="trellis", show_default=True, help="How weights become integers."
@@ -46,8 +46,8 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--mode", type=click.Choice(options.MODES), help="For --max-delta-bpc: rule of evaluation; default strict."
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="For --max-delta-bpc: documents of the corpus.")
-@click.option("--device", metavar="NAME", help="For --max-delta-bpc: cpu, cuda; default: cuda where it is.")
+@options.limit("For --max-delta-bpc: documents of the corpus.")
+@options.device("For --max-delta-bpc: cpu, cuda; default: cuda where it is.")
 @click.option(
     "--sensitivities",
     is_flag=True,
@@ -75,7 +75,9 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="First make this part of the coded weights 0, the smallest.",
 )
 @click.option("--prune-each", is_flag=True, help="Prune each tensor by so much, not the whole model.")
-@click.option("--keep", multiple=True, metavar="GLOB", help="Leave tensors of such names exact; may be repeated.")
+@click.option(
+    "--exact", "keep", multiple=True, metavar="GLOB", help="Leave tensors of such names exact; may be repeated."
+)
 @options.threads
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
 @options.quiet
@@ -126,5 +128,5 @@ def command(
             seconds = round(time.perf_counter() - start, 3)
             console.record({"file": model, "output": output, "seconds": seconds, **report.record()})
         elif not quiet:
-            click.echo("\n".join(map(printable, report.lines(each=verbose))))
+            console.print("\n".join(map(printable, report.lines(each=verbose))))
     return console.status

@@ -150,7 +150,7 @@ class BitsPerCharacter:
             if not same:
                 raise KolmoError(
                     f"{self._folder}: tensor {name!r} is no parameter of the model that transformers makes of it, so "
-                    f"its loss cannot be measured; keep it exact (--keep {name!r})"
+                    f"its loss cannot be measured; keep it exact (--exact {name!r})"
                 )
             assert parameter is not None
             if parameter.data_ptr() not in taken:

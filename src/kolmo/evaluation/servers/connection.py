@@ -116,7 +116,7 @@ class Server:
             except TimeoutError:
                 raise PredictorError(
                     f"{place}: no answer within {self._timeout:g} seconds; see whether the server still works, or ask "
-                    "for less with --batch-size or --block-size"
+                    "for less with --batch-size or --context"
                 ) from None
             except (OSError, http.client.HTTPException, _TooLargeError) as error:
                 reason = _words(error)
