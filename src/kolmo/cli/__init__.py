@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType
 from typing import NoReturn
@@ -132,7 +133,11 @@ def _show(error: click.UsageError) -> None:
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
         error.show()
         return
-    message = " ".join(error.format_message().split())
+    if isinstance(error, click.NoSuchOption):
+        near = get_close_matches(error.option_name, error.possibilities or (), n=1)
+        message = f"there is no option {error.option_name}" + (f"; did you mean {near[0]}?" if near else "")
+    else:
+        message = " ".join(error.format_message().split())
     if error.ctx is not None:
         message += f" ({' '.join(error.ctx.get_usage().split())}; more: {error.ctx.command_path} --help)"
     say(message)

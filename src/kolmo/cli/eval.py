@@ -79,6 +79,7 @@ def command(
     from kolmo.evaluation.evaluate import Plan
     from kolmo.evaluation.results import Evaluation
     from kolmo.evaluation.scorers import Options
+    from kolmo.targets import check_folder
 
     console = Console(quiet, verbose, as_json)
     if ray_address and engine != "ray":
@@ -87,6 +88,7 @@ def command(
     plan = Plan(mode, context, stride, batch, chosen, engine, workers, ray_address, not no_text)
     opened: list[Corpus] = []
     with console.guarded("eval"):
+        check_folder(output)
         plan.chosen()
         opened = [open_corpus(spec, limit=limit, subset=subset, cache_dir=cache_dir) for spec in corpora]
     if console.status:

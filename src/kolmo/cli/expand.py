@@ -9,6 +9,7 @@ import click
 
 from kolmo.cli import options
 from kolmo.cli.console import Console, may_overwrite
+from kolmo.cli.inputs import check_weights
 
 
 @click.command("expand")
@@ -33,6 +34,7 @@ def command(
 
     console = Console(quiet, verbose, as_json)
     with console.guarded(file), console.writing_to(output):
+        check_weights(file)
         if os.path.exists(output) and not force:
             force = may_overwrite(output, console, ask=True)
         start = time.perf_counter()

@@ -138,7 +138,7 @@ def _names(parameters: Iterable[click.Parameter]) -> set[str]:
 
 def no_such_command(name: str, verbs: Sequence[str]) -> str:
     """What to say of a verb that there is not, with near ones."""
-    near = get_close_matches(name, verbs, n=2, cutoff=0.5)
+    near = get_close_matches(name, verbs, n=2)
     if os.path.isdir(name):
         return f"{name!r} is not a command; for the files in this folder: kolmo compress -r {name}"
     return f"{name!r} is neither a command nor a file" + (f"; did you mean {' or '.join(near)}?" if near else "")

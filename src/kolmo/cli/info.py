@@ -6,6 +6,7 @@ import click
 
 from kolmo.cli import options
 from kolmo.cli.console import Console, printable
+from kolmo.cli.inputs import check_weights
 
 
 @click.command("info")
@@ -24,6 +25,7 @@ def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
     console = Console(verbose=verbose, json=as_json)
     for path in files:
         with console.guarded(path):
+            check_weights(path)
             report = describe(ShrunkFile(path))
             if as_json:
                 console.record({"file": path, "version": VERSION, **report.record()})

@@ -73,6 +73,17 @@ def check_input(path: str, *, force: bool) -> None:
         raise KolmoError(f"{path}: is {kind}, not a regular file, skipped; use -f to read it all the same")
 
 
+def check_weights(path: str) -> None:
+    """Refuse what cannot be read at any place, as weights are; files and folders are left to their reader.
+
+    Raises:
+        KolmoError: it is a pipe, a socket or a device, or not there.
+    """
+    mode = _follow(path).st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise KolmoError(f"{path}: is neither a file nor a folder; weights are read at any place, so copy it to a file")
+
+
 @contextmanager
 def open_input(path: str, *, force: bool) -> Iterator[IO[bytes]]:
     """A file, or standard input for "-".

@@ -144,7 +144,7 @@ class Job:
         self.console.warn_if_slow(len(self.prompt) + self.size)
         with self.console.writing_to(path or STDOUT), nullcontext() if path is None else Target(path, force) as target:
             screen = target is None and is_terminal(sys.stdout) and not self.json
-            page: Page = Screen() if screen else Page(target.file if target else _standard_output())
+            page: Page = Screen() if screen else Page(target.file if target else _standard_output(), path or STDOUT)
             spoken = 0
             for spec, predictor in self.predictors:
                 with self.console.guarded(spec):
@@ -199,14 +199,18 @@ def _standard_output() -> IO[bytes]:
 class Page:
     """Where samples go: a file or a pipe, which gets the bytes as they are, and at once."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file, self._name = file, name
         self._newest = b""
 
     def write(self, data: bytes) -> None:
         """Show the next bytes."""
-        self._file.write(data)
-        self._file.flush()
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            error.filename = self._name
+            raise
         self._newest = data[-1:] or self._newest
 
     def end(self, *, force: bool) -> None:

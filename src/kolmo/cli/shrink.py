@@ -10,6 +10,7 @@ import click
 
 from kolmo.cli import options
 from kolmo.cli.console import Console, may_overwrite, printable
+from kolmo.cli.inputs import check_weights
 
 METHODS = ("trellis", "torus")
 PRESETS = ("llm", "unet", "mobilenet")
@@ -114,6 +115,7 @@ def command(
         raise click.UsageError(options.as_flags(str(error))) from None
     console = Console(quiet, verbose, as_json)
     with console.guarded(model), console.writing_to(output):
+        check_weights(model)
         if method == "trellis":
             console.warn_if_slow(os.path.getsize(model) if os.path.isfile(model) else None)
         if os.path.exists(output) and not force:
