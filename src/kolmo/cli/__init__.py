@@ -42,7 +42,7 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The verbs, in the order of their use."""
-        return list(VERBS)
+        return [*VERBS]  # `list` is a verb, whose module has this name in this package
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load the verb's module."""

@@ -24,6 +24,7 @@ PATIENCE = 1 << 14  # raw bytes that the reference kernels may take without a wo
 REMEDIES = {
     errno.ENOSPC: "free some space and repeat; the input is kept",
     errno.EDQUOT: "free some space and repeat; the input is kept",
+    errno.EFBIG: "raise the limit (ulimit -f), or choose another file system; the input is kept",
     errno.ENOENT: "check the name",
     errno.EACCES: "check the permissions",
     errno.EPERM: "check the permissions",

@@ -95,7 +95,6 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
 @options.output("The run's folder.", required=True)
 @click.option(
     "--network",
-    "model",
     type=click.Choice([*RECURRENT, *TRANSFORMERS]),
     default="base",
     show_default=True,
@@ -228,19 +227,19 @@ def _shape(given: dict[str, Any]) -> Shape:
     from kolmo.training.models import SHAPES
     from kolmo.training.transformer import TRANSFORMERS as SIZES_OF
 
-    model = given["model"]
+    network = given["network"]
     sizes = {name: given[name] for name in SIZES if given[name] is not None}
-    if model in TRANSFORMERS:
+    if network in TRANSFORMERS:
         if sizes:
             raise click.UsageError(
-                f"--{next(iter(sizes))} is for recurrent networks; --network {model} is a Transformer"
+                f"--{next(iter(sizes))} is for recurrent networks; --network {network} is a Transformer"
             )
         changes = {"positions": given["positions"], "context": given["window"]}
-        return dataclasses.replace(SIZES_OF[model], **{k: v for k, v in changes.items() if v is not None})
+        return dataclasses.replace(SIZES_OF[network], **{k: v for k, v in changes.items() if v is not None})
     if given["positions"] is not None or given["vocabulary"] != "bytes":
         option = "--positions" if given["positions"] is not None else "--vocabulary"
-        raise click.UsageError(f"{option} is for Transformers; --network {model} is a recurrent network over bytes")
-    shape = dataclasses.replace(SHAPES[model], **sizes)
+        raise click.UsageError(f"{option} is for Transformers; --network {network} is a recurrent network over bytes")
+    shape = dataclasses.replace(SHAPES[network], **sizes)
     if problem := shape.problem():
         raise click.UsageError(f"no recurrent network has {problem}")
     return shape
@@ -250,7 +249,7 @@ def _settings(given: dict[str, Any]) -> Settings:
     from kolmo.training.settings import Settings
     from kolmo.training.transformer import TransformerShape
 
-    transformer = given["model"] in TRANSFORMERS
+    transformer = given["network"] in TRANSFORMERS
     lanes, steps = (TRANSFORMER_LANES, TransformerShape.context) if transformer else (LANES, STEPS)
     return Settings(
         given["budget"],

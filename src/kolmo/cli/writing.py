@@ -18,7 +18,7 @@ from kolmo.cli.console import STDIN, STDOUT, Console, may_overwrite, standard_in
 from kolmo.cli.inputs import expand
 from kolmo.cli.options import Function
 from kolmo.errors import KolmoError
-from kolmo.targets import check_target, is_special
+from kolmo.targets import TargetExistsError, check_target, is_special
 
 if TYPE_CHECKING:
     from kolmo.archive.streams import Summary
@@ -170,6 +170,8 @@ def _one_file(job: Writing, verb: Verb, path: str, console: Console) -> None:
                 _tell_skipped(console, path, target, remove)
                 return
             force = (job.update and standing == "older") or may_overwrite(target, console, ask=path != "-")
+            if standing == "older" and not force:
+                raise TargetExistsError(f"{target}: already exists, older than {path}; -u renews it, -f overwrites any")
         check_target(target, force)
     # Regular files only: to look into a pipe would be to take from it.
     total = verb.total(path) if os.path.isfile(path) and console.wants_size() else None

@@ -255,8 +255,8 @@ class LlamaCppBackend:
         pointer = llama.llama_init_from_model(self.model.pointer, parameters)
         if not pointer:
             raise PredictorError(
-                f"{self.path}: llama.cpp makes no room for {lanes} texts of {room} tokens{_reason()}; lower --batch-size "
-                "or --context"
+                f"{self.path}: llama.cpp makes no room for {lanes} texts of {room} tokens{_reason()}; lower "
+                "--batch-size or --context"
             )
         made = _Context(pointer, self.model, lanes, room)
         if not llama.llama_get_memory(pointer):
