@@ -36,7 +36,10 @@ def expand(arguments: Sequence[str], console: Console, *, recursive: bool, force
             continue
         failures = console.failures
         with console.guarded(path):
-            status = _follow(path)
+            try:
+                status = _follow(path)
+            except FileNotFoundError:
+                raise KolmoError(f"{path}: no such file; check the name") from None
             if _is_skipped_link(path, force):
                 console.warn(f"{path}: is a symbolic link, skipped; use -f to follow it")
                 if len(arguments) == 1:
@@ -104,15 +107,15 @@ def _follow(path: str) -> os.stat_result:
     """What a path stands for.
 
     Raises:
-        KolmoError: nothing has this name, or a symbolic link leads nowhere.
-        OSError: it cannot be reached.
+        KolmoError: it is a symbolic link that leads nowhere.
+        OSError: nothing has this name, or it cannot be reached.
     """
     try:
         return os.stat(path)
     except FileNotFoundError:
         if os.path.islink(path):
             raise KolmoError(f"{path}: is a symbolic link to nothing; check where it points to") from None
-        raise KolmoError(f"{path}: no such file; check the name") from None
+        raise
 
 
 def _is_skipped_link(path: str, force: bool) -> bool:
