@@ -232,10 +232,10 @@ def test_targets_are_checked_before_the_work(folder: Path) -> None:
     for name, message in (
         ("d", "d: is a folder; name a file in it"),
         ("d/", "d/: is a folder"),
-        ("none/x", "none/x: there is no folder none"),
-        ("log/x", "log/x: there is no folder log"),
+        ("none/x", "No such file or directory: 'none/x'"),
+        ("log/x", "Not a directory: 'log/x'"),
         ("n" * 256, "File name too long"),
-        ("x/" * 3000, "there is no folder|File name too long"),
+        ("x/" * 3000, "No such file or directory|File name too long"),
         ("log", "log: already exists"),
     ):
         Path("d.txt").write_bytes(DATA)

@@ -60,8 +60,8 @@ class Target:
 
     Raises:
         TargetExistsError: the target exists and `force` is not set.
-        KolmoError: it is a folder, or its folder is not there.
-        OSError: its name is too long, or nothing can be written there.
+        KolmoError: it is a folder.
+        OSError: its folder is not there, its name is too long, or nothing can be written there.
     """
 
     def __init__(self, target: str | IO[bytes], force: bool, *, durable: bool = False) -> None:
@@ -206,13 +206,13 @@ def check_target(path: str, force: bool) -> None:
 
     Raises:
         TargetExistsError: it exists and `force` is not set.
-        KolmoError: it is a folder, or its folder is not there.
-        OSError: its name is too long, or nothing can be written there.
+        KolmoError: it is a folder.
+        OSError: its folder is not there, its name is too long, or nothing can be written there.
 
     Example:
         >>> check_target("no-such-folder/x", force=False)
         Traceback (most recent call last):
-        kolmo.errors.KolmoError: no-such-folder/x: there is no folder no-such-folder; make it, or choose another place
+        FileNotFoundError: [Errno 2] No such file or directory: 'no-such-folder/x'
     """
     if is_special(path):
         return
@@ -333,7 +333,8 @@ def _look(path: str) -> bool:
 def _check_parent(path: str) -> None:
     folder = os.path.dirname(path)
     if folder and not os.path.isdir(folder):
-        raise KolmoError(f"{path}: there is no folder {folder}; make it, or choose another place")
+        number = errno.ENOTDIR if os.path.lexists(folder) else errno.ENOENT
+        raise OSError(number, os.strerror(number), path)
 
 
 def _sync_folder(path: str) -> None:

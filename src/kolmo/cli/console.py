@@ -26,6 +26,7 @@ REMEDIES = {
     errno.EDQUOT: "free some space and repeat; the input is kept",
     errno.EFBIG: "raise the limit (ulimit -f), or choose another file system; the input is kept",
     errno.ENOENT: "check the name",
+    errno.ENOTDIR: "check the name",
     errno.EACCES: "check the permissions",
     errno.EPERM: "check the permissions",
     errno.EROFS: "choose another place with -o",

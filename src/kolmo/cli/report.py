@@ -151,12 +151,14 @@ def _may_write(path: str, force: bool, console: Console) -> bool:
     Raises:
         KolmoError, OSError: it cannot be written there.
     """
-    from kolmo.targets import check_target
+    from kolmo.targets import TargetExistsError, check_target
 
     if path == "-":
         return True
     if os.path.isfile(path) and not force:
         force = may_overwrite(path, console, ask=True)
+        if not force:
+            raise TargetExistsError(f"{path}: already exists; overwrite it with -f, or choose another name")
     check_target(path, force)
     return force
 
