@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kolmo.errors import CorruptError, FormatError, MissingExtraError
+from kolmo.installing import install
 from kolmo.weights.dtypes import from_numpy, from_torch, numpy_dtype, torch_dtype
 from kolmo.weights.onnx import SUFFIX, Graph
 from kolmo.weights.safetensors import Kind, Place, read_header, read_span
@@ -129,7 +130,7 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
     try:
         import torch
     except ImportError as error:
-        raise MissingExtraError(f"{path}: is read with torch ({error}); pip install 'kolmo[hf]'") from None
+        raise MissingExtraError(f"{path}: is read with torch ({error}); {install('hf')}") from None
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # of many kinds: pickle, zip, unicode, torch's own
