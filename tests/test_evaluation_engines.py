@@ -361,7 +361,7 @@ def test_threads_of_the_cpu_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[ray\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo-codelength\[ray\]'"):
         RayEngine.open(SPEC, Options())
 
 

@@ -674,11 +674,11 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     from kolmo.evaluation.fit.figure import draw
 
-    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[report\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo-codelength\[report\]'"):
         draw(study(published()), io.BytesIO(), format="png")
     done = run("--figure", str(tmp_path / "f.png"))
     assert status_of(done) == 1
-    assert "kolmo[report]" in done.stderr
+    assert "kolmo-codelength[report]" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

@@ -583,7 +583,7 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: 
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[hf\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo-codelength\[hf\]'"):
         hugging_face(tmp_path)
     golden = GOLDEN / "v1-hf-story.kmo"
     run("test", "--model", tmp_path, golden, status=1)

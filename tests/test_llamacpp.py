@@ -334,7 +334,9 @@ def test_llama_cpp_is_missing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> 
     with pytest.raises(MissingExtraError, match=r"^gguf models need a newer llama-cpp-python; pip install -U 'kolmo"):
         LlamaCpp.from_spec(str(folder / "spm.gguf"))
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    with pytest.raises(MissingExtraError, match=r"^gguf models need llama-cpp-python; pip install 'kolmo\[gguf\]'$"):
+    with pytest.raises(
+        MissingExtraError, match=r"^gguf models need llama-cpp-python; pip install 'kolmo-codelength\[gguf\]'$"
+    ):
         LlamaCpp.from_spec(str(folder / "spm.gguf"))
 
 

@@ -221,5 +221,5 @@ def test_graph_and_tensors_that_differ(tmp_path: Path) -> None:
 def test_missing_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "m.onnx", matrix())
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[onnx\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo-codelength\[onnx\]'"):
         open_checkpoint(path)

@@ -6,9 +6,17 @@ status 1; Python callers catch `KolmoError` or one of its kinds.
 
 from __future__ import annotations
 
+from kolmo.foreign import line
+
 
 class KolmoError(Exception):
-    """Root of all errors that kolmo raises on purpose."""
+    """Root of all errors that kolmo raises on purpose.
+
+    Its message is printable and at most `foreign.MAX_LINE` characters long, whatever names from outside are in it.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(line(one) if isinstance(one, str) else one for one in args))
 
 
 class FormatError(KolmoError):

@@ -7,6 +7,7 @@ away.
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from typing import NoReturn
 import click
 
 from kolmo.cli.console import STDOUT, give_up_stdout, say
+from kolmo.foreign import line
 
 VERBS = (
     "compress",
@@ -106,6 +108,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish holds
             with suppress(ValueError):  # not in the main thread
                 signal.signal(number, _leave)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error does by default
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = group.main(arguments, prog_name="kolmo", standalone_mode=False)
         if sys.stdout is not None:
@@ -117,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = error.exit_code
         _show(error)
     except click.ClickException as error:
+        vars(error)["message"] = line(error.message)  # which may quote arguments, and file names among them
         error.show()
         status = error.exit_code
     except BrokenPipeError:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
@@ -17,9 +18,11 @@ from typing import IO, Any
 import click
 
 from kolmo.errors import KolmoError
+from kolmo.foreign import line, short
 
 STDIN, STDOUT = "(stdin)", "(stdout)"
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that only an output has
+TITLE = 40  # characters of a bar's title
 PATIENCE = 1 << 14  # raw bytes that the reference kernels may take without a word: up to a minute
 REMEDIES = {
     errno.ENOSPC: "free some space and repeat; the input is kept",
@@ -49,12 +52,8 @@ class Console:
     deaf: bool = False
 
     def say(self, message: str) -> None:
-        """A line for the person, with nothing in it that a terminal would obey."""
+        """A line for the person, with nothing in it that a terminal would obey, and not without end."""
         say(message)
-
-    def print(self, text: str) -> None:
-        """Text on standard output; where that fails, one line says so, and the work goes on."""
-        self._write(text, err=False)
 
     def warn(self, message: str) -> None:
         """A line that -q silences."""
@@ -83,8 +82,8 @@ class Console:
             self.record({"file": path, "error": message})
 
     def record(self, content: dict[str, Any]) -> None:
-        """One JSON line."""
-        self._write(json.dumps(content), err=self.data_on_stdout)
+        """One JSON line. Texts are exact; numbers that JSON does not have (NaN and infinity) are null."""
+        self._write(json.dumps(_finite(content), allow_nan=False), err=self.data_on_stdout)
 
     def _write(self, text: str, *, err: bool) -> None:
         if self.deaf:
@@ -104,7 +103,7 @@ class Console:
         wanted = self.verbose or (is_terminal(sys.stderr) and not self.data_on_stdout)
         if wanted and not self.quiet:
             with suppress(OSError):
-                click.echo(printable(text), err=True)
+                click.echo(line(text), err=True)
 
     def shows_progress(self) -> bool:
         """Whether anyone would see a bar."""
@@ -126,7 +125,7 @@ class Console:
 
         with tqdm(
             total=total,
-            desc=printable(title),
+            desc=short(title, TITLE),
             unit="B",
             unit_scale=True,
             unit_divisor=1024,
@@ -164,7 +163,7 @@ class Console:
 def say(message: str) -> None:
     """A line for the person on standard error; where even that cannot be written, nothing."""
     with suppress(OSError):
-        click.echo(f"kolmo: {printable(message)}", err=True)
+        click.echo(f"kolmo: {line(message)}", err=True)
 
 
 def give_up_stdout() -> None:
@@ -173,11 +172,27 @@ def give_up_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines on standard output, with nothing in them that a terminal would obey, and none of them without end.
+
+    Raises:
+        OSError: they cannot be written; what follows them is let go, so that this is said once.
+    """
+    try:
+        click.echo("\n".join(map(line, lines)))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        give_up_stdout()
+        error.filename = STDOUT
+        raise
+
+
 def may_overwrite(target: str, console: Console, *, ask: bool) -> bool:
     """Ask on a terminal, as zstd does; elsewhere no."""
     if not (ask and is_terminal(sys.stdin) and is_terminal(sys.stderr)) or console.quiet:
         return False
-    click.echo(f"kolmo: {printable(target)} already exists; overwrite (y/n)? ", err=True, nl=False)
+    click.echo(f"kolmo: {short(target, 200)} already exists; overwrite (y/n)? ", err=True, nl=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -212,9 +227,12 @@ def is_terminal(stream: IO[Any] | None) -> bool:
     return stream is not None and not stream.closed and stream.isatty()
 
 
-def printable(text: str) -> str:
-    """The text with control characters and undecodable bytes escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _describe(error: OSError, path: str) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import Console
+from kolmo.cli.console import Console, print_lines
+from kolmo.foreign import short
 
 if TYPE_CHECKING:
     from kolmo.corpus import Corpus
@@ -99,7 +100,7 @@ def command(
             _evaluate(model, opened, plan, output, found, console)
     _tell_skipped(opened, console)
     if found and not as_json and not quiet:
-        _print(found, console)
+        _print(found)
     return console.status
 
 
@@ -131,23 +132,19 @@ def _tell_skipped(corpora: list[Corpus], console: Console) -> None:
             console.warn(corpus.skipped[0] + others)
 
 
-def _print(found: Evaluation, console: Console) -> None:
+def _print(found: Evaluation) -> None:
     """A table of the results, best first in each corpus, and what models differ by."""
     for corpus in dict.fromkeys(result.corpus for result in found):
         rows = sorted((one for one in found if one.corpus == corpus), key=_cost)
         facts = rows[0].metrics
-        console.print(
-            f"{corpus}: {facts['documents']:,} documents, {facts['characters']:,} characters, mode {rows[0].mode}"
-        )
-        width = max(len(row.model) for row in rows)
+        counts = f"{facts['documents']:,} documents, {facts['characters']:,} characters"
+        lines = [f"{short(corpus)}: {counts}, mode {rows[0].mode}"]
+        names = [short(row.model) for row in rows]
+        width = max(map(len, names))
         head = ("bits/char", "95 %", "bits/byte", "bits/token", "rate", "Min-20% nats")
-        console.print(
-            f"  {'model':<{width}} {head[0]:>9} {head[1]:>15} " + " ".join(f"{name:>12}" for name in head[2:])
-        )
-        for row in rows:
-            console.print(f"  {row.model:<{width}} " + _line(row.metrics))
-        for difference in _differences(rows):
-            console.print(f"  {difference}")
+        lines.append(f"  {'model':<{width}} {head[0]:>9} {head[1]:>15} " + " ".join(f"{name:>12}" for name in head[2:]))
+        lines += [f"  {name:<{width}} " + _line(row.metrics) for name, row in zip(names, rows, strict=True)]
+        print_lines([*lines, *(f"  {difference}" for difference in _differences(rows))])
 
 
 def _line(facts: Any) -> str:
@@ -171,7 +168,7 @@ def _differences(rows: list[Any]) -> list[str]:
     for row in rows[1:]:
         found = compare(row, rows[0])
         lines.append(
-            f"{row.model} - {rows[0].model}: {found['value']:+.4f} bits/char, "
+            f"{short(row.model)} - {short(rows[0].model)}: {found['value']:+.4f} bits/char, "
             f"95 % {found['low']:+.4f} to {found['high']:+.4f}"
         )
     return lines

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDIN, STDOUT, Console, may_overwrite, printable
+from kolmo.cli.console import STDIN, STDOUT, Console, may_overwrite, print_lines
 from kolmo.cli.inputs import open_input
+from kolmo.foreign import short
 
 if TYPE_CHECKING:
     from kolmo.cli.fit_result import Result
@@ -117,7 +118,7 @@ def command(
         if as_json:
             console.record(result.record())
         elif not quiet:
-            console.print(result.text())
+            print_lines(result.text().split("\n"))
     return console.status
 
 
@@ -134,7 +135,7 @@ def _check_figure(path: str | None) -> None:
     from kolmo.evaluation.fit.figure import FORMATS
 
     if path is not None and _format(path) not in FORMATS:
-        raise click.UsageError(f"--figure {printable(path)}: is neither .png nor .svg; name it so")
+        raise click.UsageError(f"--figure {path}: is neither .png nor .svg; name it so")
 
 
 def _format(path: str) -> str:
@@ -151,7 +152,7 @@ def _draw(result: Result, path: str, title: str, force: bool, console: Console) 
             target.file,
             format=_format(path),
             level=result.level,
-            title=printable(title),
+            title=short(title, 200),
             also=result.asked(),
         )
         target.keep(Attributes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import Console, printable
+from kolmo.cli.console import Console, print_lines
 from kolmo.cli.inputs import check_weights
 
 
@@ -31,7 +31,7 @@ def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
                 console.record({"file": path, "version": VERSION, **report.record()})
                 continue
             if len(files) > 1:
-                console.print(f"{printable(path)}:")
-            console.print("\n".join(map(printable, report.lines(each=verbose))))
-            console.print(f"format {VERSION}; SHA-256 of all tensors as they come back: {report.content}")
+                print_lines([f"{path}:"])
+            digest = f"format {VERSION}; SHA-256 of all tensors as they come back: {report.content}"
+            print_lines([*report.lines(each=verbose), digest])
     return console.status

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDIN, Console, printable
+from kolmo.cli.console import STDIN, Console, print_lines
 from kolmo.cli.inputs import expand, open_input
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: 
                 console.record(_json(shown, listing))
             else:
                 if not listed and not quiet:
-                    console.print(HEAD)
-                _print(shown, listing, verbose, console)
+                    print_lines([HEAD])
+                _print(shown, listing, verbose)
             listed.append(listing)
             if listing.error:
                 raise listing.error
@@ -53,27 +53,26 @@ def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: 
         blocks = sum(frame.blocks for listing in listed for frame in listing.frames)
         frames = sum(len(listing.frames) for listing in listed)
         sizes = sum(listing.packed_size for listing in listed), sum(listing.raw_size for listing in listed)
-        console.print(_row(frames, blocks, *sizes, "", f"{len(listed)} files"))
+        print_lines([_row(frames, blocks, *sizes, "", f"{len(listed)} files")])
     return console.status
 
 
-def _print(path: str, listing: Listing, verbose: bool, console: Console) -> None:
+def _print(path: str, listing: Listing, verbose: bool) -> None:
     frames = listing.frames
     predictors = {_predictor(frame) for frame in frames}
     predictor = predictors.pop() if len(predictors) == 1 else "several" if predictors else "-"
     blocks = sum(frame.blocks for frame in frames)
-    console.print(_row(len(frames), blocks, listing.packed_size, listing.raw_size, predictor, path))
+    print_lines([_row(len(frames), blocks, listing.packed_size, listing.raw_size, predictor, path)])
     if not verbose:
         return
     for number, frame in enumerate(frames, 1):
-        console.print(f"  frame {number} at byte {frame.offset}")
-        for key, value in _details(frame):
-            console.print(f"    {key:<13}{printable(value)}")
+        details = (f"    {key:<13}{value}" for key, value in _details(frame))
+        print_lines([f"  frame {number} at byte {frame.offset}", *details])
 
 
 def _row(frames: int, blocks: int, packed: int, raw: int, predictor: str, name: str) -> str:
     ratio = f"{raw / packed:.3f}" if raw and packed else "-"
-    return COLUMNS.format(frames, blocks, packed, raw, ratio, predictor, printable(name))
+    return COLUMNS.format(frames, blocks, packed, raw, ratio, predictor, name)
 
 
 def _details(frame: FrameInfo) -> list[tuple[str, str]]:

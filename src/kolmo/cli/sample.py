@@ -15,10 +15,11 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDOUT, Console, is_terminal, may_overwrite, printable
+from kolmo.cli.console import STDOUT, Console, is_terminal, may_overwrite
 from kolmo.cli.flags import LevelCommand
 from kolmo.cli.inputs import open_input
 from kolmo.errors import KolmoError
+from kolmo.foreign import MAX_LINE, printable, short
 
 if TYPE_CHECKING:
     from kolmo.predictors.base import Predictor
@@ -166,7 +167,7 @@ class Job:
         else:
             several = len(self.predictors) > 1
             if several:
-                page.write(b"\n" * (not first) + f"==> {printable(spec)}, seed {self.seed} <==\n".encode())
+                page.write(b"\n" * (not first) + f"==> {short(spec, MAX_LINE)}, seed {self.seed} <==\n".encode())
             if self.echo:
                 page.write(self.prompt)
             try:

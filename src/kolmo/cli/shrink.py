@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import Console, may_overwrite, printable
+from kolmo.cli.console import Console, may_overwrite, print_lines
 from kolmo.cli.inputs import check_weights
 
 METHODS = ("trellis", "torus")
@@ -130,5 +130,5 @@ def command(
             seconds = round(time.perf_counter() - start, 3)
             console.record({"file": model, "output": output, "seconds": seconds, **report.record()})
         elif not quiet:
-            console.print("\n".join(map(printable, report.lines(each=verbose))))
+            print_lines(report.lines(each=verbose))
     return console.status

@@ -16,8 +16,9 @@ import click
 from click.core import ParameterSource
 
 from kolmo.cli import options
-from kolmo.cli.console import Console, printable
+from kolmo.cli.console import TITLE, Console
 from kolmo.errors import MissingExtraError
+from kolmo.foreign import short
 from kolmo.installing import install
 from kolmo.targets import check_folder
 from kolmo.training.watch import Watcher
@@ -293,7 +294,7 @@ class _Screen(Watcher):
         self.signal = 0  # that came, or 0
         self._asked = False  # by the training, which then will ask again
         self._bar: Any = None
-        self._title = printable(str(job.folder))
+        self._title = short(str(job.folder), TITLE)
 
     @contextmanager
     def watching(self) -> Iterator[_Screen]:

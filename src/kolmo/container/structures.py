@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kolmo.container.wire import DIGEST_SIZE, MAX_VARINT, FieldReader, Reader, varint
 from kolmo.errors import CorruptError, FormatError
+from kolmo.foreign import quoted
 
 MAGIC = b"\xb5KMO"
 VERSION = 1
@@ -44,7 +45,7 @@ class PredictorRecord:
 
     def __post_init__(self) -> None:
         if not PREDICTOR_NAME.fullmatch(self.name):
-            raise ValueError(f"predictor name {self.name!r}: 1 to 32 characters of [a-z0-9_.:-] are allowed")
+            raise ValueError(f"predictor name {quoted(self.name)}: 1 to 32 characters of [a-z0-9_.:-] are allowed")
         if not 4 <= len(self.fingerprint) <= 32:
             raise ValueError(f"predictor fingerprint of {len(self.fingerprint)} bytes: 4 to 32 are allowed")
 

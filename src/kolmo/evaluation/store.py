@@ -206,7 +206,8 @@ def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        # Half of a surrogate pair, as names of files and servers may hold, is written as JSON's own escape for it.
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

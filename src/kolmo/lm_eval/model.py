@@ -33,6 +33,7 @@ from kolmo.evaluation.modes import MODES
 from kolmo.evaluation.passages import Passage, batches
 from kolmo.evaluation.run import mode_for
 from kolmo.evaluation.scorers import LITERAL, Options, Tokenised, full_spec, open_scorer
+from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice
@@ -98,7 +99,7 @@ class KolmoLM(LM):
         super().__init__()
         if unknown:
             names = "predictor, dtype, attention, tokenizer, cache_dir, block_size, stride, seed"
-            raise PredictorError(f"model argument {min(unknown)!r} is not known to kolmo; it takes {names}")
+            raise PredictorError(f"model argument {quoted(min(unknown))} is not known to kolmo; it takes {names}")
         self._spec = full_spec(str(predictor))
         self._options = Options(dtype, _there(device), attention, cache_dir, tokenizer)
         self._scorer = open_scorer(self._spec, self._options)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import PredictorError
+from kolmo.foreign import quoted
 from kolmo.native import tables
 from kolmo.native.dispatch import kernels
 from kolmo.native.tables import (
@@ -245,7 +246,7 @@ class ContextMixing:
             PredictorError: it is no level.
         """
         if argument and not (argument.isascii() and argument.isdigit()):
-            raise PredictorError(f"cm has levels 1 to 9, not {argument!r}; use cm:1 to cm:9")
+            raise PredictorError(f"cm has levels 1 to 9, not {quoted(argument)}; use cm:1 to cm:9")
         return cls(int(argument or 5))
 
     @classmethod
@@ -258,7 +259,9 @@ class ContextMixing:
         if version != cls.version:
             raise PredictorError(f"cm version {version} is not known here; upgrade kolmo")
         if len(parameters) != 1 or parameters[0] not in LEVELS:
-            raise PredictorError(f"cm version 1 has no parameters {parameters.hex()!r}; the file is damaged or newer")
+            raise PredictorError(
+                f"cm version 1 has no parameters {quoted(parameters.hex(), 40)}; the file is damaged or newer"
+            )
         return cls(parameters[0])
 
     def parameters(self) -> bytes:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import PredictorError
+from kolmo.foreign import quoted
 from kolmo.native import tables
 from kolmo.native.dispatch import SLOW, kernels
 from kolmo.predictors import context_mixing
@@ -151,7 +152,7 @@ class Neural:
             PredictorError: it is no level.
         """
         if argument and not (argument.isascii() and argument.isdigit()):
-            raise PredictorError(f"neural has levels 5 to 9, not {argument!r}; use neural:5 to neural:9")
+            raise PredictorError(f"neural has levels 5 to 9, not {quoted(argument)}; use neural:5 to neural:9")
         return cls(int(argument or 5))
 
     @classmethod
@@ -165,7 +166,7 @@ class Neural:
             raise PredictorError(f"neural version {version} is not known here; upgrade kolmo")
         if len(parameters) != 1 or parameters[0] not in LEVELS:
             raise PredictorError(
-                f"neural version 1 has no parameters {parameters.hex()!r}; the file is damaged or newer"
+                f"neural version 1 has no parameters {quoted(parameters.hex(), 40)}; the file is damaged or newer"
             )
         return cls(parameters[0])
 

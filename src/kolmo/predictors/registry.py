@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from kolmo.errors import KolmoError, PredictorError
+from kolmo.foreign import quoted, short
 from kolmo.predictors.base import Predictor
 
 GROUP = "kolmo.predictors"
@@ -47,11 +48,13 @@ def resolve(spec: str, **options: Any) -> Predictor:
     maker = _find(name)
     given = {key: value for key, value in options.items() if value is not None}
     if unknown := sorted(set(given) - set(getattr(maker, "options", ()))):
-        raise PredictorError(f"predictor {name!r} takes no {', '.join(unknown)}; leave it out, or use a language model")
+        raise PredictorError(
+            f"predictor {quoted(name)} takes no {', '.join(unknown)}; leave it out, or use a language model"
+        )
     try:
         return cast(Predictor, maker.from_spec(argument, **given))
     except ValueError as error:
-        raise PredictorError(f"predictor spec {spec!r}: {error}; see the predictor's documentation") from None
+        raise PredictorError(f"predictor spec {quoted(spec)}: {error}; see the predictor's documentation") from None
 
 
 def restore(name: str, version: int, fingerprint: bytes, parameters: bytes) -> Predictor:
@@ -64,17 +67,19 @@ def restore(name: str, version: int, fingerprint: bytes, parameters: bytes) -> P
     try:
         predictor = cast(Predictor, maker.restore(version, parameters))
     except ValueError as error:
-        raise PredictorError(f"predictor {name!r} does not take the file's parameters: {error}; {_UPDATE}") from None
+        raise PredictorError(
+            f"predictor {quoted(name)} does not take the file's parameters: {error}; {_UPDATE}"
+        ) from None
     if predictor.version != version:
         which = "newer" if version > predictor.version else "older"
         raise PredictorError(
-            f"written by version {version} of predictor {name!r}, {which} than version {predictor.version} "
+            f"written by version {version} of predictor {quoted(name)}, {which} than version {predictor.version} "
             f"here; install the kolmo (or plugin) that has it"
         )
     here = predictor.fingerprint()
     if here != fingerprint:
         raise PredictorError(
-            f"written by a predictor {name!r} with fingerprint {fingerprint.hex()}, the one here has "
+            f"written by a predictor {quoted(name)} with fingerprint {short(fingerprint.hex())}, the one here has "
             f"{here.hex()}; decode with the same model files and versions as the writer"
         )
     return predictor
@@ -137,7 +142,7 @@ def _find(name: str) -> Any:
         if point.name == name:
             return point.load()
     raise PredictorError(
-        f"unknown predictor {name!r}; known here: {', '.join(known())}; install the package that provides it"
+        f"unknown predictor {quoted(name)}; known here: {', '.join(known())}; install the package that provides it"
     )
 
 

@@ -30,6 +30,7 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from kolmo.errors import FormatError, KolmoError
+from kolmo.foreign import quoted
 from kolmo.transformers.view import ShrunkPath, View
 from kolmo.weights import streamed
 from kolmo.weights.dtypes import as_torch, from_torch
@@ -72,7 +73,7 @@ class KolmoConfig(QuantizationConfigMixin):
     ) -> None:
         if version != VERSION:
             raise FormatError(
-                f"config.json: names version {version!r} of kolmo, here is {VERSION}; install a newer one"
+                f"config.json: names version {quoted(version)} of kolmo, here is {VERSION}; install a newer one"
             )
         self.quant_method: Any = METHOD
         self.version = version

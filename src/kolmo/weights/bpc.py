@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolmo.errors import KolmoError
+from kolmo.foreign import quoted
 from kolmo.weights.checkpoint import open_checkpoint
 from kolmo.weights.dtypes import as_torch
 
@@ -149,8 +150,8 @@ class BitsPerCharacter:
                 same = torch.equal(parameter, as_torch(tensor.read(), tensor.dtype, tensor.shape).to(parameter))
             if not same:
                 raise KolmoError(
-                    f"{self._folder}: tensor {name!r} is no parameter of the model that transformers makes of it, so "
-                    f"its loss cannot be measured; keep it exact (--exact {name!r})"
+                    f"{self._folder}: tensor {quoted(name)} is no parameter of the model that transformers makes of "
+                    f"it, so its loss cannot be measured; keep it exact (--exact {quoted(name)})"
                 )
             assert parameter is not None
             if parameter.data_ptr() not in taken:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kolmo.errors import CorruptError, FormatError, MissingExtraError
+from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.weights.dtypes import from_numpy, from_torch, numpy_dtype, torch_dtype
 from kolmo.weights.onnx import SUFFIX, Graph
@@ -90,7 +91,9 @@ def _from_shards(folder: Path, index: Path) -> Checkpoint:
     tensors, metadata = {}, {}
     for name, part in parts.items():
         if name not in shards[part].tensors:
-            raise CorruptError(f"{folder / part}: lacks tensor {name[:80]!r}, which {index.name} names; get both again")
+            raise CorruptError(
+                f"{folder / part}: lacks tensor {quoted(name)}, which {index.name} names; get both again"
+            )
         tensors[name] = shards[part].tensors[name]
     for shard in shards.values():
         metadata.update(shard.metadata)
@@ -148,7 +151,7 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
 def _from_dictionary(name: str, values: Mapping[str, Any]) -> Checkpoint:
     if "__metadata__" in values:
         raise FormatError(f"{name}: has a tensor '__metadata__', a name that safetensors need; rename it")
-    tensors = {str(key): _from_value(f"{name}: {key!r}", value) for key, value in values.items()}
+    tensors = {str(key): _from_value(f"{name}: {quoted(key)}", value) for key, value in values.items()}
     return Checkpoint(name, tensors, {}, "pt" if any(hasattr(value, "detach") for value in values.values()) else "np")
 
 

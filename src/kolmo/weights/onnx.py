@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraError
+from kolmo.foreign import quoted, reason
 from kolmo.installing import install
 from kolmo.weights.safetensors import MOST_DIMENSIONS, Kind, is_shape, read_span
 
@@ -80,12 +81,12 @@ class Graph:
             name, shape = tensor.name, list(tensor.dims)
             if not name or name in self.kinds or name in (GRAPH, "__metadata__"):
                 raise FormatError(
-                    f"{path}: an initialiser is called {name[:80]!r}, as another is, or none may be; rename it"
+                    f"{path}: an initialiser is called {quoted(name)}, as another is, or none may be; rename it"
                 )
             if tensor.data_type not in DTYPES:
                 continue
             if not is_shape(shape) or len(shape) > MOST_DIMENSIONS or tensor.HasField("segment"):
-                raise CorruptError(f"{path}: initialiser {name[:80]!r} has a shape that cannot be; get it again")
+                raise CorruptError(f"{path}: initialiser {quoted(name)} has a shape that cannot be; get it again")
             self._tensors[name] = tensor
             self.kinds[name] = Kind(DTYPES[tensor.data_type], tuple(shape))
         self._skeleton = self._bare()
@@ -104,12 +105,12 @@ class Graph:
         data = self._external(tensor, kind) if tensor.data_location == EXTERNAL else _inline(tensor, kind.dtype)
         if len(data) != kind.size:
             raise CorruptError(
-                f"{self._path}: initialiser {name[:80]!r} has {len(data)} bytes, not {kind.size}; get it again"
+                f"{self._path}: initialiser {quoted(name)} has {len(data)} bytes, not {kind.size}; get it again"
             )
         return data
 
     def _external(self, tensor: Any, kind: Kind) -> bytes:
-        where = f"{self._path}: initialiser {tensor.name[:80]!r}"
+        where = f"{self._path}: initialiser {quoted(tensor.name)}"
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         file = self._path.parent / location
@@ -120,17 +121,17 @@ class Graph:
             or "\\" in location
             or "\0" in location
         ):
-            raise CorruptError(f"{where} is in {location[:80]!r}, which is no file beside the model; put it there")
+            raise CorruptError(f"{where} is in {quoted(location)}, which is no file beside the model; put it there")
         if file.is_symlink() or (file.exists() and not file.is_file()):
-            raise CorruptError(f"{where} is in {location[:80]!r}, which is no plain file; copy it there")
+            raise CorruptError(f"{where} is in {quoted(location)}, which is no plain file; copy it there")
         begin, size = entries.get("offset", "0"), entries.get("length", str(kind.size))
         if not begin.isdecimal() or len(begin) > 18 or size != str(kind.size):
             raise CorruptError(
-                f"{where} is at {begin[:20]!r} for {size[:20]!r} bytes, and has {kind.size}; get it again"
+                f"{where} is at {quoted(begin, 20)} for {quoted(size, 20)} bytes, and has {kind.size}; get it again"
             )
         with open(file, "rb") as opened:
             if int(begin) + kind.size > os.fstat(opened.fileno()).st_size:
-                raise CorruptError(f"{where} ends behind the end of {location[:80]!r}; get both again")
+                raise CorruptError(f"{where} ends behind the end of {quoted(location)}; get both again")
             return read_span(opened, file, int(begin), kind.size)
 
     def _bare(self) -> bytes:
@@ -165,7 +166,7 @@ def assemble(graph: bytes, kinds: Mapping[str, Kind], read: Callable[[str], byte
     for tensor in wanted:
         kind = kinds[tensor.name]
         if DTYPES.get(tensor.data_type) != kind.dtype or tuple(tensor.dims) != kind.shape:
-            raise CorruptError(f"{where}: initialiser {tensor.name[:80]!r} is another than its tensor; get it again")
+            raise CorruptError(f"{where}: initialiser {quoted(tensor.name)} is another than its tensor; get it again")
         tensor.raw_data = read(tensor.name)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
@@ -183,7 +184,7 @@ def _parsed(data: bytes, where: str) -> Any:
             raise DecodeError("more than 2 GiB")
         model.ParseFromString(data)
     except DecodeError as error:
-        raise CorruptError(f"{where}: is no model in ONNX, or damaged ({str(error)[:80]}); get it again", 0) from None
+        raise CorruptError(f"{where}: is no model in ONNX, or damaged ({reason(error)}); get it again", 0) from None
     if not model.HasField("graph"):
         raise CorruptError(f"{where}: is no model in ONNX: it has no graph; name another file", 0)
     return model

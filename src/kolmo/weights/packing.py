@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from kolmo.codec.pipeline import Pipeline, Report, available_cores, ordered_map
 from kolmo.errors import CorruptError, KolmoError
+from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.weights import lossless
 from kolmo.weights.checkpoint import Checkpoint
@@ -83,7 +84,9 @@ class Packer:
         for name, tensor in raw:
             data = tensor.read()
             if digest(data) != record.raw[name]:
-                raise KolmoError(f"{source.name}: tensor {name!r} changed while it was read; leave it alone and repeat")
+                raise KolmoError(
+                    f"{source.name}: tensor {quoted(name)} changed while it was read; leave it alone and repeat"
+                )
             file.write(data)
         self._codes = file.tell()
 
@@ -222,7 +225,7 @@ class ShrunkFile:
         if found is None and name in self.record.raw:
             found = self.header.places[name]
         if found is None:
-            raise KolmoError(f"{self.path}: has no tensor {name!r}; kolmo info -v lists them")
+            raise KolmoError(f"{self.path}: has no tensor {quoted(name)}; kolmo info -v lists them")
         return found
 
     def stored_size(self, name: str) -> int:
@@ -265,10 +268,11 @@ class ShrunkFile:
                 data = decode(one, data, self.record.hyperfunction, threads)
             except CorruptError as error:
                 at = begin + (error.offset or 0)
-                raise CorruptError(f"{self.path}: tensor {name!r}: {error}; get the file again", at) from None
+                raise CorruptError(f"{self.path}: tensor {quoted(name)}: {error}; get the file again", at) from None
         if not near and digest(data) != wanted:
             raise CorruptError(
-                f"{self.path}: tensor {name!r}, at byte {begin}, is damaged: its digest differs; get it again", begin
+                f"{self.path}: tensor {quoted(name)}, at byte {begin}, is damaged: its digest differs; get it again",
+                begin,
             )
         return data
 

@@ -14,6 +14,7 @@ from math import prod
 from typing import Any, NoReturn
 
 from kolmo.errors import CorruptError, FormatError, KolmoError
+from kolmo.foreign import quoted, short
 from kolmo.hyperfunctions.base import Hyperfunction, restore
 from kolmo.weights.dtypes import FLOATS
 from kolmo.weights.safetensors import Header, Kind, Place, is_shape, without_twins
@@ -115,7 +116,7 @@ class Record:
         if version > VERSION:
             raise FormatError(f"{where}: is of version {version}, and this kolmo knows {VERSION}; install a newer one")
         if sorted(found) != KEYS:
-            _corrupt(where, f"its record has the keys {', '.join(sorted(found))[:120]}")
+            _corrupt(where, f"its record has the keys {short(', '.join(sorted(found)), 120)}")
         for key in ("raw", "aliases", "metadata"):
             if not isinstance(found[key], dict) or not all(isinstance(value, str) for value in found[key].values()):
                 _corrupt(where, f"its record's {key} are not strings by name")
@@ -136,18 +137,18 @@ class Record:
         if len(stored) != len(self.coded) + len(self.raw) or stored & set(self.aliases) or codes & set(self.raw):
             _corrupt(where, "a tensor is there twice")
         if different := {*codes, *self.raw} ^ set(header.places):
-            _corrupt(where, f"record and header differ in tensor {min(different)[:80]!r}")
+            _corrupt(where, f"record and header differ in tensor {quoted(min(different))}")
         for name, digest in self.raw.items():
             if not _is_hex(digest, DIGEST):
-                _corrupt(where, f"the digest of tensor {name[:80]!r} is none")
+                _corrupt(where, f"the digest of tensor {quoted(name)} is none")
         for name, original in self.aliases.items():
             if original not in stored:
-                _corrupt(where, f"tensor {name[:80]!r} is tied to {original[:80]!r}, which is not there")
+                _corrupt(where, f"tensor {quoted(name)} is tied to {quoted(original)}, which is not there")
         for name, one in self.coded.items():
             if one.stored < 1 or (one.verbatim and one.stored != one.size):
-                _corrupt(where, f"the code of tensor {name[:80]!r} cannot be one")
+                _corrupt(where, f"the code of tensor {quoted(name)} cannot be one")
             if one.base and (one.base >= one.stored or self.hyperfunction.name != "trellis"):
-                _corrupt(where, f"the base of tensor {name[:80]!r} cannot be one")
+                _corrupt(where, f"the base of tensor {quoted(name)} cannot be one")
         total = sum(one.stored for one in self.coded.values())
         if codes and ((place := header.places[CODES]).dtype, place.shape) != ("U8", (total,)):
             _corrupt(
@@ -167,7 +168,7 @@ def check_expansion(where: str, weights: int, size: int) -> None:
 
 
 def _coded(where: str, name: str, entry: Any) -> Coded:
-    shown = f"tensor {name[:80]!r}"
+    shown = f"tensor {quoted(name)}"
     if not isinstance(entry, list) or not 5 <= len(entry) <= 6:
         _corrupt(where, f"{shown} has no dtype, shape, columns, size and digest, or has more")
     dtype, shape, columns, stored, digest, way = [*entry, None][:6]
@@ -175,7 +176,7 @@ def _coded(where: str, name: str, entry: Any) -> Coded:
     if dtype not in FLOATS or not is_shape(shape) or not is_shape([stored]) or not sound:
         _corrupt(where, f"{shown} has a dtype, a shape, a size or a way to be stored that cannot be")
     if type(columns) is not int or columns < 1 or not prod(shape) or prod(shape) % columns:
-        _corrupt(where, f"{shown} has {str(columns)[:20]} columns, which do not divide it")
+        _corrupt(where, f"{shown} has {quoted(columns, 20)} columns, which do not divide it")
     if not _is_hex(digest, DIGEST):
         _corrupt(where, f"the digest of {shown} is none")
     verbatim = way is True

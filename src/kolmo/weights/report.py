@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from kolmo.foreign import short
 from kolmo.weights.sensitivity import kind_of
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class Report:
         rows = list(self.tensors) if each else grouped(self.tensors)
         for kind in ("coded", "raw"):
             rows.append(total(kind, [one for one in self.tensors if one.kind == kind]))
+        rows = [replace(row, name=short(row.name)) for row in rows]
         width = max([6, *(len(row.name) for row in rows)])
         shown = [HEAD, *(_cells(row) for row in rows)]
         spent = self.budget.lines() if self.budget else []

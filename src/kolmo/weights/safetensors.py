@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from kolmo.errors import CorruptError, FormatError, TruncatedError
+from kolmo.foreign import quoted
 
 LONGEST_HEADER = 100_000_000
 MOST_DIMENSIONS, LARGEST = 32, 1 << 60
@@ -91,7 +92,7 @@ def read_header(path: Path) -> Header:
     for name, place in sorted(places.items(), key=lambda item: (item[1].begin, item[1].size)):
         if place.begin != at:
             _corrupt(
-                path, f"tensor {name[:80]!r} begins at byte {place.begin}, but {last or 'the header'} ends at {at}"
+                path, f"tensor {quoted(name)} begins at byte {place.begin}, but {last or 'the header'} ends at {at}"
             )
         at, last = at + place.size, repr(name[:80])
     if at > size:
@@ -158,12 +159,12 @@ def _are_sizes(value: Any) -> bool:
 
 
 def _place(path: Path, name: str, entry: Any, data: int) -> Place:
-    shown = f"tensor {name[:80]!r}"
+    shown = f"tensor {quoted(name)}"
     if not isinstance(entry, dict) or sorted(entry) != ["data_offsets", "dtype", "shape"]:
         _corrupt(path, f"{shown} has no dtype, shape and data_offsets, or has more")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BYTES:
-        raise FormatError(f"{path}: {shown} is of dtype {str(dtype)[:20]!r}, which is not known here; leave it out")
+        raise FormatError(f"{path}: {shown} is of dtype {quoted(dtype, 20)}, which is not known here; leave it out")
     if not is_shape(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         _corrupt(path, f"{shown} has a shape or offsets that cannot be")
     place = Place(dtype, tuple(shape), data + offsets[0])

@@ -20,6 +20,7 @@ import numpy as np
 from kolmo.codec.pipeline import Report as Tick
 from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError
+from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.targets import Attributes
 from kolmo.weights.budget import Budget, Loss, Trial, check, settle, spend
@@ -290,7 +291,9 @@ def _compare(checkpoint: Checkpoint, packer: Packer, found: Survey, tick: Tick |
         errors[name] = lost, zeros
         digests[name] = digest(data)
         if packer.record.coded[name].base and digests[name] != found.looks[name].digest:
-            raise KolmoError(f"{checkpoint.name}: tensor {name!r} changed while it was read; leave it alone and repeat")
+            raise KolmoError(
+                f"{checkpoint.name}: tensor {quoted(name)} changed while it was read; leave it alone and repeat"
+            )
         if tick:
             tick(4 * tensor.count)
     packer.finish(digests)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.weights.dtypes import as_torch
 from kolmo.weights.packing import ShrunkFile
@@ -210,7 +211,9 @@ class Stream:
             name = next((name for name in wanted if name in self.file), wanted[0])
             if (shape := self.file.kind(name).shape) != tuple(parameter.shape):
                 there = f"{shape} in the file, {tuple(parameter.shape)} in the module"
-                raise KolmoError(f"{self.file.path}: tensor {name!r} is {there}; take the module that it was made of")
+                raise KolmoError(
+                    f"{self.file.path}: tensor {quoted(name)} is {there}; take the module that it was made of"
+                )
             empty = torch.nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
             device = self._device if parameter.is_meta else parameter.device
             found.append(Weight(name, empty, device, [holder for _, holder in holders]))
@@ -225,7 +228,9 @@ class Stream:
                 value = as_torch(self.file.read(names[name]), kind.dtype, kind.shape)
                 module.get_submodule(prefix)._buffers[last] = value.to(device, buffer.dtype)
             elif buffer.is_meta:
-                raise KolmoError(f"{self.file.path}: has no buffer {name!r}; make the module on a device, not on meta")
+                raise KolmoError(
+                    f"{self.file.path}: has no buffer {quoted(name)}; make the module on a device, not on meta"
+                )
 
     def _decode(self, weights: Sequence[Weight]) -> list[torch.nn.Parameter]:
         """One after another, by all threads each: what decoding needs beside is that of one tensor."""
