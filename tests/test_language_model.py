@@ -509,7 +509,7 @@ def test_files_open_without_flags(
     run("compress", "-v", "-m", f"hf:{folder}", "--chunk", "50", source)
     assert "times the noise measured" in capsys.readouterr().err
     run("test", packed)
-    run("decompress", "-o", tmp_path / "out", "-T", "1", "--batch", "3", packed)
+    run("decompress", "-o", tmp_path / "out", "-T", "1", "--batch-size", "3", packed)
     assert (tmp_path / "out").read_bytes() == STORY
     assert packed.stat().st_size < len(STORY) / 3 + 30
     run("list", "-v", packed)

@@ -56,12 +56,21 @@ class Decompress:
         with open(path, "rb") as file:
             return list_stream(file).raw_size or None
 
+    def matches(self, path: str, target: str) -> bool:
+        """Whether `target` has as many bytes as the input's blocks."""
+        from kolmo.archive.listing import list_stream
+
+        with open(path, "rb") as file:
+            listing = list_stream(file, name=path)
+        return listing.error is None and listing.raw_size == os.path.getsize(target)
+
     def run(
         self,
         source: str | IO[bytes],
         target: str | IO[bytes],
         *,
         force: bool,
+        remove: bool,
         report: Callable[[int], None] | None,
     ) -> Summary:
         """Decompress one input."""
@@ -75,6 +84,7 @@ class Decompress:
             size_limit=self.max_size,
             use_stored=self.names,
             force=force,
+            remove=remove,
             report=report,
         )
 
@@ -98,7 +108,8 @@ def command(
 ) -> int:
     """Decompress FILES, each FILE.kmo to FILE; inputs are kept.
 
-    Without FILES, and for -, standard input goes to standard output. Of a damaged file, the whole blocks
+    Without FILES, and for -, standard input goes to standard output. In folders (-r), an input whose output is there
+    already, no older and of its size, counts as done; -u renews older outputs. Of a damaged file, the whole blocks
     before the damage are kept as FILE.partial.
     """
     job = Writing(**shared)

@@ -34,29 +34,23 @@ NAMED_REPEATS = 3  # documents that a message names without -v
 @click.option(
     "--add-bos-token/--no-add-bos-token", default=None, help="Mode lm-eval: that harness's add_bos_token; default: add."
 )
-@click.option("--block-size", type=click.IntRange(min=2), metavar="N", help="Tokens read before one is predicted.")
+@options.context("Tokens that the model sees at once; default: what the mode says.", least=2)
 @click.option("--stride", type=click.IntRange(min=1), metavar="N", help="Tokens that each further window scores.")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Windows at once; default: what fits.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Documents of each corpus.")
+@options.batch_size("Windows at once; default: what fits.")
+@options.limit("Documents of each corpus that are scored.")
 @click.option("--subset", metavar="NAME", help="Take this subset of each corpus alone.")
 @click.option("--column", metavar="NAME", help="Column of the text; default: content, else text.")
 @click.option("--name-column", metavar="NAME", help="Column of a document's name; default: its file and place.")
 @click.option("--date-column", metavar="NAME", help="Column of a document's date; default: the first that holds a day.")
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16", "float64"]),
-    help="Arithmetic of hf models; default float32, in mode paper bfloat16.",
-)
-@click.option("--device", metavar="NAME[,NAME...]", help="cpu, cuda; several: a copy of the model on each.")
+@options.dtype("Arithmetic of hf models: {}; default float32, in mode paper bfloat16.")
+@options.device("cpu, cuda; several, with commas between: a copy of the model on each.")
 @click.option("--attn", "attention", metavar="NAME", help="Attention of hf models: eager, sdpa, flash_attention_2.")
 @click.option("--tokenizer", metavar="FOLDER", help="Tokenizer of an api model.")
 @click.option("--cache-dir", metavar="DIR", help="Where models and data sets of the hub are kept.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where to run.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Copies of the model.")
 @click.option("--ray-address", metavar="ADDRESS", help="Of a Ray cluster; default: RAY_ADDRESS, else this machine.")
-@click.option(
-    "-o", "--output", default="eval-results", show_default=True, metavar="DIR", help="Tables and results; runs resume."
-)
+@options.output("Folder of tables and results; runs resume.", default="eval-results", show_default=True)
 @click.option("--no-text", is_flag=True, help="Keep no texts in the tables; `kolmo report` then shows none.")
 @options.quiet
 @options.verbose
@@ -68,9 +62,9 @@ def command(
     corpora: tuple[str, ...],
     mode: str,
     add_bos_token: bool | None,
-    block_size: int | None,
+    context: int | None,
     stride: int | None,
-    batch_size: int | None,
+    batch: int | None,
     limit: int | None,
     subset: str | None,
     column: str | None,
@@ -100,14 +94,16 @@ def command(
     from kolmo.evaluation.evaluate import Plan, scan_corpus
     from kolmo.evaluation.results import Evaluation
     from kolmo.evaluation.scorers import Options
+    from kolmo.targets import check_folder
 
     console = Console(quiet, verbose, as_json)
     if ray_address and engine != "ray":
         raise click.UsageError("--ray-address is for --engine ray; add it")
     chosen = Options(dtype, device, attention, cache_dir, tokenizer)
-    plan = Plan(mode, block_size, stride, batch_size, chosen, engine, workers, ray_address, not no_text, add_bos_token)
+    plan = Plan(mode, context, stride, batch, chosen, engine, workers, ray_address, not no_text, add_bos_token)
     columns = {"column": column, "name_column": name_column, "date_column": date_column}
     with console.guarded("eval"):
+        check_folder(output)
         plan.chosen()
     if console.status:
         return console.status

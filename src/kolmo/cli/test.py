@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDIN, Console, open_input
-from kolmo.cli.inputs import expand
+from kolmo.cli.console import STDIN, Console
+from kolmo.cli.inputs import expand, open_input
 
 
 @click.command("test")
@@ -20,7 +20,7 @@ from kolmo.cli.inputs import expand
 @options.language_models
 @options.model_elsewhere
 @click.option("-f", "--force", is_flag=True, help="Follow links; read from a terminal.")
-@click.argument("files", nargs=-1, type=click.Path())
+@click.argument("files", nargs=-1, type=options.PATH)
 def command(
     *,
     files: tuple[str, ...],

@@ -71,7 +71,7 @@ class Mode:
         if self.name != "strict":
             raise KolmoError(
                 f"the model sees {window} tokens, fewer than the block of {self.block} of mode {self.name}; "
-                f"give --block-size {window}"
+                f"give --context {window}"
             )
         return replace(self, block=window, stride=min(self.stride, window))
 

@@ -67,7 +67,7 @@ class TorchScorer(TokenScorer):
                 raise PredictorError(f"{self.identity.spec} fails: {str(error).splitlines()[0]}") from None
             if len(batch) == 1:
                 raise PredictorError(
-                    f"{self.identity.spec}: no memory for a window of {len(batch[0].tokens)} tokens; lower --block-size"
+                    f"{self.identity.spec}: no memory for a window of {len(batch[0].tokens)} tokens; lower --context"
                 ) from None
             torch.cuda.empty_cache()
             half = len(batch) // 2

@@ -259,8 +259,8 @@ class LlamaCppBackend:
         pointer = llama.llama_init_from_model(self.model.pointer, parameters)
         if not pointer:
             raise PredictorError(
-                f"{self.path}: llama.cpp makes no room for {lanes} texts of {room} tokens{_reason()}; lower --batch or "
-                "--context"
+                f"{self.path}: llama.cpp makes no room for {lanes} texts of {room} tokens{_reason()}; lower "
+                "--batch-size or --context"
             )
         made = _Context(pointer, self.model, lanes, room)
         if not llama.llama_get_memory(pointer):
@@ -359,7 +359,7 @@ class LlamaCppLanes:
         code = llama.llama_decode(context.pointer, batch)
         if code:
             raise PredictorError(
-                f"{self._backend.path}: llama.cpp stopped with code {code}{_reason()}; lower --batch or --context"
+                f"{self._backend.path}: llama.cpp stopped with code {code}{_reason()}; lower --batch-size or --context"
             )
         if spare:
             llama.llama_memory_seq_rm(llama.llama_get_memory(context.pointer), count, -1, -1)

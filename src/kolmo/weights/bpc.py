@@ -150,7 +150,7 @@ class BitsPerCharacter:
             if not same:
                 raise KolmoError(
                     f"{self._folder}: tensor {quoted(name)} is no parameter of the model that transformers makes of "
-                    f"it, so its loss cannot be measured; keep it exact (--keep {quoted(name)})"
+                    f"it, so its loss cannot be measured; keep it exact (--exact {quoted(name)})"
                 )
             assert parameter is not None
             if parameter.data_ptr() not in taken:
