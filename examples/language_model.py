@@ -5,7 +5,7 @@ r"""Two language models made smaller: bits per character and perplexity on text 
 stories260K is a Llama of 260,000 parameters (tests/models/README.md), which examples/llama2c.py converts for
 transformers; it reads examples/sample.txt. The other is a Transformer in FOLDER/lm, trained by
 
-    kolmo train DIR/train/wiki_en.txt=0.7 DIR/train/novels_en.txt=0.3 --network transformer-3.2m \
+    kolmo train DIR/train/wiki_en.txt=0.7 DIR/train/novels_en.txt=0.3 --model transformer-3.2m \
         --vocabulary bpe:1024 --window 512 --lanes 8 --threads 1 --budget 27m -o FOLDER/lm
 
 and reads WikiText-2's test text. Of each text these are the first 32,768 characters, in the windows of

@@ -87,8 +87,12 @@ def meaning(option: click.Option) -> tuple[object, ...]:
     return max(option.opts, key=len), kind, option.metavar
 
 
+CHOICES = {"--model": "train"}  # verbs whose option names a kind to choose, where others name a place of the same thing
+
+
 def test_one_name_has_one_meaning() -> None:
-    several = {name: verbs for name, verbs in table().items() if len({meaning(o) for o in verbs.values()}) > 1}
+    verbs_of = {n: {v: o for v, o in verbs.items() if CHOICES.get(n) != v} for n, verbs in table().items()}
+    several = {name: verbs for name, verbs in verbs_of.items() if len({meaning(o) for o in verbs.values()}) > 1}
     assert not several, {name: {verb: meaning(o) for verb, o in verbs.items()} for name, verbs in several.items()}
 
 

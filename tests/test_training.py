@@ -493,7 +493,7 @@ def test_going_on_from_other_weights(folder: Path) -> None:
         assert status == 0
         assert json.loads(output.splitlines()[0])["train"] < 5
         assert "init_sha256" in json.loads((folder / out / "config.json").read_text())
-    assert "another kind or size" in only_line(["a.txt", "--network", "tiny", *FAST, "--init", "first", "-o", "x"])
+    assert "another kind or size" in only_line(["a.txt", "--model", "tiny", *FAST, "--init", "first", "-o", "x"])
     assert "no weights" in only_line(["a.txt", "--init", "nowhere", "-o", "x"])
     assert "no weights of kolmo's" in only_line(["a.txt", "--init", "a.txt", "-o", "x"])
 
@@ -501,7 +501,7 @@ def test_going_on_from_other_weights(folder: Path) -> None:
 def test_byte_pairs_in_a_transformer(folder: Path) -> None:
     pytest.importorskip("tokenizers", reason="pip install tokenizers")
     pytest.importorskip("safetensors", reason="pip install safetensors")
-    arguments = ["b.txt", "--network", "transformer-200k", *FAST, "--validate", "extra.txt", "-o", "run"]
+    arguments = ["b.txt", "--model", "transformer-200k", *FAST, "--validate", "extra.txt", "-o", "run"]
     status, output = run(*arguments, "--vocabulary", "bpe:300", "--json")
     assert status == 0
     scores = json.loads(output.splitlines()[-1])["scores"]
@@ -550,8 +550,8 @@ def test_errors_are_one_line(arguments: list[str], message: str, folder: Path) -
         ["a.txt", "-o", "run", "--vocabulary", "bpe:300"],
         ["a.txt", "-o", "run", "--vocabulary", "bpe:3"],
         ["a.txt", "-o", "run", "--positions", "learned"],
-        ["a.txt", "-o", "run", "--network", "transformer-200k", "--slot", "32"],
-        ["a.txt", "-o", "run", "--network", "oracle"],
+        ["a.txt", "-o", "run", "--model", "transformer-200k", "--slot", "32"],
+        ["a.txt", "-o", "run", "--model", "oracle"],
     ],
 )
 def test_usage_errors(arguments: list[str], folder: Path) -> None:
@@ -565,7 +565,7 @@ def test_missing_extras(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert "pip install 'kolmo-codelength[train]'" in only_line(["a.txt", "-o", "run"])
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "tokenizers", None)
-        given = ["a.txt", "-o", "run", "--network", "transformer-200k", "--vocabulary", "bpe:300"]
+        given = ["a.txt", "-o", "run", "--model", "transformer-200k", "--vocabulary", "bpe:300"]
         assert "pip install 'kolmo-codelength[train]'" in only_line(given)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     status, output = run("a.txt", *SIZES, *FAST, "--budget", "2steps", "-o", "run")

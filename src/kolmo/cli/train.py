@@ -96,7 +96,8 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE[=WEIGHT]...", callback=parse_source)
 @options.output("The run's folder.", required=True)
 @click.option(
-    "--network",
+    "--model",
+    "network",
     type=click.Choice([*RECURRENT, *TRANSFORMERS]),
     default="base",
     show_default=True,
@@ -234,13 +235,13 @@ def _shape(given: dict[str, Any]) -> Shape:
     if network in TRANSFORMERS:
         if sizes:
             raise click.UsageError(
-                f"--{next(iter(sizes))} is for recurrent networks; --network {network} is a Transformer"
+                f"--{next(iter(sizes))} is for recurrent networks; --model {network} is a Transformer"
             )
         changes = {"positions": given["positions"], "context": given["window"]}
         return dataclasses.replace(SIZES_OF[network], **{k: v for k, v in changes.items() if v is not None})
     if given["positions"] is not None or given["vocabulary"] != "bytes":
         option = "--positions" if given["positions"] is not None else "--vocabulary"
-        raise click.UsageError(f"{option} is for Transformers; --network {network} is a recurrent network over bytes")
+        raise click.UsageError(f"{option} is for Transformers; --model {network} is a recurrent network over bytes")
     shape = dataclasses.replace(SHAPES[network], **sizes)
     if problem := shape.problem():
         raise click.UsageError(f"no recurrent network has {problem}")
