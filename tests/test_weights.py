@@ -36,6 +36,7 @@ from kolmo.weights.safetensors import lay_out, read_header, read_span, write_hea
 
 Arrays = dict[str, npt.NDArray[Any]]
 WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"step": 0.01}  # one that is fast here
+pytestmark = pytest.mark.filterwarnings("ignore::kolmo.errors.ShrinkWarning")  # of weights lost on purpose
 kernels = pytest.mark.skipif(SLOW, reason="a trellis of so many weights takes minutes without the C kernels")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from typing import Any
 
 import click
 
 from kolmo.cli import options
 from kolmo.cli.console import Console, may_overwrite, printable
+from kolmo.errors import ShrinkWarning
 
 METHODS = ("trellis", "torus")
 PRESETS = ("llm", "unet", "mobilenet")
@@ -119,9 +121,13 @@ def command(
         if makes_folder(model, output) and (left := companions(model).left):
             console.warn(f"{model}: does not come along: {', '.join(left)}")
         start = time.perf_counter()
-        report = shrink(
-            model, output, method, **sizes, **measured, states=states, force=force, progress=console.progress, **given
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ShrinkWarning)  # they are in the report
+            report = shrink(
+                model, output, method, **sizes, **measured, states=states, force=force, progress=console.progress, **given
+            )
+        for text in report.warnings:
+            console.warn(f"{model}: {text}")
         if as_json:
             seconds = round(time.perf_counter() - start, 3)
             console.record({"file": model, "output": output, "seconds": seconds, **report.record()})

@@ -33,12 +33,17 @@ class Tensor(Kind):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All tensors of a model, by name, what its files say beside, and whose they are: "np", or "pt" of torch."""
+    """All tensors of a model, by name, what its files say beside, and whose they are: "np", or "pt" of torch.
+
+    `buffers` are those that a module says are no weights; `notes` are what a person should know of the source.
+    """
 
     name: str
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
     framework: str = "np"
+    buffers: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
