@@ -29,7 +29,7 @@ from harness.report import machine
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.native.dispatch import kernels
 from kolmo.predictors import grids
-from kolmo.predictors.huggingface import HuggingFace
+from kolmo.predictors.huggingface import HuggingFace, cache_name
 from kolmo.predictors.settings import use
 from models_made import stories
 
@@ -65,6 +65,7 @@ def coding_cost(vocabulary: int, lanes: int, repeat: int) -> list[str]:
     )
     model: Any = transformers.LlamaForCausalLM(config)
     model.eval()
+    name = cache_name(model)
     tokens = torch.randint(0, vocabulary, (lanes, 1))
     with torch.inference_mode():
         out = model(input_ids=torch.randint(0, vocabulary, (lanes, 64)), use_cache=True, logits_to_keep=1)
@@ -78,7 +79,7 @@ def coding_cost(vocabulary: int, lanes: int, repeat: int) -> list[str]:
 
     def step() -> None:
         with torch.inference_mode():
-            model(input_ids=tokens, past_key_values=out.past_key_values, use_cache=True)
+            model(input_ids=tokens, use_cache=True, **{name: out[name]})
 
     def encode() -> None:
         for encoder, row, target in zip(encoders, logits, targets, strict=True):
@@ -100,11 +101,11 @@ def coding_cost(vocabulary: int, lanes: int, repeat: int) -> list[str]:
 def bare(model: Any, start: int, lanes: int, steps: int) -> None:
     """Batched, cached, greedy generation and nothing else."""
     tokens = torch.full((lanes, 1), start)
-    cache = None
+    name, cache = cache_name(model), None
     with torch.inference_mode():
         for _ in range(steps):
-            out = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache = out.past_key_values
+            out = model(input_ids=tokens, use_cache=True, logits_to_keep=1, **{name: cache})
+            cache = out[name]
             tokens = out.logits[:, -1:].argmax(-1)
 
 

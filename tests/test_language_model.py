@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import math
 import shutil
@@ -338,6 +339,56 @@ STORY = (
     b'Lily was sad and didn\'t know what to do. She asked her mom, "Can I have the ball, please?" Her mom said yes. '
     b"Lily was happy.\n"
 )
+
+
+class Renamed:
+    """A model whose cache goes by another name, as in other versions of transformers; without one, it has no cache."""
+
+    def __init__(self, model: Any, name: str, remembers: bool = True) -> None:
+        self.model, self.name, self.remembers = model, name, remembers
+        names = ["input_ids", *([name] if name else [])]
+        self.forward: Any = lambda **given: self(**given)
+        self.forward.__signature__ = inspect.Signature(
+            [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in names]
+        )
+
+    def __call__(self, **given: Any) -> Any:
+        own = {"cache": given.pop(self.name)} if self.name in given else {}
+        assert not {"cache", "past_key_values", "cache_params", "state"} & set(given), "a name that it does not have"
+        out = self.model(**given, **(own if self.remembers else {}))
+        return Found(logits=out.logits, **({self.name: out["cache"]} if self.name and given["use_cache"] else {}))
+
+
+class Found(dict[str, Any]):
+    """An output, by keys and by attributes."""
+
+    __getattr__ = dict.__getitem__
+
+
+@pytest.mark.parametrize("name", ["cache", "past_key_values", "cache_params", "state"])
+def test_every_name_of_a_cache(models: Callable[[str], Path], name: str) -> None:
+    from kolmo.predictors.huggingface import cache_name, load
+
+    backend = load(models("llama"), "float32")
+    tokens = np.arange(6, dtype=np.int64)[None]
+    wanted = backend.lanes(1, 1).feed(tokens, 6)
+    assert cache_name(backend.model) in ("cache", "past_key_values")
+    backend.model = Renamed(backend.model, name)
+    backend.probe()
+    assert backend.cache == name
+    lanes = backend.lanes(1, 1)
+    steps = [lanes.feed(tokens[:, k : k + 1], 1) for k in range(6)]
+    np.testing.assert_allclose(np.concatenate(steps, 1), wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "remembers"), [("", False), ("cache", False)])
+def test_a_cache_that_does_not_work_is_refused(models: Callable[[str], Path], name: str, remembers: bool) -> None:
+    from kolmo.predictors.huggingface import load
+
+    backend = load(models("llama"), "float32")
+    backend.model = Renamed(backend.model, name, remembers)
+    with pytest.raises(PredictorError, match=r"has no cache that works here; install .* transformers==[0-9.]+$"):
+        backend.probe()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,6 +8,7 @@ model can do no more than be refused. What it is not: it does not code; `predict
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 from contextlib import contextmanager
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
     import torch
 
 FILES = ["*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt"]
-CACHES = ("past_key_values", "cache_params", "state")  # what models call what they remember
+CACHES = ("cache", "past_key_values", "cache_params", "state")  # names of a model's cache, newest version first
+TESTED = "5.24.0"  # the newest version of transformers that the tests have run with
 OPENERS = {"kolmo": "kolmo.transformers"}  # what teaches transformers a quant_method; by name, as it is floors above
 NUMBERS = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
@@ -111,12 +113,20 @@ class HuggingFaceBackend:
     sums: bool = False  # whether logits stay on the device
     continues: bool = True
     batches: bool = True  # whether a text's logits are right beside other texts
+    cache: str = CACHES[0]  # name of the argument and of the output that carry what was read so far
 
     def probe(self) -> None:
-        """See what the model's implementation can do; some recurrent ones only step, or only one text at a time."""
+        """See what the model's implementation can do; some recurrent ones only step, or only one text at a time.
+
+        Raises:
+            PredictorError: its cache does not work in the installed version of transformers.
+        """
         tokens = np.arange(24, dtype=np.int64).reshape(2, 12) * 7 % min(self.size, 97)
+        self.cache = cache_name(self.model)
         self.batches = False
         steps = _steps(self.lanes(2, 0), tokens)
+        if not self._agree(steps, lambda: np.concatenate([self._whole(text) for text in np.split(tokens, 2)])):
+            raise PredictorError(_no_cache(self.model))
         self.batches = True
         self.batches = self._agree(steps, lambda: _steps(self.lanes(2, 0), tokens))
         self.continues = self._agree(steps[:, 5:], lambda: _at_once(self.lanes(2, 0), tokens, 5))
@@ -129,6 +139,15 @@ class HuggingFaceBackend:
         spread = max(float(np.abs(right).max()), 1e-3)
         near = 0.1 if self.dtype in ("bfloat16", "float16") else 1e-3
         return other.shape == right.shape and bool(np.abs(other - right).max() < near * spread)
+
+    def _whole(self, tokens: npt.NDArray[np.int64]) -> Logits:
+        """Logits after each token, shape (lanes, length, size), of texts that are read at once, without a cache."""
+        import torch
+
+        with torch.inference_mode():
+            logits = self.model(input_ids=torch.from_numpy(tokens).to(self.device), use_cache=False).logits
+            kind = torch.float64 if self.itemsize == 8 else torch.float32
+            return np.ascontiguousarray(logits[:, :, : self.size].to(kind).cpu().numpy())
 
     @property
     def itemsize(self) -> int:
@@ -153,6 +172,28 @@ class HuggingFaceBackend:
         sizes = np.cumsum([0, *(len(character.encode()) for character in text)])
         lengths = np.diff(sizes[np.maximum.accumulate(ends)])
         return np.array(found["input_ids"], np.int32), lengths.astype(np.int32)
+
+
+def cache_name(model: Any) -> str:
+    """What the installed version calls the model's cache; `past_key_values` became `cache` in transformers 5.24.
+
+    Raises:
+        PredictorError: none of the names that are known.
+    """
+    parameters = inspect.signature(model.forward).parameters
+    for name in CACHES:
+        if name in parameters:
+            return name
+    raise PredictorError(_no_cache(model))
+
+
+def _no_cache(model: Any) -> str:
+    from transformers import __version__
+
+    return (
+        f"{type(model).__name__} of transformers {__version__} has no cache that works here; "
+        f"install another version, such as transformers=={TESTED}"
+    )
 
 
 def _steps(lanes: HuggingFaceLanes, tokens: npt.NDArray[np.int64]) -> Logits:
@@ -196,7 +237,9 @@ class HuggingFaceLanes:
         ids = torch.from_numpy(np.ascontiguousarray(tokens)).to(backend.device)
         # Models that do not know `logits_to_keep` give all logits.
         out = backend.model(input_ids=ids, use_cache=True, logits_to_keep=wanted, **self._caches[cache])
-        self._caches[cache] = {name: out[name] for name in CACHES if name in out}
+        if out.get(backend.cache) is None:
+            raise PredictorError(_no_cache(backend.model))
+        self._caches[cache] = {backend.cache: out[backend.cache]}
         kind = torch.float64 if backend.itemsize == 8 else torch.float32
         logits: torch.Tensor = out.logits[:, -wanted:, : backend.size].to(kind)
         return logits
