@@ -100,12 +100,12 @@ class Point:
         return next(iter(self.added.values()))
 
 
-def resnet(data: Path, depth: int = 56) -> Network:
+def resnet(data: Path, depth: int = 56, most: int = 2000) -> Network:
     """ResNet-56, or -20 (He et al. 2015, section 4.2), whose shortcuts drop pixels and add empty channels."""
     (file,) = (data / "models/resnet_cifar10").glob(f"resnet{depth}-*.th")
     found = torch.load(file, map_location="cpu", weights_only=True)
     weights = {name.removeprefix("module."): value.numpy() for name, value in found["state_dict"].items()}
-    images, labels = _images(data / "bench/images/cifar10_jpeg_test.tar")
+    images, labels = (part[:: len(part) // most] for part in _images(data / "bench/images/cifar10_jpeg_test.tar"))
 
     def forward(state: dict[str, Tensor], x: Tensor) -> Tensor:
         def layer(x: Tensor, at: str, number: int, stride: int = 1) -> Tensor:

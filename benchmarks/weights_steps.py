@@ -3,7 +3,7 @@
     KOLMO_DATA=DIR python benchmarks/weights_steps.py [--networks NAME,...] [--speech FILE.pt] [--pixels FILE.pt]
         [--gguf FILE.gguf] --markdown docs/benchmarks/weights.md
 
-A rule gives tensor t the step s * scale(t)^a; s is chosen so that all payloads take equally many bytes, to 0.3 %.
+A rule gives tensor t the step s * scale(t)^a; s is chosen so that all payloads take equally many bytes, to 0.4 %.
 Scales: the root mean square of the weights; their mean magnitude, which a few outliers do not move; the step at which
 the tensor by itself has so many bits a weight ("equal bits"), or has the same relative error as all others. a = 0 is
 one step for all.
@@ -23,6 +23,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from weights_networks import Network, Scores, language_model, resnet, stories
 
 BITS = 2.0, 2.5, 3.0, 4.0
 SAMPLE = 1 << 14  # weights of a tensor for the curves of bits and errors
-NEAR = 0.003
+NEAR = 0.004
 LARGE = 600_000  # weights
 Steps = dict[str, float]  # logarithms to base 2, up to a common constant
 
@@ -92,18 +93,23 @@ class Curves:
         return {n: self.scale[n] + octaves[n] for n in octaves}
 
 
-def rules(weights: Mapping[str, Any], curves: Curves, bits: float, few: bool) -> dict[str, Steps]:
+def rules(weights: Mapping[str, Any], curves: Curves, bits: float, more: bool) -> dict[str, Steps]:
     """Steps of each rule."""
     deviation = {n: math.log2(math.sqrt(np.square(w, dtype=np.float64).mean())) for n, w in weights.items()}
     magnitude = {n: math.log2(np.abs(w, dtype=np.float64).mean()) for n, w in weights.items()}
-    found = {"one step": dict.fromkeys(weights, 0.0)}
-    scales = {"deviation": deviation, "mean magnitude": magnitude, "equal bits": curves.at_bits(bits)}
-    for name, steps in scales.items():
-        for part in (0.25, 0.5, 1.0):
-            if (part != 0.25 or name == "mean magnitude") and not (few and name != "mean magnitude"):
-                found[f"{name}^{part:g}"] = {n: part * step for n, step in steps.items()}
-    if not few:
-        found["equal relative error"] = curves.at_error(bits, {n: w.size for n, w in weights.items()})
+    found = {
+        "one step": dict.fromkeys(weights, 0.0),
+        "half-way: mean magnitude^0.5": {n: step / 2 for n, step in magnitude.items()},
+        "deviation": deviation,
+        "equal relative error": curves.at_error(bits, {n: w.size for n, w in weights.items()}),
+    }
+    if more:
+        own = curves.at_bits(bits)
+        found["mean magnitude^0.25"] = {n: step / 4 for n, step in magnitude.items()}
+        found["mean magnitude"] = magnitude
+        found["deviation^0.5"] = {n: step / 2 for n, step in deviation.items()}
+        found["equal bits^0.5"] = {n: step / 2 for n, step in own.items()}
+        found["equal bits"] = own
     return found
 
 
@@ -169,7 +175,7 @@ def lstm(data: Path, name: str) -> Network:
             hidden[layer] = x, c
         return x @ state["rnnlm/softmax_w"] + state["rnnlm/softmax_b"]
 
-    lanes, length = 64, 400
+    lanes, length = 64, 250
 
     def start() -> list[Any]:
         return [(torch.zeros(lanes, 128), torch.zeros(lanes, 128)) for _ in range(2)]
@@ -186,7 +192,7 @@ def lstm(data: Path, name: str) -> Network:
         state = {key: torch.from_numpy(value) for key, value in values.items()}
         hidden, nats = start(), 0.0
         with torch.inference_mode():
-            for before, after in zip(told, told[1:], strict=False):
+            for before, after in pairwise(told):
                 nats += float(functional.cross_entropy(run(state, hidden, before).double(), after, reduction="sum"))
         return {"bits/char": nats / math.log(2) / (lanes * length)}
 
@@ -267,7 +273,8 @@ def smol(file: Path, data: Path) -> Network:
     import transformers
 
     how: Any = {"gguf_file": file.name, "dtype": torch.float32}
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(file.parent, **how).eval()
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(file.parent, **how)
+    model.eval()
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     text = (data / "bench/text/wiki.test.raw").read_text("utf-8")[:12_000]
     ids = torch.tensor([tokenizer(text)["input_ids"]])[:, :2048]
@@ -284,17 +291,16 @@ def smol(file: Path, data: Path) -> Network:
     return Network("SmolLM2-135M", "bits per token", weights, score)
 
 
-def compare(network: Network) -> str:
+def compare(network: Network, more: bool) -> str:
     """The table of a network."""
     original = network.score(network.weights)
     weights = network.coded
     count, loss = sum(w.size for w in weights.values()), next(iter(original))
     log(f"{network.name}: {count} weights in {len(weights)} tensors, {original}")
-    few = count > LARGE  # fewer rules, and a search on a sample
-    curves, most = Curves(weights), (SAMPLE if few else count)
+    curves, most = Curves(weights), (SAMPLE if count > LARGE else count)  # of large ones, the search is on a sample
     rows: dict[str, list[str]] = {}
     for bits in BITS:
-        for rule, steps in rules(weights, curves, bits, few).items():
+        for rule, steps in rules(weights, curves, bits, more).items():
             size, decoded = coded(weights, steps, bits * count / 8, most)
             scores = network.score({**network.weights, **decoded})
             added = ", ".join(f"{scores[key] - original[key]:+.4f}" for key in scores)
@@ -302,7 +308,11 @@ def compare(network: Network) -> str:
             rows.setdefault(rule, []).append(added)
     spread = [math.log2(float(np.abs(w).mean())) for w in weights.values()]
     head = [f"added {', '.join(original)}", *(f"{bits:g} bit" for bits in BITS)]
-    lines = [f"### {network.name}", "", f"{count:,} weights in {len(weights)} tensors, whose mean magnitudes differ by "]
+    lines = [
+        f"### {network.name}",
+        "",
+        f"{count:,} weights in {len(weights)} tensors, whose mean magnitudes differ by ",
+    ]
     lines[-1] += f"{2 ** (max(spread) - min(spread)):.1f} : 1. The original: {original[loss]:.4f} {network.unit}."
     return "\n".join([*lines, "", table(head, [[rule, *values] for rule, values in rows.items()])])
 
@@ -311,6 +321,7 @@ def main() -> None:
     """Compare, print, and write the section."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--networks", default="stories,darwin,shakespeare,resnet20,resnet56,neural")
+    parser.add_argument("--more", action="store_true", help="more rules")
     parser.add_argument("--language-model", type=Path)
     parser.add_argument("--prototypes", type=Path, help="folder of samples.py and pixels.py")
     parser.add_argument("--speech", type=Path)
@@ -323,8 +334,8 @@ def main() -> None:
         "stories": stories,
         "darwin": partial(lstm, data, "darwin"),
         "shakespeare": partial(lstm, data, "shakespeare"),
-        "resnet20": partial(resnet, data, 20),
-        "resnet56": partial(resnet, data, 56),
+        "resnet20": partial(resnet, data, 20, 1000),
+        "resnet56": partial(resnet, data, 56, 500),
         "neural": partial(neural, data),
     }
     chosen = {name: makers[name] for name in options.networks.split(",") if name}
@@ -338,7 +349,7 @@ def main() -> None:
         chosen["smol"] = partial(smol, options.gguf, data)
     found = []
     for make in chosen.values():
-        found.append(compare(make()))
+        found.append(compare(make(), options.more))
         print(found[-1] + "\n", flush=True)
     if options.markdown:
         sections.replace(options.markdown, "Steps", "\n\n".join(found))

@@ -56,7 +56,7 @@ def everything(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-KEPT = ["1_Pooling/config.json", "config.json", "model.safetensors", "modeling_own.py", "original/params.json"]
+KEPT = ["1_Pooling/config.json", "config.json", "model.kolmo.safetensors", "modeling_own.py", "original/params.json"]
 
 
 def test_what_comes_along(source: Path, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_a_snapshot_of_the_hub(source: Path, tmp_path: Path) -> None:
         (blobs / name[::-1]).write_bytes((source / name).read_bytes())
         (snapshot / name).symlink_to(Path("..") / ".." / "blobs" / name[::-1])
     kolmo.shrink(snapshot, tmp_path / "small", **WAY)
-    assert everything(tmp_path / "small") == ["config.json", "model.safetensors", "tokenizer.json"]
+    assert everything(tmp_path / "small") == ["config.json", "model.kolmo.safetensors", "tokenizer.json"]
 
 
 def test_existing_targets(source: Path, tmp_path: Path) -> None:

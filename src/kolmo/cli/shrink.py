@@ -124,7 +124,15 @@ def command(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ShrinkWarning)  # they are in the report
             report = shrink(
-                model, output, method, **sizes, **measured, states=states, force=force, progress=console.progress, **given
+                model,
+                output,
+                method,
+                **sizes,
+                **measured,
+                states=states,
+                force=force,
+                progress=console.progress,
+                **given,
             )
         for text in report.warnings:
             console.warn(f"{model}: {text}")

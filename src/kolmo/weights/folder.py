@@ -1,8 +1,9 @@
 """Folders of transformers: a config.json, weights, and small files that belong to them, shrunk and expanded as one.
 
 The weights of a shrunk folder are one file, `model.kolmo.safetensors` (docs/weights-format.md); its config.json names
-kolmo as the way they are quantised, so that `kolmo.transformers` opens it. transformers alone look for `model.safetensors`
-and say that it is not there; under that name they would take all weights for missing, and make random ones.
+kolmo as the way they are quantised, so that `kolmo.transformers` opens it. transformers alone look for
+`model.safetensors` and say that it is not there; under that name they would take all weights for missing, and make
+random ones.
 Which other files come along: docs/shrink.md.
 What it is not: it reads no weights, runs nothing of what it copies, and needs no transformers.
 """

@@ -145,7 +145,10 @@ class Packer:
         fixed, coded, table = self.fixed, {}, [hyperfunction]
         items = ((name, WORKING * one.count) for name, one in self.record.coded.items())
         pipeline = Pipeline(
-            partial(self._encode, hyperfunction, own or {}, exact, prune), threads=self._threads, capacity=CAPACITY, report=report
+            partial(self._encode, hyperfunction, own or {}, exact, prune),
+            threads=self._threads,
+            capacity=CAPACITY,
+            report=report,
         )
         for name, code in zip(self.record.coded, ordered_map(pipeline, items), strict=True):
             self._file.write(code.data)
@@ -236,9 +239,7 @@ def _encode_exact(one: Coded, data: bytes, report: Report) -> Code:
     return Code(base + rest, lossless.BASE, len(base)) if len(base) + len(rest) < one.size else Code(data)
 
 
-def _tamed(
-    weights: Floats, data: bytes, one: Coded, scale: float, function: Hyperfunction
-) -> tuple[Floats, bytes]:
+def _tamed(weights: Floats, data: bytes, one: Coded, scale: float, function: Hyperfunction) -> tuple[Floats, bytes]:
     """Weights whose wild ones are 0, and these: their places, then their bytes."""
     if not scale:
         return weights, b""

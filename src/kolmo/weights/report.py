@@ -173,7 +173,11 @@ class Report:
         width = max([6, *(len(row.name) for row in rows)])
         shown = [HEAD, *(_cells(row) for row in rows)]
         spent = self.budget.lines() if self.budget else []
-        return [COLUMNS.format(*cells, width=width).rstrip() for cells in shown] + [self.summary(), *self._worst(), *spent]
+        return [COLUMNS.format(*cells, width=width).rstrip() for cells in shown] + [
+            self.summary(),
+            *self._worst(),
+            *spent,
+        ]
 
     def summary(self) -> str:
         """One line."""
@@ -181,7 +185,6 @@ class Report:
         settings = ", ".join(f"{key} {value:.7g}" for key, value in self.hyperfunction["parameters"].items())
         method = "lossless" if self.lossless else f"{self.hyperfunction['name']}: {settings}"
         return f"{self.raw_size} => {self.size} bytes ({ratio} : 1), {self.bits:.3f} bits a number; {method}"
-
 
     def _worst(self) -> list[str]:
         """What errors mean, tensor by tensor: a line, if anything was lost."""

@@ -1,6 +1,6 @@
 """A checkpoint in, a shrunk one out (docs/weights-format.md): with a given step, or with the one that makes a size.
 
-Where a size is to be reached, each tensor's step follows its scale half-way (`steps`); a step that is given is that of all.
+Where a size is to be reached, each tensor's step follows its scale half-way (`steps`); a given one is that of all.
 What it is not: it calibrates nothing and runs no model.
 """
 
@@ -169,7 +169,13 @@ def shrink(
                 report=tick,
             )
         packer = Packer(
-            sink.file, path, checkpoint, found.record, cores, grids=found.grids, scales=None if lossless else found.scales
+            sink.file,
+            path,
+            checkpoint,
+            found.record,
+            cores,
+            grids=found.grids,
+            scales=None if lossless else found.scales,
         )
 
         def code(step: float, steps: Steps) -> int:
@@ -294,7 +300,9 @@ def _search(
     if budget >= EXACT * whole and not any(found.thresholds.values()):
         size = code_all(BASE, {}, True)
         if size <= budget:
-            return [f"{wished} leave room for every weight as it is: the file is exact, and takes {size + others} bytes"]
+            return [
+                f"{wished} leave room for every weight as it is: the file is exact, and takes {size + others} bytes"
+            ]
     steps = by_scales(found.scales, found.counts)
     step_of = partial(_step_of, make, steps)
     try:
@@ -322,7 +330,9 @@ def _unused(checkpoint: Checkpoint, packer: Packer, target_bytes: int | None, wi
         )
     if target_bytes is None and not wished:
         return []
-    return [f"no tensor is a matrix of weights, so nothing was coded with loss: the file is exact, and takes {size} bytes"]
+    return [
+        f"no tensor is a matrix of weights, so nothing was coded with loss: the file is exact, and takes {size} bytes"
+    ]
 
 
 def _step_of(make: Callable[[float], Hyperfunction], steps: Steps, name: str, step: float) -> Hyperfunction:

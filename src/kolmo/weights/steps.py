@@ -1,9 +1,9 @@
 """The step of each tensor, of one number for all: steps follow scales, half-way.
 
-    step of tensor t = s * scale of t ^ (1/2), and no tensor more than two bits a weight from the others
+    step of tensor t = s * scale of t ^ (1/2), and no tensor more than a bit a weight from the median one
 
-With one step for all, tensors of small weights become zeros where others are ten times larger; with equal bits for all, those
-that need few take too many. docs/benchmarks/weights.md, "Steps", has both, and what lies between, on each network.
+With one step for all, tensors of small weights become zeros where others are ten times larger; with equal bits for
+all, those that need few take too many. docs/benchmarks/weights.md, "Steps", has both, and what lies between.
 What it is not: it knows no loss; where one is measured, `sensitivity` says more.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PART = 0.5  # of a scale's logarithm that its tensor's step follows
-FARTHEST = 2.0  # octaves of a step, in units of its tensor's scale, from the median of all weights
+FARTHEST = 1.0  # octaves of a step, in units of its tensor's scale, from the median of all weights
 BOUNDS = 2.0**-99, 2.0**99  # of a step
 
 

@@ -21,7 +21,7 @@ from kolmo.weights.groups import columns_of, is_coded
 from kolmo.weights.packing import CAPACITY, WORKING, digest
 from kolmo.weights.record import CODES, Coded, Record
 from kolmo.weights.steps import Steps
-from kolmo.weights.values import TYPICAL, Nature, is_wild, nature
+from kolmo.weights.values import NEITHER, TYPICAL, Nature, is_wild, nature
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -53,7 +53,7 @@ class Look:
 
     digest: str
     coded: bool
-    nature: Nature = Nature()
+    nature: Nature = NEITHER
     power: float = 0.0
     typical: float = 0.0
     largest: float = 0.0
@@ -106,7 +106,7 @@ class Survey:
         """The geometric mean of their scales, over all weights."""
         counts = self.counts
         logs = math.fsum(counts[name] * math.log2(scale) for name, scale in self.scales.items())
-        return 2.0 ** (logs / max(sum(counts.values()), 1))
+        return float(2.0 ** (logs / max(sum(counts.values()), 1)))
 
     def bounds(self, steps: Steps) -> tuple[float, float]:
         """Logarithms, to base 2, of the least and the largest common step that make a difference."""

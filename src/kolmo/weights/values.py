@@ -1,11 +1,11 @@
 """What a tensor's values say: weights that may be coded with loss, numbers on a grid, or neither.
 
     weights     many magnitudes about a common scale; a few wild ones among them stay as they are
-    a grid      constants, masks of two values, ternary weights, whole numbers: multiples of one float, so coded exactly
-    neither     rows or columns that repeat, sines beside cosines, many infinities, large whole numbers, magnitudes that no
-                step fits: kept as it is
+    a grid      constants, masks of two values, ternary weights, whole numbers: multiples of one float, coded exactly
+    neither     rows or columns that repeat, sines beside cosines, many infinities, large whole numbers, magnitudes that
+                no step fits: kept as it is
 
-The scale is the mean magnitude of the weights up to 16 times their median, so that no outlier sets the step of the others.
+The scale is the mean magnitude of the weights up to 16 times their median, so no outlier sets the step of the others.
 What it is not: it knows names of tensors (`groups`) as little as networks.
 """
 
@@ -47,6 +47,9 @@ class Nature:
     wild: int = 0
 
 
+NEITHER = Nature()
+
+
 def nature(values: Floats, columns: int) -> Nature:
     """Of a tensor's values, in binary32, as a matrix of so many columns."""
     finite = np.isfinite(values)
@@ -55,11 +58,11 @@ def nature(values: Floats, columns: int) -> Nature:
             return Nature(grid=grid)
         matrix = values.reshape(-1, columns)
         if _repeats(matrix) or _are_waves(matrix) or bool((values == np.rint(values)).all()):
-            return Nature()
+            return NEITHER
     scale = _scale(values, finite)
     wild = int(values.size - np.count_nonzero(np.abs(values) <= WILD * scale)) if scale else 0
     if not SCALES[0] <= scale <= SCALES[1] or wild > MOST_WILD * values.size:
-        return Nature()
+        return NEITHER
     return Nature(scale, wild=wild)
 
 
@@ -72,13 +75,12 @@ def grid_of(values: Floats) -> float:
     largest = float(magnitudes.max(initial=0.0))
     if not largest:
         return 1.0
-    if largest < MOST_LEVEL and bool((values == np.rint(values)).all()):
-        return 1.0
     least = float(magnitudes.min(initial=np.inf, where=magnitudes > 0))
-    if not SCALES[0] <= least <= SCALES[1] or largest / least > FEW_LEVELS + 0.5:
-        return 0.0
-    levels = np.rint(magnitudes / np.float32(least))
-    return least if bool((levels * np.float32(least) == magnitudes).all()) else 0.0
+    if SCALES[0] <= least <= SCALES[1] and largest / least < FEW_LEVELS + 0.5:
+        levels = np.rint(magnitudes / np.float32(least))
+        if bool((levels * np.float32(least) == magnitudes).all()):
+            return least
+    return 1.0 if largest < MOST_LEVEL and bool((values == np.rint(values)).all()) else 0.0
 
 
 def is_wild(values: Floats, scale: float) -> npt.NDArray[np.bool_]:
