@@ -46,7 +46,7 @@ def upper(value: float, size: int = 64) -> npt.NDArray[np.float32]:
 
 
 def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(group, [str(one) for one in arguments])
+    return CliRunner().invoke(group, [str(one) for one in arguments], standalone_mode=False)
 
 
 def changed(array: npt.NDArray[np.float32], value: float, count: int = 1) -> npt.NDArray[np.float32]:
@@ -223,11 +223,11 @@ def test_warnings(tmp_path: Path) -> None:
 
     plain(tmp_path / "in.safetensors", arrays)
     made = run("shrink", tmp_path / "in.safetensors", "-o", tmp_path / "out", "--step", "0.02", "--json", "-f")
-    assert made.exit_code == 0
+    assert made.return_value == 0
     assert "small.weight (1.00)" in made.stderr
     assert "small.weight" in json.loads(made.stdout)["warnings"][0]
     made = run("shrink", tmp_path / "in.safetensors", "-o", tmp_path / "out", "--step", "0.02", "-q", "-f")
-    assert (made.exit_code, made.output) == (0, "")
+    assert (made.return_value, made.output) == (0, "")
 
 
 @kernels
@@ -303,7 +303,7 @@ def test_other_kinds_of_file(tmp_path: Path, kind: str, suffix: str) -> None:
     out = str(tmp_path / "out")
     for verb in (["shrink", str(path), "-o", out], ["info", str(path)], ["expand", str(path), "-o", out]):
         done = run(*verb)
-        assert done.exit_code == 1
+        assert done.return_value == 1
         assert len(done.stderr.splitlines()) == 1
         assert "would have" not in done.stderr
         assert str(path) in done.stderr

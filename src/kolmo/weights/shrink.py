@@ -325,7 +325,7 @@ def _unused(checkpoint: Checkpoint, packer: Packer, target_bytes: int | None, wi
     size = packer.overhead + packer.fixed
     if target_bytes is not None and size > target_bytes:
         raise KolmoError(
-            f"{checkpoint.name}: {target_bytes} bytes are too few: no tensor is a matrix of weights, and all as they are "
+            f"{checkpoint.name}: {target_bytes} bytes are too few: no tensor is a matrix of weights, and all of them "
             f"take {size}; allow more"
         )
     if target_bytes is None and not wished:
