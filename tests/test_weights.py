@@ -367,7 +367,7 @@ def test_torch(tmp_path: Path) -> None:
         assert float((found["t.weight"] - state["t.weight"]).abs().max()) < 0.2
         assert torch.equal(found["f8"].view(torch.uint8), state["f8"].view(torch.uint8))
         assert kolmo.load(tmp_path / "m")["a.weight"].dtype == np.float32
-    (tmp_path / "bad.pt").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
+    (tmp_path / "bad.pt").write_bytes(b"\x80\x02cos\nsystem\n(S'false'\ntR.")
     with pytest.raises(CorruptError, match="weights alone"):
         open_checkpoint(tmp_path / "bad.pt")
 
@@ -569,7 +569,8 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = run("shrink", "in.safetensors", "-o", "m", "--bits", "3", "--keep", "line.*")
     assert status_of(done) == 0
     assert "layer.0.weight" in done.output
-    assert " bits a number; trellis: step 0.0" in done.output.splitlines()[-1]
+    assert " bits a number; trellis: step 0.0" in done.output.splitlines()[-2]
+    assert "% of their tensor's root mean square (median of tensors), most in " in done.output.splitlines()[-1]
     done = run("shrink", "in.safetensors", "-o", "m")
     assert status_of(done) == 1
     assert "already exists" in done.output
