@@ -29,6 +29,7 @@ from torch.nn import functional
 
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.evaluation.windows import strict
+from kolmo.installing import install
 from kolmo.training.models import load
 from kolmo.training.transformer import Transformer, TransformerShape
 from kolmo.training.vocabulary import BytePairs, ByteVocabulary
@@ -66,7 +67,7 @@ def stories(options: argparse.Namespace, text: str) -> Subject:
     try:
         from transformers import AutoModelForCausalLM, AutoTokenizer
     except ImportError as error:
-        raise MissingExtraError(f"stories260K needs transformers ({error}); pip install 'kolmo[hf]'") from None
+        raise MissingExtraError(f"stories260K needs transformers ({error}); {install('hf')}") from None
     folder = options.folder / "stories260K"
     if not (folder / "tokenizer_config.json").exists():
         llama2c.convert(STORIES / "stories260K.bin", STORIES / "tok512.bin", folder)

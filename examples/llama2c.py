@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import FormatError, KolmoError, MissingExtraError
+from kolmo.installing import install
 
 HEADER = struct.Struct("<7i")
 SPECIAL = ("<unk>", "<s>", "</s>")  # tokens 0, 1, 2; then follow the 256 bytes
@@ -76,7 +77,7 @@ def convert(model: Path, tokenizer: Path, folder: Path) -> None:
     try:
         from safetensors.numpy import save_file
     except ImportError as error:
-        raise MissingExtraError(f"the weights need safetensors ({error}); pip install 'kolmo[hf]'") from None
+        raise MissingExtraError(f"the weights need safetensors ({error}); {install('hf')}") from None
     shape, weights = read_model(model)
     tokens = read_tokenizer(tokenizer, shape.vocabulary)
     folder.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ import torch
 from common import Row, parser, rows, table
 
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.installing import install
 from kolmo.training.folder import replace
 
 FAMILIES = {"language_model": "Language models", "mobilenet": "MobileNetV3", "unet": "U-Net", "resnet": "ResNet"}
@@ -80,7 +81,7 @@ def draw(found: dict[str, list[Row]], path: Path) -> None:
         from matplotlib.figure import Figure
         from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
     except ImportError as error:
-        raise MissingExtraError(f"the figure needs matplotlib ({error}); pip install 'kolmo[report]'") from None
+        raise MissingExtraError(f"the figure needs matplotlib ({error}); {install('report')}") from None
     figure = Figure((7.5, 5.6), layout="constrained")
     for panel, (family, part) in zip(figure.subplots(2, 2).flat, found.items(), strict=False):
         for row in part:

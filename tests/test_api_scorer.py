@@ -123,8 +123,8 @@ def test_a_request_has_a_limit_of_tokens(served: CompletionsServer, opened: Call
 def test_costs_of_a_real_model_are_those_that_it_has_here(
     tmp_path: Path, opened: Callable[..., ApiScorer], how: Any
 ) -> None:
-    pytest.importorskip("torch", reason="running a model needs torch: pip install 'kolmo[hf]'")
-    pytest.importorskip("transformers", reason="a model needs transformers: pip install 'kolmo[hf]'")
+    pytest.importorskip("torch", reason="running a model needs torch: pip install 'kolmo-codelength[hf]'")
+    pytest.importorskip("transformers", reason="a model needs transformers: pip install 'kolmo-codelength[hf]'")
     folder = stories(tmp_path / "stories260K")
     here = open_scorer(f"hf:{folder}")
     texts = ["Once upon a time, there was a little girl. She loved to play.", "Où? 東京 <s> ok", 'Lily said: "no"\n']
@@ -152,8 +152,8 @@ def test_costs_of_a_real_model_are_those_that_it_has_here(
 
 @pytest.mark.parametrize(("mode", "block"), [("strict", 40), ("paper", 40), ("lm-eval", 40), ("llama.cpp", 40)])
 def test_an_evaluation_says_the_same(tmp_path: Path, mode: str, block: int) -> None:
-    pytest.importorskip("torch", reason="running a model needs torch: pip install 'kolmo[hf]'")
-    pytest.importorskip("transformers", reason="a model needs transformers: pip install 'kolmo[hf]'")
+    pytest.importorskip("torch", reason="running a model needs torch: pip install 'kolmo-codelength[hf]'")
+    pytest.importorskip("transformers", reason="a model needs transformers: pip install 'kolmo-codelength[hf]'")
     from kolmo.evaluation.evaluate import evaluate, texts
 
     folder = stories(tmp_path / "stories260K")
@@ -169,7 +169,7 @@ def test_an_evaluation_says_the_same(tmp_path: Path, mode: str, block: int) -> N
 def test_tokens_without_transformers(
     tmp_path: Path, served: CompletionsServer, opened: Callable[..., ApiScorer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("tokenizers", reason="a tokenizer needs tokenizers: pip install 'kolmo[hf]'")
+    pytest.importorskip("tokenizers", reason="a tokenizer needs tokenizers: pip install 'kolmo-codelength[hf]'")
     from tokenizers_made import byte_level
 
     made = byte_level(300)

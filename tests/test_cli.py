@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -353,13 +353,14 @@ def test_terminal_cannot_be_commanded(folder: Path) -> None:
     assert b"evil\\x1b[2J" in done.stderr
 
 
-def start_endless(folder: Path) -> subprocess.Popen[bytes]:
+def start_endless(folder: Path, preexec: Callable[[], object] | None = None) -> subprocess.Popen[bytes]:
     """A compression that waits for more input after it has written blocks under a temporary name."""
     process = subprocess.Popen(
         [*COMMAND, "compress", *O0, "--block-size", "1K", "-T", "2", "-o", "out.kmo"],
         env=ENVIRONMENT,
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=preexec,
     )
     assert process.stdin is not None
     process.stdin.write(DATA * 9)
@@ -375,10 +376,19 @@ def start_endless(folder: Path) -> subprocess.Popen[bytes]:
 def test_interrupted(folder: Path, number: signal.Signals, status: int) -> None:
     process = start_endless(folder)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == status
     assert names(folder) == ["a.txt"]
     assert b"Traceback" not in errors
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_nohup_holds(folder: Path) -> None:
+    process = start_endless(folder, preexec=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    process.send_signal(signal.SIGHUP)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (0, b"")
+    assert "out.kmo" in names(folder)
 
 
 def test_broken_pipe_is_quiet(folder: Path) -> None:

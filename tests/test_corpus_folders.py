@@ -6,7 +6,6 @@ import builtins
 import importlib
 import json
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import pytest
 
 from kolmo.corpus import Corpus, hub, open_corpus
 from kolmo.errors import KolmoError, MissingExtraError
+from limits import ends_within
 
 NAMES = ("python", "cc", "arxiv_math")
 CARD = (
@@ -244,9 +244,8 @@ def test_hostile_headers_take_no_time(tmp_path: Path) -> None:
     fill(tmp_path, files)
     for header in (card("1" + ":59" * 300_000), card("'" + "*a" * 5000 + "b'"), card("'" + "**/" * 20_000 + "b'")):
         fill(tmp_path, {"README.md": header})
-        start = time.perf_counter()
-        assert "is not in the folder" in refusal(tmp_path)[-300:]
-        assert time.perf_counter() - start < 20
+        with ends_within():
+            assert "is not in the folder" in refusal(tmp_path)[-300:]
 
 
 def test_a_card_without_configurations(tmp_path: Path) -> None:

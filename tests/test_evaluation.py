@@ -28,7 +28,7 @@ from kolmo.evaluation.scorers import full_spec, open_scorer
 from kolmo.evaluation.store import Store
 from kolmo.predictors.registry import resolve
 
-pytest.importorskip("pyarrow", reason="pyarrow is not installed; pip install 'kolmo[eval]'")
+pytest.importorskip("pyarrow", reason="pyarrow is not installed; pip install 'kolmo-codelength[eval]'")
 
 SAMPLE = Path(__file__).parents[1] / "examples" / "sample.txt"
 TEXT = SAMPLE.read_bytes().decode()

@@ -38,7 +38,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A node of Ray on this machine, said to have four CPUs."""
-    pytest.importorskip("ray", reason="Ray is not installed: pip install 'kolmo[ray]'")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'kolmo-codelength[ray]'")
     cluster_utils: Any = importlib.import_module("ray.cluster_utils")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -389,7 +389,7 @@ def test_claims_of_gpus() -> None:
 
 
 def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'kolmo[ray]'")
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'kolmo-codelength[ray]'")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(PredictorError, match=r"no Ray cluster at 127\.0\.0\.1:1 .*ray start --head"):
         RayEngine.open(SPEC, Options(), address="127.0.0.1:1")

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed; pip install 'kolmo[hf]'")
-pytest.importorskip("transformers", reason="transformers is not installed; pip install 'kolmo[hf]'")
-pytest.importorskip("pyarrow", reason="pyarrow is not installed; pip install 'kolmo[eval]'")
+torch = pytest.importorskip("torch", reason="torch is not installed; pip install 'kolmo-codelength[hf]'")
+pytest.importorskip("transformers", reason="transformers is not installed; pip install 'kolmo-codelength[hf]'")
+pytest.importorskip("pyarrow", reason="pyarrow is not installed; pip install 'kolmo-codelength[eval]'")
 
 from kolmo.corpus import Corpus, Document  # noqa: E402
 from kolmo.errors import KolmoError, PredictorError  # noqa: E402
@@ -399,7 +399,7 @@ def test_what_is_recorded(folder_of: Callable[[str], Path]) -> None:
 
 @pytest.mark.parametrize("mode", ["strict", "paper", "lm-eval", "uncheatable", "llama.cpp"])
 def test_gguf_is_the_same_model(folder_of: Callable[[str], Path], tmp_path: Path, mode: str) -> None:
-    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed; pip install 'kolmo[gguf]'")
+    pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed; pip install 'kolmo-codelength[gguf]'")
     import gguf_made
 
     path = gguf_made.stories(tmp_path / "stories.gguf")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("torch", reason="the examples need torch: pip install 'kolmo[hf]'")
+pytest.importorskip("torch", reason="the examples need torch: pip install 'kolmo-codelength[hf]'")
 
 torch: Any = importlib.import_module("torch")
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -45,7 +45,7 @@ def rows_of(markdown: str) -> list[list[str]]:
 @pytest.mark.parametrize("name", ["language_model", "mobilenet", "resnet", "unet"])
 def test_every_example_measures_seven_forms(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if name == "language_model":
-        pytest.importorskip("transformers", reason="stories260K needs transformers: pip install 'kolmo[hf]'")
+        pytest.importorskip("transformers", reason="stories260K needs transformers: pip install 'kolmo-codelength[hf]'")
     start(name, "--smoke", "--folder", tmp_path)
     found = rows_of(capsys.readouterr().out)
     assert len(found) == (14 if name == "language_model" else 7)
@@ -58,7 +58,7 @@ def test_every_example_measures_seven_forms(name: str, tmp_path: Path, capsys: p
 
 
 def test_the_table_is_put_in_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib", reason="the figure needs matplotlib: pip install 'kolmo[report]'")
+    pytest.importorskip("matplotlib", reason="the figure needs matplotlib: pip install 'kolmo-codelength[report]'")
     example = importlib.import_module("shrink_table")
     page, figure = tmp_path / "page.md", tmp_path / "figure.png"
     page.write_text(f"# Page\n\nBefore.\n\n{example.SECTION}\n\nOld.\n\n## After\n\nEnd.\n", "utf-8")

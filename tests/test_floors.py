@@ -6,7 +6,6 @@ import ast
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import kolmo
 ROOT = Path(kolmo.__file__).parent
 FLOORS = {
     "errors": 0,  # the ground: every room may raise them
+    "installing": 0,  # and say what to install
     "bits": 1,
     "native": 1,
     "targets": 1,
@@ -43,7 +43,10 @@ NEIGHBOURS = {
     ("predictors", "coder"),  # a model spends its probabilities on a coder
     ("predictors", "hyperfunctions"),  # and the network that ships has small weights
 }
-HEAVY = ("numpy", "tqdm", "torch", "transformers", "datatrove", "concurrent.futures", "asyncio")
+HEAVY = (
+    *("numpy", "tqdm", "torch", "transformers", "datatrove", "concurrent.futures", "asyncio", "multiprocessing"),
+    *("http.client", "urllib.request", "pyarrow", "pandas", "datasets", "ray", "onnx"),
+)
 
 
 def imports_of(path: Path) -> list[str]:
@@ -112,15 +115,6 @@ except SystemExit: pass
 @pytest.mark.parametrize("code", ["import kolmo", "import kolmo, kolmo.errors", HELP], ids=["import", "errors", "help"])
 def test_the_door_is_light(code: str) -> None:
     assert loaded_by(code) & set(HEAVY) == set()
-
-
-def test_help_answers_at_once() -> None:
-    best = 9.0
-    for _ in range(5):  # the machine may be busy with something else
-        start = time.perf_counter()
-        loaded_by(HELP)
-        best = min(best, time.perf_counter() - start)
-    assert best < 0.3
 
 
 def test_public_names() -> None:

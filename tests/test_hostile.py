@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-import time
 import tracemalloc
 
 import pytest
@@ -23,6 +22,7 @@ from kolmo.errors import (
 )
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors import registry
+from limits import ends_within
 from order0 import Order0
 
 TEXT = b"to be, or not to be, that is the question: whether 'tis nobler in the mind\n"
@@ -129,17 +129,15 @@ def test_random_garbage() -> None:
 
 
 def refused_cheaply(data: bytes, error: type[KolmoError], limit: int = 4 << 20) -> str:
-    """The error's text; it must come fast and with little memory."""
+    """The error's text; it must come soon and with little memory."""
     for read in (kolmo.decompress, lambda data: kolmo.Decompressor().decompress(data), seek_through):
         tracemalloc.start()
-        start = time.perf_counter()
         try:
-            with pytest.raises(error) as caught:
+            with ends_within(), pytest.raises(error) as caught:
                 read(data)
             assert tracemalloc.get_traced_memory()[1] < limit
         finally:
             tracemalloc.stop()
-        assert time.perf_counter() - start < 2
     return str(caught.value)
 
 

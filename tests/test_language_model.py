@@ -319,7 +319,7 @@ def hugging_face(folder: Path, **options: Any) -> Any:
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     for module in ("torch", "transformers", "safetensors"):
-        pytest.importorskip(module, reason="needs pip install 'kolmo[hf]'")
+        pytest.importorskip(module, reason="needs pip install 'kolmo-codelength[hf]'")
     from models_made import stories, tiny
 
     made: dict[str, Path] = {}
@@ -347,10 +347,11 @@ class Renamed:
     def __init__(self, model: Any, name: str, remembers: bool = True) -> None:
         self.model, self.name, self.remembers = model, name, remembers
         names = ["input_ids", *([name] if name else [])]
-        self.forward: Any = lambda **given: self(**given)
-        self.forward.__signature__ = inspect.Signature(
+        forward: Any = lambda **given: self(**given)  # noqa: E731
+        forward.__signature__ = inspect.Signature(
             [inspect.Parameter(each, inspect.Parameter.KEYWORD_ONLY) for each in names]
         )
+        self.forward = forward
 
     def __call__(self, **given: Any) -> Any:
         own = {"cache": given.pop(self.name)} if self.name in given else {}
@@ -589,7 +590,7 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: 
     assert "v1-hf-story.kmo: hf models need torch" in capsys.readouterr().err
     for verb in ("compress", "explain", "sample"):
         run(verb, "-m", f"hf:{tmp_path}", *(["x"] if verb != "sample" else []), status=1)
-        assert "kolmo: hf models need torch; pip install 'kolmo[hf]'" in capsys.readouterr().err
+        assert "kolmo: hf models need torch; pip install 'kolmo-codelength[hf]'" in capsys.readouterr().err
 
 
 def test_sampling(models: Callable[[str], Path]) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="running a model needs torch: pip install 'kolmo[hf]'")
-pytest.importorskip("transformers", reason="a model needs transformers: pip install 'kolmo[hf]'")
+pytest.importorskip("torch", reason="running a model needs torch: pip install 'kolmo-codelength[hf]'")
+pytest.importorskip("transformers", reason="a model needs transformers: pip install 'kolmo-codelength[hf]'")
 
 from kolmo.errors import FormatError
 from kolmo.predictors.vocabulary import Vocabulary, load_tokenizer

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-pytest.importorskip("llama_cpp", reason="GGUF models need llama-cpp-python: pip install 'kolmo[gguf]'")
+pytest.importorskip("llama_cpp", reason="GGUF models need llama-cpp-python: pip install 'kolmo-codelength[gguf]'")
 pytest.importorskip("gguf", reason="GGUF files are made here with gguf: pip install gguf")
-pytest.importorskip("tokenizers", reason="a tokenizer is made here with tokenizers: pip install 'kolmo[hf]'")
+pytest.importorskip("tokenizers", reason="a tokenizer is made here with tokenizers: pip install 'kolmo-codelength[hf]'")
 
 import kolmo
 from gguf_made import ADDED, BYTES, CONTEXT, CONTROL, SPECIAL, byte_level_facts, mamba, spm_words, stories, tiny
@@ -520,7 +520,9 @@ def test_it_tells_its_story(told: LlamaCpp) -> None:
 
 def test_it_agrees_with_transformers(told: LlamaCpp, tmp_path: Path) -> None:
     for name in ("torch", "transformers"):
-        pytest.importorskip(name, reason="the other model needs torch and transformers: pip install 'kolmo[hf]'")
+        pytest.importorskip(
+            name, reason="the other model needs torch and transformers: pip install 'kolmo-codelength[hf]'"
+        )
     hugging_face: Any = importlib.import_module("kolmo.predictors.huggingface")
     folder = stories_folder(tmp_path)
     other = hugging_face.HuggingFace.from_spec(str(folder))

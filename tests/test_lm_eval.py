@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("lm_eval", reason="the harness is heavy, and not in .[dev]: pip install 'kolmo[lm-eval]'")
+pytest.importorskip(
+    "lm_eval", reason="the harness is heavy, and not in .[dev]: pip install 'kolmo-codelength[lm-eval]'"
+)
 
 import kolmo.lm_eval
 from completions_server import Bigrams, CompletionsServer
@@ -50,8 +52,8 @@ def conditional(model: KolmoLM, pairs: list[tuple[str, str]]) -> list[tuple[floa
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("torch", reason="running a model needs torch: pip install 'kolmo[hf]'")
-    pytest.importorskip("transformers", reason="a model needs transformers: pip install 'kolmo[hf]'")
+    pytest.importorskip("torch", reason="running a model needs torch: pip install 'kolmo-codelength[hf]'")
+    pytest.importorskip("transformers", reason="a model needs transformers: pip install 'kolmo-codelength[hf]'")
     return stories(tmp_path_factory.mktemp("stories260K"))
 
 
@@ -308,7 +310,7 @@ def test_command(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_the_harness(tmp_path: Path) -> None:
     """One line, from the command; and an error of ours on import."""
     (tmp_path / "lm_eval.py").write_text("raise ImportError(\"No module named 'lm_eval'\")", "utf-8")
-    message = "kolmo.lm_eval needs lm-eval (No module named 'lm_eval'); pip install 'kolmo[lm-eval]'"
+    message = "kolmo.lm_eval needs lm-eval (No module named 'lm_eval'); pip install 'kolmo-codelength[lm-eval]'"
     done = run("-m", "kolmo.lm_eval", "--help", path=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (1, f"kolmo.lm_eval: {message}")
     done = run("-c", "import kolmo.lm_eval", path=tmp_path)

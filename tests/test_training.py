@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="training needs torch: pip install 'kolmo[train]'")
+torch = pytest.importorskip("torch", reason="training needs torch: pip install 'kolmo-codelength[train]'")
 import click
 from click.testing import CliRunner
 
@@ -562,11 +562,11 @@ def test_usage_errors(arguments: list[str], folder: Path) -> None:
 def test_missing_extras(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "torch", None)
-        assert "pip install 'kolmo[train]'" in only_line(["a.txt", "-o", "run"])
+        assert "pip install 'kolmo-codelength[train]'" in only_line(["a.txt", "-o", "run"])
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "tokenizers", None)
         given = ["a.txt", "-o", "run", "--model", "transformer-200k", "--vocabulary", "bpe:300"]
-        assert "pip install 'kolmo[train]'" in only_line(given)
+        assert "pip install 'kolmo-codelength[train]'" in only_line(given)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     status, output = run("a.txt", *SIZES, *FAST, "--budget", "2steps", "-o", "run")
     assert status == 0

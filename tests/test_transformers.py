@@ -292,7 +292,7 @@ def test_the_door_stays_light() -> None:
     assert done.stdout == "set()\n"
     code = "import sys; sys.modules['transformers'] = None; import kolmo.transformers"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert "pip install -U 'kolmo[hf]'" in done.stderr.splitlines()[-1]
+    assert "pip install -U 'kolmo-codelength[hf]'" in done.stderr.splitlines()[-1]
 
 
 PLAIN = """

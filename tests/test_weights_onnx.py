@@ -17,7 +17,7 @@ from kolmo.native.dispatch import SLOW
 from kolmo.weights.checkpoint import open_checkpoint
 from kolmo.weights.onnx import DTYPES, GRAPH
 
-onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed; pip install 'kolmo[onnx]'")
+onnx: Any = pytest.importorskip("onnx", reason="onnx is not installed; pip install 'kolmo-codelength[onnx]'")
 
 WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"step": 0.01}
 MATRIX = (np.random.default_rng(0).standard_normal((48, 40)) * 0.1).astype(np.float32)

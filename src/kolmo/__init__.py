@@ -88,7 +88,7 @@ def __getattr__(name: str) -> Any:
     elif name == "errors":
         value = import_module("kolmo.errors")
     elif name == "__version__":
-        value = _version()
+        value = import_module("kolmo.installing").installed_version()
     else:
         raise AttributeError(f"module 'kolmo' has no attribute {name!r}")
     globals()[name] = value
@@ -97,15 +97,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("kolmo")
-    except PackageNotFoundError:  # run from a source tree that is not installed
-        return "0+unknown"
 
 
 if "fsspec.compression" in sys.modules:

@@ -53,8 +53,9 @@ class LazyGroup(click.Group):
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         import kolmo
+        from kolmo.native.dispatch import describe
 
-        click.echo(f"kolmo {kolmo.__version__}")
+        click.echo(f"kolmo {kolmo.__version__} ({describe()})")
         ctx.exit()
 
 
@@ -75,7 +76,7 @@ def group() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
     for number in (signal.SIGTERM, getattr(signal, "SIGHUP", None)):
-        if number is not None:
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish holds
             with suppress(ValueError):  # not in the main thread
                 signal.signal(number, _leave)
     try:

@@ -52,15 +52,17 @@ class Console:
             self.say(message)
 
     def warn_if_slow(self, size: int | None) -> None:
-        """Say once that the C kernels are missing, where `size` raw bytes (None: nobody knows) will take long."""
-        from kolmo.native.dispatch import SLOW
+        """Say once that the C kernels are missing: to a person, and wherever `size` raw bytes will take long.
 
-        if SLOW and not self.warned and (size is None or size > PATIENCE):
+        Args:
+            size: raw bytes of the work; None: nobody knows.
+        """
+        from kolmo.native.dispatch import SLOW, describe
+
+        seen = self.verbose or is_terminal(sys.stderr)
+        if SLOW and not self.warned and (seen or size is None or size > PATIENCE):
             self.warned = True
-            self.warn(
-                "works without its C kernels, at 1 KB a second or less; reinstall it where a C compiler is (and leave "
-                "KOLMO_KERNEL and KOLMO_NO_NATIVE unset)"
-            )
+            self.warn(describe())
 
     def fail(self, message: str, path: str) -> None:
         """An error with one file: the others go on."""

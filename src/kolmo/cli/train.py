@@ -18,6 +18,7 @@ from click.core import ParameterSource
 from kolmo.cli import options
 from kolmo.cli.console import Console, printable
 from kolmo.errors import MissingExtraError
+from kolmo.installing import install
 from kolmo.training.watch import Watcher
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def _require_torch() -> None:
     try:
         import torch  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(f"training needs torch ({error}); pip install 'kolmo[train]'") from None
+        raise MissingExtraError(f"training needs torch ({error}); {install('train')}") from None
 
 
 def _job(output: Path, given: dict[str, Any], typed: str) -> Job:
@@ -304,7 +305,8 @@ class _Screen(Watcher):
         before = {}
         with suppress(ValueError):  # not in the main thread
             for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
-                before[number] = signal.signal(number, self._interrupt)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # nohup's wish holds, and a background job's
+                    before[number] = signal.signal(number, self._interrupt)
         try:
             yield self
         finally:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from kolmo.errors import MissingExtraError
+from kolmo.installing import install
 
 
 def extra(module: str, place: str) -> Any:
@@ -18,4 +19,4 @@ def extra(module: str, place: str) -> Any:
         return import_module(module)
     except ImportError as error:
         package = module.split(".")[0]
-        raise MissingExtraError(f"{place}: needs {package} ({error}); pip install 'kolmo[eval]'") from None
+        raise MissingExtraError(f"{place}: needs {package} ({error}); {install('eval')}") from None

@@ -21,11 +21,12 @@ from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.evaluation.claims import Claim, Node, claims
 from kolmo.evaluation.crew import Crew
 from kolmo.evaluation.scorers import Options, full_spec
+from kolmo.installing import install
 
 PATIENCE = 120.0  # seconds that actors have to find a place
 KNOCK = 10.0  # seconds that a cluster has to answer
 ON_DEVICES = ("hf", "gguf")  # kinds of models that a GPU is of use to
-INSTALL = "pip install 'kolmo[ray]'"
+INSTALL = install("ray")
 
 
 class RayEngine(Crew):

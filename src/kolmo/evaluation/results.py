@@ -17,6 +17,7 @@ from kolmo.errors import MissingExtraError
 from kolmo.evaluation import metrics
 from kolmo.evaluation.rows import Row
 from kolmo.evaluation.store import Store, find_results, read_columns
+from kolmo.installing import install
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,7 +133,7 @@ class Evaluation(list[Result]):
         try:
             from datasets import Dataset
         except ImportError:
-            raise MissingExtraError("this needs datasets; pip install 'kolmo[eval]'") from None
+            raise MissingExtraError(f"this needs datasets; {install('eval')}") from None
         return Dataset.from_list([result.flat() for result in self])
 
     def differences(self, *, level: float = 0.95) -> list[dict[str, Any]]:
@@ -177,5 +178,5 @@ def _pandas() -> Any:
     try:
         import pandas
     except ImportError:
-        raise MissingExtraError("this needs pandas; pip install 'kolmo[eval]'") from None
+        raise MissingExtraError(f"this needs pandas; {install('eval')}") from None
     return pandas

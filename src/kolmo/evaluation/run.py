@@ -30,6 +30,7 @@ from kolmo.evaluation.passages import Nats
 from kolmo.evaluation.rows import document_key
 from kolmo.evaluation.store import Store, read_columns
 from kolmo.evaluation.work import Report, Scan, Work
+from kolmo.installing import installed_version
 
 
 def scan(corpus: Corpus, *, stream: bool) -> Scan:
@@ -164,8 +165,8 @@ def versions() -> dict[str, str]:
     """Of what computes."""
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {"python": platform.python_version()}
-    for name in ("kolmo", "torch", "transformers", "tokenizers", "llama_cpp_python", "numpy"):
+    found = {"python": platform.python_version(), "kolmo": installed_version()}
+    for name in ("torch", "transformers", "tokenizers", "llama_cpp_python", "numpy"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

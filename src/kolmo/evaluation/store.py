@@ -32,6 +32,7 @@ import numpy as np
 
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.evaluation.rows import Row
+from kolmo.installing import install
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -300,5 +301,5 @@ def _parquet() -> Any:
     try:
         import pyarrow.parquet
     except ImportError:
-        raise MissingExtraError("tables of code lengths need pyarrow; pip install 'kolmo[eval]'") from None
+        raise MissingExtraError(f"tables of code lengths need pyarrow; {install('eval')}") from None
     return pyarrow.parquet

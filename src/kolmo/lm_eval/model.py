@@ -33,6 +33,7 @@ from kolmo.evaluation.modes import MODES
 from kolmo.evaluation.passages import Passage, batches
 from kolmo.evaluation.run import mode_for
 from kolmo.evaluation.scorers import LITERAL, Options, Tokenised, full_spec, open_scorer
+from kolmo.installing import install
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice
 from kolmo.predictors.registry import LANGUAGE_MODELS, resolve
@@ -43,7 +44,7 @@ try:
     from lm_eval.api.model import LM
     from lm_eval.api.registry import register_model
 except ImportError as error:
-    raise MissingExtraError(f"kolmo.lm_eval needs lm-eval ({error}); pip install 'kolmo[lm-eval]'") from None
+    raise MissingExtraError(f"kolmo.lm_eval needs lm-eval ({error}); {install('lm-eval')}") from None
 
 GROUP = 1 << 18  # characters of the texts that are put into batches together
 TOKENS = 256  # of what is generated, where a task says nothing

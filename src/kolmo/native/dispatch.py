@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from kolmo.errors import KolmoError
 
+REMEDY = "install a C compiler, then reinstall kolmo (without KOLMO_NO_NATIVE)"
+choice = os.environ.get("KOLMO_KERNEL", "auto")
+
 if TYPE_CHECKING:
     from kolmo.native import reference as kernels
 else:
-    choice = os.environ.get("KOLMO_KERNEL", "auto")
     if choice == "reference":
         from kolmo.native import reference as kernels
     else:
@@ -39,4 +41,15 @@ else:
 
 SLOW = kernels.PATHS == ("reference",)  # 1 KB a second or less
 
-__all__ = ["SLOW", "kernels"]
+
+def describe() -> str:
+    """Which kernels run here, for `kolmo --version`; without a C compiler, what to do about it."""
+    if not SLOW:
+        forced = "" if choice == "auto" else f", {choice} forced by KOLMO_KERNEL"
+        return f"C kernels: {', '.join(kernels.PATHS)}{forced}"
+    if choice == "reference":
+        return "NumPy alone, as KOLMO_KERNEL=reference asks: 20 times slower or more"
+    return f"NumPy alone, 20 times slower or more, as no C compiler was found at install: {REMEDY}"
+
+
+__all__ = ["SLOW", "describe", "kernels"]

@@ -183,12 +183,15 @@ def exp2_weights() -> array[int]:
 @cache
 def logarithms() -> array[int]:
     """`logarithms()[i]` = 4096 ln(1 + (i + 1/2) / 1024), rounded; i in 0..1023."""
-    values = []
-    for i in range(1024):  # ln(a / b) = 2 artanh((a - b) / (a + b)), by its series
-        top, bottom = 2 * i + 1, 2 * i + 4097
-        power = total = (top << _PRECISION) // bottom
+    values, total, over = [], 0, 4097
+    for i in range(1024):  # ln(a / b) = 2 artanh((a - b) / (a + b)), by its series; from one value to the next 1 / over
+        power = (1 << _PRECISION) // over
+        total += power
         for k in range(3, 85, 2):
-            power = power * top * top // (bottom * bottom)
+            power //= over * over
+            if not power:
+                break
             total += power // k
         values.append((total >> _PRECISION - 14) + 1 >> 1)
+        over = 2 * i + 2050
     return array("H", values)

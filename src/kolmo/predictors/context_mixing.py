@@ -318,6 +318,10 @@ class ContextMixingModel:
             bits[first:last] = code_lengths(self._mixer.costs(data[first:last]))
         return bits
 
+    def costs(self, data: bytes) -> bytes:
+        """Probability of each bit of the block as it is, 16 bits each, in the machine's order."""
+        return self._mixer.costs(data)
+
     def continuation(self, prompt: bytes, size: int, randomness: Randomness) -> Iterator[bytes]:
         """Learn the prompt, then decode random bits: what comes is distributed as the model expects it."""
         for first, last in slices(len(prompt), None):

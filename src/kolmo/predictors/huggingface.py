@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import MissingExtraError, PredictorError
+from kolmo.installing import install
 from kolmo.predictors.language_model import CHUNK, CONTEXT, GROUP, LanguageModel, Logits
 from kolmo.predictors.records import DTYPES, Record
 from kolmo.predictors.settings import settings
@@ -512,4 +513,4 @@ def _need(*modules: str) -> None:
         try:
             __import__(module)
         except ImportError:
-            raise MissingExtraError(f"hf models need {module}; pip install 'kolmo[hf]'") from None
+            raise MissingExtraError(f"hf models need {module}; {install('hf')}") from None

@@ -31,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import MissingExtraError, PredictorError
+from kolmo.installing import install
 from kolmo.predictors.gguf_files import check, parts
 from kolmo.predictors.huggingface import hash_files
 from kolmo.predictors.language_model import CHUNK, CONTEXT, LOGITS, LanguageModel, Logits
@@ -535,12 +536,12 @@ def _llama() -> Any:
         try:
             import llama_cpp
         except ImportError:
-            raise MissingExtraError("gguf models need llama-cpp-python; pip install 'kolmo[gguf]'") from None
+            raise MissingExtraError(f"gguf models need llama-cpp-python; {install('gguf')}") from None
         except (OSError, RuntimeError) as error:  # the library itself, or one that it needs
             reason = str(error).splitlines()[0]
             raise PredictorError(f"llama-cpp-python does not start ({reason}); install it again") from None
         if not hasattr(llama_cpp, NEWEST):
-            raise MissingExtraError("gguf models need a newer llama-cpp-python; pip install -U 'kolmo[gguf]'")
+            raise MissingExtraError(f"gguf models need a newer llama-cpp-python; {install('gguf', upgrade=True)}")
         _log = llama_cpp.llama_log_callback(_note)
         llama_cpp.llama_log_set(_log, None)
         llama_cpp.llama_backend_init()

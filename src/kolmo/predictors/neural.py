@@ -5,14 +5,18 @@ bit to the context mixer (`predictors.context_mixing`), which learns from the fi
 is cut into lanes that advance together, so that a matrix product serves them all; they share one memory.
 docs/neural.md specifies all of it.
 
-What it is not: blocks that do not look like what the network has read are left to the mixer alone.
+What it is not: blocks that do not look like what the network has read are left to the mixer alone, and those that look
+random to the mixer of level 4 (`looks_packed`, `is_worth_hearing`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,25 +39,30 @@ from kolmo.predictors.context_mixing import (
     room_for,
     table_sizes,
 )
-from kolmo.predictors.network import Weights, load
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from kolmo.predictors.network import Weights
+
 HALF = 1 << 15  # an even chance, in 2^-16
 STEPS = 256 if SLOW else 4096  # bytes between ticks
 LANE = 1 << 19  # bytes of memory that a lane takes, at most
-ALWAYS = 512  # blocks of fewer bytes always hear the network
-SAMPLES, SAMPLE = 8, 512  # of larger blocks, pieces on which it is tried, and bytes of each
-DEAREST = 6 * 2839  # what a byte of them counts at most, 6 bits in steps of 1/4096: the mixer hardly pays for more
+PLACES, SAMPLES, SAMPLE = 32, 8, 512  # of a block: places that the gate looks at, pieces it takes of them, their bytes
+GOOD = 2  # samples that the network must predict clearly better for a block to hear it
+TRIED = SAMPLES * SAMPLE  # blocks up to so many bytes are coded all ways: the gate would cost as much
+DISTANCES = (1, 2, 3, 4)  # between bytes whose differences are flat too in random data, but not in sounds and images
+DEAREST = 6 * 2839  # what a byte of a sample counts at most, 6 bits in steps of 1/4096: the mixer hardly pays for more
 FIRST = 10  # what a lane's network is given before its first byte: a line's end
 NETWORK = Path(__file__).with_name("networks") / "base.safetensors"
+# What `Weights.fingerprint` says of it. It stands here so that a block that does not hear the network does not load it.
+FINGERPRINT = bytes.fromhex("153eeede5dba9abef6324691be7f976e4a3c95251f610c36fb9c7addfcd359de")
 
 
 @dataclass(frozen=True)
 class Level:
-    """A mixer's shapes, with a network and without; log2 of its trees' most memory; the least bytes of a lane."""
+    """A mixer's shapes, with a network and without; log2 of their trees' most memory; the least bytes of a lane."""
 
     shape: Shape
     plain: Shape
@@ -89,12 +98,30 @@ LEVELS = {
     8: Level(LARGE, context_mixing.LARGE, 28, 1 << 30, 1),
     9: Level(LARGE, context_mixing.LARGE, 29, 1 << 30, 1),
 }
+QUICK, QUICK_BITS = context_mixing.LEVELS[4]  # of the mixer for blocks that look random, at every level
+
+
+class Way(Enum):
+    """How a block is coded: each way's first decisions, with even chances."""
+
+    NETWORK = (1,)  # the mixer that hears the network
+    PLAIN = (0, 0)  # the level's mixer without it
+    QUICK = (0, 1)  # level 4's mixer
 
 
 @cache
 def network() -> Weights:
-    """The network that ships with the package."""
-    return load(NETWORK)
+    """The network that ships with the package.
+
+    Raises:
+        PredictorError: its file is damaged, or another.
+    """
+    from kolmo.predictors.network import load
+
+    weights = load(NETWORK)
+    if weights.fingerprint != FINGERPRINT:
+        raise PredictorError(f"{NETWORK}: not the network that this version of kolmo ships; install kolmo again")
+    return weights
 
 
 @cache
@@ -152,9 +179,9 @@ class Neural:
 
     def memory(self, size: int) -> int:
         """Bytes that a model of a block of `size` bytes allocates (the C kernels; NumPy takes several times more)."""
-        mixer = max(
-            mixer_memory(shape, size, self._level.table_bits) for shape in (self._level.shape, self._level.plain)
-        )
+        shapes = (self._level.shape, self._level.plain)
+        mixer = max(mixer_memory(shape, size, self._level.table_bits) for shape in shapes)
+        mixer = max(mixer, mixer_memory(QUICK, size, QUICK_BITS))
         return mixer + size + self.lanes(size) * LANE + (24 << 20)
 
     def lanes(self, size: int) -> int:
@@ -179,20 +206,24 @@ class Neural:
 
 
 class NeuralModel:
-    """A running `neural` over one block. Its first decision is whether it hears the network."""
+    """A running `neural` over one block. Its first decisions are which way the block is coded."""
 
     def __init__(self, level: Level, size: int, lanes: int, threads: int) -> None:
         self._level, self._size, self._lanes, self._threads = level, size, lanes, threads
 
     def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
         """Code the block."""
-        hears = is_worth_hearing(data)
-        encoder.encode(int(hears), HALF)
-        if not hears:
-            return self._plain().encode(encoder, data, tick)
-        mixer = self._mixer()
-        for steps in self._steps(tick):
-            mixer.encode(encoder, data, steps)
+        way, costs = self._choose(data, tick)
+        for bit in way.value:
+            encoder.encode(bit, HALF)
+        if costs:
+            encoder.encode_many(*_decisions(data, costs))
+        elif way is not Way.NETWORK:
+            self._mixer_alone(way).encode(encoder, data, tick)
+        else:
+            mixer = self._mixer()
+            for steps in self._steps(tick):
+                mixer.encode(encoder, data, steps)
 
     def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
         """Decode the block.
@@ -201,28 +232,28 @@ class NeuralModel:
             CorruptError: the payload ends before it does.
         """
         if not decoder.decode(HALF):
-            return self._plain().decode(decoder, tick)
+            return self._mixer_alone(Way.QUICK if decoder.decode(HALF) else Way.PLAIN).decode(decoder, tick)
         mixer = self._mixer()
         for steps in self._steps(tick):
             mixer.decode(decoder, steps)
         return mixer.content()
 
     def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
-        """Code length of each byte in bits, shape (len(data),); the first one's holds the first decision too."""
-        if is_worth_hearing(data):
-            mixer = self._mixer()
-            for steps in self._steps(tick):
-                mixer.score(data, steps)
-            bits = code_lengths(mixer.costs())
+        """Code length of each byte in bits, shape (len(data),); the first one's holds the first decisions too."""
+        way, costs = self._choose(data, tick)
+        if costs:
+            bits = code_lengths(costs)
+        elif way is Way.NETWORK:
+            bits = code_lengths(self._costs(data, tick))
         else:
-            bits = self._plain().score(data, tick)
-        bits[:1] += 1
+            bits = self._mixer_alone(way).score(data, tick)
+        bits[:1] += len(way.value)
         return bits
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness) -> Iterator[bytes]:
         """Learn the prompt, which decides whether the network is heard, then decode random bits; one lane only."""
         if not is_worth_hearing(prompt):
-            yield from self._plain().continuation(prompt, size, randomness)
+            yield from self._mixer_alone(Way.PLAIN).continuation(prompt, size, randomness)
             return
         mixer, block, at = self._mixer(), prompt + bytes(self._size - len(prompt)), len(prompt)
         for first, last in slices(len(prompt), None, STEPS):
@@ -231,6 +262,30 @@ class NeuralModel:
             mixer.decode(decoder, count)
             yield mixer.content(at, at + count)
             at += count
+
+    def _choose(self, data: bytes, tick: Tick | None) -> tuple[Way, bytes]:
+        """Which way to code a block, and its costs that way (`NeuralMixer.costs`) where they are known already.
+
+        Then they have taken all ticks.
+        """
+        if looks_packed(data):
+            return Way.QUICK, b""
+        if not is_worth_hearing(data):
+            return Way.PLAIN, b""
+        if len(data) > TRIED:
+            return Way.NETWORK, b""
+        tried = {Way.NETWORK: self._costs(data, tick)}  # nearly all of the work
+        for way in (Way.PLAIN, Way.QUICK):
+            tried[way] = self._mixer_alone(way).costs(data)
+        way = min(tried, key=lambda way: _total(tried[way]) + len(way.value) * 2839)
+        return way, tried[way]
+
+    def _costs(self, data: bytes, tick: Tick | None) -> bytes:
+        """Probabilities that the network's mixer gives the block's bits."""
+        mixer = self._mixer()
+        for steps in self._steps(tick):
+            mixer.score(data, steps)
+        return mixer.costs()
 
     def _steps(self, tick: Tick | None) -> Iterator[int]:
         """Steps of all lanes to take at once, with a tick after each."""
@@ -257,50 +312,147 @@ class NeuralModel:
             network_kernel(),
         )
 
-    def _plain(self) -> context_mixing.ContextMixingModel:
+    def _mixer_alone(self, way: Way) -> context_mixing.ContextMixingModel:
+        if way is Way.QUICK:
+            return context_mixing.start(QUICK, self._size, QUICK_BITS)
         return context_mixing.start(self._level.plain, self._size, self._level.table_bits)
 
 
-def is_worth_hearing(data: bytes) -> bool:
-    """Whether the network predicts a block's samples clearly better than the counts of their bytes do.
+def looks_packed(data: bytes) -> bool:
+    """Whether a block looks random or compressed by others: three quarters of its samples do. This needs no network.
 
-    Integers only, so that all machines decide alike.
+    >>> looks_packed(bytes(100_000))
+    False
     """
-    if len(data) < ALWAYS:
-        return True
+    if len(data) <= TRIED:
+        return _is_packed(data) and not _is_text(data)
+    samples = _samples(data)
+    others = [sample for sample in samples if not _is_packed(sample)]
+    return len(others) * 4 <= len(samples) != len(others) and sum(map(_is_uneven, others)) < GOOD
+
+
+def is_worth_hearing(data: bytes) -> bool:
+    """Whether the network is worth its time on a block.
+
+    It is where the network predicts two of a block's samples clearly better than the counts of their bytes do. Samples
+    whose counts are nearly even never count. Blocks up to `TRIED` bytes are worth a trial unless theirs are. Integers
+    only, so that all machines decide alike.
+
+    >>> is_worth_hearing(bytes(100_000))
+    False
+    """
+    if len(data) <= TRIED:
+        return _is_uneven(data) or _is_text(data)
+    samples = [sample for sample in _samples(data) if _is_uneven(sample)]
+    if len(samples) < GOOD:
+        return False
+    good = sum(4 * said < 3 * _counted(sample) for sample, said in zip(samples, _said(samples), strict=True))
+    return good >= GOOD
+
+
+def _samples(data: bytes) -> list[bytes]:
+    """At most eight pieces of a block, spread over it; those of one byte's value alone do not count.
+
+    Their distances differ, so that pages, with text at the start of each, are not met at one place in all of them.
+    """
+    starts = ((len(data) - SAMPLE) * (256 * i + i * 159 % 256) // (256 * PLACES) for i in range(PLACES))
+    found = [sample for sample in (data[at : at + SAMPLE] for at in starts) if len(set(sample)) > 1]
+    if len(found) <= SAMPLES:
+        return found
+    return [found[len(found) * (2 * i + 1) // (2 * SAMPLES)] for i in range(SAMPLES)]
+
+
+def _is_packed(sample: bytes) -> bool:
+    """Whether bytes are as flat as random or compressed ones, and so are neighbours' exclusive ors.
+
+    Two bytes are then hardly more often equal than by chance: 1.35 times, and noise, whose deviation is 22.6 / n times.
+    """
+    end = sample[-SAMPLE:]
+    number = int.from_bytes(end, "little")
+    pieces = [(number ^ number >> 8 * d).to_bytes(len(end), "little")[: max(len(end) - d, 0)] for d in DISTANCES]
+    return all(
+        _equal_pairs(piece) * 256 * 20 <= (27 * len(piece) + 1600) * (len(piece) - 1) for piece in [sample, *pieces]
+    )
+
+
+def _is_uneven(sample: bytes) -> bool:
+    """Whether two of its bytes are equal five times as often as by chance: base64 gives 4 times, text 7 to 30."""
+    return _equal_pairs(sample) * 256 >= 5 * len(sample) * (len(sample) - 1)
+
+
+def _equal_pairs(sample: bytes) -> int:
+    """Pairs of equal bytes, both ways round."""
+    return sum(count * (count - 1) for count in Counter(sample).values())
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether it is UTF-8 without control bytes: what is short may look flat."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return False
+    return all(character >= " " or character in "\t\n\f\r" for character in text)
+
+
+def _said(samples: Sequence[bytes]) -> list[int]:
+    """What the network says each sample costs, in nats in steps of 1/4096, no byte more than `DEAREST`."""
+    count = len(samples)
+    steps = bytes([FIRST]) * count + bytes(byte for step in zip(*samples, strict=True) for byte in step)[:-count]
+    sums = memoryview(network_kernel().start(count).step(steps)).cast("I")
+    costs = [0] * count
+    for lane, sample in enumerate(samples):
+        for step, byte in enumerate(sample):
+            if _goes_on(sample, step):
+                continue
+            at = 512 * (step * count + lane)
+            costs[lane] += min(_logarithm(sums[at + 1]) - _logarithm(sums[at + 256 + byte]), DEAREST)
+    return costs
+
+
+def _counted(sample: bytes) -> int:
+    """What the counts of its own bytes say that a sample costs, in nats in steps of 1/4096."""
+    counts = Counter(byte for step, byte in enumerate(sample) if not _goes_on(sample, step))
+    whole = _logarithm(counts.total())
+    return sum(count * (whole - _logarithm(count)) for count in counts.values())
+
+
+def _goes_on(sample: bytes, step: int) -> bool:
+    """Whether a run of zeros goes on there: padding within a sample has no vote either."""
+    return step > 0 and sample[step] == sample[step - 1] == 0
+
+
+def _logarithm(value: int) -> int:
+    """Natural logarithm of a whole number from 1 on in steps of 1/4096, as docs/neural.md defines it."""
+    exponent = value.bit_length() - 1
+    digits = value >> exponent - 10 if exponent > 10 else value << 10 - exponent
+    return exponent * 2839 + tables.logarithms()[digits & 1023]
+
+
+def _total(costs: bytes) -> int:
+    """What bits of these 16-bit probabilities cost together, in nats in steps of 1/4096."""
+    whole = _logarithm(1 << 16)
+    return sum(count * (whole - _logarithm(p)) for p, count in Counter(array("H", costs)).items())
+
+
+def _decisions(data: bytes, costs: bytes) -> tuple[bytes, bytes]:
+    """A block's bits and each one's probability of being 1, as `BinaryEncoder.encode_many` takes them.
+
+    `costs` are the probabilities of the bits as they are.
+    """
     import numpy as np
 
-    size = min(SAMPLE, len(data) // SAMPLES)
-    starts = [(len(data) - size) * i // (SAMPLES - 1) for i in range(SAMPLES)]
-    block = np.frombuffer(data, np.uint8)
-    lanes = np.stack([block[at : at + size] for at in starts], axis=1)  # steps x lanes
-    before = np.vstack([np.full((1, SAMPLES), FIRST, np.uint8), lanes[:-1]])
-    sums = np.frombuffer(network_kernel().start(SAMPLES).step(before.tobytes()), "=u4").reshape(-1, 512)
-    symbols = lanes.ravel().astype(np.int64)
-    costs = _logarithms(sums[:, 1]) - _logarithms(sums[np.arange(len(symbols)), 256 + symbols])
-    counts = np.bincount(symbols, minlength=256)
-    plain = counts * (_logarithms(np.array([len(symbols)])) - _logarithms(np.maximum(counts, 1)))
-    return 4 * int(np.minimum(costs, DEAREST).sum()) < 3 * int(plain.sum())
-
-
-def _logarithms(values: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """Natural logarithms of whole numbers from 1 to 2^31 in steps of 1/4096, as docs/neural.md defines it."""
-    import numpy as np
-
-    wide = values.astype(np.int64)
-    exponents = np.searchsorted(1 << np.arange(32), wide, side="right") - 1
-    digits = np.where(exponents > 10, wide >> np.maximum(exponents - 10, 0), wide << np.maximum(10 - exponents, 0))
-    table = np.array(tables.logarithms(), np.int64)
-    result: npt.NDArray[np.int64] = exponents * 2839 + table[digits & 1023]
-    return result
+    bits = np.unpackbits(np.frombuffer(data, np.uint8))
+    probabilities = np.frombuffer(costs, "=u2").astype(np.int64)
+    return bits.tobytes(), np.where(bits, probabilities, 65536 - probabilities).astype("<u2").tobytes()
 
 
 @cache
 def _fingerprint(level: int) -> bytes:
     shapes = LEVELS[level]
-    digest = hashlib.sha256(network().fingerprint)
+    digest = hashlib.sha256(FINGERPRINT)
     for shape in (shapes.shape, shapes.plain):
         digest.update(digest_of(shape, shapes.table_bits))
+    digest.update(digest_of(QUICK, QUICK_BITS))
     exponentials, logarithms = tables.exp2_weights().tolist(), tables.logarithms().tolist()
     digest.update(repr((shapes.lane, shapes.most_lanes, exponentials, logarithms)).encode())
     return digest.digest()[:4]

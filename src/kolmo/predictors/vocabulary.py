@@ -35,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import CorruptError, MissingExtraError, PredictorError
+from kolmo.installing import install
 
 if TYPE_CHECKING:
     import tokenizers
@@ -275,7 +276,7 @@ def load_tokenizer(folder: Path) -> tokenizers.Tokenizer:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise MissingExtraError(f"a model's tokenizer needs tokenizers ({error}); pip install 'kolmo[hf]'") from None
+        raise MissingExtraError(f"a model's tokenizer needs tokenizers ({error}); {install('hf')}") from None
     path = folder / "tokenizer.json"
     try:
         text = path.read_text("utf-8")

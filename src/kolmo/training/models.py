@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.installing import install
 from kolmo.predictors.network import FORMAT, NetworkShape, Weights
 from kolmo.predictors.network import load as load_network
 from kolmo.training.cells import normalise, recur, straight_through
@@ -195,7 +196,7 @@ def _read(path: Path) -> Any:
             if (file.metadata() or {}).get("format") != FORMAT:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except ImportError:
-        raise MissingExtraError(f"{path}: needs safetensors; pip install 'kolmo[train]'") from None
+        raise MissingExtraError(f"{path}: needs safetensors; {install('train')}") from None
     except (MemoryError, KeyboardInterrupt):
         raise
     except Exception:  # torch and safetensors raise what the damage happens to lead to

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.installing import install, installed_version
 from kolmo.predictors.network import save
 from kolmo.training import card, curve
 from kolmo.training.data import Corpus, Passage, open_corpus
@@ -318,7 +318,7 @@ def _describe(job: Job, texts: Corpus) -> dict[str, Any]:
         "validate": list(texts.extra_facts),
         "command": job.command,
         "versions": {
-            "kolmo": version("kolmo"),
+            "kolmo": installed_version(),
             "torch": torch.__version__,
             "numpy": np.__version__,
             "python": platform.python_version(),
@@ -335,7 +335,7 @@ def _require_safetensors() -> None:
     try:
         import safetensors.torch  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(f"Transformers need safetensors ({error}); pip install 'kolmo[train]'") from None
+        raise MissingExtraError(f"Transformers need safetensors ({error}); {install('train')}") from None
 
 
 def _save_floats(model: Transformer, path: Path) -> None:

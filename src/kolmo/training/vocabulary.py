@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.installing import install
 from kolmo.predictors.vocabulary import byte_alphabet
 from kolmo.training.data import Bytes, Corpus, Passage, Source, Symbols, encode
 from kolmo.training.folder import replace
@@ -168,7 +169,7 @@ def require_tokenizers() -> Any:
         import tokenizers.pre_tokenizers
         import tokenizers.trainers
     except ImportError as error:
-        raise MissingExtraError(f"--vocabulary bpe needs tokenizers ({error}); pip install 'kolmo[train]'") from None
+        raise MissingExtraError(f"--vocabulary bpe needs tokenizers ({error}); {install('train')}") from None
     return tokenizers
 
 

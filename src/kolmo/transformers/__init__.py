@@ -12,12 +12,13 @@ What it is not: a kernel for small weights; they are decoded when they are read,
 from __future__ import annotations
 
 from kolmo.errors import MissingExtraError
+from kolmo.installing import install
 
 try:
     import transformers.core_model_loading  # noqa: F401 - of version 5 and later
 except ImportError as error:
     raise MissingExtraError(
-        f"kolmo.transformers needs torch and transformers 5 or later ({error}); pip install -U 'kolmo[hf]'"
+        f"kolmo.transformers needs torch and transformers 5 or later ({error}); {install('hf', upgrade=True)}"
     ) from None
 
 from kolmo.transformers.quantizer import KolmoConfig, KolmoQuantizer, stream

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kolmo.errors import CorruptError, FormatError, MissingExtraError
+from kolmo.installing import install
 from kolmo.weights.dtypes import from_numpy, from_torch, numpy_dtype, torch_dtype
 from kolmo.weights.kinds import ONNX, SAFETENSORS, TORCH, kind_of_file
 from kolmo.weights.onnx import SUFFIX, Graph
@@ -140,7 +141,7 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
     try:
         import torch
     except ImportError as error:
-        raise MissingExtraError(f"{path}: is read with torch ({error}); pip install 'kolmo[hf]'") from None
+        raise MissingExtraError(f"{path}: is read with torch ({error}); {install('hf')}") from None
     how: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
         if path.suffix == ".safetensors":  # by which torch would go

@@ -13,6 +13,7 @@ from typing import Any
 from kolmo.codec.pipeline import Report as Tick
 from kolmo.codec.pipeline import available_cores
 from kolmo.errors import FormatError, KolmoError, MissingExtraError
+from kolmo.installing import install
 from kolmo.targets import Attributes, Target
 from kolmo.weights.dtypes import as_numpy, as_torch
 from kolmo.weights.folder import open_target
@@ -128,4 +129,4 @@ def _need_torch() -> None:
     try:
         import torch  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(f"tensors of torch need torch ({error}); pip install 'kolmo[hf]'") from None
+        raise MissingExtraError(f"tensors of torch need torch ({error}); {install('hf')}") from None

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraError
+from kolmo.installing import install
 from kolmo.weights.safetensors import MOST_DIMENSIONS, Kind, is_shape, read_span
 
 GRAPH = "model.onnx"  # the tensor's name
@@ -182,7 +183,7 @@ def _parsed(data: bytes, where: str) -> Any:
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError as error:
-        raise MissingExtraError(f"{where}: is read with onnx ({error}); pip install 'kolmo[onnx]'") from None
+        raise MissingExtraError(f"{where}: is read with onnx ({error}); {install('onnx')}") from None
     model = onnx.ModelProto()
     try:
         if len(data) > LARGEST:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.installing import install
 from kolmo.weights.dtypes import as_torch
 from kolmo.weights.packing import ShrunkFile
 
@@ -132,7 +133,7 @@ def stream(
     try:
         import torch  # noqa: F401
     except ImportError as error:
-        raise MissingExtraError(f"streaming needs torch ({error}); pip install 'kolmo[hf]'") from None
+        raise MissingExtraError(f"streaming needs torch ({error}); {install('hf')}") from None
     file = source if isinstance(source, ShrunkFile) else ShrunkFile(source)
     found = Stream(file, threads, device or "cpu")
     found._take(module, list(default_parts(module) if parts is None else parts), set(resident), names)

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from kolmo.errors import MissingExtraError
 from kolmo.evaluation.fit.labels import Box, Label, place
+from kolmo.installing import install
 
 if TYPE_CHECKING:
     from kolmo.evaluation.fit.areas import Point, Studies, Study
@@ -60,7 +61,7 @@ def draw(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError(
-            f"a figure needs matplotlib, which is not here ({error}); pip install 'kolmo[report]'"
+            f"a figure needs matplotlib, which is not here ({error}); {install('report')}"
         ) from None
     overall = replace(studies.overall, others=(*studies.overall.others, *also))
     rows = math.ceil(len(studies.parts) / ACROSS)

@@ -18,6 +18,7 @@ from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.evaluation.modes import Texts
 from kolmo.evaluation.scorers import Tokenised
 from kolmo.evaluation.token_scorers import exactly
+from kolmo.installing import install
 from kolmo.predictors.vocabulary import Vocabulary, load_tokenizer
 
 FILES = [
@@ -110,7 +111,7 @@ def find_folder(spec: str, cache_dir: str | None) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
-        raise MissingExtraError(f"a model's tokenizer needs tokenizers ({error}); pip install 'kolmo[hf]'") from None
+        raise MissingExtraError(f"a model's tokenizer needs tokenizers ({error}); {install('hf')}") from None
     try:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=FILES, cache_dir=cache_dir))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
