@@ -1,7 +1,7 @@
 """Single-bit and truncation faults over the golden files: each must be an error or leave the content right.
 
     python scripts/faults.py --count 100000
-    KOLMO_KERNEL=reference python scripts/faults.py --count 400 --only 'v1-neural-*'    the NumPy path; one fault takes seconds
+    KOLMO_KERNEL=reference python scripts/faults.py --count 400 --only 'v1-prose-*'     the NumPy path
 
 Each golden file X.kmo has its content beside it as X.raw. Half of the faults flip one bit, half cut the file.
 What was delivered before an error must be the content's beginning. A cut exactly between two frames leaves a valid
