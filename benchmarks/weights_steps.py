@@ -273,9 +273,11 @@ def smol(file: Path, data: Path) -> Network:
     import transformers
 
     how: Any = {"gguf_file": file.name, "dtype": torch.float32}
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(file.parent, **how)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(file.parent, trust_remote_code=False, **how)
     model.eval()
-    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+        file.parent, gguf_file=file.name, trust_remote_code=False
+    )
     text = (data / "bench/text/wiki.test.raw").read_text("utf-8")[:12_000]
     ids = torch.tensor([tokenizer(text)["input_ids"]])[:, :2048]
     weights = {n: v.detach().numpy().copy() for n, v in model.named_parameters() if n != "lm_head.weight"}

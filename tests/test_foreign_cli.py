@@ -109,7 +109,7 @@ def test_tensors(run: Run, tmp_path: Path, verb: list[str], text: str) -> None:
         output = [str(tmp_path / "out.safetensors")] if verb[-1] == "-o" else []
         status, _, err = run(*verb, *output, file)
         assert status in (0, 1)
-        assert len(err) == status
+        assert len(err) == status or (status == 0 and all("nothing was coded with loss" in line for line in err))
 
 
 @hostile

@@ -37,7 +37,7 @@ from kolmo.predictors.settings import settings, use
 ROOT = Path(kolmo.__file__).parent
 REPOSITORY = Path(__file__).parents[1]
 STORY = "Once upon a time, there was a little girl. She liked to play in the park. One day she saw a big dog.\n"
-SHORT = ("--block-size", "100", "--stride", "50")
+SHORT = ("--context", "100", "--stride", "50")
 REFUSAL = "the model needs code of its own, which kolmo does not run"
 OWN = """from pathlib import Path
 Path({canary!r}).touch()

@@ -257,7 +257,7 @@ def test_bits_per_character(
         return load(*given)
 
     monkeypatch.setattr(huggingface, "load", lambda folder, dtype, attention=None: counted(folder, dtype, attention))
-    arguments = ["--max-delta-bpc", "0.2", "--corpus", str(corpus), "--limit", "2", "--device", "cpu", "--json"]
+    arguments = ["--max-delta-bpc", "0.2", "--corpus", str(corpus), "--limit", "3", "--device", "cpu", "--json"]
     result = run("shrink", folder, "-o", tmp_path / "m", *arguments)
     assert result.return_value == 0, result.output
     budget = json.loads(result.output)["budget"]

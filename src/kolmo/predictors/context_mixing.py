@@ -88,7 +88,7 @@ LARGE = Shape("large", (*FULL.contexts, 5, 7, 12, 13, 21, 24, 26, 28, 30, 31, 32
 SHAPES = (FAST, LIGHT, MEDIUM, FULL, LARGE)
 
 # Upper bound on the raw bytes for each byte of payload, by a shape's speed: each byte costs about 0.02 s at most.
-EXPANSION = {"fast": 1 << 15, "light": 1 << 13, "medium": 1 << 13, "full": 1 << 12, "large": 1 << 12}
+EXPANSION = {"fast": 1 << 15, "light": 1 << 13, "medium": 1 << 13, "full": 1 << 13, "large": 1 << 13}
 
 # Level -> shape, and log2 of the most memory for its trees.
 LEVELS = {

@@ -49,7 +49,9 @@ def guarded(name: str, what: str, remedy: str = "", passing: type[Exception] | N
     except BaseException as error:  # a panic of Rust, as of `tokenizers`, is not an Exception
         if passing and isinstance(error, passing):
             raise
-        raise PredictorError(f"{short(name)}: {what} ({reason(error)}){remedy and f'; {remedy}'}") from error
+        raise PredictorError(
+            f"{short(name, MAX_REASON)}: {what} ({reason(error)}){remedy and f'; {remedy}'}"
+        ) from error
     finally:
         _guarded.reset(token)
 

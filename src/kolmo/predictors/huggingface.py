@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from kolmo.errors import PredictorError
 from kolmo.foreign import short
-from kolmo.predictors.guard import guarded, reason
+from kolmo.predictors.guard import MAX_REASON, guarded, reason
 from kolmo.predictors.language_model import GROUP, LanguageModel, Logits
 from kolmo.predictors.pretrained import need, open_config, open_model, open_tokenizer, quiet, read_json, weight_files
 from kolmo.predictors.records import CHUNK, CONTEXT, DTYPES, Record
@@ -202,7 +202,7 @@ def known_tokens(name: str, ids: npt.NDArray[np.int32], size: int) -> None:
     """
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < size:
         raise PredictorError(
-            f"{short(name)}: its tokenizer gives token {ids.max()}, and the model knows {size}; put the files of one "
+            f"{short(name, MAX_REASON)}: its tokenizer gives token {ids.max()}, and the model knows {size}; put the files of one "
             "model together, or evaluate it in mode strict, which uses known tokens alone"
         )
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from kolmo.errors import KolmoError, MissingExtraError, PredictorError
 from kolmo.foreign import short
 from kolmo.installing import install
-from kolmo.predictors.guard import guarded, is_guarded, reason
+from kolmo.predictors.guard import MAX_REASON, guarded, is_guarded, reason
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +34,8 @@ ADAPTER = "adapter_config.json"
 LARGEST_JSON = 100_000_000  # bytes
 ATTENTION = (None, "eager", "sdpa", "flex_attention")  # which a configuration may ask for; others fetch code
 EXPERTS = (None, "eager", "batched_mm", "grouped_mm")  # the same for mixtures of experts
-OPENERS = {"kolmo": "kolmo.transformers"}  # what teaches transformers a quant_method; by name, as it is floors above
+# What teaches transformers a quant_method, by name, as it is floors above; and the file that then holds the weights.
+OPENERS = {"kolmo": ("kolmo.transformers", "model.kolmo.safetensors")}
 ROOM = 1 << 28  # numbers that a model may hold beside its checkpoint: tables of positions, masks
 NAMED = 3  # tensors that a message names, at most
 
@@ -84,11 +85,16 @@ def open_config(folder: Path) -> Any:
                 part._attn_implementation = None
             if getattr(part, "_experts_implementation", None) not in EXPERTS:
                 part._experts_implementation = None
-        quantised = getattr(config, "quantization_config", None)
-        method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-        if isinstance(method, str) and method in OPENERS:
-            import_module(OPENERS[method])
+        if opener := OPENERS.get(_quant_method(config) or ""):
+            import_module(opener[0])
     return config
+
+
+def _quant_method(config: Any) -> str | None:
+    """How a configuration says that its model's weights are quantised."""
+    quantised = getattr(config, "quantization_config", None)
+    method = quantised.get("quant_method") if isinstance(quantised, dict) else getattr(quantised, "quant_method", None)
+    return method if isinstance(method, str) else None
 
 
 def open_tokenizer(folder: Path) -> Any:
@@ -190,7 +196,7 @@ def check_weights(source: str | Path, found: dict[str, Any]) -> None:
         parts.append(f"its checkpoint has {_several(list(kinds))}")
     if parts:
         raise PredictorError(
-            f"{short(str(source))}: {'; '.join(parts)}; transformers would fill in random numbers, so get the "
+            f"{short(str(source), MAX_REASON)}: {'; '.join(parts)}; transformers would fill in random numbers, so get the "
             "checkpoint again, or the config.json that belongs to it"
         )
 
@@ -210,7 +216,8 @@ def weight_files(folder: Path, config: Any = None) -> list[Path]:
             f"{folder}: holds an adapter ({ADAPTER}), which some versions apply and others do not; merge it into the "
             "model and save that, or take the file away"
         )
-    given = getattr(config, "transformers_weights", None)
+    opener = OPENERS.get(_quant_method(config) or "")
+    given = opener[1] if opener else getattr(config, "transformers_weights", None)
     names = WEIGHTS if given is None else (given,)
     for name in names:
         if not _is_plain(name, (".safetensors", ".safetensors.index.json")):
@@ -370,6 +377,6 @@ def _tell_refusal(source: str | Path, error: KolmoError) -> None:
     if not _is_refusal(error.__cause__):
         return
     raise PredictorError(
-        f"{short(str(source))}: the model needs code of its own, which kolmo does not run; give a model that "
+        f"{short(str(source), MAX_REASON)}: the model needs code of its own, which kolmo does not run; give a model that "
         "transformers know without"
     ) from error
