@@ -263,7 +263,7 @@ def test_bits_per_character(
     budget = json.loads(result.output)["budget"]
     facts = budget["facts"]
     assert len(loaded) == 1
-    assert (facts["corpus"], facts["mode"], facts["documents"], facts["characters"]) == ("corpus", "strict", 2, 458)
+    assert (facts["corpus"], facts["mode"], facts["documents"], facts["characters"]) == ("corpus", "strict", 3, 684)
     assert facts["delta"] == budget["loss"] == pytest.approx(facts["after"] - facts["before"])
     assert facts["low"] <= budget["loss"] <= facts["high"]
     assert 0 < budget["loss"] <= 0.2

@@ -196,8 +196,8 @@ def check_weights(source: str | Path, found: dict[str, Any]) -> None:
         parts.append(f"its checkpoint has {_several(list(kinds))}")
     if parts:
         raise PredictorError(
-            f"{short(str(source), MAX_REASON)}: {'; '.join(parts)}; transformers would fill in random numbers, so get the "
-            "checkpoint again, or the config.json that belongs to it"
+            f"{short(str(source), MAX_REASON)}: {'; '.join(parts)}; transformers would fill in random numbers, so get "
+            "the checkpoint again, or the config.json that belongs to it"
         )
 
 
@@ -377,6 +377,6 @@ def _tell_refusal(source: str | Path, error: KolmoError) -> None:
     if not _is_refusal(error.__cause__):
         return
     raise PredictorError(
-        f"{short(str(source), MAX_REASON)}: the model needs code of its own, which kolmo does not run; give a model that "
-        "transformers know without"
+        f"{short(str(source), MAX_REASON)}: the model needs code of its own, which kolmo does not run; give a model "
+        "that transformers know without"
     ) from error
