@@ -13,6 +13,7 @@ def write(
     size: int,
     trained: dict[str, Any],
     scores: dict[str, dict[str, float]],
+    scored: tuple[int, int],
 ) -> str:
     """Markdown.
 
@@ -23,6 +24,7 @@ def write(
         size: of the file, in bytes.
         trained: `seconds`, `bytes` and `steps` of training.
         scores: bits per byte of each text: `float`, and `exact` where the product is exact.
+        scored: bytes that these are of, and bytes that are held out.
     """
     model = dict(description["model"])
     kind = {"gated-recurrent": "Gated linear recurrent network over bytes (docs/neural.md)", "transformer": TRANSFORMER}
@@ -64,7 +66,8 @@ def write(
             "",
             "## Validation",
             "",
-            "Bits per byte on the held-out pieces and on the texts for validation alone, each from a fresh state.",
+            "Bits per byte on the held-out pieces and on the texts for validation alone, each from a fresh state"
+            f"{_part(*scored)}.",
             "",
             *_table(head, rows, "rr"),
             "",
@@ -78,6 +81,10 @@ TRANSFORMER = "Decoder-only Transformer (docs/training.md)"
 def _table(head: tuple[str, ...], rows: list[Any], right: str) -> list[str]:
     rules = ["---", *("---:" for _ in right), *("---" for _ in head[len(right) + 1 :])][: len(head)]
     return [f"| {' | '.join(cells)} |" for cells in (head, rules, *rows)]
+
+
+def _part(scored: int, held_out: int) -> str:
+    return "" if scored == held_out else f"; of each its beginning, {scored:,} of {held_out:,} bytes in all"
 
 
 def _plain(value: Any) -> str:
