@@ -106,6 +106,7 @@ class Trainer:
                 if self.spent - saved[1] >= self.save_every:
                     self.save()
                     saved = self.step, self.spent
+        self.watcher.phase("saving")
         if self.step != saved[0]:
             self.save()
         return True
