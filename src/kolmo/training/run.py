@@ -236,9 +236,11 @@ class _Drawing(Watcher):
     def __init__(self, watcher: Watcher, draw: Callable[[], None]) -> None:
         self._watcher, self._draw = watcher, draw
         self._drawn, self._said = time.monotonic(), False
+        self._over = False  # then the last picture is drawn anyway
 
     def tick(self, status: Status) -> None:
         """Pass it on."""
+        self._over = status.progress >= 1
         self._watcher.tick(status)
 
     def phase(self, name: str, done: float = 0.0) -> None:
@@ -256,7 +258,7 @@ class _Drawing(Watcher):
     def note(self, entry: dict[str, Any]) -> None:
         """Draw, where it is time."""
         self._watcher.note(entry)
-        if "validation" in entry and time.monotonic() - self._drawn > DRAW_EVERY:
+        if "validation" in entry and not self._over and time.monotonic() - self._drawn > DRAW_EVERY:
             self._draw()
             self._drawn = time.monotonic()
 
