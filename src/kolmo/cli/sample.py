@@ -89,8 +89,6 @@ def command(
     With - the prompt is standard input. Several predictors, given by repeated -m, go on from the same prompt, each
     under a line with its name and the seed.
     """
-    if specs and level is not None:
-        raise click.UsageError(f"-m and -{level} exclude each other; give one of them")
     if sum(given is not None for given in (prompt, prompt_file, source)) > 1:
         raise click.UsageError("--prompt, --prompt-file and - exclude each other; give one of them")
     from kolmo.predictors.choice import Choice
@@ -102,7 +100,7 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     options.run_language_models(device=device)
-    chosen = [(spec, options.chosen_predictor(spec, None)) for spec in specs]
+    chosen = [(spec, options.chosen_predictor(spec, level)) for spec in specs]
     if not specs:
         predictor = options.chosen_predictor(None, level)
         chosen = [(f"{predictor.name}:{level or DEFAULT_LEVEL}", predictor)]
