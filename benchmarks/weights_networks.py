@@ -148,8 +148,8 @@ def stories() -> Network:
     """stories260K, a Llama of 5 layers: that of tests/models."""
     with tempfile.TemporaryDirectory() as work:
         folder = models_made.stories(Path(work))
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder)
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model.eval()
     torch.manual_seed(1)
     with torch.inference_mode():

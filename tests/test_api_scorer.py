@@ -755,7 +755,7 @@ def test_other_models_of_a_command_go_on(served: CompletionsServer, tmp_path: Pa
         models = [f"api:{served.url}#served", "classical:xz", f"api:{other.url}"]
         files = ["--corpus", str(tmp_path / "text.txt"), "-o", str(tmp_path / "results")]
         done = subprocess.run(
-            [sys.executable, "-m", "kolmo", "eval", "--block-size", "16", *models, *files],
+            [sys.executable, "-m", "kolmo", "eval", "--context", "16", *models, *files],
             capture_output=True,
             text=True,
             timeout=300,

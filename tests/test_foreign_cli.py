@@ -56,7 +56,7 @@ def archive(path: Path, predictor: PredictorRecord | None = None, name: str | No
 
 
 def language_model(text: str) -> PredictorRecord:
-    record = Record(text, text, b"w" * 8, b"c" * 8, b"t" * 8, "float32", 64, 64)
+    record = Record.of(text, text, (b"w" * 8, b"c" * 8, b"t" * 8), "float32", 64, 64)
     return PredictorRecord("hf", 1, b"f" * 8, record.to_bytes())
 
 

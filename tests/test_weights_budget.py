@@ -289,7 +289,7 @@ def test_names_without_their_prefix_and_other_weights(
     assert report.budget
     assert 0 != report.budget.loss <= 0.3
     save_file({**tensors, "spare.weight": tensors["wte.weight"] + 1}, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(KolmoError, match=r"'spare.weight' is no parameter .*; keep it exact \(--keep"):
+    with pytest.raises(KolmoError, match=r"'spare.weight' is no parameter .*; keep it exact \(--exact"):
         kolmo.shrink(folder, tmp_path / "n", max_delta_bpc=0.3, corpus=str(corpus), limit=2, device="cpu")
     with pytest.raises(KolmoError, match=r"mode llama\.cpp gives no bits per character"):
         BitsPerCharacter(folder, str(corpus), mode="llama.cpp")

@@ -43,8 +43,16 @@ class PredictorError(KolmoError):
     """The predictor that a file names is missing, or is not the one that wrote it."""
 
 
+class LevelError(PredictorError, ValueError):
+    """There is no such level. Also a `ValueError`, as gzip, bz2 and lzma raise."""
+
+
 class MemoryLimitError(KolmoError):
     """Decoding needs more memory than the caller allows."""
+
+
+class SizeLimitError(KolmoError):
+    """A file claims more content than the caller allows."""
 
 
 class MissingExtraError(KolmoError, ImportError):

@@ -27,10 +27,14 @@ PATIENCE = 1 << 14  # raw bytes that the reference kernels may take without a wo
 REMEDIES = {
     errno.ENOSPC: "free some space and repeat; the input is kept",
     errno.EDQUOT: "free some space and repeat; the input is kept",
+    errno.EFBIG: "raise the limit (ulimit -f), or choose another file system; the input is kept",
     errno.ENOENT: "check the name",
+    errno.ENOTDIR: "check the name",
     errno.EACCES: "check the permissions",
     errno.EPERM: "check the permissions",
     errno.EROFS: "choose another place with -o",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "check where the symbolic link points to",
 }
 
 
@@ -44,10 +48,12 @@ class Console:
     data_on_stdout: bool = False
     status: int = 0
     warned: bool = False
+    failures: int = 0
+    deaf: bool = False
 
     def say(self, message: str) -> None:
         """A line for the person, with nothing in it that a terminal would obey, and not without end."""
-        click.echo(f"kolmo: {line(message)}", err=True)
+        say(message)
 
     def warn(self, message: str) -> None:
         """A line that -q silences."""
@@ -70,19 +76,34 @@ class Console:
     def fail(self, message: str, path: str) -> None:
         """An error with one file: the others go on."""
         self.status = 1
+        self.failures += 1
         self.say(message)
         if self.json:
             self.record({"file": path, "error": message})
 
     def record(self, content: dict[str, Any]) -> None:
         """One JSON line. Texts are exact; numbers that JSON does not have (NaN and infinity) are null."""
-        click.echo(json.dumps(_finite(content), allow_nan=False), err=self.data_on_stdout)
+        self._write(json.dumps(_finite(content), allow_nan=False), err=self.data_on_stdout)
+
+    def _write(self, text: str, *, err: bool) -> None:
+        if self.deaf:
+            return
+        try:
+            click.echo(text, err=err)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.deaf, self.status = True, 1
+            if not err:
+                give_up_stdout()
+                say(f"{STDOUT}: {error.strerror or error}; what was to be printed is lost")
 
     def line(self, text: str) -> None:
         """The line of a finished file, for a terminal or -v."""
         wanted = self.verbose or (is_terminal(sys.stderr) and not self.data_on_stdout)
         if wanted and not self.quiet:
-            click.echo(line(text), err=True)
+            with suppress(OSError):
+                click.echo(line(text), err=True)
 
     def shows_progress(self) -> bool:
         """Whether anyone would see a bar."""
@@ -129,8 +150,7 @@ class Console:
         try:
             yield
         except BrokenPipeError:
-            with suppress(OSError, ValueError):  # so that the interpreter's last flush is quiet too
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            give_up_stdout()
             raise SystemExit(141) from None
         except KolmoError as error:
             self.fail(str(error), path)
@@ -140,9 +160,32 @@ class Console:
             self.fail(f"{path}: not enough memory; use fewer threads (-T 1) or smaller blocks", path)
 
 
+def say(message: str) -> None:
+    """A line for the person on standard error; where even that cannot be written, nothing."""
+    with suppress(OSError):
+        click.echo(f"kolmo: {line(message)}", err=True)
+
+
+def give_up_stdout() -> None:
+    """Let standard output lead nowhere, so that the interpreter's last flush is quiet."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_lines(lines: Iterable[str]) -> None:
-    """Lines on standard output, with nothing in them that a terminal would obey, and none of them without end."""
-    click.echo("\n".join(map(line, lines)))
+    """Lines on standard output, with nothing in them that a terminal would obey, and none of them without end.
+
+    Raises:
+        OSError: they cannot be written; what follows them is let go, so that this is said once.
+    """
+    try:
+        click.echo("\n".join(map(line, lines)))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        give_up_stdout()
+        error.filename = STDOUT
+        raise
 
 
 def may_overwrite(target: str, console: Console, *, ask: bool) -> bool:
@@ -177,16 +220,6 @@ def standard_output(*, force: bool) -> IO[bytes]:
     if is_terminal(sys.stdout) and not force:
         raise KolmoError(f"{STDOUT}: is a terminal, no place for binary data; use -o FILE, a pipe, or -f")
     return sys.stdout.buffer
-
-
-@contextmanager
-def open_input(path: str, *, force: bool) -> Iterator[IO[bytes]]:
-    """A file, or standard input for "-"."""
-    if path == "-":
-        yield standard_input(force=force)
-        return
-    with open(path, "rb") as file:
-        yield file
 
 
 def is_terminal(stream: IO[Any] | None) -> bool:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDIN, Console, open_input, print_lines
-from kolmo.cli.inputs import expand
+from kolmo.cli.console import STDIN, Console, print_lines
+from kolmo.cli.inputs import expand, open_input
 
 if TYPE_CHECKING:
     from kolmo.archive.listing import FrameInfo, Listing
@@ -25,7 +25,7 @@ HEAD = COLUMNS.format("Frames", "Blocks", "Compressed", "Uncompressed", "Ratio",
 @options.json_lines
 @click.option("-q", "--quiet", is_flag=True, help="Leave out the heading.")
 @click.option("-f", "--force", is_flag=True, help="Follow links; read from a terminal.")
-@click.argument("files", nargs=-1, type=click.Path())
+@click.argument("files", nargs=-1, type=options.PATH)
 def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: bool, quiet: bool, force: bool) -> int:
     """List what FILES hold: frames, blocks, sizes, predictors.
 
@@ -47,6 +47,8 @@ def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: 
                     print_lines([HEAD])
                 _print(shown, listing, verbose)
             listed.append(listing)
+            if listing.is_extreme:
+                console.warn(f"{shown}: {listing.describe_extreme()}")
             if listing.error:
                 raise listing.error
     if len(listed) > 1 and not as_json:

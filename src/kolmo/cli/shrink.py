@@ -10,6 +10,7 @@ import click
 
 from kolmo.cli import options
 from kolmo.cli.console import Console, may_overwrite, print_lines
+from kolmo.cli.inputs import check_weights
 
 METHODS = ("trellis", "torus")
 PRESETS = ("llm", "unet", "mobilenet")
@@ -21,7 +22,7 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 @click.command("shrink")
-@click.argument("model", type=click.Path())
+@click.argument("model", type=options.PATH)
 @options.place
 @click.option(
     "--method", type=click.Choice(METHODS), default="trellis", show_default=True, help="How weights become integers."
@@ -46,8 +47,8 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--mode", type=click.Choice(options.MODES), help="For --max-delta-bpc: rule of evaluation; default strict."
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="For --max-delta-bpc: documents of the corpus.")
-@click.option("--device", metavar="NAME", help="For --max-delta-bpc: cpu, cuda; default: cuda where it is.")
+@options.limit("For --max-delta-bpc: documents of the corpus.")
+@options.device("For --max-delta-bpc: cpu, cuda; default: cuda where it is.")
 @click.option(
     "--sensitivities",
     is_flag=True,
@@ -75,7 +76,9 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="First make this part of the coded weights 0, the smallest.",
 )
 @click.option("--prune-each", is_flag=True, help="Prune each tensor by so much, not the whole model.")
-@click.option("--keep", multiple=True, metavar="GLOB", help="Leave tensors of such names exact; may be repeated.")
+@click.option(
+    "--exact", "keep", multiple=True, metavar="GLOB", help="Leave tensors of such names exact; may be repeated."
+)
 @options.threads
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
 @options.quiet
@@ -112,6 +115,7 @@ def command(
         raise click.UsageError(options.as_flags(str(error))) from None
     console = Console(quiet, verbose, as_json)
     with console.guarded(model), console.writing_to(output):
+        check_weights(model)
         if method == "trellis":
             console.warn_if_slow(os.path.getsize(model) if os.path.isfile(model) else None)
         if os.path.exists(output) and not force:

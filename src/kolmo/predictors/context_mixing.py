@@ -87,6 +87,9 @@ FULL = Shape(
 LARGE = Shape("large", (*FULL.contexts, 5, 7, 12, 13, 21, 24, 26, 28, 30, 31, 32, 33, 34, 35), (1, 0, *range(2, 12)))
 SHAPES = (FAST, LIGHT, MEDIUM, FULL, LARGE)
 
+# Upper bound on the raw bytes for each byte of payload, by a shape's speed: each byte costs about 0.02 s at most.
+EXPANSION = {"fast": 1 << 15, "light": 1 << 13, "medium": 1 << 13, "full": 1 << 12, "large": 1 << 12}
+
 # Level -> shape, and log2 of the most memory for its trees.
 LEVELS = {
     1: (FAST, 22),
@@ -289,6 +292,10 @@ class ContextMixing:
     def memory(self, size: int) -> int:
         """Bytes that a model of a block of `size` bytes allocates (the C kernels; NumPy takes several times more)."""
         return mixer_memory(self.shape, size, self._most_bits)
+
+    def expansion(self, payload: bytes) -> int:
+        """Upper bound on the raw bytes of a block for each byte of its payload: see `EXPANSION`."""
+        return EXPANSION[self.shape.name]
 
     def start(self, size: int, threads: int = 1) -> ContextMixingModel:
         """A fresh model for a block of `size` bytes; one thread serves it."""

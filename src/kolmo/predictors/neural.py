@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
 HALF = 1 << 15  # an even chance, in 2^-16
 STEPS = 256 if SLOW else 4096  # bytes between ticks
+EXPANSION = 1 << 10  # raw bytes for each byte of payload, at most, of blocks that hear the network: 0.03 s each
 LANE = 1 << 19  # bytes of memory that a lane takes, at most
 PLACES, SAMPLES, SAMPLE = 32, 8, 512  # of a block: places that the gate looks at, pieces it takes of them, their bytes
 GOOD = 2  # samples that the network must predict clearly better for a block to hear it
@@ -232,6 +233,14 @@ class Neural:
         mixer = max(mixer_memory(shape, size, self._level.table_bits) for shape in shapes)
         mixer = max(mixer, mixer_memory(QUICK, size, QUICK_BITS))
         return mixer + size + self.lanes(size) * LANE + (24 << 20)
+
+    def expansion(self, payload: bytes) -> int:
+        """Upper bound on the raw bytes of a block for each byte of its payload, fewer where it hears the network.
+
+        That is the block's first decision, an even one, and so the payload's first bit.
+        """
+        hears = payload[:1] < b"\x80"
+        return EXPANSION if hears else context_mixing.EXPANSION[self._level.plain.name]
 
     def lanes(self, size: int) -> int:
         """Lanes that a block of `size` bytes is cut into: a power of two."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoModelForCausalLM, modeling_utils
+from transformers import AutoModelForCausalLM, modeling_utils
 from transformers.core_model_loading import (
     WeightConverter,
     WeightRenaming,
@@ -31,6 +31,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from kolmo.errors import FormatError, KolmoError
 from kolmo.foreign import quoted
+from kolmo.predictors.pretrained import check_weights, open_pretrained
 from kolmo.transformers.view import ShrunkPath, View
 from kolmo.weights import streamed
 from kolmo.weights.dtypes import as_torch, from_torch
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     import torch
 
 UNDIVIDED = 1 << 62  # bytes of a shard, at most: a shrunk checkpoint is one file
-FETCHING = ("revision", "cache_dir", "token", "trust_remote_code", "subfolder", "local_files_only", "force_download")
+FETCHING = ("revision", "cache_dir", "token", "subfolder", "local_files_only", "force_download")
 DEQUANTIZE = "model.dequantize() makes it a plain model, to be saved and shrunk"
 
 
@@ -278,18 +279,24 @@ def stream(folder: str | Path, model_class: Any = AutoModelForCausalLM, **given:
     Args:
         folder: a shrunk folder, or its id on the hub.
         model_class: whose `from_pretrained` opens it.
-        given: for `from_pretrained`.
+        given: for `from_pretrained`; code of a model's own is not run, so `trust_remote_code` cannot be True.
 
     Raises:
-        KolmoError: it is not shrunk, or cannot be streamed.
+        KolmoError: it is not shrunk, cannot be streamed, lacks tensors, or needs code of its own.
     """
+    if given.pop("trust_remote_code", None):
+        raise KolmoError(f"{folder}: kolmo runs no code of a model's own; leave out trust_remote_code")
+    given.setdefault("local_files_only", False)
     fetching = {name: given[name] for name in FETCHING if name in given}
-    config = given.pop("config", None) or AutoConfig.from_pretrained(folder, **fetching)
+    config = given.pop("config", None) or open_pretrained("AutoConfig", folder, "its configuration", **fetching)
     quantised = getattr(config, "quantization_config", None)
     if not isinstance(quantised, dict) or quantised.get("quant_method") != METHOD:
         raise KolmoError(f"{folder}: is not shrunk; kolmo shrink makes a folder of it that can be streamed")
     config.quantization_config = {**quantised, "streamed": True}
-    return model_class.from_pretrained(folder, config=config, **given)
+    told = given.pop("output_loading_info", False)
+    model, found = open_pretrained(model_class, folder, config=config, output_loading_info=True, **given)
+    check_weights(folder, found)
+    return (model, found) if told else model
 
 
 def _merges(conversions: list[Any], file: ShrunkFile) -> bool:

@@ -96,7 +96,6 @@ class BitsPerCharacter:
         assert self._before is not None
         assert self._after is not None
         found = self._compared()
-        several = found["documents"] > 1
         return {
             "corpus": self._before.corpus,
             "mode": self._before.mode,
@@ -105,8 +104,8 @@ class BitsPerCharacter:
             "before": self._before.bits_per_character,
             "after": self._after.bits_per_character,
             "delta": found["value"],
-            "low": found["low"] if several else None,
-            "high": found["high"] if several else None,
+            "low": found["low"],
+            "high": found["high"],
         }
 
     def _compared(self) -> dict[str, Any]:
@@ -151,7 +150,7 @@ class BitsPerCharacter:
             if not same:
                 raise KolmoError(
                     f"{self._folder}: tensor {quoted(name)} is no parameter of the model that transformers makes of "
-                    f"it, so its loss cannot be measured; keep it exact (--keep {quoted(name)})"
+                    f"it, so its loss cannot be measured; keep it exact (--exact {quoted(name)})"
                 )
             assert parameter is not None
             if parameter.data_ptr() not in taken:

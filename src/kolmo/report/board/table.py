@@ -20,7 +20,9 @@ RULES = {  # what a mode does, in a sentence
     "strict": "Each document on its own, every token scored once, the first after a start token; all characters count.",
     "paper": "Documents joined to one stream and full windows alone, as in Huang et al., 2024.",
     "lm-eval": "Disjoint windows, the last filled up from behind, as the lm-evaluation-harness has them.",
-    "uncheatable": "Disjoint chunks whose first tokens are not scored, as uncheatable_eval has them.",
+    "lm-eval-no-bos": "As lm-eval, with add_bos_token=False: without the special tokens that tokenizers add.",
+    "uncheatable": "Disjoint chunks whose first tokens are not scored, as uncheatable_eval had them until 2025.",
+    "uncheatable-bos": "Disjoint chunks behind a start token, all scored, as uncheatable_eval has them now.",
     "llama.cpp": "Chunks whose second halves alone are scored, as llama.cpp's perplexity has them.",
 }
 
@@ -218,7 +220,7 @@ def _gaps(section: Section) -> Iterator[str]:
     for column in columns:
         names = {entry.name for entry in section.models} or {entry.name for entry in section.entries}
         here = [gap for (corpus, name), gap in section.gaps.items() if corpus == column.name and name in names]
-        ends = [0.0, *(gap.low for gap in here), *(gap.high for gap in here)]
+        ends = [0.0, *(end for gap in here for end in (gap.low, gap.high) if end is not None)]
         scales[column.name] = (min(ends), max(ends)) if max(ends) > min(ends) else None
     rows = []
     for entry in section.entries:
@@ -230,11 +232,14 @@ def _gaps(section: Section) -> Iterator[str]:
             elif gap is None:
                 cells.append("<td></td>")
             else:
-                tip = f"over {plural(gap.documents, 'document')}; better in {100 * gap.wins:.1f} % of the draws"
-                bar = whisker(gap.value, gap.low, gap.high, scales[column.name])
+                tip = f"over {plural(gap.documents, 'document')}; better on {100 * gap.wins:.1f} % of them"
+                spread = ""
+                if gap.low is not None and gap.high is not None:
+                    bar = whisker(gap.value, gap.low, gap.high, scales[column.name])
+                    spread = f" <small>{gap.low:.4f} to {gap.high:.4f}</small>{bar}"
                 cells.append(
                     f'<td class="{"clear" if gap.clear else "unclear"}" data-v="{gap.value:.6g}" title="{tip}">'
-                    f"<b>{gap.value:+.4f}</b> <small>{gap.low:.4f} to {gap.high:.4f}</small>{bar}</td>"
+                    f"<b>{gap.value:+.4f}</b>{spread}</td>"
                 )
         rows.append(f"<tr{' class=reference' if entry.reference else ''}>{''.join(cells)}</tr>\n")
     yield (
