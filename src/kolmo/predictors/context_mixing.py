@@ -151,7 +151,12 @@ def pack_prior(shape: Shape, prior: bytes, count_limit: int = 255) -> bytes:
 
 def unpack_prior(shape: Shape, packed: bytes) -> bytes:
     """The mirror of `pack_prior`; the empty history is pinned again."""
-    return prior_of(shape, zlib.decompress(packed))
+    return prior_of(shape, inflate(packed))
+
+
+def inflate(packed: bytes) -> bytes:
+    """What `pack_prior` deflated."""
+    return zlib.decompress(packed)
 
 
 def prior_of(shape: Shape, data: bytes) -> bytes:
@@ -195,7 +200,7 @@ def _stored_prior(shape: Shape) -> bytes:
 
 def inflated_prior(shape: Shape) -> bytes:
     """The prior that ships with the package, as `pack_prior` deflates it (docs/context-mixing.md, "Priors")."""
-    return zlib.decompress(_stored_prior(shape))
+    return inflate(_stored_prior(shape))
 
 
 @cache

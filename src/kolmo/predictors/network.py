@@ -74,6 +74,12 @@ class NetworkShape:
         """Width of what the layers pass on."""
         return self.embedding + self.slot * len(self.tables)
 
+    @property
+    def parameters(self) -> int:
+        """Numbers that are learned: weights, table entries, biases; no steps of quantisation."""
+        sizes = ((place, prod(place.shape)) for place in self.tensors())
+        return sum(2 * size if place.dtype == "U8" else size for place, size in sizes if "_scale" not in place.name)
+
     def problem(self) -> str | None:
         """What the page does not allow, or None."""
         if not 1 <= self.layers <= MAX_LAYERS:

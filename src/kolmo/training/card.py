@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kolmo.predictors.network import Weights
 
 
 def write(
@@ -13,6 +16,7 @@ def write(
     size: int,
     trained: dict[str, Any],
     scores: dict[str, dict[str, float]],
+    network: Weights | None = None,
 ) -> str:
     """Markdown.
 
@@ -23,6 +27,7 @@ def write(
         size: of the file, in bytes.
         trained: `seconds`, `bytes` and `steps` of training.
         scores: bits per byte of each text: `float`, and `exact` where the product is exact.
+        network: the product, where it is exact.
     """
     model = dict(description["model"])
     kind = {"gated-recurrent": "Gated linear recurrent network over bytes (docs/neural.md)", "transformer": TRANSFORMER}
@@ -31,6 +36,7 @@ def write(
         ("sizes", ", ".join(f"{key} {_plain(value)}" for key, value in model.items())),
         ("parameters", f"{parameters:,}"),
         ("file", f"`{product}`, {size:,} bytes"),
+        *_facts(network),
         ("trained", f"{trained['bytes']:,} bytes in {trained['steps']:,} steps, {_time(trained['seconds'])}"),
         ("settings", ", ".join(f"{key} {_plain(value)}" for key, value in description["settings"].items())),
         *([("first weights", f"SHA-256 `{description['init_sha256']}`")] if "init_sha256" in description else []),
@@ -56,6 +62,7 @@ def write(
             description["command"],
             "```",
             "",
+            *(USE if network else ()),
             "## Texts",
             "",
             "Pieces of each, evenly spaced, were held out of the training. A share is that of the training bytes.",
@@ -70,6 +77,26 @@ def write(
             "",
         ]
     )
+
+
+USE = (
+    "## Use",
+    "",
+    "`PATH` is this folder, or the network's file. Who decompresses needs the same network.",
+    "",
+    "```sh",
+    "kolmo compress -m network:PATH FILE",
+    "kolmo decompress --model PATH FILE.kmo",
+    "```",
+    "",
+)
+
+
+def _facts(network: Weights | None) -> list[tuple[str, str]]:
+    if network is None:
+        return []
+    priors = "in the file, learned from the held-out pieces" if network.priors else "those that ship with kolmo"
+    return [("hash", f"`{network.fingerprint.hex()}`"), ("priors of the mixers", priors)]
 
 
 TRANSFORMER = "Decoder-only Transformer (docs/training.md)"

@@ -20,8 +20,10 @@ import numpy as np
 import torch
 
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.foreign import printable, short
 from kolmo.installing import install, installed_version
-from kolmo.predictors.network import save
+from kolmo.predictors.network import Weights, save
+from kolmo.predictors.own_network import PRODUCT, open_network
 from kolmo.training import card, curve
 from kolmo.training.data import Corpus, Passage, open_corpus
 from kolmo.training.exact import ExactNetwork
@@ -29,6 +31,7 @@ from kolmo.training.export import quantise
 from kolmo.training.folder import RunFolder, replace
 from kolmo.training.loop import Trainer
 from kolmo.training.models import GatedRecurrent, Shape, fill
+from kolmo.training.priors import with_priors
 from kolmo.training.settings import Settings
 from kolmo.training.transformer import Transformer, TransformerShape
 from kolmo.training.vocabulary import Vocabulary, prepare
@@ -185,13 +188,18 @@ class _Run:
         """Write the product and its card."""
         trainer, model = self.trainer, self.trainer.model
         scores = {name: {"float": bits} for name, bits in self._last_validation().items()}
+        network: Weights | None = None
         if isinstance(model, GatedRecurrent):
-            product = self.folder.path / "network.safetensors"
-            weights = quantise(model)
-            save(weights, product)
-            exact = ExactNetwork(weights, trainer.feed.device)
+            product = self.folder.path / PRODUCT
+            network = quantise(model)
+            exact = ExactNetwork(network, trainer.feed.device)
             for passage in self.texts.passages():
                 scores[passage.name]["exact"] = exact_score(exact, passage)
+            pieces = [piece.tobytes() for source in self.texts.sources for piece in source.passage().pieces]
+            network = with_priors(network, pieces, trainer.seen)
+            network = dataclasses.replace(network, about=_about(self.texts, trainer.seen, scores))
+            save(network, product)
+            open_network(str(product))  # so that it is known here
         else:
             product = self.folder.path / "model.safetensors"
             _save_floats(model, product)
@@ -202,6 +210,7 @@ class _Run:
             size=product.stat().st_size,
             trained={"seconds": trainer.spent, "bytes": trainer.seen, "steps": trainer.step},
             scores=scores,
+            network=network,
         )
         replace(self.folder.card, lambda file: file.write(text.encode()))
         self.folder.append({"step": trainer.step, "bytes": trainer.seen, "product": product.name, "scores": scores})
@@ -297,6 +306,14 @@ def exact_score(network: ExactNetwork, passage: Passage) -> float:
         counted = torch.arange(at + 1, at + 1 + len(wanted))[:, None] < sizes
         bits += float(spent[counted].sum())
     return bits / float((sizes - 1).sum())
+
+
+def _about(texts: Corpus, seen: int, scores: dict[str, dict[str, float]]) -> dict[str, str]:
+    """What the network's file says of it: texts, bytes, and the mean of its bits per byte, by the texts' weights."""
+    names = printable(", ".join(source.name for source in texts.sources))
+    total = sum(source.weight for source in texts.sources)
+    bits = sum(source.weight / total * scores[source.name]["exact"] for source in texts.sources)
+    return {"texts": short(names, 1000), "trained_bytes": str(seen), "bits_per_byte": f"{min(bits, 32.0):.4f}"}
 
 
 def _settle(job: Job, folder: RunFolder, device: str) -> Settings:

@@ -1,0 +1,102 @@
+"""Priors of mixers from samples of text: what a mixer believes before the first byte (docs/context-mixing.md).
+
+A mixer runs over the samples; between them it forgets the data but keeps what it learned about histories, weights and
+curves. `kolmo train` makes the priors of the mixers that read its network's predictions in this way, from the pieces
+that it held out, and `scripts/train_prior.py` those that ship with the package. What it is not: it needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from kolmo.native import tables
+from kolmo.native.dispatch import SLOW
+from kolmo.predictors.context_mixing import Shape, configuration, inflate, pack_prior, prior
+from kolmo.predictors.network import Weights
+from kolmo.predictors.neural import SHAPES
+
+TABLE_BITS, MATCH_BITS = 24, 16
+LEAST, PART = 1 << 14, 64  # bytes to learn from: this part of what the network was trained on, and at least so many
+SLICE = 4096  # bytes between questions whether to stop
+CAN_LEARN = not SLOW  # the NumPy reference does not give back what a mixer has learned
+
+
+def train_prior(
+    shape: Shape,
+    samples: Sequence[bytes],
+    began: bytes,
+    network: Weights | None = None,
+    *,
+    tick: Callable[[int], None] | None = None,
+) -> bytes:
+    """Run a mixer over samples once.
+
+    Args:
+        shape: of the mixer.
+        samples: texts, none of them empty.
+        began: the prior that it starts from, in the layout of `context_mixing.plain_prior`.
+        network: whose predictions the mixer reads, where its shape has one.
+        tick: called with the number of bytes just done.
+
+    Returns:
+        What was learned, as `context_mixing.pack_prior` packs it.
+
+    Raises:
+        ValueError: the shape reads a network's predictions, and there is none.
+    """
+    from kolmo.native import _kernels as kernels
+
+    config, size = configuration(shape, TABLE_BITS, MATCH_BITS), max(map(len, samples))
+    if not shape.network:
+        mixer = kernels.ContextMixer(config, tables.packed(), began, size)
+        for sample in samples:
+            mixer.forget()
+            for first in range(0, len(sample), SLICE):
+                mixer.costs(sample[first : first + SLICE])
+                if tick:
+                    tick(len(sample[first : first + SLICE]))
+        return pack_prior(shape, mixer.learned())
+    if network is None:
+        raise ValueError(f"the shape {shape.name} reads the predictions of a network; give one")
+    kernel = kernels.Network(network.config, network.weights)
+    reader = kernels.NeuralMixer(config, tables.packed(), began, size, 1, 1, kernel)
+    for sample in samples:
+        reader.forget(len(sample))
+        for first in range(0, len(sample), SLICE):
+            count = min(SLICE, len(sample) - first)
+            reader.score(sample, count)
+            if tick:
+                tick(count)
+    return pack_prior(shape, reader.learned())
+
+
+def with_priors(
+    weights: Weights, pieces: Sequence[bytes], trained: int, *, tick: Callable[[int], None] | None = None
+) -> Weights:
+    """The network with priors of the mixers that will read its predictions, learned from texts it has not seen.
+
+    The mixers start from the priors that ship with the package.
+
+    Args:
+        weights: the network.
+        pieces: texts that it was not trained on.
+        trained: bytes that it was trained on; the time goes by them.
+        tick: called with the number of bytes just done; `work` says how many there are.
+    """
+    samples = list(_some(pieces, max(trained // PART, LEAST)))
+    if not samples or not CAN_LEARN:
+        return weights
+    packed = (train_prior(shape, samples, prior(shape), weights, tick=tick) for shape in SHAPES)
+    return replace(weights, priors=b"".join(map(inflate, packed)))
+
+
+def work(pieces: Sequence[bytes], trained: int) -> int:
+    """Bytes that `with_priors` runs over."""
+    return len(SHAPES) * sum(map(len, _some(pieces, max(trained // PART, LEAST))))
+
+
+def _some(pieces: Sequence[bytes], size: int) -> Iterator[bytes]:
+    """Beginnings of the pieces, of one length unless a piece is shorter, `size` bytes together at most."""
+    length = max(size // max(len(pieces), 1), 1)
+    return (piece[:length] for piece in pieces if piece)
