@@ -72,7 +72,10 @@ def _network(path: str) -> dict[str, Any] | None:
 
 
 def _network_lines(path: str, facts: dict[str, Any]) -> list[str]:
-    sizes = ", ".join(f"{name} {facts[name] or 'none'}" for name in ("layers", "state", "embedding", "slot", "tables"))
+    sizes = ", ".join(
+        f"{name} {'none' if facts[name] == '' else facts[name]}"
+        for name in ("layers", "state", "embedding", "slot", "tables")
+    )
     lines = [
         f"network    : {sizes}; {facts['parameters']:,} parameters, {facts['size']:,} bytes",
         f"hash       : {facts['hash']}",

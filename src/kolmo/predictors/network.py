@@ -6,6 +6,7 @@ predicts nothing (`kolmo.native`: Network) and trains nothing (`kolmo.training`)
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -227,7 +228,7 @@ def is_network(path: str | Path) -> bool:
             return False
         with open(path, "rb") as file:
             return bool(_header(file.read(8 + LONGEST_HEADER))[0].get("__metadata__", {}).get("format") == FORMAT)
-    except (OSError, _RefusedError, AttributeError):
+    except (OSError, ValueError, _RefusedError, AttributeError):
         return False
 
 
@@ -278,7 +279,7 @@ def _read(path: Path) -> tuple[bytes, _Layout]:
     """A file's bytes. Nothing is read beyond its header unless header and size agree."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise _RefusedError("it is not a file of a network")
+        raise OSError(errno.EINVAL, "Not a regular file")
     with path.open("rb") as file:
         head = file.read(8 + LONGEST_HEADER)
         layout = _open(head, status.st_size)

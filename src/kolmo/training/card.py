@@ -66,6 +66,10 @@ def write(
             "## Texts",
             "",
             "Pieces of each, evenly spaced, were held out of the training. A share is that of the training bytes.",
+            *(
+                ["The priors of the mixers, which are in the file, were learned from beginnings of these pieces."]
+                * bool(network)
+            ),
             "",
             *_table(("text", "share", "bytes", "SHA-256"), texts, "rr"),
             "",
@@ -95,8 +99,7 @@ USE = (
 def _facts(network: Weights | None) -> list[tuple[str, str]]:
     if network is None:
         return []
-    priors = "in the file, learned from the held-out pieces" if network.priors else "those that ship with kolmo"
-    return [("hash", f"`{network.fingerprint.hex()}`"), ("priors of the mixers", priors)]
+    return [("hash", f"`{network.fingerprint.hex()}`")]
 
 
 TRANSFORMER = "Decoder-only Transformer (docs/training.md)"

@@ -7,17 +7,18 @@ that it held out, and `scripts/train_prior.py` those that ship with the package.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from kolmo.native import tables
 from kolmo.native.dispatch import SLOW
-from kolmo.predictors.context_mixing import Shape, configuration, inflate, pack_prior, prior
+from kolmo.predictors.context_mixing import Shape, configuration, inflate, inflated_prior, pack_prior, prior
 from kolmo.predictors.network import Weights
 from kolmo.predictors.neural import SHAPES
 
 TABLE_BITS, MATCH_BITS = 24, 16
 LEAST, PART = 1 << 14, 64  # bytes to learn from: this part of what the network was trained on, and at least so many
+SAMPLE = 1 << 11  # bytes of a sample: priors matter most for small files; shorter ones are worth a second round
 SLICE = 4096  # bytes between questions whether to stop
 CAN_LEARN = not SLOW  # the NumPy reference does not give back what a mixer has learned
 
@@ -76,7 +77,7 @@ def with_priors(
 ) -> Weights:
     """The network with priors of the mixers that will read its predictions, learned from texts it has not seen.
 
-    The mixers start from the priors that ship with the package.
+    The mixers start from the priors that ship with the package, and keep these where they cannot learn.
 
     Args:
         weights: the network.
@@ -84,9 +85,9 @@ def with_priors(
         trained: bytes that it was trained on; the time goes by them.
         tick: called with the number of bytes just done; `work` says how many there are.
     """
-    samples = list(_some(pieces, max(trained // PART, LEAST)))
+    samples = _some(pieces, max(trained // PART, LEAST))
     if not samples or not CAN_LEARN:
-        return weights
+        return replace(weights, priors=b"".join(map(inflated_prior, SHAPES)))
     packed = (train_prior(shape, samples, prior(shape), weights, tick=tick) for shape in SHAPES)
     return replace(weights, priors=b"".join(map(inflate, packed)))
 
@@ -96,7 +97,9 @@ def work(pieces: Sequence[bytes], trained: int) -> int:
     return len(SHAPES) * sum(map(len, _some(pieces, max(trained // PART, LEAST))))
 
 
-def _some(pieces: Sequence[bytes], size: int) -> Iterator[bytes]:
-    """Beginnings of the pieces, of one length unless a piece is shorter, `size` bytes together at most."""
-    length = max(size // max(len(pieces), 1), 1)
-    return (piece[:length] for piece in pieces if piece)
+def _some(pieces: Sequence[bytes], size: int) -> list[bytes]:
+    """Samples from the beginnings of the pieces, which give equal parts, `size` bytes together at most."""
+    length = size // max(len(pieces), 1)
+    return [
+        piece[at : min(at + SAMPLE, length)] for piece in pieces for at in range(0, min(len(piece), length), SAMPLE)
+    ]
