@@ -11,12 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import kolmo
 from golden.make import NETWORK, NETWORKS, encode_network
 from implementations import NATIVE
+from kolmo.cli import group
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import KolmoError, MemoryLimitError, PredictorError
 from kolmo.native import reference, tables
@@ -28,6 +31,8 @@ from kolmo.predictors.neural import SHAPES, Way
 from kolmo.predictors.own_network import MARK, Network, OwnNetwork, open_network, parse
 from kolmo.predictors.registry import level_of, model_of, resolve, restore
 from kolmo.predictors.settings import Settings, use
+from kolmo.training import priors
+from kolmo.training.priors import LEAST, PART, samples_of, with_priors
 from test_network import SMALL, header_of, make, with_header
 
 TEXT = b"def gcd(a: int, b: int) -> int:\n    while b:\n        a, b = b, a % b\n    return a\n" * (1 if SLOW else 6)
@@ -343,6 +348,31 @@ def test_any_priors_give_the_same_bits_on_every_path(kind: str) -> None:
         assert len(found) == 1
 
 
+@pytest.mark.skipif(SLOW, reason="NumPy's mixers do not give back what they learned")
+def test_priors_are_learned_from_what_was_held_out() -> None:
+    lines = [
+        b"%03d GET /images/photo%d.png HTTP/1.1 200 %d\n" % (n % 256, n * 7 % 97, n * n % 5003) for n in range(900)
+    ]
+    held_out, today = b"".join(lines[:600]), b"".join(lines[600:])[:1500]
+    before = replace(tiny(), priors=b"")
+    after = with_priors(before, [held_out[:12_000], held_out[12_000:]], 1 << 20)
+    assert after == with_priors(before, [held_out[:12_000], held_out[12_000:]], 1 << 20)
+    assert after.weights == before.weights
+    for level in (5, 7):
+        sizes = [len(kolmo.compress(today, predictor=Network(OwnNetwork(w, "x"), level))) for w in (before, after)]
+        assert sizes[1] < 0.9 * sizes[0]
+
+
+def test_priors_take_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    pieces = [bytes(16_384)] * 28
+    sizes = [sum(map(len, samples_of(pieces, max(trained // PART, LEAST)))) for trained in (0, 1 << 22, 1 << 30)]
+    assert sizes[0] <= LEAST < sizes[1] <= 1 << 16 < sizes[2] == 28 * 16_384
+    assert samples_of([], 100) == []
+    monkeypatch.setattr(priors, "CAN_LEARN", False)
+    untaught = with_priors(replace(tiny(), priors=b""), pieces, 1 << 20)
+    assert [untaught.prior(name) for name, _, _ in PRIORS] == [inflated_prior(shape) for shape in SHAPES]
+
+
 # -- what else holds for `neural` --
 
 
@@ -411,3 +441,112 @@ def test_settings_hold_for_all_models() -> None:
     assert Settings().model is None
     with pytest.raises(KolmoError):
         resolve(f"network:{NETWORK}", dtype="float32")
+
+
+# -- the command line --
+
+
+def call(*arguments: object) -> tuple[int, list[str], list[str]]:
+    """Status, lines of standard output, lines of standard error."""
+    result = CliRunner().invoke(group, [str(argument) for argument in arguments], standalone_mode=False)
+    if isinstance(result.exception, click.ClickException):
+        return result.exception.exit_code, [], [result.exception.format_message()]
+    if result.exception is not None:
+        raise result.exception
+    return result.return_value or 0, result.stdout.splitlines(), result.stderr.splitlines()
+
+
+def test_every_verb_takes_it(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("today.log").write_bytes(TEXT[:200])
+    spec = f"network:{run_folder}"
+    assert call("compress", "-9", "-m", spec, "today.log") == (0, [], [])
+    status, shown, _ = call("list", "-v", "today.log.kmo")
+    assert status == 0
+    assert f"    model        notes, hash {tiny().fingerprint[:MARK].hex()}" in shown
+    assert "network:9" in shown[1]
+    assert call("test", "today.log.kmo")[0] == 0
+    assert call("explain", "-m", f"{spec}:7", "today.log") == (0, [], [])
+    assert call("sample", "-m", spec, "-7", "-n", 5 if SLOW else 50, "--seed", 1, "-o", "sample")[0] == 0
+    whereabouts.index().unlink()
+    status, _, errors = call("decompress", "-f", "today.log.kmo")
+    assert status == 1
+    assert len(errors) == 1
+    assert "give its run's folder" in errors[0]
+    assert call("decompress", "-f", "--model", run_folder, "today.log.kmo") == (0, [], [])
+    assert Path("today.log").read_bytes() == TEXT[:200]
+    for wrong, level in ((f"{spec}:3", None), (spec, "-3"), ("network:none", None), ("network:", None)):
+        status, _, errors = call("compress", "-f", *([level] if level else []), "-m", wrong, "today.log")
+        assert (status, len(errors)) == (1, 1)
+
+
+def test_evaluation_takes_it(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pyarrow")
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_bytes(TEXT)
+    (result,) = kolmo.evaluate([f"network:{run_folder}:6"], "text.txt")
+    bits = resolve(f"network:{run_folder}:6").start(len(TEXT)).score(TEXT).sum()
+    assert result.bits_per_character == pytest.approx(bits / len(TEXT), rel=1e-5)
+
+
+def test_info(run_folder: Path) -> None:
+    weights = tiny()
+    for path in (run_folder, run_folder / "network.safetensors"):
+        status, lines, _ = call("info", path)
+        assert status == 0
+        text = "\n".join(lines)
+        for fact in (
+            weights.fingerprint.hex(),
+            "1,228,800 bytes of kolmo.txt",
+            "3.1782 bits per byte",
+            "49,472 parameters",
+        ):
+            assert fact in text
+        assert "priors     : learned with the network" in lines
+        assert lines[-1] == f"use        : kolmo compress -m network:{path} FILE"
+        record = json.loads(call("info", "--json", path)[1][0])
+        assert record["priors"] is True
+        assert (record["size"], record["hash"]) == (NETWORK.stat().st_size, weights.fingerprint.hex())
+        assert (record["trained_bytes"], record["bits_per_byte"]) == (1228800, 3.1782)
+    save(replace(weights, priors=b"", about={}), run_folder / "network.safetensors")
+    status, lines, _ = call("info", run_folder)
+    assert "priors     : none; those of kolmo are used" in lines
+    assert not any(line.startswith(("trained", "held")) for line in lines)
+    (run_folder / "network.safetensors").write_bytes(NETWORK.read_bytes()[:-1])
+    status, lines, errors = call("info", run_folder)
+    assert (status, lines, len(errors)) == (1, [], 1)
+    assert "bytes, but" in errors[0]
+
+
+def test_parameters_are_those_of_the_card() -> None:
+    assert NetworkShape().parameters == 10_422_400  # predictors/networks/README.md
+
+
+def test_known_models(run_folder: Path, tmp_path: Path) -> None:
+    assert call("models")[1] == []
+    assert call("models", "--json") == (0, [], [])
+    assert call("models", "--add", run_folder) == (0, [], [])
+    mark, path = tiny().fingerprint[:MARK].hex(), str(run_folder.resolve() / "network.safetensors")
+    head, line = call("models")[1]
+    assert head.split() == ["Kind", "Hash", "Path"]
+    assert line.split() == ["network", mark, path]
+    whereabouts.remember(b"abcd", tmp_path / "gone.gguf")
+    whereabouts.remember(b"efgh", tmp_path)
+    records = [json.loads(line) for line in call("models", "--json")[1]]
+    assert [(r["kind"], r["exists"]) for r in records] == [("network", True), ("gguf", False), ("hf", True)]
+    assert call("models")[1][2].endswith("gone.gguf (not there)")
+    assert call("models", "--forget", path, "--forget", b"abcd".hex()) == (0, [], [])
+    assert [json.loads(line)["kind"] for line in call("models", "--json")[1]] == ["hf"]
+    for arguments in (["--forget", path], ["--add", tmp_path / "none"], ["--add", tmp_path / "cache"]):
+        status, _, errors = call("models", *arguments)
+        assert (status, len(errors)) == (1, 1)
+
+
+@pytest.mark.parametrize("options", [[], ["--lossless"], ["--method", "torus"], ["--bits", "2"]])
+def test_shrink_leaves_it_alone(options: list[str], run_folder: Path, tmp_path: Path) -> None:
+    for source in (run_folder, run_folder / "network.safetensors"):
+        status, lines, errors = call("shrink", source, "-o", tmp_path / "out", *options)
+        assert (status, lines) == (1, [])
+        (line,) = errors
+        assert line.endswith("is a network of kolmo train, which is small already; keep it as it is")
+        assert not (tmp_path / "out").exists()

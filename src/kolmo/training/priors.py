@@ -7,7 +7,7 @@ that it held out, and `scripts/train_prior.py` those that ship with the package.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from kolmo.native import tables
@@ -19,18 +19,10 @@ from kolmo.predictors.neural import SHAPES
 TABLE_BITS, MATCH_BITS = 24, 16
 LEAST, PART = 1 << 14, 64  # bytes to learn from: this part of what the network was trained on, and at least so many
 SAMPLE = 1 << 11  # bytes of a sample: priors matter most for small files; shorter ones are worth a second round
-SLICE = 4096  # bytes between questions whether to stop
 CAN_LEARN = not SLOW  # the NumPy reference does not give back what a mixer has learned
 
 
-def train_prior(
-    shape: Shape,
-    samples: Sequence[bytes],
-    began: bytes,
-    network: Weights | None = None,
-    *,
-    tick: Callable[[int], None] | None = None,
-) -> bytes:
+def train_prior(shape: Shape, samples: Sequence[bytes], began: bytes, network: Weights | None = None) -> bytes:
     """Run a mixer over samples once.
 
     Args:
@@ -38,12 +30,12 @@ def train_prior(
         samples: texts, none of them empty.
         began: the prior that it starts from, in the layout of `context_mixing.plain_prior`.
         network: whose predictions the mixer reads, where its shape has one.
-        tick: called with the number of bytes just done.
 
     Returns:
         What was learned, as `context_mixing.pack_prior` packs it.
 
     Raises:
+        ImportError: the C kernels are not built.
         ValueError: the shape reads a network's predictions, and there is none.
     """
     from kolmo.native import _kernels as kernels
@@ -53,10 +45,7 @@ def train_prior(
         mixer = kernels.ContextMixer(config, tables.packed(), began, size)
         for sample in samples:
             mixer.forget()
-            for first in range(0, len(sample), SLICE):
-                mixer.costs(sample[first : first + SLICE])
-                if tick:
-                    tick(len(sample[first : first + SLICE]))
+            mixer.costs(sample)
         return pack_prior(shape, mixer.learned())
     if network is None:
         raise ValueError(f"the shape {shape.name} reads the predictions of a network; give one")
@@ -64,41 +53,35 @@ def train_prior(
     reader = kernels.NeuralMixer(config, tables.packed(), began, size, 1, 1, kernel)
     for sample in samples:
         reader.forget(len(sample))
-        for first in range(0, len(sample), SLICE):
-            count = min(SLICE, len(sample) - first)
-            reader.score(sample, count)
-            if tick:
-                tick(count)
+        reader.score(sample, len(sample))
     return pack_prior(shape, reader.learned())
 
 
-def with_priors(
-    weights: Weights, pieces: Sequence[bytes], trained: int, *, tick: Callable[[int], None] | None = None
-) -> Weights:
+def with_priors(weights: Weights, pieces: Sequence[bytes], trained: int) -> Weights:
     """The network with priors of the mixers that will read its predictions, learned from texts it has not seen.
 
-    The mixers start from the priors that ship with the package, and keep these where they cannot learn.
+    The mixers start from the priors that ship with the package, and keep these where they cannot learn. The same
+    arguments give the same priors.
 
     Args:
         weights: the network.
         pieces: texts that it was not trained on.
-        trained: bytes that it was trained on; the time goes by them.
-        tick: called with the number of bytes just done; `work` says how many there are.
+        trained: bytes that it was trained on: what is learned from is in proportion, so that this takes some hundredth
+            of the training's time.
     """
-    samples = _some(pieces, max(trained // PART, LEAST))
+    samples = samples_of(pieces, max(trained // PART, LEAST))
     if not samples or not CAN_LEARN:
         return replace(weights, priors=b"".join(map(inflated_prior, SHAPES)))
-    packed = (train_prior(shape, samples, prior(shape), weights, tick=tick) for shape in SHAPES)
+    packed = (train_prior(shape, samples, prior(shape), weights) for shape in SHAPES)
     return replace(weights, priors=b"".join(map(inflate, packed)))
 
 
-def work(pieces: Sequence[bytes], trained: int) -> int:
-    """Bytes that `with_priors` runs over."""
-    return len(SHAPES) * sum(map(len, _some(pieces, max(trained // PART, LEAST))))
+def samples_of(pieces: Sequence[bytes], size: int) -> list[bytes]:
+    """Samples from the beginnings of the pieces, which give equal parts, `size` bytes together at most.
 
-
-def _some(pieces: Sequence[bytes], size: int) -> list[bytes]:
-    """Samples from the beginnings of the pieces, which give equal parts, `size` bytes together at most."""
+    >>> [len(sample) for sample in samples_of([bytes(5000), bytes(9000)], 6000)]
+    [2048, 952, 2048, 952]
+    """
     length = size // max(len(pieces), 1)
     return [
         piece[at : min(at + SAMPLE, length)] for piece in pieces for at in range(0, min(len(piece), length), SAMPLE)

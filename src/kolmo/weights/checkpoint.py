@@ -110,9 +110,7 @@ def _from_file(path: Path) -> Checkpoint:
     if "kolmo" in header.metadata:
         raise FormatError(f"{path}: is shrunk already; kolmo expand makes a checkpoint of it again")
     if header.metadata.get("format") == NETWORK:
-        raise FormatError(
-            f"{path}: is a network of kolmo train, small already: its weights are integers; keep it as it is"
-        )
+        raise FormatError(f"{path}: is a network of kolmo train, which is small already; keep it as it is")
     tensors = {name: Tensor(p.dtype, p.shape, _reader(path, p)) for name, p in header.places.items()}
     return Checkpoint(str(path), tensors, header.metadata)
 
