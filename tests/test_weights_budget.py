@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 import kolmo
 from kolmo.cli import group
-from kolmo.errors import KolmoError
+from kolmo.errors import KolmoError, ShrinkWarning
 from kolmo.native.dispatch import SLOW
 from kolmo.weights.budget import State, Trial, chosen, search
 
@@ -135,7 +135,8 @@ def test_sensitivities(tmp_path: Path) -> None:
 
 @kernels
 def test_nothing_to_code(tmp_path: Path) -> None:
-    report = kolmo.shrink({"norm": SOURCE["norm"]}, tmp_path / "m", loss=lambda state: 0.25, max_loss=0.3)
+    with pytest.warns(ShrinkWarning, match="nothing was coded with loss"):
+        report = kolmo.shrink({"norm": SOURCE["norm"]}, tmp_path / "m", loss=lambda state: 0.25, max_loss=0.3)
     assert report.budget
     assert (report.budget.loss, report.budget.trials) == (0.25, ())
 

@@ -57,3 +57,7 @@ class SizeLimitError(KolmoError):
 
 class MissingExtraError(KolmoError, ImportError):
     """An optional dependency is not installed; the message names the command that installs it."""
+
+
+class ShrinkWarning(UserWarning):
+    """Weights were shrunk, and lost more, or took less, than was meant."""

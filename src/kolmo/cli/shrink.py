@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from typing import Any
 
 import click
@@ -11,6 +12,7 @@ import click
 from kolmo.cli import options
 from kolmo.cli.console import Console, may_overwrite, print_lines
 from kolmo.cli.inputs import check_weights
+from kolmo.errors import ShrinkWarning
 
 METHODS = ("trellis", "torus")
 PRESETS = ("llm", "unet", "mobilenet")
@@ -123,9 +125,21 @@ def command(
         if makes_folder(model, output) and (left := companions(model).left):
             console.warn(f"{model}: does not come along: {', '.join(left)}")
         start = time.perf_counter()
-        report = shrink(
-            model, output, method, **sizes, **measured, states=states, force=force, progress=console.progress, **given
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ShrinkWarning)  # they are in the report
+            report = shrink(
+                model,
+                output,
+                method,
+                **sizes,
+                **measured,
+                states=states,
+                force=force,
+                progress=console.progress,
+                **given,
+            )
+        for text in report.warnings:
+            console.warn(f"{model}: {text}")
         if as_json:
             seconds = round(time.perf_counter() - start, 3)
             console.record({"file": model, "output": output, "seconds": seconds, **report.record()})

@@ -17,13 +17,15 @@ from kolmo.errors import CorruptError, FormatError, KolmoError
 from kolmo.foreign import quoted, short
 from kolmo.hyperfunctions.base import Hyperfunction, restore
 from kolmo.weights.dtypes import FLOATS
-from kolmo.weights.safetensors import Header, Kind, Place, is_shape, without_twins
+from kolmo.weights.safetensors import BYTES, LARGEST, Header, Kind, Place, is_shape, without_twins
 
 VERSION = 1
 KEY, CODES = "kolmo", "kolmo.codes"  # of the metadata; the tensor that holds all codes
 EXPANSION, FREE = 4096, 64 << 20  # bytes decoded for each byte of code; what any file may take
 DIGEST = 16  # hexadecimal digits
-KEYS = ["aliases", "coded", "hyperfunction", "metadata", "raw", "sha256", "version"]
+KEYS = ["aliases", "coded", "hyperfunctions", "metadata", "raw", "sha256", "version"]
+WAYS = {"by", "base", "verbatim", "wild"}  # of a coded tensor, in the last element of its entry
+PLACE_BYTES = 8  # of a wild weight's place
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Coded(Kind):
         stored: bytes of its code.
         verbatim: its code is its own bytes.
         base: of its code, so many bytes are a base, and all others a residual, with which come the exact bytes; or 0.
+        wild: so many of its weights are at the end of its code, each with its place, as they are.
+        by: which of the record's hyperfunctions it is a payload of.
     """
 
     columns: int
@@ -41,6 +45,18 @@ class Coded(Kind):
     stored: int = 0
     verbatim: bool = False
     base: int = 0
+    wild: int = 0
+    by: int = 0
+
+    @property
+    def tail(self) -> int:
+        """Bytes of the wild weights at the end of its code."""
+        return self.wild * (PLACE_BYTES + BYTES[self.dtype])
+
+    def way(self) -> dict[str, Any]:
+        """What its entry says of how it is stored; nothing of a payload of the first hyperfunction."""
+        ways = {"by": self.by, "base": self.base, "wild": self.wild, "verbatim": self.verbatim}
+        return {key: value for key, value in ways.items() if value}
 
     @property
     def matrix(self) -> tuple[int, int]:
@@ -50,29 +66,39 @@ class Coded(Kind):
 
 @dataclass(frozen=True)
 class Record:
-    """All that is not a tensor. `raw` has digests; dtypes and shapes of these are the header's."""
+    """All that is not a tensor. `raw` has digests; dtypes and shapes of these are the header's.
 
-    hyperfunction: Hyperfunction
+    Each coded tensor names one of the hyperfunctions; the first is that of most of them.
+    """
+
+    hyperfunctions: tuple[Hyperfunction, ...]
     coded: dict[str, Coded]
     raw: dict[str, str]
     aliases: dict[str, str]
     metadata: dict[str, str]
 
+    @property
+    def hyperfunction(self) -> Hyperfunction:
+        """The first."""
+        return self.hyperfunctions[0]
+
+    def function_of(self, one: Coded) -> Hyperfunction:
+        """That of a coded tensor."""
+        return self.hyperfunctions[one.by]
+
     def dump(self, places: Mapping[str, Place]) -> str:
         """As the header's metadata have it."""
-        function = self.hyperfunction
         coded = {}
         for name, one in self.coded.items():
-            way = [True] if one.verbatim else [one.base] if one.base else []
+            way = [way] if (way := one.way()) else []
             coded[name] = [one.dtype, one.shape, one.columns, one.stored, one.digest, *way]
         return json.dumps(
             {
                 "version": VERSION,
-                "hyperfunction": {
-                    "name": function.name,
-                    "version": function.version,
-                    "parameters": function.parameters,
-                },
+                "hyperfunctions": [
+                    {"name": one.name, "version": one.version, "parameters": one.parameters}
+                    for one in self.hyperfunctions
+                ],
                 "coded": coded,
                 "raw": self.raw,
                 "aliases": self.aliases,
@@ -123,8 +149,11 @@ class Record:
         if not isinstance(found["coded"], dict):
             _corrupt(where, "its record's coded tensors are no object")
         coded = {name: _coded(where, name, entry) for name, entry in found["coded"].items()}
-        function = _hyperfunction(where, found["hyperfunction"])
-        record = cls(function, coded, found["raw"], found["aliases"], found["metadata"])
+        entries = found["hyperfunctions"]
+        if not isinstance(entries, list) or not 1 <= len(entries) <= len(coded) + 1:
+            _corrupt(where, "its record names no hyperfunctions, or more than tensors")
+        functions = tuple(_hyperfunction(where, entry) for entry in entries)
+        record = cls(functions, coded, found["raw"], found["aliases"], found["metadata"])
         record._check(header, where)
         if record.content(header.places) != found["sha256"]:
             _corrupt(where, "the digest of its record differs")
@@ -147,7 +176,9 @@ class Record:
         for name, one in self.coded.items():
             if one.stored < 1 or (one.verbatim and one.stored != one.size):
                 _corrupt(where, f"the code of tensor {quoted(name)} cannot be one")
-            if one.base and (one.base >= one.stored or self.hyperfunction.name != "trellis"):
+            if one.by >= len(self.hyperfunctions) or one.wild > one.count or one.tail >= one.stored:
+                _corrupt(where, f"the code of tensor {quoted(name)} is of a hyperfunction or a size that cannot be")
+            if one.base and (one.base >= one.stored or self.function_of(one).name != "trellis"):
                 _corrupt(where, f"the base of tensor {quoted(name)} cannot be one")
         total = sum(one.stored for one in self.coded.values())
         if codes and ((place := header.places[CODES]).dtype, place.shape) != ("U8", (total,)):
@@ -171,16 +202,23 @@ def _coded(where: str, name: str, entry: Any) -> Coded:
     shown = f"tensor {quoted(name)}"
     if not isinstance(entry, list) or not 5 <= len(entry) <= 6:
         _corrupt(where, f"{shown} has no dtype, shape, columns, size and digest, or has more")
-    dtype, shape, columns, stored, digest, way = [*entry, None][:6]
-    sound = way in (None, True) or (type(way) is int and way > 0)
-    if dtype not in FLOATS or not is_shape(shape) or not is_shape([stored]) or not sound:
+    dtype, shape, columns, stored, digest, way = [*entry, {}][:6]
+    if dtype not in FLOATS or not is_shape(shape) or not is_shape([stored]) or not _is_way(way):
         _corrupt(where, f"{shown} has a dtype, a shape, a size or a way to be stored that cannot be")
     if type(columns) is not int or columns < 1 or not prod(shape) or prod(shape) % columns:
         _corrupt(where, f"{shown} has {quoted(columns, 20)} columns, which do not divide it")
     if not _is_hex(digest, DIGEST):
         _corrupt(where, f"the digest of {shown} is none")
-    verbatim = way is True
-    return Coded(dtype, tuple(shape), columns, digest, stored, verbatim, 0 if verbatim else way or 0)
+    return Coded(dtype, tuple(shape), columns, digest, stored, **way)
+
+
+def _is_way(way: Any) -> bool:
+    """Whether an entry's last element says what can be: bytes exact or verbatim, or a payload with wild weights."""
+    if not isinstance(way, dict) or not way.keys() <= WAYS or ("verbatim" in way and len(way) > 1):
+        return False
+    numbers = [value for key, value in way.items() if key != "verbatim"]
+    sound = all(type(n) is int and 0 < n < LARGEST for n in numbers) and way.get("verbatim", True) is True
+    return sound and not {"base", "wild"} <= way.keys()
 
 
 def _hyperfunction(where: str, entry: Any) -> Hyperfunction:
