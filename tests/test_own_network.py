@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -399,6 +400,19 @@ def test_its_memory_counts() -> None:
     packed = kolmo.compress(TEXT, predictor=f"network:{NETWORK}")
     with pytest.raises(MemoryLimitError):
         kolmo.decompress(packed, memory_limit=1 << 20)
+
+
+def test_larger_networks_expand_less() -> None:
+    assert NetworkShape().products == 3_047_424
+    larger = NetworkShape(6, 640, 128, 128, ((2, 4),) * 4)
+    expected = {SMALL: 1024, NetworkShape(): 1024, larger: 1024 * 3_047_424 // larger.products}
+    expected[NetworkShape(32, 1024, 1024, 0, ())] = 64
+    for shape, most in expected.items():
+        source = OwnNetwork(tiny(), "x")
+        network = Network(source, 5)
+        source.weights = SimpleNamespace(shape=shape)  # type: ignore[assignment]
+        assert network.expansion(b"\x7f") == most
+        assert network.expansion(b"\x80") == neural.Neural(5).expansion(b"\x80")
 
 
 def test_threads_and_blocks(run_folder: Path) -> None:

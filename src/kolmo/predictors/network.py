@@ -76,6 +76,11 @@ class NetworkShape:
         return self.embedding + self.slot * len(self.tables)
 
     @property
+    def products(self) -> int:
+        """Products of weights and inputs that a byte takes."""
+        return (4 * self.layers * self.state + 256) * self.width
+
+    @property
     def parameters(self) -> int:
         """Numbers that are learned: weights, table entries, biases; no steps of quantisation."""
         sizes = ((place, prod(place.shape)) for place in self.tensors())

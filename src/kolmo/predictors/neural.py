@@ -239,8 +239,7 @@ class Neural:
 
         That is the block's first decision, an even one, and so the payload's first bit.
         """
-        hears = payload[:1] < b"\x80"
-        return EXPANSION if hears else context_mixing.EXPANSION[self._level.plain.name]
+        return EXPANSION if hears_network(payload) else context_mixing.EXPANSION[self._level.plain.name]
 
     def lanes(self, size: int) -> int:
         """Lanes that a block of `size` bytes is cut into: a power of two."""
@@ -375,6 +374,11 @@ class NeuralModel:
         if way is Way.QUICK:
             return context_mixing.start(QUICK, self._size, QUICK_BITS)
         return context_mixing.start(self._level.plain, self._size, self._level.table_bits)
+
+
+def hears_network(payload: bytes) -> bool:
+    """Whether a coded block was coded with the network: the first decision, an even one, is the payload's first bit."""
+    return payload[:1] < b"\x80"
 
 
 def looks_packed(data: bytes) -> bool:

@@ -18,8 +18,8 @@ from kolmo.errors import PredictorError
 from kolmo.foreign import quoted, short
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.context_mixing import Shape, inflated_prior, prior, prior_of
-from kolmo.predictors.network import Weights, load
-from kolmo.predictors.neural import LEVELS, Neural, fingerprint_of
+from kolmo.predictors.network import NetworkShape, Weights, load
+from kolmo.predictors.neural import LEVELS, Neural, fingerprint_of, hears_network
 from kolmo.predictors.settings import settings
 from kolmo.predictors.whereabouts import recall, remember
 
@@ -29,6 +29,8 @@ LONGEST_NAME = 32  # bytes
 KEPT = 2  # networks in memory that nobody uses
 LOOSE = 64  # rows that a network's scratch memory has at least (native/network.h: NETWORK_BATCH)
 MEMBERS = 16  # threads that share a step, at most (native/team.h: KOLMO_TEAM)
+SHIPPED_PRODUCTS = NetworkShape().products
+LEAST_EXPANSION = 64  # raw bytes for each byte of payload that the largest network may still code
 
 
 class OwnNetwork:
@@ -151,6 +153,13 @@ class Network(Neural):
     def fingerprint(self) -> bytes:
         """First 4 bytes of a SHA-256 over constants, shapes, sizes, priors and the network."""
         return self._fingerprint
+
+    def expansion(self, payload: bytes) -> int:
+        """As of `neural`; blocks that a larger network codes hold fewer bytes, in proportion to its work."""
+        most, products = super().expansion(payload), self.source.weights.shape.products
+        if not hears_network(payload) or products <= SHIPPED_PRODUCTS:
+            return most
+        return max(most * SHIPPED_PRODUCTS // products, LEAST_EXPANSION)
 
     def memory(self, size: int) -> int:
         """Bytes that a model of a block of `size` bytes allocates, and the network's own."""
