@@ -24,7 +24,7 @@ from click.testing import CliRunner
 import kolmo
 from kolmo.cli import group
 from kolmo.errors import KolmoError
-from kolmo.predictors import network
+from kolmo.predictors import network, whereabouts
 from kolmo.training import cells, data, loop, models, optim, validation
 from kolmo.training.export import quantise
 from kolmo.training.folder import RunFolder
@@ -541,7 +541,8 @@ def test_phases_are_named(folder: Path) -> None:
     train(Job(folder / "run", RECURRENT, [(folder / "a.txt", None)], settings()), phases)
     assert phases.names[:3] == ["reading the texts", "training", "validating"]
     assert phases.names.count("validating") == 4
-    assert phases.names[-4:] == ["validating", "saving", "exporting", "scoring the exact network"]
+    end = ["validating", "saving", "exporting", "scoring the exact network", "learning the priors"]
+    assert phases.names[-5:] == end
 
 
 def test_a_loss_that_is_no_number_ends_it(folder: Path) -> None:
@@ -610,6 +611,10 @@ def test_from_text_to_network(folder: Path) -> None:
     assert set(end["scores"]) == {"a.txt", "b.txt", "extra.txt"}
     weights = network.load(folder / "run" / "network.safetensors")
     assert weights.shape == RECURRENT
+    assert len(weights.priors) == network.prior_tensors()[-1].end
+    bits = (2 * end["scores"]["a.txt"]["exact"] + end["scores"]["b.txt"]["exact"]) / 3
+    assert weights.about == {"texts": "a.txt, b.txt", "trained_bytes": "3072", "bits_per_byte": f"{bits:.4f}"}
+    assert whereabouts.recall(weights.fingerprint[:4]) == str((folder / "run" / "network.safetensors").resolve())
     card = (folder / "run" / "card.md").read_text()
     for fact in (
         data.sha256(data.read_text(folder / "b.txt")),
@@ -617,6 +622,8 @@ def test_from_text_to_network(folder: Path) -> None:
         f"{torch.__version__}",
         f"{end['scores']['b.txt']['exact']:.4f}",
         "3,072 bytes in 24 steps",
+        weights.fingerprint.hex(),
+        "kolmo compress -m network:PATH FILE",
     ):
         assert fact in card
     model = models.load(folder / "run")
@@ -624,6 +631,15 @@ def test_from_text_to_network(folder: Path) -> None:
     assert model.shape == RECURRENT
     if (folder / "run" / "curve.png").exists():
         assert (folder / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+    text = LINES[:700]
+    (folder / "today.log").write_bytes(text)
+    *_, first, second = run(*command[:-1], "-v")[1].splitlines()
+    typed = first.partition(": ")[2].removeprefix("kolmo ").replace("FILE", "today.log").split()
+    assert typed == ["compress", "-m", "network:run", "today.log"]
+    assert "give run/network.safetensors along" in second
+    assert CliRunner().invoke(group, typed, standalone_mode=False).return_value == 0
+    assert kolmo.decompress((folder / "today.log.kmo").read_bytes()) == text
 
     made = (folder / "run" / "network.safetensors").stat()
     status, output = run(*command)  # there is nothing left to do

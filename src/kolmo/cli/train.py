@@ -34,6 +34,7 @@ TRANSFORMERS = ("transformer-200k", "transformer-800k", "transformer-3.2m")
 SIZES = ("layers", "state", "embedding", "slot", "tables")  # of a recurrent network
 LANES, STEPS = 32, 256  # of recurrent networks
 TRANSFORMER_LANES = 8  # of a whole context each
+PRODUCT = "network.safetensors"  # of a recurrent network
 SMALLEST_VOCABULARY, LARGEST_VOCABULARY = 257, 65536
 
 
@@ -382,6 +383,12 @@ def _tell(console: Console, job: Job, outcome: Outcome) -> None:
         size = outcome.product.stat().st_size
         seen, time = _size(outcome.seen), _clock(outcome.seconds)
         console.line(f"{outcome.product} : {size} bytes, trained on {seen} in {time}; more in {job.folder / 'card.md'}")
+        if outcome.product.name == PRODUCT:
+            folder = shlex.quote(f"network:{job.folder}")
+            console.line(f"to compress with it: kolmo compress -m {folder} FILE")
+            console.line(
+                f"who decompresses needs it too: give {outcome.product} along, for kolmo decompress --model PATH"
+            )
     if console.json:
         console.record(
             {

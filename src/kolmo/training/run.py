@@ -20,14 +20,17 @@ import numpy as np
 import torch
 
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.foreign import printable, short
 from kolmo.installing import install, installed_version
 from kolmo.predictors.network import Weights, save
+from kolmo.predictors.own_network import PRODUCT, open_network
 from kolmo.training import card, curve
 from kolmo.training.data import Corpus, open_corpus
 from kolmo.training.export import quantise
 from kolmo.training.folder import RunFolder, replace
 from kolmo.training.loop import Trainer
 from kolmo.training.models import GatedRecurrent, Shape, fill
+from kolmo.training.priors import with_priors
 from kolmo.training.settings import Settings
 from kolmo.training.transformer import Transformer, TransformerShape
 from kolmo.training.validation import beginnings, exact_scores, size
@@ -187,12 +190,16 @@ class _Run:
         found, each = self._last_validation()
         scores = {name: {"float": bits} for name, bits in found.items()}
         self.watcher.phase("exporting")
+        network: Weights | None = None
         if isinstance(model, GatedRecurrent):
-            product = self.folder.path / "network.safetensors"
-            weights = quantise(model)
-            save(weights, product)
-            for name, bits in self._exact_scores(weights, each).items():
+            product = self.folder.path / PRODUCT
+            network = quantise(model)
+            for name, bits in self._exact_scores(network, each).items():
                 scores[name]["exact"] = bits
+            network = self._with_priors(network)
+            network = dataclasses.replace(network, about=_about(self.texts, trainer.seen, scores))
+            save(network, product)
+            open_network(str(product))  # so that it is known here
         else:
             product = self.folder.path / "model.safetensors"
             _save_floats(model, product)
@@ -207,6 +214,7 @@ class _Run:
                 size(beginnings(trainer.passages, each), trainer.vocabulary),
                 size(trainer.passages, trainer.vocabulary),
             ),
+            network=network,
         )
         replace(self.folder.card, lambda file: file.write(text.encode()))
         self.folder.append({"step": trainer.step, "bytes": trainer.seen, "product": product.name, "scores": scores})
@@ -219,6 +227,12 @@ class _Run:
                 return dict(entry["validation"]), entry.get("piece")
         each = self.trainer.portion()
         return self.trainer.validation(lambda: False, each), each
+
+    def _with_priors(self, network: Weights) -> Weights:
+        """The network with priors of the mixers that will read its predictions, from the held-out pieces."""
+        pieces = [piece.tobytes() for source in self.texts.sources for piece in source.passage().pieces]
+        self.watcher.phase("learning the priors")
+        return with_priors(network, pieces, self.trainer.seen)
 
     def _exact_scores(self, weights: Weights, each: int | None) -> dict[str, float]:
         """The same of the exact network, on the same text."""
@@ -301,6 +315,14 @@ def choose_dtype(device: str) -> str:
     except OSError:
         flags = []
     return "bfloat16" if BF16_UNITS.intersection(flags) else "float32"
+
+
+def _about(texts: Corpus, seen: int, scores: dict[str, dict[str, float]]) -> dict[str, str]:
+    """What the network's file says of it: texts, bytes, and the mean of its bits per byte, by the texts' weights."""
+    names = printable(", ".join(source.name for source in texts.sources))
+    total = sum(source.weight for source in texts.sources)
+    bits = sum(source.weight / total * scores[source.name]["exact"] for source in texts.sources)
+    return {"texts": short(names, 1000), "trained_bytes": str(seen), "bits_per_byte": f"{min(bits, 32.0):.4f}"}
 
 
 def _settle(job: Job, folder: RunFolder, device: str) -> Settings:
