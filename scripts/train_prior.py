@@ -13,17 +13,10 @@ import random
 import sys
 from pathlib import Path
 
-from kolmo.native import _kernels as kernels  # the NumPy reference does not learn priors
-from kolmo.native import tables
 from kolmo.predictors import neural
-from kolmo.predictors.context_mixing import (
-    SHAPES,
-    Shape,
-    configuration,
-    pack_prior,
-    plain_prior,
-    unpack_prior,
-)
+from kolmo.predictors.context_mixing import SHAPES, Shape, plain_prior, unpack_prior
+from kolmo.predictors.network import Weights, load
+from kolmo.training.priors import train_prior
 
 PRIORS = Path(__file__).parent.parent / "src" / "kolmo" / "predictors" / "priors"
 SIZES = (2_000, 8_000, 30_000, 120_000, 250_000)  # of samples: a prior matters most for small inputs
@@ -46,26 +39,11 @@ def take_samples(folder: Path, weights: dict[str, int], total: int, seed: int) -
     return samples
 
 
-def train(shape: Shape, samples: list[bytes], rounds: int) -> bytes:
+def train(shape: Shape, samples: list[bytes], rounds: int, network: Weights | None) -> bytes:
     """Run over the samples `rounds` times; returns the packed prior."""
-    prior = plain_prior(shape)
-    packed = b""
-    config, size = configuration(shape, 24, 16), max(map(len, samples))
+    prior, packed = plain_prior(shape), b""
     for round_number in range(rounds):
-        if shape.network:
-            weights = neural.network()
-            network = kernels.Network(weights.config, weights.weights)
-            reader = kernels.NeuralMixer(config, tables.packed(), prior, size, 1, 1, network)
-            for sample in samples:
-                reader.forget(len(sample))
-                reader.score(sample, len(sample))
-            packed = pack_prior(shape, reader.learned())
-        else:
-            mixer = kernels.ContextMixer(config, tables.packed(), prior, size)
-            for sample in samples:
-                mixer.forget()
-                mixer.costs(sample)
-            packed = pack_prior(shape, mixer.learned())
+        packed = train_prior(shape, samples, prior, network)
         prior = unpack_prior(shape, packed)
         print(f"{shape.name}: round {round_number + 1}, {len(packed):,} bytes stored", file=sys.stderr)
     return packed
@@ -80,6 +58,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--shape", action="append", help="train this shape only")
+    parser.add_argument(
+        "--network", type=Path, metavar="FILE", help="the network that the mixers read (the shipped one)"
+    )
     options = parser.parse_args()
     weights = {stem: int(share) for stem, share in (item.split("=") for item in options.weight)}
     samples = take_samples(options.folder, weights, options.bytes, options.seed)
@@ -88,7 +69,8 @@ def main() -> None:
     PRIORS.mkdir(exist_ok=True)
     for shape in (*SHAPES, *neural.SHAPES):
         if not options.shape or shape.name in options.shape:
-            packed = train(shape, samples, options.rounds)
+            network = (load(options.network) if options.network else neural.network()) if shape.network else None
+            packed = train(shape, samples, options.rounds, network)
             (PRIORS / f"{shape.name}.bin").write_bytes(packed)
             print(f"{shape.name}: {len(packed):,} bytes, SHA-256 {hashlib.sha256(packed).hexdigest()}")
 

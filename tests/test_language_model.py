@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from kolmo.predictors.language_model import LanguageModel, LanguageModelBlock, L
 from kolmo.predictors.records import Record
 from kolmo.predictors.settings import settings, use
 from kolmo.predictors.vocabulary import Tokens
+from kolmo.report import explain
 
 TEXT = (
     b"The cat sat on the mat, and the dog sat by the cat; then the mat was full. Nobody asked the mat what it thought "
@@ -189,6 +190,69 @@ def test_what_is_scored_is_written() -> None:
         scored = ours(chunk=chunk).start(len(TEXT)).score(TEXT).sum() / 8
         head = 8 + 3 * -(-len(TEXT) // chunk)  # numbers, tolerance; the size and the last bytes of each lane
         assert scored * 0.999 - 2 < len(payload) < scored * 1.001 + head
+
+
+class Counting(Markov):
+    """Counts the tokens that it is fed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fed = 0
+
+    def lanes(self, count: int, threads: int) -> MarkovLanes:
+        return CountingLanes(self, count)
+
+
+class CountingLanes(MarkovLanes):
+    def feed(self, tokens: npt.NDArray[np.int64], wanted: int) -> Logits:
+        cast("Counting", self.backend).fed += tokens.size
+        return super().feed(tokens, wanted)
+
+
+@pytest.fixture
+def no_coding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever codes a block, decodes one or measures noise fails."""
+
+    def never(self: LanguageModelBlock, *arguments: Any, **named: Any) -> None:
+        raise AssertionError("only scores are wanted")
+
+    for name in ("encode", "decode", "noise", "_encode_chunks", "_decode_chunks"):
+        monkeypatch.setattr(LanguageModelBlock, name, never)
+
+
+@pytest.mark.usefixtures("no_coding")
+@pytest.mark.parametrize("data", [TEXT, TEXT[:300] + bytes([255, 251]) * 9 + TEXT, b"\xff", b"x"])
+def test_explaining_takes_one_pass(data: bytes) -> None:
+    """A token each, no archive: the costs are those of `score`, and the page says what it does not know."""
+    backend = Counting()
+    model = Ours(backend, replace(ours().record, context=0, chunk=100))
+    found = explain(data, model)
+    tokens = backend.vocabulary.tokenise(data).ids
+    assert len(tokens) <= backend.fed <= len(tokens) + len(tokens) // 100  # lanes are filled up to one length
+    np.testing.assert_array_equal(found.costs, ours(context=0).start(len(data)).score(data))
+    assert found.totals.bits == pytest.approx(found.costs.sum())
+    assert not found.totals.measured
+    assert not found.record()["archive_measured"]
+    assert "archive, estimated" in found.html()
+    assert "what the arithmetic coder wrote" not in found.html()
+
+
+def test_an_estimated_archive_says_what_a_file_takes_more() -> None:
+    for dtype, tolerance, more in (
+        ("float32", "auto", True),
+        ("float64", "auto", False),
+        ("float32", "0", False),
+        ("float64", 1e-3, True),
+    ):
+        model = Ours(Markov(), replace(ours().record, dtype=dtype), tolerance)
+        assert ("tolerates the noise of other machines" in explain(TEXT, model).html()) is more
+    measured = explain(TEXT, ours(), measure=True)
+    assert measured.totals.measured
+    assert measured.totals.archive_size == len(kolmo.compress(TEXT, predictor=ours()))
+    estimate = explain(TEXT, ours()).totals
+    assert estimate.container_size == measured.totals.container_size
+    lanes = -(-len(TEXT) // 100)
+    assert 0 <= measured.totals.archive_size - estimate.archive_size <= 8 + 3 * lanes
 
 
 def shift(bound: float) -> Noise:
@@ -656,3 +720,33 @@ def test_streams(models: Callable[[str], Path], tmp_path: Path) -> None:
     assert isinstance(registry.resolve("ours") if "ours" in registry.known() else model, LanguageModel)
     assert issubclass(MissingExtraError, KolmoError)
     assert language_model.VERSION == 1
+
+
+@pytest.mark.usefixtures("no_coding")
+def test_explaining_with_a_model_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command, with a real model: as many tokens are fed as the text has."""
+    pytest.importorskip("transformers", reason="pip install 'kolmo-codelength[hf]'")
+    from kolmo.predictors import huggingface
+    from models_made import stories
+
+    folder = stories(tmp_path / "stories")
+    text = b"Once upon a time, there was a little girl named Lily. She loved to play outside in the park.\n" * 9
+    (tmp_path / "story.txt").write_bytes(text)
+    model = registry.resolve(f"hf:{folder}")
+    wanted = model.start(len(text)).score(text)
+    tokens = cast(LanguageModel, model).backend.vocabulary.tokenise(text).ids
+    fed: list[int] = []
+    feed = huggingface.HuggingFaceLanes.feed
+
+    def counted(self: Any, part: npt.NDArray[np.int64], count: int) -> Logits:
+        fed.append(part.size)
+        return feed(self, part, count)
+
+    monkeypatch.setattr(huggingface.HuggingFaceLanes, "feed", counted)
+    found = explain(text, model)
+    assert sum(fed) == len(tokens) > 200
+    np.testing.assert_allclose(found.costs, wanted, atol=1e-3)
+    run("explain", "-m", f"hf:{folder}", tmp_path / "story.txt")
+    page = (tmp_path / "story.txt.html").read_text("utf-8")
+    assert "archive, estimated" in page
+    assert "about 1 %" in page

@@ -19,7 +19,8 @@ from kolmo.predictors import base, context_mixing, neural, registry
 from kolmo.predictors.base import Predictor
 from order0 import Order0
 
-SPECS = ["order0:4", "order0:7", "cm:1", "cm:5", "cm:9", "neural:5", "neural:9"]
+NETWORK = f"network:{Path(__file__).parent / 'golden' / 'networks' / 'v1-tiny.safetensors'}"
+SPECS = ["order0:4", "order0:7", "cm:1", "cm:5", "cm:9", "neural:5", "neural:9", f"{NETWORK}:5", f"{NETWORK}:9"]
 TEXT = (b"the quick brown fox jumps over the lazy dog. " * 9 + bytes(range(256)))[:600]
 FIXTURES = {
     "one byte": b"\x00",
@@ -30,9 +31,9 @@ FIXTURES = {
 }
 
 
-@pytest.fixture(params=SPECS)
+@pytest.fixture(params=SPECS, ids=lambda spec: spec.replace(NETWORK, "network"))
 def predictor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Predictor:
-    if SLOW and request.param.startswith("neural"):  # in NumPy: 300 bytes a second
+    if SLOW and request.param.startswith(("neural", "network")):  # in NumPy: 300 bytes a second
         for name, data in FIXTURES.items():
             monkeypatch.setitem(FIXTURES, name, data[:80])
     return registry.resolve(request.param)

@@ -24,13 +24,15 @@ from click.testing import CliRunner
 import kolmo
 from kolmo.cli import group
 from kolmo.errors import KolmoError
-from kolmo.predictors import network
-from kolmo.training import cells, data, loop, models, optim
+from kolmo.predictors import network, whereabouts
+from kolmo.training import cells, data, loop, models, optim, validation
+from kolmo.training.export import quantise
 from kolmo.training.folder import RunFolder
 from kolmo.training.models import GatedRecurrent, NetworkShape, Shape
 from kolmo.training.run import Job, choose_dtype, train
 from kolmo.training.settings import Budget, Settings, compare
 from kolmo.training.transformer import TRANSFORMERS, Transformer, TransformerShape
+from kolmo.training.vocabulary import ByteVocabulary
 from kolmo.training.watch import Status, Watcher
 
 WORDS = ("the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "was", "on", "with", "which", "this", "had")
@@ -379,6 +381,170 @@ def test_interrupted_is_as_good_as_in_one_go(shape: Shape, dtype: str, folder: P
         assert torch.equal(ours, theirs)
 
 
+# Validation
+
+
+def ragged(*sizes: int) -> list[data.Passage]:
+    """A passage of pieces for each size, the last ones shorter."""
+    text = np.frombuffer(prose(40_000, 9), np.uint8)
+    pieces = [[text[k * 5000 : k * 5000 + size - 7 * k] for k in range(3)] for size in sizes]
+    return [data.Passage(f"of {size}", tuple(found)) for size, found in zip(sizes, pieces, strict=True)]
+
+
+def spread_out(model: Any) -> Any:
+    """A model whose head is not zero, so that texts differ."""
+    torch.manual_seed(5)
+    torch.nn.init.normal_(model.head, 0, 0.1)
+    return model
+
+
+@pytest.mark.parametrize("shape", [RECURRENT, TRANSFORMER], ids=["recurrent", "transformer"])
+@pytest.mark.parametrize("at_once", [64, 1 << 14])
+def test_passages_side_by_side_cost_what_each_costs(
+    shape: Shape, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside others, in portions, and counted by hand from the model's logits."""
+    model, passages = spread_out(models.build(shape)), ragged(100, 60, 900, 33)
+    alone = [validation.validate(model, [p], ByteVocabulary(), torch.float32) for p in passages]
+    monkeypatch.setattr(validation, "SYMBOLS_AT_ONCE", at_once)
+    parts: list[float] = []
+    together = validation.validate(model, passages, ByteVocabulary(), torch.float32, progress=parts.append)
+    assert together is not None
+    assert list(together) == [p.name for p in passages]
+    for passage, one in zip(passages, alone, strict=True):
+        assert one is not None
+        assert together[passage.name] == pytest.approx(one[passage.name], rel=1e-5)
+    assert parts == sorted(parts)
+    assert 0.9 < parts[-1] <= 1
+    assert validation.validate(model, passages, ByteVocabulary(), torch.float32, lambda: True) is None
+    assert not model.quantised
+    bits = 0.0
+    model.quantised = True
+    for piece in passages[3].pieces:  # shorter than a Transformer's context: one window
+        state, feed = model.start(1), loop.Feed(model, 1, "cpu")
+        with torch.no_grad():
+            logits = model(*feed.take(piece[:-1, None]), state)[:, 0].double()
+        bits -= float(logits.log_softmax(-1)[torch.arange(len(piece) - 1), piece[1:].astype(int)].sum() / np.log(2))
+    size = sum(len(piece) - 1 for piece in passages[3].pieces)
+    assert together[passages[3].name] == pytest.approx(bits / size, rel=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_exact_network_scores_alike_by_kernels_and_by_torch(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(2)
+    model, passages = spread_out(GatedRecurrent(RECURRENT)), ragged(700, 300, 90)
+    weights = quantise(model)
+    torch.set_num_threads(threads)
+    found = []
+    for slow in (False, True):
+        monkeypatch.setattr(validation, "SLOW", slow)
+        parts: list[float] = []
+        found.append(validation.exact_scores(weights, passages, progress=parts.append))
+        assert parts == sorted(parts)
+        assert parts[-1] == 1
+    assert found[0] == pytest.approx(found[1], rel=1e-12)
+    floats = validation.validate(model, passages, ByteVocabulary(), torch.float32)
+    assert found[0] == pytest.approx(floats, rel=0.02)
+
+
+def held_out(sources: int) -> list[data.Passage]:
+    """As much as so many large sources hold out."""
+    piece = np.zeros(data.HELD_OUT // data.PIECES, np.uint8)
+    return [data.Passage(str(n), (piece,) * data.PIECES) for n in range(sources)]
+
+
+@pytest.mark.parametrize("sources", [1, 14])
+@pytest.mark.parametrize("budget", ["1MB", "4MB", "30MB", "900MB", "2000steps", "3m", "2h"])
+def test_validation_is_in_proportion_to_the_budget(
+    budget: str, sources: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Symbols that all validations of a run score, each at its place, against those that are trained on."""
+    monkeypatch.undo()
+    chosen = Settings(Budget.parse(budget))
+    speed = 20_000  # symbols a second of training, and three times as many of validation
+    trainer = loop.Trainer(RECURRENT, chosen, corpus(folder), RunFolder(make(folder / "run")))
+    trainer.passages = held_out(sources)
+    trainer.validations = trainer._validations()
+    scored = []
+    while trainer.progress < 1:
+        trainer.step += 1
+        trainer.seen += 32 * 256
+        trainer.spent += 32 * 256 / speed
+        if trainer._due() > trainer.validated:
+            each = trainer.portion()
+            trainer.validated, trainer.pace = trainer._due(), 3.0 * speed
+            scored.append(validation.count(validation.beginnings(trainer.passages, each)))
+    assert 4 <= len(scored) == trainer.validations <= 32
+    least = sources * data.PIECES * validation.SHORTEST_PIECE
+    assert sum(scored[:-1]) <= max(0.2 * trainer.seen, least * (len(scored) - 1))
+    assert scored[-1] <= max(0.1 * trainer.seen, least)
+    if budget == "900MB":  # as ever: nothing is gained by less
+        assert scored == [sources << 16] * 32
+
+
+def test_a_slow_validation_scores_less(folder: Path) -> None:
+    """With a budget of time the measured pace counts; with one of steps or bytes the clock has no say."""
+    portions = {}
+    for budget in ("10m", "300MB"):
+        trainer = loop.Trainer(RECURRENT, Settings(Budget.parse(budget)), corpus(folder), RunFolder(folder / budget))
+        trainer.passages, trainer.step, trainer.seen, trainer.spent = held_out(14), 4000, 4000 << 13, 300.0
+        for pace in (None, 1e6, 2000.0, 1.0):
+            trainer.pace = pace
+            portions[budget, pace] = trainer.portion()
+    assert portions["300MB", None] == portions["300MB", 1e6] == portions["300MB", 1.0]
+    assert portions["10m", None] == portions["10m", 1e6] is None
+    assert portions["10m", 2000.0] == 512  # a quarter (of 4 validations) of 10 % of 600 s at 2,000 symbols a second
+    assert portions["10m", 1.0] == 256
+
+
+def test_a_checkpoint_of_more_validations_still_validates(folder: Path) -> None:
+    """Runs of earlier versions counted up to 32 of them, where this one makes 4."""
+    run = RunFolder(make(folder / "run"))
+    trainer = loop.Trainer(RECURRENT, settings(), corpus(folder), run, watcher=Stopping(stop=13, crash=-1))
+    assert not trainer.run()
+    saved = run.load()
+    assert saved is not None
+    again = loop.Trainer(RECURRENT, settings(), corpus(folder), run)
+    again.restore({**saved, "validated": 17})
+    assert again.validated == again._due() == 2
+    assert again.run()
+    assert [entry["step"] for entry in log(folder / "run") if "validation" in entry] == [6, 12, 18, 24]
+
+
+def test_the_log_and_the_card_say_how_much_was_scored(folder: Path) -> None:
+    (folder / "long.txt").write_bytes(prose(600_000, 3))
+    job = Job(folder / "run", RECURRENT, [(folder / "long.txt", None)], settings())
+    assert train(job).finished
+    found = [entry for entry in log(folder / "run") if "validation" in entry]
+    held = 600_000 // 20 // 4 * 4
+    assert [(entry["scored"], entry["held_out"], entry["piece"]) for entry in found] == [(1024, held, 256)] * 4
+    assert f"its beginning, 1,024 of {held:,} bytes in all." in (folder / "run" / "card.md").read_text()
+
+
+class Phases(Watcher):
+    """Writes down what a training says it is doing."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def tick(self, status: Status) -> None:
+        self.phase("training")
+
+    def phase(self, name: str, done: float = 0.0) -> None:
+        assert 0 <= done <= 1
+        if self.names[-1:] != [name]:
+            self.names.append(name)
+
+
+def test_phases_are_named(folder: Path) -> None:
+    phases = Phases()
+    train(Job(folder / "run", RECURRENT, [(folder / "a.txt", None)], settings()), phases)
+    assert phases.names[:3] == ["reading the texts", "training", "validating"]
+    assert phases.names.count("validating") == 4
+    end = ["validating", "saving", "exporting", "scoring the exact network", "learning the priors"]
+    assert phases.names[-5:] == end
+
+
 def test_a_loss_that_is_no_number_ends_it(folder: Path) -> None:
     trainer = loop.Trainer(RECURRENT, settings(), corpus(folder), RunFolder(make(folder / "run")))
     with torch.no_grad():
@@ -445,6 +611,10 @@ def test_from_text_to_network(folder: Path) -> None:
     assert set(end["scores"]) == {"a.txt", "b.txt", "extra.txt"}
     weights = network.load(folder / "run" / "network.safetensors")
     assert weights.shape == RECURRENT
+    assert len(weights.priors) == network.prior_tensors()[-1].end
+    bits = (2 * end["scores"]["a.txt"]["exact"] + end["scores"]["b.txt"]["exact"]) / 3
+    assert weights.about == {"texts": "a.txt, b.txt", "trained_bytes": "3072", "bits_per_byte": f"{bits:.4f}"}
+    assert whereabouts.recall(weights.fingerprint[:4]) == str((folder / "run" / "network.safetensors").resolve())
     card = (folder / "run" / "card.md").read_text()
     for fact in (
         data.sha256(data.read_text(folder / "b.txt")),
@@ -452,6 +622,8 @@ def test_from_text_to_network(folder: Path) -> None:
         f"{torch.__version__}",
         f"{end['scores']['b.txt']['exact']:.4f}",
         "3,072 bytes in 24 steps",
+        weights.fingerprint.hex(),
+        "kolmo compress -m network:PATH FILE",
     ):
         assert fact in card
     model = models.load(folder / "run")
@@ -459,6 +631,15 @@ def test_from_text_to_network(folder: Path) -> None:
     assert model.shape == RECURRENT
     if (folder / "run" / "curve.png").exists():
         assert (folder / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+    text = LINES[:700]
+    (folder / "today.log").write_bytes(text)
+    *_, first, second = run(*command[:-1], "-v")[1].splitlines()
+    typed = first.partition(": ")[2].removeprefix("kolmo ").replace("FILE", "today.log").split()
+    assert typed == ["compress", "-m", "network:run", "today.log"]
+    assert "give run/network.safetensors along" in second
+    assert CliRunner().invoke(group, typed, standalone_mode=False).return_value == 0
+    assert kolmo.decompress((folder / "today.log.kmo").read_bytes()) == text
 
     made = (folder / "run" / "network.safetensors").stat()
     status, output = run(*command)  # there is nothing left to do
@@ -586,6 +767,8 @@ def test_the_terminal_shows_progress(folder: Path, monkeypatch: pytest.MonkeyPat
     status, output = run("a.txt", *SIZES, *FAST, "-o", "run")
     assert status == 0
     assert "bits/byte" in output
+    for phase in ("reading the texts", "training", "validating", "saving", "exporting", "scoring the exact network"):
+        assert f"run: {phase} " in output
     assert "100%" in output or "B/s" in output
     assert "network.safetensors : " in output
     monkeypatch.setattr("kolmo.cli.console.is_terminal", lambda stream: False)

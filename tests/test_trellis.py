@@ -323,3 +323,11 @@ def test_the_environment_forces_the_reference() -> None:
         for path in ("reference", "auto")
     }
     assert len(runs) == 1
+
+
+def test_rows_share_one_table_of_costs() -> None:
+    """It takes longer to make than the search over a row does: of a network's export, it was nearly all."""
+    weights = gaussian(300, 64)
+    trellis._costs.cache_clear()
+    Trellis(0.3, rate=0.3).quantise_rows(weights)
+    assert trellis._costs.cache_info().misses <= 3  # two of training the first probabilities, one of the rows

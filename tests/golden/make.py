@@ -75,6 +75,40 @@ def encode(name: str, raw: bytes) -> bytes:
     )
 
 
+NETWORK = HERE / "networks" / "v1-tiny.safetensors"  # see `make_network`
+NETWORKS = {
+    **{f"v1-network-prose-{level}": Case(PROSE, level, "network") for level in range(5, 10)},
+    "v1-network-code": Case(CODE, predictor="network"),
+    "v1-network-blocks": Case(PROSE * 2 + CODE, block_size=900, predictor="network"),
+    "v1-network-long": Case((PROSE + CODE) * 5, predictor="network"),  # long enough for the gate
+}
+
+
+def encode_network(case: Case) -> bytes:
+    """Write a case of `NETWORKS`."""
+    return kolmo.compress(case.raw, predictor=f"network:{NETWORK}:{case.level}", block_size=case.block_size)
+
+
+def make_networks() -> None:
+    """The files of a network of one's own, and the network itself, trained on kolmo's own source."""
+    if not NETWORK.exists():
+        from kolmo.training.models import NetworkShape
+        from kolmo.training.run import Job, train
+        from kolmo.training.settings import Budget, Settings
+
+        root = HERE.parent.parent
+        folder = Path(tempfile.mkdtemp())
+        settings = Settings(Budget(150, "steps"))
+        job = Job(folder, NetworkShape(1, 64, 64, 0, ()), [(root / "src" / "kolmo" / "predictors", None)], settings)
+        NETWORK.write_bytes((train(job).product or folder).read_bytes())
+    for name, case in NETWORKS.items():
+        packed = NETWORK.parent / f"{name}.kmo"
+        if not packed.exists():
+            packed.with_suffix(".raw").write_bytes(case.raw)
+            packed.write_bytes(encode_network(case))
+            print(f"{name}: {len(case.raw)} -> {packed.stat().st_size} bytes")
+
+
 STORY = b"Once upon a time, there was a little boat. It was sad, and it had no friends. One day, a girl came to play.\n"
 MODELS = {
     "v1-hf-story": (STORY * 2, 4096),
@@ -106,6 +140,7 @@ def main() -> None:
             raw.write_bytes(case.raw)
             packed.write_bytes(encode(name, case.raw))
             print(f"{name}: {len(case.raw)} -> {packed.stat().st_size} bytes")
+    make_networks()
     if {path.stem for path in (HERE / "models").glob("*.kmo")} != set(MODELS):
         make_models()
 

@@ -36,6 +36,7 @@ VERBS = (
     "shrink",
     "expand",
     "info",
+    "models",
 )
 
 

@@ -80,7 +80,7 @@ class Compress:
 @click.command("compress", cls=LevelCommand)
 @options.levels
 @click.option("-d", "--decompress", "reverse", is_flag=True, help="Do what kolmo decompress does.")
-@click.option("-m", "--predictor", metavar="SPEC", help="Predictor in place of a level, like cm:9.")
+@click.option("-m", "--predictor", metavar="SPEC", help="Predictor in place of a level, like cm:9 or network:FOLDER.")
 @click.option(
     "--block-size",
     callback=options.parse_size,

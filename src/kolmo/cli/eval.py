@@ -86,9 +86,9 @@ def command(
 ) -> int:
     """Rank models by bits per character of text.
 
-    MODEL is hf:FOLDER_OR_ID, gguf:FILE, api:URL, a predictor like neural:5, or a compressor like classical:xz. A run
-    that is interrupted goes on where it was when it is repeated; with more documents, only these are scored. A model or
-    corpus that fails does not stop the others.
+    MODEL is hf:FOLDER_OR_ID, gguf:FILE, api:URL, a predictor like neural:5 or network:PATH, or a compressor like
+    classical:xz. A run that is interrupted goes on where it was when it is repeated; with more documents, only these
+    are scored. A model or corpus that fails does not stop the others.
     """
     from kolmo.corpus import open_corpus
     from kolmo.evaluation.evaluate import Plan, scan_corpus

@@ -23,7 +23,7 @@ SUFFIX = ".html"
 
 @click.command("explain", cls=LevelCommand)
 @options.levels
-@click.option("-m", "--predictor", metavar="SPEC", help="Predictor in place of a level, like cm:9.")
+@click.option("-m", "--predictor", metavar="SPEC", help="Predictor in place of a level, like cm:9 or network:FOLDER.")
 @options.output("Write the page to OUT; - is standard output.")
 @click.option(
     "--show",

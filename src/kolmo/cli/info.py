@@ -1,6 +1,10 @@
-"""`kolmo info`: what shrunk checkpoints hold, without decoding them."""
+"""`kolmo info`: what shrunk checkpoints and trained networks hold, without decoding them."""
 
 from __future__ import annotations
+
+import os
+import shlex
+from typing import Any
 
 import click
 
@@ -14,9 +18,10 @@ from kolmo.cli.inputs import check_weights
 @click.option("-v", "--verbose", is_flag=True, help="Print each tensor, not groups of them.")
 @options.json_lines
 def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
-    """Print what FILES, which kolmo shrink wrote, hold: tensors, sizes, bits, digest.
+    """Print what FILES hold: checkpoints that kolmo shrink wrote, and networks of kolmo train, or their folders.
 
-    Only headers are read. Errors of weights are printed when a file is made; they are not in it.
+    Of a checkpoint: tensors, sizes, bits, digest; only headers are read. Errors of weights are printed when a file is
+    made; they are not in it. Of a network: sizes, hash, texts, bits per byte on what was held out of them.
     """
     from kolmo.weights.packing import ShrunkFile
     from kolmo.weights.record import VERSION
@@ -26,6 +31,12 @@ def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
     for path in files:
         with console.guarded(path):
             check_weights(path)
+            if facts := _network(path):
+                if as_json:
+                    console.record({"file": path, **facts})
+                else:
+                    print_lines(([f"{path}:"] if len(files) > 1 else []) + _network_lines(path, facts))
+                continue
             report = describe(ShrunkFile(path))
             if as_json:
                 console.record({"file": path, "version": VERSION, **report.record()})
@@ -35,3 +46,46 @@ def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
             digest = f"format {VERSION}; SHA-256 of all tensors as they come back: {report.content}"
             print_lines([*report.lines(each=verbose), digest])
     return console.status
+
+
+def _network(path: str) -> dict[str, Any] | None:
+    """What a network's file says, or the one in a run's folder; None where there is no network."""
+    from kolmo.predictors.network import is_network, load
+    from kolmo.predictors.own_network import PRODUCT
+
+    file = os.path.join(path, PRODUCT) if os.path.isdir(path) else path
+    if not is_network(file):
+        return None
+    weights = load(file)
+    about, numbers = weights.about, weights.shape.metadata()
+    return {
+        "kind": "network",
+        **{name: numbers[name] if name == "tables" else int(numbers[name]) for name in numbers},
+        "parameters": weights.shape.parameters,
+        "size": os.path.getsize(file),
+        "hash": weights.fingerprint.hex(),
+        "texts": about.get("texts"),
+        "trained_bytes": int(about["trained_bytes"]) if "trained_bytes" in about else None,
+        "bits_per_byte": float(about["bits_per_byte"]) if "bits_per_byte" in about else None,
+        "priors": bool(weights.priors),
+    }
+
+
+def _network_lines(path: str, facts: dict[str, Any]) -> list[str]:
+    sizes = ", ".join(
+        f"{name} {'none' if facts[name] == '' else facts[name]}"
+        for name in ("layers", "state", "embedding", "slot", "tables")
+    )
+    lines = [
+        f"network    : {sizes}; {facts['parameters']:,} parameters, {facts['size']:,} bytes",
+        f"hash       : {facts['hash']}",
+    ]
+    if facts["trained_bytes"] is not None:
+        lines.append(
+            f"trained on : {facts['trained_bytes']:,} bytes of {facts['texts'] or 'texts that it does not name'}"
+        )
+    if facts["bits_per_byte"] is not None:
+        lines.append(f"held out   : {facts['bits_per_byte']:.4f} bits per byte, by the network alone")
+    lines.append("priors     : " + ("learned with the network" if facts["priors"] else "none; those of kolmo are used"))
+    lines.append(f"use        : kolmo compress -m {shlex.quote(f'network:{path}')} FILE")
+    return lines

@@ -264,7 +264,10 @@ def chosen_predictor(spec: str | None, level: int | None, **options: Any) -> Pre
     from kolmo.errors import MissingExtraError, PredictorError
     from kolmo.predictors.registry import DEFAULT_LEVEL, LANGUAGE_MODELS, for_level, resolve
 
-    if spec is not None and level is not None:
+    given_network = spec is not None and spec.partition(":")[0] == "network"
+    if given_network:
+        options["level"] = level
+    elif spec is not None and level is not None:
         raise click.UsageError(f"-m and -{level} exclude each other; give one of them")
     try:
         if spec is not None:
@@ -275,6 +278,6 @@ def chosen_predictor(spec: str | None, level: int | None, **options: Any) -> Pre
     except MissingExtraError as error:
         raise Failure(str(error)) from None
     except PredictorError as error:
-        if spec is not None and spec.partition(":")[0] in LANGUAGE_MODELS:
+        if given_network or (spec is not None and spec.partition(":")[0] in LANGUAGE_MODELS):
             raise Failure(str(error)) from None
         raise click.UsageError(str(error)) from None

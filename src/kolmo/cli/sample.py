@@ -91,8 +91,6 @@ def command(
     With - the prompt is standard input. Several predictors, given by repeated -m, go on from the same prompt, each
     under a line with its name and the seed.
     """
-    if specs and level is not None:
-        raise click.UsageError(f"-m and -{level} exclude each other; give one of them")
     if sum(given is not None for given in (prompt, prompt_file, source)) > 1:
         raise click.UsageError("--prompt, --prompt-file and - exclude each other; give one of them")
     from kolmo.predictors.choice import Choice
@@ -109,7 +107,7 @@ def command(
     chosen = []
     for spec in specs:
         try:
-            chosen.append((spec, options.chosen_predictor(spec, None)))
+            chosen.append((spec, options.chosen_predictor(spec, level)))
         except options.Failure as error:  # the others go on
             console.fail(error.message, spec)
     if not specs:

@@ -34,6 +34,7 @@ TRANSFORMERS = ("transformer-200k", "transformer-800k", "transformer-3.2m")
 SIZES = ("layers", "state", "embedding", "slot", "tables")  # of a recurrent network
 LANES, STEPS = 32, 256  # of recurrent networks
 TRANSFORMER_LANES = 8  # of a whole context each
+PRODUCT = "network.safetensors"  # of a recurrent network
 SMALLEST_VOCABULARY, LARGEST_VOCABULARY = 257, 65536
 
 
@@ -295,6 +296,7 @@ class _Screen(Watcher):
         self.signal = 0  # that came, or 0
         self._asked = False  # by the training, which then will ask again
         self._bar: Any = None
+        self._phase = ""
         self._title = short(str(job.folder), TITLE)
 
     @contextmanager
@@ -316,6 +318,15 @@ class _Screen(Watcher):
 
     def tick(self, status: Status) -> None:
         """Move the bar."""
+        bits = "" if status.bits is None else f"{status.bits:.3f} bits/byte, "
+        text = f"{bits}{_size(status.rate)}/s, {_size(status.seen)}, {_clock(status.left)} left"
+        self._show("training", status.progress, text)
+
+    def phase(self, name: str, done: float = 0.0) -> None:
+        """Name it on the bar."""
+        self._show(name, done, "")
+
+    def _show(self, phase: str, done: float, text: str) -> None:
         if not self.console.shows_progress():
             return
         if self._bar is None:
@@ -323,10 +334,12 @@ class _Screen(Watcher):
 
             form = "{desc} {percentage:3.0f}%{postfix} |{bar}|"
             self._bar = tqdm(total=1.0, desc=self._title, bar_format=form, leave=False, dynamic_ncols=True)
-        bits = "" if status.bits is None else f"{status.bits:.3f} bits/byte, "
-        text = f"{bits}{_size(status.rate)}/s, {_size(status.seen)}, {_clock(status.left)} left"
+        entered, self._phase = phase != self._phase, phase
+        self._bar.set_description_str(f"{self._title}: {phase}", refresh=False)
         self._bar.set_postfix_str(text, refresh=False)
-        self._bar.update(status.progress - self._bar.n)
+        self._bar.update(done - self._bar.n)
+        if entered:  # tqdm draws now and then only, and a phase may be long before its first progress
+            self._bar.refresh()
 
     def note(self, entry: dict[str, Any]) -> None:
         """Print it, if it was asked for."""
@@ -370,6 +383,12 @@ def _tell(console: Console, job: Job, outcome: Outcome) -> None:
         size = outcome.product.stat().st_size
         seen, time = _size(outcome.seen), _clock(outcome.seconds)
         console.line(f"{outcome.product} : {size} bytes, trained on {seen} in {time}; more in {job.folder / 'card.md'}")
+        if outcome.product.name == PRODUCT:
+            folder = shlex.quote(f"network:{job.folder}")
+            console.line(f"to compress with it: kolmo compress -m {folder} FILE")
+            console.line(
+                f"who decompresses needs it too: give {outcome.product} along, for kolmo decompress --model PATH"
+            )
     if console.json:
         console.record(
             {

@@ -94,7 +94,7 @@ def evaluate(
     """Code lengths of corpora under models: bits per character and what follows from them.
 
     Args:
-        models: specs: hf:FOLDER_OR_ID, gguf:FILE, api:URL, neural:5, cm:5, classical:xz (see `scorers`).
+        models: specs: hf:FOLDER_OR_ID, gguf:FILE, api:URL, neural:5, network:PATH, classical:xz (see `scorers`).
         corpora: specs (docs/corpora.md), or `Corpus` objects; `texts` makes one from strings.
         mode: the rule of evaluation (docs/evaluation.md).
         block_size: tokens that a model reads before it predicts one, at most.

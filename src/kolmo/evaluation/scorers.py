@@ -2,7 +2,7 @@
 
     hf:FOLDER_OR_ID  gguf:FILE     language models, by windows of tokens      evaluation.token_scorers, torch_scorer
     api:URL                        a server's, the same                       evaluation.servers
-    neural:5  cm:5                 predictors of bytes, a document at once    evaluation.byte_scorers
+    neural:5  cm:5  network:PATH   predictors of bytes, a document at once    evaluation.byte_scorers
     classical:xz                   compressors: one number per document       evaluation.byte_scorers
 
 What it is not: it decides no windows, and keeps nothing.

@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -353,6 +353,7 @@ def _bits() -> tuple[int, ...]:
     return (0, *(256 * 8 - ((p**256).bit_length() - 1) for p in range(1, 256)))
 
 
+@lru_cache(maxsize=64)  # the rows and tiles of a matrix share one table, and a search takes less time than this loop
 def _costs(table: bytes, states: int, slope: int) -> bytes:
     """Costs of all magnitudes with their signs, in each row of contexts."""
     bits = _bits()

@@ -62,7 +62,7 @@ class KolmoLM(LM):
     """A model for the harness.
 
     Args:
-        predictor: neural:5, cm:5, classical:xz, hf:FOLDER_OR_ID, gguf:FILE, api:URL.
+        predictor: neural:5, cm:5, network:PATH, classical:xz, hf:FOLDER_OR_ID, gguf:FILE, api:URL.
         batch_size: windows at once; 1 (the harness's default) and auto: as many as are worth it.
         max_batch_size: plays no part.
         device: of a language model; the harness asks for the first CUDA device unless it is told otherwise, so that is

@@ -151,9 +151,18 @@ def pack_prior(shape: Shape, prior: bytes, count_limit: int = 255) -> bytes:
 
 def unpack_prior(shape: Shape, packed: bytes) -> bytes:
     """The mirror of `pack_prior`; the empty history is pinned again."""
+    return prior_of(shape, inflate(packed))
+
+
+def inflate(packed: bytes) -> bytes:
+    """What `pack_prior` deflated."""
+    return zlib.decompress(packed)
+
+
+def prior_of(shape: Shape, data: bytes) -> bytes:
+    """A prior in the layout of `plain_prior`, of what `pack_prior` deflates."""
     averages, rest = _split(shape)
     n = averages // 4
-    data = zlib.decompress(packed)
     probabilities = _native("H", data[: 2 * n])
     counts = data[2 * n : 3 * n]
     weights = _native("h", data[3 * n : 3 * n + 2 * (rest - CURVES)])
@@ -189,10 +198,15 @@ def _stored_prior(shape: Shape) -> bytes:
     return (Path(__file__).with_name("priors") / f"{shape.name}.bin").read_bytes()
 
 
+def inflated_prior(shape: Shape) -> bytes:
+    """The prior that ships with the package, as `pack_prior` deflates it (docs/context-mixing.md, "Priors")."""
+    return inflate(_stored_prior(shape))
+
+
 @cache
 def prior(shape: Shape) -> bytes:
     """What a model of this shape believes before the first byte, in the layout of `plain_prior`."""
-    return unpack_prior(shape, _stored_prior(shape))
+    return prior_of(shape, inflated_prior(shape))
 
 
 def table_sizes(shape: Shape, size: int, most_bits: int) -> tuple[int, int]:
@@ -208,10 +222,15 @@ def mixer_memory(shape: Shape, size: int, most_bits: int) -> int:
     return (1 << table_bits) + (4 << match_bits) + size + sets + (8 << 20)
 
 
-def digest_of(shape: Shape, most_bits: int) -> bytes:
+def digest_of(shape: Shape, most_bits: int, inflated: bytes | None = None) -> bytes:
     """SHA-256 over all that determines a mixer's probabilities but its code.
 
     Over plain integers, little-endian, so that it outlives names and compressors of priors.
+
+    Args:
+        shape: of the mixer.
+        most_bits: log2 of the most bytes of its trees.
+        inflated: its prior, as `pack_prior` deflates it; None: the one that ships with the package.
     """
     selectors = SELECTOR_SIZES if shape.network else SELECTOR_SIZES[:OPINIONS]
     sizes = array("i", [most_bits, *selectors, MATCH_BUCKETS, FINAL_INPUTS, CURVE_KNOTS])
@@ -219,7 +238,7 @@ def digest_of(shape: Shape, most_bits: int) -> bytes:
     for table in (tables.stretch(), tables.squash(), tables.reciprocal()):
         digest.update(_little(table[:]))
     digest.update(tables.automaton()[0] + tables.priorities() + tables.kinds())
-    digest.update(zlib.decompress(_stored_prior(shape)))
+    digest.update(inflated_prior(shape) if inflated is None else inflated)
     return digest.digest()
 
 

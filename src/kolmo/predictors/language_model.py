@@ -49,6 +49,10 @@ SAMPLE = 96  # tokens of a lane on which noise is measured
 GROUP = 256  # tokens whose masses are summed first (native/tokens.h)
 EXPANSION = 128  # raw bytes for each byte of payload, at most
 LITERALS = 3  # level of the context mixer for bytes that no token covers
+OVERHEAD = (
+    "a file takes more, since it tolerates the noise of other machines: about 1 %, or 3 % with --tolerance 1e-3 "
+    "(docs/language-models.md)"
+)
 PARALLEL = 1 << 20  # logits of a step from which on threads share its lanes
 
 
@@ -208,6 +212,12 @@ class LanguageModel:
             f"or this machine computes {short(self.record.spec)} with more noise than the file tolerates; decode with "
             "the writer's versions or device"
         )
+
+    @property
+    def overhead(self) -> str:
+        """What a file takes beyond the code length, for people; empty where next to no noise is tolerated."""
+        exact = self.record.dtype == "float64" if self.tolerance == "auto" else float(self.tolerance) == 0
+        return "" if exact else OVERHEAD
 
     def parameters(self) -> bytes:
         """The record."""

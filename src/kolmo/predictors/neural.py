@@ -6,7 +6,8 @@ is cut into lanes that advance together, so that a matrix product serves them al
 docs/neural.md specifies all of it.
 
 What it is not: blocks that do not look like what the network has read are left to the mixer alone, and those that look
-random to the mixer of level 4 (`looks_packed`, `is_worth_hearing`).
+random to the mixer of level 4 (`looks_packed`, `is_worth_hearing`). A network of one's own in place of the shipped one
+is the predictor `network` (`predictors.own_network`), whose class is derived from the one here.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import PredictorError
@@ -35,6 +36,7 @@ from kolmo.predictors.context_mixing import (
     configuration,
     digest_of,
     draws,
+    inflated_prior,
     mixer_memory,
     prior,
     room_for,
@@ -133,11 +135,57 @@ def network_kernel() -> kernels.Network:
     return kernels.Network(weights.config, weights.weights)
 
 
+class NetworkSource(Protocol):
+    """A network, and the priors of the mixers that read its predictions. Shared by all models."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """`Weights.fingerprint` of the network."""
+        ...
+
+    def kernel(self) -> kernels.Network:
+        """The network, ready to run; loaded when this is called first."""
+        ...
+
+    def prior(self, shape: Shape) -> bytes:
+        """The prior of a mixer, in the layout of `context_mixing.plain_prior`."""
+        ...
+
+    def inflated_prior(self, shape: Shape) -> bytes:
+        """The same as it is stored, before it is deflated."""
+        ...
+
+
+class ShippedNetwork:
+    """The network that ships with the package. It is not loaded before it is needed."""
+
+    @property
+    def fingerprint(self) -> bytes:
+        """`FINGERPRINT`."""
+        return FINGERPRINT
+
+    def kernel(self) -> kernels.Network:
+        """See `network_kernel`."""
+        return network_kernel()
+
+    def prior(self, shape: Shape) -> bytes:
+        """The one that ships."""
+        return prior(shape)
+
+    def inflated_prior(self, shape: Shape) -> bytes:
+        """The same, as stored."""
+        return inflated_prior(shape)
+
+
+SHIPPED = ShippedNetwork()
+
+
 class Neural:
     """The predictor `neural` at a level from 5 to 9 (small)."""
 
     name = "neural"
     version = 1
+    source: NetworkSource = SHIPPED
 
     def __init__(self, level: int = 5) -> None:
         if level not in LEVELS:
@@ -191,8 +239,7 @@ class Neural:
 
         That is the block's first decision, an even one, and so the payload's first bit.
         """
-        hears = payload[:1] < b"\x80"
-        return EXPANSION if hears else context_mixing.EXPANSION[self._level.plain.name]
+        return EXPANSION if hears_network(payload) else context_mixing.EXPANSION[self._level.plain.name]
 
     def lanes(self, size: int) -> int:
         """Lanes that a block of `size` bytes is cut into: a power of two."""
@@ -203,7 +250,7 @@ class Neural:
 
     def start(self, size: int, threads: int = 1) -> NeuralModel:
         """A fresh model for a block of `size` bytes."""
-        return NeuralModel(self._level, size, self.lanes(size), threads)
+        return NeuralModel(self._level, size, self.lanes(size), threads, self.source)
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Choice) -> Iterator[bytes]:
         """Go on where a prompt ends: see `predictors.base.Sampler`.
@@ -212,14 +259,15 @@ class Neural:
             PredictorError: the choice is not plain, or prompt and sample are too long.
         """
         room = room_for(self.name, len(prompt) + size, choice)
-        return NeuralModel(self._level, room, lanes=1, threads=1).continuation(prompt, size, randomness)
+        return NeuralModel(self._level, room, 1, 1, self.source).continuation(prompt, size, randomness)
 
 
 class NeuralModel:
     """A running `neural` over one block. Its first decisions are which way the block is coded."""
 
-    def __init__(self, level: Level, size: int, lanes: int, threads: int) -> None:
+    def __init__(self, level: Level, size: int, lanes: int, threads: int, source: NetworkSource = SHIPPED) -> None:
         self._level, self._size, self._lanes, self._threads = level, size, lanes, threads
+        self._source = source
 
     def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
         """Code the block."""
@@ -262,7 +310,7 @@ class NeuralModel:
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness) -> Iterator[bytes]:
         """Learn the prompt, which decides whether the network is heard, then decode random bits; one lane only."""
-        if not is_worth_hearing(prompt):
+        if not is_worth_hearing(prompt, self._source.kernel):
             yield from self._mixer_alone(Way.PLAIN).continuation(prompt, size, randomness)
             return
         mixer, block, at = self._mixer(), prompt + bytes(self._size - len(prompt)), len(prompt)
@@ -280,7 +328,7 @@ class NeuralModel:
         """
         if looks_packed(data):
             return Way.QUICK, b""
-        if not is_worth_hearing(data):
+        if not is_worth_hearing(data, self._source.kernel):
             return Way.PLAIN, b""
         if len(data) > TRIED:
             return Way.NETWORK, b""
@@ -315,17 +363,22 @@ class NeuralModel:
         return kernels.NeuralMixer(
             configuration(shape, *table_sizes(shape, size, self._level.table_bits)),
             tables.packed(),
-            prior(shape),
+            self._source.prior(shape),
             size,
             self._lanes,
             self._threads,
-            network_kernel(),
+            self._source.kernel(),
         )
 
     def _mixer_alone(self, way: Way) -> context_mixing.ContextMixingModel:
         if way is Way.QUICK:
             return context_mixing.start(QUICK, self._size, QUICK_BITS)
         return context_mixing.start(self._level.plain, self._size, self._level.table_bits)
+
+
+def hears_network(payload: bytes) -> bool:
+    """Whether a coded block was coded with the network: the first decision, an even one, is the payload's first bit."""
+    return payload[:1] < b"\x80"
 
 
 def looks_packed(data: bytes) -> bool:
@@ -341,12 +394,12 @@ def looks_packed(data: bytes) -> bool:
     return len(others) * 4 <= len(samples) != len(others) and sum(map(_is_uneven, others)) < GOOD
 
 
-def is_worth_hearing(data: bytes) -> bool:
+def is_worth_hearing(data: bytes, kernel: Callable[[], kernels.Network] = SHIPPED.kernel) -> bool:
     """Whether the network is worth its time on a block.
 
     It is where the network predicts two of a block's samples clearly better than the counts of their bytes do. Samples
     whose counts are nearly even never count. Blocks up to `TRIED` bytes are worth a trial unless theirs are. Integers
-    only, so that all machines decide alike.
+    only, so that all machines decide alike. `kernel` gives the network, and is not called where it is not needed.
 
     >>> is_worth_hearing(bytes(100_000))
     False
@@ -356,7 +409,7 @@ def is_worth_hearing(data: bytes) -> bool:
     samples = [sample for sample in _samples(data) if _is_uneven(sample)]
     if len(samples) < GOOD:
         return False
-    good = sum(4 * said < 3 * _counted(sample) for sample, said in zip(samples, _said(samples), strict=True))
+    good = sum(4 * said < 3 * _counted(sample) for sample, said in zip(samples, _said(samples, kernel()), strict=True))
     return good >= GOOD
 
 
@@ -404,11 +457,11 @@ def _is_text(data: bytes) -> bool:
     return all(character >= " " or character in "\t\n\f\r" for character in text)
 
 
-def _said(samples: Sequence[bytes]) -> list[int]:
+def _said(samples: Sequence[bytes], kernel: kernels.Network) -> list[int]:
     """What the network says each sample costs, in nats in steps of 1/4096, no byte more than `DEAREST`."""
     count = len(samples)
     steps = bytes([FIRST]) * count + bytes(byte for step in zip(*samples, strict=True) for byte in step)[:-count]
-    sums = memoryview(network_kernel().start(count).step(steps)).cast("I")
+    sums = memoryview(kernel.start(count).step(steps)).cast("I")
     costs = [0] * count
     for lane, sample in enumerate(samples):
         for step, byte in enumerate(sample):
@@ -458,10 +511,15 @@ def _decisions(data: bytes, costs: bytes) -> tuple[bytes, bytes]:
 
 @cache
 def _fingerprint(level: int) -> bytes:
+    return fingerprint_of(level, SHIPPED)
+
+
+def fingerprint_of(level: int, source: NetworkSource) -> bytes:
+    """First 4 bytes of a SHA-256 over all that determines the probabilities of a level with a network, but its code."""
     shapes = LEVELS[level]
-    digest = hashlib.sha256(FINGERPRINT)
-    for shape in (shapes.shape, shapes.plain):
-        digest.update(digest_of(shape, shapes.table_bits))
+    digest = hashlib.sha256(source.fingerprint)
+    digest.update(digest_of(shapes.shape, shapes.table_bits, source.inflated_prior(shapes.shape)))
+    digest.update(digest_of(shapes.plain, shapes.table_bits))
     digest.update(digest_of(QUICK, QUICK_BITS))
     exponentials, logarithms = tables.exp2_weights().tolist(), tables.logarithms().tolist()
     digest.update(repr((shapes.lane, shapes.most_lanes, exponentials, logarithms)).encode())

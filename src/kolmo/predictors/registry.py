@@ -17,7 +17,7 @@ from kolmo.predictors.guard import guarded
 
 GROUP = "kolmo.predictors"
 DEFAULT_LEVEL = 5
-BUILTIN = ("cm", "neural", "hf", "gguf", "classical")
+BUILTIN = ("cm", "neural", "network", "hf", "gguf", "classical")
 LEVELLED = ("cm", "neural")
 LANGUAGE_MODELS = ("hf", "gguf")
 NEURAL_LEVELS = 5  # from here on
@@ -109,11 +109,26 @@ def known() -> list[str]:
 
 def level_of(name: str, parameters: bytes) -> int | None:
     """The level in a file's predictor record, where the predictor has levels."""
+    if name == "network":
+        from kolmo.predictors.own_network import parse
+
+        try:
+            return parse(parameters)[0]
+        except PredictorError:
+            return None
     return parameters[0] if name in LEVELLED and len(parameters) == 1 else None
 
 
 def model_of(name: str, parameters: bytes) -> str | None:
-    """The language model in a file's predictor record, in words, where there is one."""
+    """The language model, or the network of one's own, in a file's predictor record, in words; None of others."""
+    if name == "network":
+        from kolmo.predictors.own_network import parse
+
+        try:
+            _, mark, label = parse(parameters)
+        except PredictorError:
+            return None
+        return f"{label}, hash {mark.hex()}".removeprefix(", ")
     if name not in LANGUAGE_MODELS:
         return None
     from kolmo.predictors.records import Record
@@ -136,6 +151,10 @@ def _find(name: str) -> Any:
         from kolmo.predictors.neural import Neural
 
         return Neural
+    if name == "network":
+        from kolmo.predictors.own_network import Network
+
+        return Network
     if name == "hf":
         from kolmo.predictors.huggingface import HuggingFace
 

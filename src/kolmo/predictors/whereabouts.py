@@ -29,8 +29,7 @@ def index() -> Path:
 def remember(marks: bytes, place: Path) -> None:
     """Note where the model with these marks is. Where nothing can be written, nothing is."""
     with suppress(OSError, RuntimeError):  # no home
-        path = index()
-        places = _read(path)
+        places = _read(index())
         found = str(place.resolve())
         if places.get(marks.hex()) == found:
             return
@@ -38,10 +37,27 @@ def remember(marks: bytes, place: Path) -> None:
         places[marks.hex()] = found
         while len(places) > MOST:
             places.pop(next(iter(places)))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f"{path.name}.{os.getpid()}")
-        new.write_text(json.dumps(places, indent=1), "utf-8")
-        new.replace(path)
+        _write(places)
+
+
+def known() -> dict[str, str]:
+    """Place of each model that was noted, by its marks in hexadecimal, the oldest first."""
+    with suppress(RuntimeError):  # no home
+        return _read(index())
+    return {}
+
+
+def forget(what: str) -> int:
+    """Remove the notes of a place, or of marks in hexadecimal; returns how many there were.
+
+    Raises:
+        OSError: the index cannot be written.
+    """
+    places = known()
+    kept = {marks: place for marks, place in places.items() if what != marks and os.path.abspath(what) != place}
+    if len(kept) < len(places):
+        _write(kept)
+    return len(places) - len(kept)
 
 
 def recall(marks: bytes) -> str | None:
@@ -51,6 +67,14 @@ def recall(marks: bytes) -> str | None:
         if place is not None and os.path.exists(place):
             return place
     return None
+
+
+def _write(places: dict[str, str]) -> None:
+    path = index()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.write_text(json.dumps(places, indent=1), "utf-8")
+    new.replace(path)
 
 
 def _read(path: Path) -> dict[str, str]:

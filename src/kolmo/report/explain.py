@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kolmo.codec.blocks import encode_block
+from kolmo.codec.blocks import encode_block, is_exclusive
 from kolmo.codec.frames import even_blocks, make_header
+from kolmo.codec.pipeline import available_cores
 from kolmo.container.structures import CODED, DEFAULT_BLOCK_LIMIT, STORED, BlockHead, Footer
 from kolmo.container.wire import DIGEST_SIZE, varint
 from kolmo.errors import KolmoError
@@ -119,6 +120,8 @@ class Explanation:
         positions: characters of words by their place in the word; empty for a binary.
         words: the words (byte values, of a binary) that cost most in total, at most 100, in that order.
         text: the content cut up; None for a binary, and for an empty content.
+        overhead: what a file takes beyond the code length under this predictor, in words; empty where that is next to
+            nothing, or where the archive was made.
     """
 
     name: str
@@ -133,6 +136,7 @@ class Explanation:
     positions: tuple[Share, ...]
     words: tuple[Word, ...]
     text: Text | None
+    overhead: str = ""
 
     @property
     def kind(self) -> str:
@@ -217,7 +221,8 @@ def explain(
         data: the content, at most 128 MiB.
         predictor: a predictor or its spec (`cm:9`); the default level without.
         name: what to call the content.
-        measure: make the archive to have its size, else estimate it; by default up to 2 MiB.
+        measure: make the archive to have its size, else estimate it from the code length; by default up to 2 MiB, but
+            never under a language model: that would take many passes of the model where the costs take one.
         report: called with the bytes done since its last call; may raise to stop.
 
     Raises:
@@ -233,7 +238,8 @@ def explain(
     elif isinstance(predictor, str):
         predictor = resolve(predictor)
     data = bytes(data)
-    measured = len(data) <= MEASURED if measure is None else measure
+    measured = len(data) <= MEASURED and not is_exclusive(predictor) if measure is None else measure
+    threads = available_cores() if is_exclusive(predictor) else 1
     step = even_blocks(len(data), DEFAULT_BLOCK_LIMIT)
     blocks = tuple(range(0, len(data), step))
     costs = np.zeros(len(data))
@@ -241,9 +247,9 @@ def explain(
     for start in blocks:
         block = data[start : start + step]
         tick = _halved(report) if measured else report  # measuring takes as long again
-        costs[start : start + len(block)] = _score(predictor, block, tick)
+        costs[start : start + len(block)] = _score(predictor, block, tick, threads)
         if measured:
-            kind, payload = encode_block(predictor, block, tick)
+            kind, payload = encode_block(predictor, block, tick, threads)
             payloads.append(BlockHead(kind, len(block), len(payload), bytes(DIGEST_SIZE)))
         else:
             payloads.append(_estimate(len(block), float(costs[start : start + len(block)].sum())))
@@ -276,10 +282,11 @@ def explain(
         positions=() if text is None else _positions(text, costs),
         words=_byte_values(data, costs) if text is None else _words(text, costs),
         text=text,
+        overhead="" if measured else str(getattr(predictor, "overhead", "")),
     )
 
 
-def _score(predictor: Predictor, block: bytes, report: Report | None) -> Costs:
+def _score(predictor: Predictor, block: bytes, report: Report | None, threads: int) -> Costs:
     """Costs of a block; `report` gets all of its bytes, whether or not the model ticks."""
     done = 0
 
@@ -289,7 +296,7 @@ def _score(predictor: Predictor, block: bytes, report: Report | None) -> Costs:
         if report:
             report(size)
 
-    costs = predictor.start(len(block)).score(block, tick)
+    costs = predictor.start(len(block), threads).score(block, tick)
     if report and done < len(block):
         report(len(block) - done)
     if costs.shape != (len(block),) or not np.isfinite(costs).all():

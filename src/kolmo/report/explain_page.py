@@ -103,6 +103,8 @@ def _facts(explanation: Explanation) -> Iterator[tuple[str, str, str]]:
         yield "coded blocks", f"{coded:,}", f"bytes, estimated from the code length{stored}"
     yield "container", f"{totals.container_size:,}", "bytes: header, sizes and checksums of the .kmo format"
     how = "measured: it was made with this predictor" if totals.measured else "estimated: the two lines above"
+    if explanation.overhead:
+        how += f"; {escape(explanation.overhead)}"
     if totals.size:
         how += f"; {100 * totals.archive_size / totals.size:.1f} % of the file"
     yield "archive", f"{totals.archive_size:,}", f"bytes, {how}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kolmo.predictors.network import Weights
 
 
 def write(
@@ -13,6 +16,8 @@ def write(
     size: int,
     trained: dict[str, Any],
     scores: dict[str, dict[str, float]],
+    scored: tuple[int, int],
+    network: Weights | None = None,
 ) -> str:
     """Markdown.
 
@@ -23,6 +28,8 @@ def write(
         size: of the file, in bytes.
         trained: `seconds`, `bytes` and `steps` of training.
         scores: bits per byte of each text: `float`, and `exact` where the product is exact.
+        scored: bytes that these are of, and bytes that are held out.
+        network: the product, where it is exact.
     """
     model = dict(description["model"])
     kind = {"gated-recurrent": "Gated linear recurrent network over bytes (docs/neural.md)", "transformer": TRANSFORMER}
@@ -31,6 +38,7 @@ def write(
         ("sizes", ", ".join(f"{key} {_plain(value)}" for key, value in model.items())),
         ("parameters", f"{parameters:,}"),
         ("file", f"`{product}`, {size:,} bytes"),
+        *_facts(network),
         ("trained", f"{trained['bytes']:,} bytes in {trained['steps']:,} steps, {_time(trained['seconds'])}"),
         ("settings", ", ".join(f"{key} {_plain(value)}" for key, value in description["settings"].items())),
         *([("first weights", f"SHA-256 `{description['init_sha256']}`")] if "init_sha256" in description else []),
@@ -56,20 +64,45 @@ def write(
             description["command"],
             "```",
             "",
+            *(USE if network else ()),
             "## Texts",
             "",
             "Pieces of each, evenly spaced, were held out of the training. A share is that of the training bytes.",
+            *(
+                ["The priors of the mixers, which are in the file, were learned from beginnings of these pieces."]
+                * bool(network)
+            ),
             "",
             *_table(("text", "share", "bytes", "SHA-256"), texts, "rr"),
             "",
             "## Validation",
             "",
-            "Bits per byte on the held-out pieces and on the texts for validation alone, each from a fresh state.",
+            "Bits per byte on the held-out pieces and on the texts for validation alone, each from a fresh state"
+            f"{_part(*scored)}.",
             "",
             *_table(head, rows, "rr"),
             "",
         ]
     )
+
+
+USE = (
+    "## Use",
+    "",
+    "`PATH` is this folder, or the network's file. Who decompresses needs the same network.",
+    "",
+    "```sh",
+    "kolmo compress -m network:PATH FILE",
+    "kolmo decompress --model PATH FILE.kmo",
+    "```",
+    "",
+)
+
+
+def _facts(network: Weights | None) -> list[tuple[str, str]]:
+    if network is None:
+        return []
+    return [("hash", f"`{network.fingerprint.hex()}`")]
 
 
 TRANSFORMER = "Decoder-only Transformer (docs/training.md)"
@@ -78,6 +111,10 @@ TRANSFORMER = "Decoder-only Transformer (docs/training.md)"
 def _table(head: tuple[str, ...], rows: list[Any], right: str) -> list[str]:
     rules = ["---", *("---:" for _ in right), *("---" for _ in head[len(right) + 1 :])][: len(head)]
     return [f"| {' | '.join(cells)} |" for cells in (head, rules, *rows)]
+
+
+def _part(scored: int, held_out: int) -> str:
+    return "" if scored == held_out else f"; of each its beginning, {scored:,} of {held_out:,} bytes in all"
 
 
 def _plain(value: Any) -> str:

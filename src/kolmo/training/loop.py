@@ -8,31 +8,32 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from kolmo.errors import KolmoError
-from kolmo.native.reference_network import Hasher
-from kolmo.training.data import Corpus, Passage, Sampler
+from kolmo.training.data import Corpus, Sampler
+from kolmo.training.feed import Feed
 from kolmo.training.folder import RunFolder
-from kolmo.training.models import GatedRecurrent, Model, Shape, build
+from kolmo.training.models import Shape, build
 from kolmo.training.optim import Optimisers
 from kolmo.training.settings import Settings
+from kolmo.training.validation import Stop, beginnings, count, select, size, validate
 from kolmo.training.vocabulary import ByteVocabulary, Vocabulary
 from kolmo.training.watch import Status, Watcher
 
 LOG_EVERY = 50  # steps,
 LOG_EARLY = (1, 2, 5, 10, 20)  # and these
-VALIDATIONS = 32  # in a run, evenly spaced
-LEAST_VALIDATIONS, MINUTE = 4, 60  # one a minute in a run of minutes, where 32 would take longer than the training
-VALIDATION_STEPS = 1024  # symbols of each lane at once, for models that take any number
-IGNORED = -100  # a symbol that is no target
+VALIDATIONS, LEAST_VALIDATIONS = 32, 4  # in a run, evenly spaced, the last one at its end
+MINUTE = 60  # seconds between two of them in a run of minutes
+WORTHWHILE = 2048  # symbols of each piece that a validation should score; fewer validations rather than less
+# Symbols that validations score, for each one that is trained on: a model reads about three times as fast as it learns.
+VALIDATION_SHARE, LAST_SHARE = 0.2, 0.1  # all but the last one together; the last one
+VALIDATION_TIME, LAST_TIME = 0.1, 0.05  # the same in time, with a budget of time
 
 
 class Trainer:
@@ -80,6 +81,9 @@ class Trainer:
         self.losses: list[Tensor] = []  # since the last log entry, bits per byte
         self.bits: float | None = None
         self.began = 0, 0.0  # `seen` and `spent` when this sitting began
+        self.passages = corpus.passages()
+        self.validations = self._validations()
+        self.pace: float | None = None  # symbols a second of the last validation
 
     @property
     def progress(self) -> float:
@@ -102,19 +106,39 @@ class Trainer:
                 if self.spent - saved[1] >= self.save_every:
                     self.save()
                     saved = self.step, self.spent
+        self.watcher.phase("saving")
         if self.step != saved[0]:
             self.save()
         return True
 
-    def validation(self, stop: Callable[[], bool]) -> dict[str, float]:
-        """Bits per byte of each passage, by name; empty when stopped."""
-        scores = {}
-        for passage in self.corpus.passages():
-            score = validate(self.model, passage, self.vocabulary, self.dtype, stop)
-            if score is None:
-                return {}
-            scores[passage.name] = score
-        return scores
+    def validation(self, stop: Stop, each: int | None = None) -> dict[str, float]:
+        """Bits per byte of each passage, by name; empty when stopped.
+
+        Args:
+            stop: asked now and then.
+            each: symbols of each piece to score, from its first on; None is all of them.
+        """
+
+        def progress(done: float) -> None:
+            self.watcher.phase("validating", done)
+
+        progress(0.0)
+        passages = beginnings(self.passages, each)
+        return validate(self.model, passages, self.vocabulary, self.dtype, stop, progress) or {}
+
+    def portion(self) -> int | None:
+        """Symbols of each held-out piece that a validation should score at this place; None is all of them.
+
+        With a budget of steps or bytes, it does not depend on the clock.
+        """
+        settings, last, progress = self.settings, self.progress >= 1, min(self.progress, 1.0)
+        trained = self.step * settings.lanes * settings.steps
+        share = LAST_SHARE if last else VALIDATION_SHARE / self.validations
+        symbols = share * trained / progress if progress else 0.0  # of all that the budget allows
+        if settings.budget.unit == "seconds" and self.pace is not None:
+            part = LAST_TIME if last else VALIDATION_TIME / self.validations
+            symbols = min(symbols, part * settings.budget.amount * self.pace)
+        return select(self.passages, symbols)
 
     def save(self) -> None:
         """Write the checkpoint."""
@@ -147,7 +171,7 @@ class Trainer:
                 self.state.layers = [h.to(self.feed.device) for h in saved["state"]]
             self.spent, self.step = float(saved["spent"]), int(saved["step"])
             self.seen = int(saved.get("seen", self.step * self.settings.lanes * self.settings.steps))
-            self.validated = int(saved.get("validated", self._due()))
+            self.validated = min(int(saved.get("validated", self._due())), self._due())
             self.losses = list(saved.get("losses", torch.zeros(0)).to(self.feed.device))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -194,18 +218,29 @@ class Trainer:
             raise KolmoError(f"{self.folder.path}: the loss is no number after {self.step} steps; lower --rate")
         self._note({"train": self.bits})
 
+    def _validations(self) -> int:
+        """Number of validations in the run."""
+        budget, settings = self.settings.budget, self.settings
+        if budget.unit == "seconds":
+            wanted = budget.amount / MINUTE
+        else:
+            symbols = budget.amount * (settings.lanes * settings.steps if budget.unit == "steps" else 1)
+            wanted = VALIDATION_SHARE * symbols / count(beginnings(self.passages, WORTHWHILE))
+        return int(min(max(wanted, LEAST_VALIDATIONS), VALIDATIONS))
+
     def _due(self) -> int:
         """Validations that belong before this place."""
-        budget, count = self.settings.budget, VALIDATIONS
-        if budget.unit == "seconds":
-            count = min(max(int(budget.amount // MINUTE), LEAST_VALIDATIONS), VALIDATIONS)
-        return int(min(self.progress, 1.0) * count + 1e-9)
+        return int(min(self.progress, 1.0) * self.validations + 1e-9)
 
     def _validate(self) -> None:
         if self.losses and self.progress >= 1:
             self._log()
-        if scores := self.validation(self.watcher.stop):
-            self._note({"validation": scores})
+        each, began = self.portion(), time.perf_counter()
+        if scores := self.validation(self.watcher.stop, each):
+            passages = beginnings(self.passages, each)
+            self.pace = count(passages) / max(time.perf_counter() - began, 1e-9)
+            scored, whole = (size(found, self.vocabulary) for found in (passages, self.passages))
+            self._note({"validation": scores, "scored": scored, "held_out": whole, "piece": each})
             self.validated = self._due()
 
     def _note(self, content: dict[str, Any]) -> None:
@@ -214,101 +249,4 @@ class Trainer:
         self.watcher.note(entry)
 
 
-class Feed:
-    """Brings symbols to the device, with the entries of a recurrent network's hashed tables."""
-
-    def __init__(self, model: Model, lanes: int, device: torch.device | str) -> None:
-        self.device = torch.device(device)
-        self.hasher = Hasher(model.shape.tables, lanes) if isinstance(model, GatedRecurrent) else None
-
-    def move(self, array: npt.NDArray[Any]) -> Tensor:
-        """A tensor of the device."""
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
-
-    def take(self, symbols: npt.NDArray[Any]) -> tuple[Tensor, Tensor]:
-        """Symbols (steps, lanes) and their entries (tables, steps, lanes), int64; follows the lanes."""
-        wide = symbols.astype(np.int64)
-        hashes = self.hasher.step(symbols) if self.hasher else np.zeros((0, *symbols.shape), np.int64)
-        return self.move(wide), self.move(hashes)
-
-    def reset(self, lanes: npt.NDArray[np.bool_]) -> None:
-        """Forget the lanes that a mask marks."""
-        if self.hasher:
-            self.hasher.reset(lanes)
-
-    def state(self) -> list[Tensor]:
-        """What `restore` needs."""
-        if not self.hasher:
-            return []
-        parts = self.hasher.past, self.hasher.word, self.hasher.inside
-        return [torch.from_numpy(np.ascontiguousarray(part)) for part in parts]
-
-    def restore(self, state: list[Tensor]) -> None:
-        """Go on from a `state`."""
-        if self.hasher:
-            self.hasher.past, self.hasher.word, self.hasher.inside = (part.numpy() for part in state)
-
-
-@torch.no_grad()
-def validate(
-    model: Model,
-    passage: Passage,
-    vocabulary: Vocabulary,
-    dtype: torch.dtype,
-    stop: Callable[[], bool] = lambda: False,
-) -> float | None:
-    """Bits per byte on the pieces of a passage, but for their first symbols; None when stopped.
-
-    A recurrent network reads each piece from a fresh state, with integer weights; a Transformer sees what its context
-    holds, window after window.
-    """
-    symbols, targets = _side_by_side(passage)
-    if model.reach is not None:
-        symbols, targets = _windows(symbols, targets, model.reach)
-    feed = Feed(model, symbols.shape[1], next(model.parameters()).device)
-    state: Any = model.start(symbols.shape[1])
-    quantised, model.quantised = model.quantised, True
-    nats = torch.zeros((), dtype=torch.float64, device=feed.device)
-    try:
-        for part, right in _portions(symbols, targets, model.reach):
-            if stop():
-                return None
-            logits = model(*feed.take(part), state, dtype)
-            wanted = feed.move(right.astype(np.int64)).flatten()
-            nats += functional.cross_entropy(logits.flatten(0, 1), wanted, reduction="sum", ignore_index=IGNORED)
-    finally:
-        model.quantised = quantised
-    size = sum(int(vocabulary.lengths[piece[1:]].sum()) for piece in passage.pieces)
-    return float(nats) / math.log(2) / size
-
-
-Columns = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # symbols and targets, (steps, lanes)
-
-
-def _side_by_side(passage: Passage) -> Columns:
-    """Pieces as lanes, the shorter ones filled up with what is not measured."""
-    longest = max(len(piece) for piece in passage.pieces) - 1
-    symbols = np.zeros((longest, len(passage.pieces)), passage.pieces[0].dtype)
-    targets = np.full(symbols.shape, IGNORED, np.int64)
-    for lane, piece in enumerate(passage.pieces):
-        symbols[: len(piece) - 1, lane], targets[: len(piece) - 1, lane] = piece[:-1], piece[1:]
-    return symbols, targets
-
-
-def _windows(symbols: npt.NDArray[Any], targets: npt.NDArray[Any], reach: int) -> Columns:
-    """Every window of `reach` steps as a lane of its own."""
-    steps = -(-len(symbols) // reach) * reach
-    more = ((0, steps - len(symbols)), (0, 0))
-    symbols, targets = np.pad(symbols, more), np.pad(targets, more, constant_values=IGNORED)
-    return tuple(x.T.reshape(-1, reach).T for x in (symbols, targets))  # type: ignore[return-value]
-
-
-def _portions(symbols: npt.NDArray[Any], targets: npt.NDArray[Any], reach: int | None) -> Any:
-    """What fits in memory at once: some steps of all lanes, or with a `reach` some lanes."""
-    if reach is None:
-        for at in range(0, len(symbols), VALIDATION_STEPS):
-            yield symbols[at : at + VALIDATION_STEPS], targets[at : at + VALIDATION_STEPS]
-        return
-    lanes = max(1, 4 * VALIDATION_STEPS // reach)
-    for at in range(0, symbols.shape[1], lanes):
-        yield symbols[:, at : at + lanes], targets[:, at : at + lanes]
+__all__ = ["Feed", "Trainer"]

@@ -20,22 +20,24 @@ import numpy as np
 import torch
 
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.foreign import printable, short
 from kolmo.installing import install, installed_version
-from kolmo.predictors.network import save
+from kolmo.predictors.network import Weights, save
+from kolmo.predictors.own_network import PRODUCT, open_network
 from kolmo.training import card, curve
-from kolmo.training.data import Corpus, Passage, open_corpus
-from kolmo.training.exact import ExactNetwork
+from kolmo.training.data import Corpus, open_corpus
 from kolmo.training.export import quantise
 from kolmo.training.folder import RunFolder, replace
 from kolmo.training.loop import Trainer
 from kolmo.training.models import GatedRecurrent, Shape, fill
+from kolmo.training.priors import with_priors
 from kolmo.training.settings import Settings
 from kolmo.training.transformer import Transformer, TransformerShape
+from kolmo.training.validation import beginnings, exact_scores, size
 from kolmo.training.vocabulary import Vocabulary, prepare
 from kolmo.training.watch import Status, Watcher
 
 DRAW_EVERY = 60.0  # seconds between pictures
-EXACT_STEPS = 1024  # of a lane in the exact network at once
 BF16_UNITS = {"avx512_bf16", "amx_bf16"}  # flags in /proc/cpuinfo
 
 
@@ -102,6 +104,7 @@ def train(job: Job, watcher: Watcher | None = None) -> Outcome:
     folder = RunFolder(job.folder)
     with folder.locked():
         job = dataclasses.replace(job, settings=_settle(job, folder, device))
+        watcher.phase("reading the texts")
         texts = open_corpus(job.sources, job.validate)
         folder.check(_describe(job, texts))
         if isinstance(job.shape, TransformerShape):
@@ -184,14 +187,19 @@ class _Run:
     def _finish(self) -> tuple[Path, dict[str, dict[str, float]]]:
         """Write the product and its card."""
         trainer, model = self.trainer, self.trainer.model
-        scores = {name: {"float": bits} for name, bits in self._last_validation().items()}
+        found, each = self._last_validation()
+        scores = {name: {"float": bits} for name, bits in found.items()}
+        self.watcher.phase("exporting")
+        network: Weights | None = None
         if isinstance(model, GatedRecurrent):
-            product = self.folder.path / "network.safetensors"
-            weights = quantise(model)
-            save(weights, product)
-            exact = ExactNetwork(weights, trainer.feed.device)
-            for passage in self.texts.passages():
-                scores[passage.name]["exact"] = exact_score(exact, passage)
+            product = self.folder.path / PRODUCT
+            network = quantise(model)
+            for name, bits in self._exact_scores(network, each).items():
+                scores[name]["exact"] = bits
+            network = self._with_priors(network)
+            network = dataclasses.replace(network, about=_about(self.texts, trainer.seen, scores))
+            save(network, product)
+            open_network(str(product))  # so that it is known here
         else:
             product = self.folder.path / "model.safetensors"
             _save_floats(model, product)
@@ -202,16 +210,38 @@ class _Run:
             size=product.stat().st_size,
             trained={"seconds": trainer.spent, "bytes": trainer.seen, "steps": trainer.step},
             scores=scores,
+            scored=(
+                size(beginnings(trainer.passages, each), trainer.vocabulary),
+                size(trainer.passages, trainer.vocabulary),
+            ),
+            network=network,
         )
         replace(self.folder.card, lambda file: file.write(text.encode()))
         self.folder.append({"step": trainer.step, "bytes": trainer.seen, "product": product.name, "scores": scores})
         return product, scores
 
-    def _last_validation(self) -> dict[str, float]:
+    def _last_validation(self) -> tuple[dict[str, float], int | None]:
+        """Bits per byte by name, and the symbols of each piece that they are of (None: all), at the last step."""
         for entry in reversed(self.folder.entries()):
             if "validation" in entry and entry["step"] == self.trainer.step:
-                return dict(entry["validation"])
-        return self.trainer.validation(stop=lambda: False)
+                return dict(entry["validation"]), entry.get("piece")
+        each = self.trainer.portion()
+        return self.trainer.validation(lambda: False, each), each
+
+    def _with_priors(self, network: Weights) -> Weights:
+        """The network with priors of the mixers that will read its predictions, from the held-out pieces."""
+        pieces = [piece.tobytes() for source in self.texts.sources for piece in source.passage().pieces]
+        self.watcher.phase("learning the priors")
+        return with_priors(network, pieces, self.trainer.seen)
+
+    def _exact_scores(self, weights: Weights, each: int | None) -> dict[str, float]:
+        """The same of the exact network, on the same text."""
+
+        def progress(done: float) -> None:
+            self.watcher.phase("scoring the exact network", done)
+
+        progress(0.0)
+        return exact_scores(weights, beginnings(self.texts.passages(), each), self.trainer.feed.device, progress)
 
 
 class _Drawing(Watcher):
@@ -220,10 +250,16 @@ class _Drawing(Watcher):
     def __init__(self, watcher: Watcher, draw: Callable[[], None]) -> None:
         self._watcher, self._draw = watcher, draw
         self._drawn, self._said = time.monotonic(), False
+        self._over = False  # then the last picture is drawn anyway
 
     def tick(self, status: Status) -> None:
         """Pass it on."""
+        self._over = status.progress >= 1
         self._watcher.tick(status)
+
+    def phase(self, name: str, done: float = 0.0) -> None:
+        """Pass it on."""
+        self._watcher.phase(name, done)
 
     def say(self, message: str) -> None:
         """Pass it on."""
@@ -236,7 +272,7 @@ class _Drawing(Watcher):
     def note(self, entry: dict[str, Any]) -> None:
         """Draw, where it is time."""
         self._watcher.note(entry)
-        if "validation" in entry and time.monotonic() - self._drawn > DRAW_EVERY:
+        if "validation" in entry and not self._over and time.monotonic() - self._drawn > DRAW_EVERY:
             self._draw()
             self._drawn = time.monotonic()
 
@@ -281,22 +317,12 @@ def choose_dtype(device: str) -> str:
     return "bfloat16" if BF16_UNITS.intersection(flags) else "float32"
 
 
-def exact_score(network: ExactNetwork, passage: Passage) -> float:
-    """Bits per byte of the exact network on a passage of bytes, counted as `loop.validate` does."""
-    longest = max(len(piece) for piece in passage.pieces)
-    text = np.zeros((longest, len(passage.pieces)), np.uint8)
-    for lane, piece in enumerate(passage.pieces):
-        text[: len(piece), lane] = piece
-    sizes = torch.tensor([len(piece) for piece in passage.pieces])
-    symbols, lanes, bits = torch.from_numpy(text), network.start(text.shape[1]), 0.0
-    for at in range(0, longest - 1, EXACT_STEPS):
-        wanted = symbols[at + 1 : at + EXACT_STEPS + 1]
-        sums = lanes.step(symbols[at : at + len(wanted)]).cpu()
-        chosen = sums.gather(-1, 256 + wanted.long()[..., None])[..., 0]
-        spent = (sums[..., 1].double() / chosen.double()).log2()
-        counted = torch.arange(at + 1, at + 1 + len(wanted))[:, None] < sizes
-        bits += float(spent[counted].sum())
-    return bits / float((sizes - 1).sum())
+def _about(texts: Corpus, seen: int, scores: dict[str, dict[str, float]]) -> dict[str, str]:
+    """What the network's file says of it: texts, bytes, and the mean of its bits per byte, by the texts' weights."""
+    names = printable(", ".join(source.name for source in texts.sources))
+    total = sum(source.weight for source in texts.sources)
+    bits = sum(source.weight / total * scores[source.name]["exact"] for source in texts.sources)
+    return {"texts": short(names, 1000), "trained_bytes": str(seen), "bits_per_byte": f"{min(bits, 32.0):.4f}"}
 
 
 def _settle(job: Job, folder: RunFolder, device: str) -> Settings:
@@ -345,4 +371,4 @@ def _save_floats(model: Transformer, path: Path) -> None:
     replace(path, lambda file: file.write(pack(content, {"format": "pt"})))
 
 
-__all__ = ["Job", "Outcome", "choose_device", "choose_dtype", "exact_score", "train"]
+__all__ = ["Job", "Outcome", "choose_device", "choose_dtype", "train"]

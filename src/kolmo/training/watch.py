@@ -35,6 +35,14 @@ class Watcher:
     def tick(self, status: Status) -> None:
         """A step is done."""
 
+    def phase(self, name: str, done: float = 0.0) -> None:
+        """What is being done from here on, other than steps of training, which `tick` tells.
+
+        Args:
+            name: in a word or two: `reading`, `validating`, `exporting`.
+            done: part of this phase that is done, 0 to 1; call again with a larger one as it goes on.
+        """
+
     def note(self, entry: dict[str, Any]) -> None:
         """A line was added to the log."""
 

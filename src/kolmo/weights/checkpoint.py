@@ -15,6 +15,7 @@ from typing import Any
 from kolmo.errors import CorruptError, FormatError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
+from kolmo.predictors.network import FORMAT as NETWORK
 from kolmo.weights.dtypes import from_numpy, from_torch, numpy_dtype, torch_dtype
 from kolmo.weights.kinds import ONNX, SAFETENSORS, TORCH, kind_of_file
 from kolmo.weights.onnx import SUFFIX, Graph
@@ -119,6 +120,8 @@ def _from_file(path: Path) -> Checkpoint:
     header = read_header(path)
     if "kolmo" in header.metadata:
         raise FormatError(f"{path}: is shrunk already; kolmo expand makes a checkpoint of it again")
+    if header.metadata.get("format") == NETWORK:
+        raise FormatError(f"{path}: is a network of kolmo train, which is small already; keep it as it is")
     tensors = {name: Tensor(p.dtype, p.shape, _reader(path, p)) for name, p in header.places.items()}
     return Checkpoint(str(path), tensors, header.metadata)
 
