@@ -202,8 +202,8 @@ def known_tokens(name: str, ids: npt.NDArray[np.int32], size: int) -> None:
     """
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < size:
         raise PredictorError(
-            f"{short(name, MAX_REASON)}: its tokenizer gives token {ids.max()}, and the model knows {size}; put the files "
-            "of one model together, or evaluate it in mode strict, which uses known tokens alone"
+            f"{short(name, MAX_REASON)}: its tokenizer gives token {ids.max()}, and the model knows {size}; put the "
+            "files of one model together, or evaluate it in mode strict, which uses known tokens alone"
         )
 
 
