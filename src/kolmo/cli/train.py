@@ -18,7 +18,7 @@ from click.core import ParameterSource
 from kolmo.cli import options
 from kolmo.cli.console import TITLE, Console
 from kolmo.errors import MissingExtraError
-from kolmo.foreign import line, short
+from kolmo.foreign import short
 from kolmo.installing import install
 from kolmo.targets import check_folder
 from kolmo.training.watch import Watcher
@@ -371,12 +371,10 @@ def _tell(console: Console, job: Job, outcome: Outcome) -> None:
         size = outcome.product.stat().st_size
         seen, time = _size(outcome.seen), _clock(outcome.seconds)
         console.line(f"{outcome.product} : {size} bytes, trained on {seen} in {time}; more in {job.folder / 'card.md'}")
-        if outcome.product.name == PRODUCT and not (console.quiet or console.json):
+        if outcome.product.name == PRODUCT:
             spec, product = shlex.quote(f"network:{job.folder}"), shlex.quote(str(outcome.product))
-            click.echo(line(f"to compress with it:   kolmo compress -m {spec} FILE"), err=True)
-            click.echo(
-                line(f"to decompress it elsewhere, give {product} along: kolmo decompress --model PATH"), err=True
-            )
+            console.line(f"to compress with it:   kolmo compress -m {spec} FILE")
+            console.line(f"to decompress it elsewhere, give {product} along: kolmo decompress --model PATH")
     if console.json:
         console.record(
             {
