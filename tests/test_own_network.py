@@ -206,7 +206,8 @@ def test_folders_and_files_without_one(tmp_path: Path) -> None:
     (tmp_path / "begun").mkdir()
     (tmp_path / "begun" / "checkpoint.pt").touch()
     (tmp_path / "text").write_bytes(TEXT)
-    os.mkfifo(tmp_path / "pipe")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
     expected = {
         "": "network: names no file",
         "none": "none: No such file or directory",
@@ -215,7 +216,7 @@ def test_folders_and_files_without_one(tmp_path: Path) -> None:
         "floats": "only recurrent networks of kolmo train are exact",
         "begun": "its training has not ended",
         "text": "not a safetensors file of a network",
-        "pipe": "pipe: Not a regular file",
+        **({"pipe": "pipe: Not a regular file"} if hasattr(os, "mkfifo") else {}),
     }
     for name, message in expected.items():
         path = str(tmp_path / name) if name else ""
@@ -373,6 +374,40 @@ def test_priors_take_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(priors, "CAN_LEARN", False)
     untaught = with_priors(replace(tiny(), priors=b""), pieces, 1 << 20)
     assert [untaught.prior(name) for name, _, _ in PRIORS] == [inflated_prior(shape) for shape in SHAPES]
+
+
+def test_flips_and_cuts_of_a_network_are_refused_or_another_network() -> None:
+    data, draw = NETWORK.read_bytes(), random.Random(1)
+    header = 8 + int.from_bytes(data[:8], "little")
+    places = [draw.randrange(header) for _ in range(150)] + [draw.randrange(header, len(data)) for _ in range(50)]
+    refused = 0
+    for at in places:
+        flipped = bytearray(data)
+        flipped[at] ^= 1 << draw.randrange(8)
+        try:
+            found = load(bytes(flipped))
+        except PredictorError:
+            refused += 1
+            continue
+        assert found.fingerprint != tiny().fingerprint or (at < header and found.about != tiny().about)
+    assert refused > 100
+    for size in (0, 7, 8, 100, header, header + 1, len(data) - 1):
+        with pytest.raises(PredictorError):
+            load(data[:size])
+
+
+def test_flips_of_a_file_are_found() -> None:
+    """Up to the payload: the record of the predictor, its network's mark and name among it."""
+    path = NETWORK.parent / "v1-network-prose-5.kmo"
+    data, raw = path.read_bytes(), path.with_suffix(".raw").read_bytes()
+    use(model=str(NETWORK))
+    assert kolmo.decompress(data) == raw
+    for at in range(50):
+        for bit in range(8):
+            flipped = bytearray(data)
+            flipped[at] ^= 1 << bit
+            with pytest.raises(KolmoError):
+                kolmo.decompress(bytes(flipped))
 
 
 # -- what else holds for `neural` --

@@ -635,9 +635,9 @@ def test_from_text_to_network(folder: Path) -> None:
     text = LINES[:700]
     (folder / "today.log").write_bytes(text)
     *_, first, second = run(*command[:-1], "-v")[1].splitlines()
-    typed = first.partition(": ")[2].removeprefix("kolmo ").replace("FILE", "today.log").split()
+    typed = first.partition(": ")[2].strip().removeprefix("kolmo ").replace("FILE", "today.log").split()
     assert typed == ["compress", "-m", "network:run", "today.log"]
-    assert "give run/network.safetensors along" in second
+    assert "give run/network.safetensors along: kolmo decompress --model PATH" in second
     assert CliRunner().invoke(group, typed, standalone_mode=False).return_value == 0
     assert kolmo.decompress((folder / "today.log.kmo").read_bytes()) == text
 

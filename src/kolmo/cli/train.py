@@ -384,11 +384,9 @@ def _tell(console: Console, job: Job, outcome: Outcome) -> None:
         seen, time = _size(outcome.seen), _clock(outcome.seconds)
         console.line(f"{outcome.product} : {size} bytes, trained on {seen} in {time}; more in {job.folder / 'card.md'}")
         if outcome.product.name == PRODUCT:
-            folder = shlex.quote(f"network:{job.folder}")
-            console.line(f"to compress with it: kolmo compress -m {folder} FILE")
-            console.line(
-                f"who decompresses needs it too: give {outcome.product} along, for kolmo decompress --model PATH"
-            )
+            spec, product = shlex.quote(f"network:{job.folder}"), shlex.quote(str(outcome.product))
+            console.line(f"to compress with it:   kolmo compress -m {spec} FILE")
+            console.line(f"to decompress it elsewhere, give {product} along: kolmo decompress --model PATH")
     if console.json:
         console.record(
             {

@@ -310,7 +310,7 @@ class NeuralModel:
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness) -> Iterator[bytes]:
         """Learn the prompt, which decides whether the network is heard, then decode random bits; one lane only."""
-        if not is_worth_hearing(prompt, self._source.kernel):
+        if not self._is_worth_hearing(prompt):
             yield from self._mixer_alone(Way.PLAIN).continuation(prompt, size, randomness)
             return
         mixer, block, at = self._mixer(), prompt + bytes(self._size - len(prompt)), len(prompt)
@@ -328,7 +328,7 @@ class NeuralModel:
         """
         if looks_packed(data):
             return Way.QUICK, b""
-        if not is_worth_hearing(data, self._source.kernel):
+        if not self._is_worth_hearing(data):
             return Way.PLAIN, b""
         if len(data) > TRIED:
             return Way.NETWORK, b""
@@ -337,6 +337,11 @@ class NeuralModel:
             tried[way] = self._mixer_alone(way).costs(data)
         way = min(tried, key=lambda way: _total(tried[way]) + len(way.value) * 2839)
         return way, tried[way]
+
+    def _is_worth_hearing(self, data: bytes) -> bool:
+        if self._source is SHIPPED:
+            return is_worth_hearing(data)
+        return is_worth_hearing(data, self._source.kernel)
 
     def _costs(self, data: bytes, tick: Tick | None) -> bytes:
         """Probabilities that the network's mixer gives the block's bits."""
