@@ -87,8 +87,8 @@ def published(folder: Path, texts: list[str], dtype: str, batch: int, block: int
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype))
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), trust_remote_code=False)
     model.eval()
     began = time.perf_counter()
     stream = np.concatenate([np.array(tokenizer.encode(text, verbose=False), np.int64) for text in texts])

@@ -10,6 +10,7 @@ seconds of this process with one torch thread; rivals take turns.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 import transformers
 
+import kolmo
 from harness.report import machine
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.native.dispatch import kernels
@@ -70,7 +72,7 @@ def coding_cost(vocabulary: int, lanes: int, repeat: int) -> list[str]:
     with torch.inference_mode():
         out = model(input_ids=torch.randint(0, vocabulary, (lanes, 64)), use_cache=True, logits_to_keep=1)
         logits = np.ascontiguousarray(out.logits[:, -1].numpy()) * 20
-    tables = grids.tables(grids.tolerance(1e-5, 4), 4)
+    tables = grids.tables(grids.tolerance(1e-4, 4))
     tree = kernels.TokenTree(tables, vocabulary)
     targets = np.random.default_rng(1).integers(0, vocabulary, (lanes, 1)).astype(np.int32)
     encoders = [kernels.TokenEncoder(tree) for _ in range(lanes)]
@@ -166,6 +168,48 @@ def against_one_by_one(folder: Path, data: bytes) -> tuple[list[list[str]], str]
     return rows, note
 
 
+def where_bytes_go(model: HuggingFace, data: bytes) -> list[str]:
+    """A file's bytes by what they are for; one pass, without the decoder's."""
+    use(verify=False, batch=0)
+    model.tolerance = "auto"
+    block = model.start(len(data), torch.get_num_threads())
+    chunks = block._chunks(model.backend.vocabulary.tokenise(data).ids)
+    chosen, noise = block._tolerance(chunks)
+    rounded = grids.Tolerance(chosen.step, grids.EXACT)
+    trees = [kernels.TokenTree(grids.tables(one), model.backend.size) for one in (rounded, chosen)]
+    encoders = [kernels.TokenEncoder(trees[1]) for _ in chunks]
+    ideal = nearest = 0.0
+    for lane, at, logits in block._passes(chunks, None):
+        wanted = chunks[lane][at : at + len(logits)]
+        costs = [np.frombuffer(trees[0].costs(logits, logits.itemsize, wanted, coded)) for coded in (False, True)]
+        ideal, nearest = ideal + costs[0].sum() / math.log(256), nearest + costs[1].sum() / math.log(256)
+        encoders[lane].encode(logits, logits.itemsize, wanted)
+    written = sum(len(encoder.finish()) for encoder in encoders)
+    model.tolerance = (chosen.slack - grids.ROUNDING[model.backend.itemsize]) / 2
+    whole = len(kolmo.compress(data, predictor=model))
+    cells = [f"{len(data):,}", f"{noise:.2g}", f"{chosen.slack:.2g}", f"{ideal:,.1f}", f"{nearest - ideal:.1f}"]
+    return [
+        *cells,
+        f"{written - nearest:.1f}",
+        f"{whole - written}",
+        f"{whole:,}",
+        f"{100 * (written / ideal - 1):.1f} %",
+    ]
+
+
+SPLIT = [
+    "bytes",
+    "noise",
+    "tolerance",
+    "-log2 p",
+    "rounding",
+    "choices, ends",
+    "container, record, numbers",
+    "file",
+    "over",
+]
+
+
 def table(head: list[str], rows: list[list[str]]) -> str:
     """Markdown."""
     lines = ["| " + " | ".join(head) + " |", "|" + " ---: |" * len(head)]
@@ -178,9 +222,16 @@ def main() -> None:
     parser.add_argument("--text", type=Path, help="a text; its first 1 MB are read")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="100 KB and one repeat")
+    parser.add_argument("--model", type=Path, help="a folder: of its files alone, say where the bytes go")
+    parser.add_argument("--bytes", type=int, nargs="+", default=[8192], help="sizes of the text for --model")
     parser.add_argument("--markdown", type=Path, help="write the report here too")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.model:
+        text = options.text or Path(os.environ.get("KOLMO_DATA", ".")) / "bench/text/dickens"
+        model = HuggingFace.from_spec(str(options.model))
+        print(table(SPLIT, [where_bytes_go(model, text.read_bytes()[:size]) for size in options.bytes]))
+        return
     source = options.text or Path(os.environ.get("KOLMO_DATA", ".")) / "bench/text/dickens"
     data = source.read_bytes()[: 100_000 if options.quick else 1_000_000]
     repeat = 1 if options.quick else options.repeat

@@ -40,8 +40,8 @@ def told(folder: Path, count: int) -> list[str]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
     model.eval()
     torch.manual_seed(0)
     start = torch.full((count, 1), tokenizer.bos_token_id)
@@ -88,7 +88,7 @@ def row(folder: Path, name: str, documents: list[str], limit: float, sensitiviti
     facts = budget.facts
     scored = 2 + len(budget.factors) + len(budget.trials)
     steps = "by sensitivity" if sensitivities else "one"
-    interval = f"{facts['low']:.4f} to {facts['high']:.4f}"
+    interval = "-" if facts["low"] is None else f"{facts['low']:.4f} to {facts['high']:.4f}"
     return (
         f"| {name} | {facts['documents']} | {steps} | {limit} | {budget.loss:.4f} | {interval} | "
         f"{again:.4f} | {report.coded.bits:.2f} | {scored} | {seconds:.0f} |"

@@ -100,11 +100,12 @@ class Point:
         return next(iter(self.added.values()))
 
 
-def resnet(data: Path) -> Network:
-    """ResNet-56 (He et al. 2015, section 4.2), whose shortcuts drop pixels and add empty channels."""
-    found = torch.load(data / "models/resnet_cifar10/resnet56-4bfd9763.th", map_location="cpu", weights_only=True)
+def resnet(data: Path, depth: int = 56, most: int = 2000) -> Network:
+    """ResNet-56, or -20 (He et al. 2015, section 4.2), whose shortcuts drop pixels and add empty channels."""
+    (file,) = (data / "models/resnet_cifar10").glob(f"resnet{depth}-*.th")
+    found = torch.load(file, map_location="cpu", weights_only=True)
     weights = {name.removeprefix("module."): value.numpy() for name, value in found["state_dict"].items()}
-    images, labels = _images(data / "bench/images/cifar10_jpeg_test.tar")
+    images, labels = (part[:: len(part) // most] for part in _images(data / "bench/images/cifar10_jpeg_test.tar"))
 
     def forward(state: dict[str, Tensor], x: Tensor) -> Tensor:
         def layer(x: Tensor, at: str, number: int, stride: int = 1) -> Tensor:
@@ -114,7 +115,7 @@ def resnet(data: Path) -> Network:
 
         x = functional.relu(layer(x, "", 1))
         for group in range(3):
-            for block in range(9):
+            for block in range((depth - 2) // 6):
                 at, stride = f"layer{group + 1}.{block}.", 2 if group and not block else 1
                 inner = layer(functional.relu(layer(x, at, 1, stride)), at, 2)
                 empty = (inner.shape[1] - x.shape[1]) // 2
@@ -128,7 +129,7 @@ def resnet(data: Path) -> Network:
         top = float((logits.argmax(1) == labels).double().mean())
         return {"nats": float(functional.cross_entropy(logits.double(), labels)), "top-1": 100 * top}
 
-    return Network("ResNet-56", "nats an image", weights, score)
+    return Network(f"ResNet-{depth}", "nats an image", weights, score)
 
 
 def _images(path: Path) -> tuple[Tensor, Tensor]:
@@ -148,8 +149,8 @@ def stories() -> Network:
     """stories260K, a Llama of 5 layers: that of tests/models."""
     with tempfile.TemporaryDirectory() as work:
         folder = models_made.stories(Path(work))
-        model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder)
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+        model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
+        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     model.eval()
     torch.manual_seed(1)
     with torch.inference_mode():

@@ -100,7 +100,9 @@ def llama(folder: Path, way: str) -> tuple[Any, Callable[[], torch.Tensor], int]
     if way.startswith("streamed"):
         model = kolmo.transformers.stream(folder / "llama-small")
     else:
-        model = AutoModelForCausalLM.from_pretrained(folder / f"llama-{'whole' if way == 'plain' else 'small'}")
+        model = AutoModelForCausalLM.from_pretrained(
+            folder / f"llama-{'whole' if way == 'plain' else 'small'}", trust_remote_code=False
+        )
     tokens = 1 if way.endswith("token") else TOKENS
     ids = torch.arange(tokens)[None] * 31 % 16000
     return model, lambda: model(ids).logits, tokens

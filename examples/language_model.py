@@ -71,8 +71,8 @@ def stories(options: argparse.Namespace, text: str) -> Subject:
     folder = options.folder / "stories260K"
     if not (folder / "tokenizer_config.json").exists():
         llama2c.convert(STORIES / "stories260K.bin", STORIES / "tok512.bin", folder)
-    module: Any = AutoModelForCausalLM.from_pretrained(folder)
-    ids = AutoTokenizer.from_pretrained(folder)(text, verbose=False).input_ids
+    module: Any = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
+    ids = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)(text, verbose=False).input_ids
     start, tokens = torch.tensor(ids[:1]), torch.tensor(ids[1:])
     context = module.config.max_position_embeddings
 

@@ -98,14 +98,14 @@ def write_result(
         )
     store = Store(folder)
     store.append(rows)
-    store.compact([row.key for row in rows])
+    store.compact([row.key for row in rows], [(row.name, row.subset, row.date) for row in rows])
     digest = hashlib.sha256("".join(row.key for row in rows).encode()).hexdigest()[:16]
     columns = read_columns(folder, len(rows))
     dates = sorted(text.date for text in texts if text.date)
     parts = metrics.subsets(columns)
     nats = np.concatenate([row.token_nats for row in rows])
     facts = {"parameters": parameters, "vocabulary": vocabulary}
-    found = metrics.metrics(columns, per_text=per_text, draws=200).record()
+    found = metrics.metrics(columns, per_text=per_text).record()
     store.write(
         {
             "model": {
@@ -126,7 +126,7 @@ def write_result(
             "metrics": {**found, "min_k": metrics.min_k(nats)},
             "subsets": {
                 name: {
-                    **metrics.metrics(metrics.select(columns, places), per_text=per_text, draws=200).record(),
+                    **metrics.metrics(metrics.select(columns, places), per_text=per_text).record(),
                     "min_k": 1.0,
                 }
                 for name, places in parts.items()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -421,7 +423,8 @@ def test_keys(monkeypatch: pytest.MonkeyPatch, opened: Callable[..., ApiScorer])
 def test_the_key_of_openai_does_not_travel_in_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk")
     names = {
-        url: Server(url)._headers.get("Authorization") for url in ("http://here", "https://here", "http://localhost")
+        url: Server(url)._client._headers.get("Authorization")
+        for url in ("http://here", "https://here", "http://localhost")
     }
     assert names == {"http://here": None, "https://here": "Bearer sk", "http://localhost": "Bearer sk"}
 
@@ -546,7 +549,7 @@ def values(*new: Any) -> Callable[[Any], Any]:
         (values(None), r"gives None as the log-probability of a token"),
         (values(math.nan), r"gives nan as the log-probability"),
         (values(-math.inf), r"gives -inf as the log-probability"),
-        (values("x" * 999), r"gives 'x{39} as the log-probability"),
+        (values("x" * 999), r"gives 'x+...x+' as the log-probability"),
         (values(True), r"gives True as the log-probability"),
         (values(0.7), r"gives 0.7, above 0, as the log-probability"),
         (values(-9999.0), r"says that a token of the text is impossible; give the model's own --tokenizer, or"),
@@ -635,3 +638,132 @@ def test_through_the_front_door(served: CompletionsServer) -> None:
     scorer.close()
     with pytest.raises(KolmoError):
         open_scorer("api:")
+
+
+# answers of every wrong kind
+
+
+def nested(depth: int) -> Any:
+    found: Any = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+WRONG: list[Any] = [
+    None,
+    True,
+    0,
+    5,
+    -1,
+    10**18,
+    10**400,  # what a float cannot be
+    math.inf,
+    math.nan,
+    -1e308,
+    "",
+    "5",
+    "\x1b[2J\n\u202e" * 1000,
+    "half \ud83d",
+    [],
+    [5],
+    [None],
+    [{}],
+    [[]] * 3,
+    {},
+    {"data": 5},
+    {"id": 5},
+    nested(500),
+]
+
+
+class Answers:
+    """A server without HTTP: the usual answers, one part of one of them replaced.
+
+    Attributes:
+        parts: places in all answers so far: the path asked for, and keys and indices on the way.
+        wrong: the place whose part is replaced, and by what.
+    """
+
+    url = "http://127.0.0.1:1"
+
+    def __init__(self, style: str, wrong: tuple[tuple[Any, ...], Any] | None = None) -> None:
+        self._server = CompletionsServer(Bigrams(), style)
+        self.wrong = wrong
+        self.parts: dict[tuple[Any, ...], None] = {}
+
+    def get(self, path: str) -> Any:
+        return self.post(path, None)
+
+    def post(self, path: str, payload: Any, tries: int = 1, largest: int | None = None) -> Any:
+        try:
+            answer = self._server.answer(path, payload)
+        except AnswerError as error:
+            raise RefusedError(f"{self.url}{path}: HTTP {error.status}", error.status) from None
+        return self._walk((path,), answer)
+
+    def stop(self) -> None: ...
+
+    def go(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def _walk(self, place: tuple[Any, ...], value: Any) -> Any:
+        self.parts[place] = None
+        if self.wrong and self.wrong[0] == place:
+            return self.wrong[1]
+        if isinstance(value, dict):
+            return {key: self._walk((*place, key), one) for key, one in value.items()}
+        if isinstance(value, list):
+            return [self._walk((*place, k), one) for k, one in enumerate(value)]
+        return value
+
+
+def through(answers: Answers) -> None:
+    scorer = ApiScorer.open(answers.url, Options(), cast(Server, answers))
+    for how in ("exact", "default"):
+        for tokens in scorer.tokenise(["café", ""], cast(Any, how)):
+            assert tokens.ids.dtype == np.int32
+    for nats in scorer.score([Passage(np.array([256, 97, 98]), 2, 0), Passage(np.array([256, 97]), 1, 2)]):
+        assert np.isfinite(nats).all()
+
+
+@pytest.mark.parametrize("style", ["vllm", "llama.cpp"])
+def test_no_part_of_an_answer_is_trusted(style: str) -> None:
+    """Each part of each answer is replaced by each value; what is said then is one line that names the server."""
+    usual = Answers(style)
+    through(usual)
+    assert len(usual.parts) > 40
+    said = []
+    for place in usual.parts:
+        for value in WRONG:
+            try:
+                through(Answers(style, (place, value)))
+            except PredictorError as error:
+                said.append(str(error))
+    assert len(said) > 100
+    assert [message for message in said if not message.startswith(Answers.url)] == []
+    assert [message for message in said if not message.isprintable() or len(message) > 400] == []
+
+
+def test_other_models_of_a_command_go_on(served: CompletionsServer, tmp_path: Path) -> None:
+    """A server whose answers are wrong is one line and exit status 1, and the next model is evaluated."""
+    (tmp_path / "text.txt").write_text("The sea was calm.", "utf-8")
+    served.faults = [lambda answer: answer, values(-(10**400))]
+    with CompletionsServer(Bigrams()) as other:
+        other.models = ["\x1b]0;title\x07" + "m" * 100_000]
+        models = [f"api:{served.url}#served", "classical:xz", f"api:{other.url}"]
+        files = ["--corpus", str(tmp_path / "text.txt"), "-o", str(tmp_path / "results")]
+        done = subprocess.run(
+            [sys.executable, "-m", "kolmo", "eval", "--context", "16", *models, *files],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"kolmo: {served.url}/v1/completions: gives ")
+    assert "xz" in done.stdout
+    assert "mmm...mmm" in done.stdout
+    assert all(len(one) < 200 and one.isprintable() for one in done.stdout.splitlines())

@@ -241,7 +241,6 @@ def test_memory_limit(folder: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["nothing"],
         ["compress", "--nothing"],
         ["compress", "-m", "nothing", "a.txt"],

@@ -20,10 +20,11 @@ from kolmo.archive.streams import compress_stream
 from kolmo.codec import blocks, frames
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.codec.frames import FrameEncoder, decode_frames, even_blocks, make_header
+from kolmo.codec.limits import DEFAULT_EXPANSION, Place
 from kolmo.codec.pipeline import Pipeline, Report, available_cores, ordered_map
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.index import Index
-from kolmo.container.structures import CODED, STORED, BlockHead, largest_raw_size
+from kolmo.container.structures import CODED, PAYLOAD_ALLOWANCE, STORED, BlockHead
 from kolmo.container.wire import Reader, digest
 from kolmo.errors import CorruptError
 from kolmo.native.dispatch import SLOW
@@ -135,12 +136,12 @@ def test_random_data_hardly_grows(size: int) -> None:
 
 
 def test_payload_holds_what_readers_allow() -> None:
-    data = bytes(largest_raw_size(3) + 1)
+    data = bytes(DEFAULT_EXPANSION * (PAYLOAD_ALLOWANCE + 3) + 1)
     kind, payload = encode_block(Sure(), data)
     assert kind == CODED
     assert len(payload) == 4
     assert decode_block(Sure(), kind, payload, len(data)) == data
-    with pytest.raises(CorruptError, match="claimed"):
+    with pytest.raises(CorruptError, match="claims"):
         decode_block(Sure(), kind, payload[:3], len(data))
 
 
@@ -278,7 +279,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return found
 
 
-PLACE = frames.Place("x", "block 1", 0)
+PLACE = Place("x", "block 1", 0)
 BEGIN, END = frames._Begin(), frames._End(bytes(8), PLACE)
 JOB = frames._Job(Order0(), BlockHead(STORED, 3, 3, digest(b"abc")), b"abc", PLACE)
 

@@ -69,6 +69,90 @@ def test_json_list(tmp_path: Path) -> None:
     assert [d.name for d in open_corpus(str(path))] == ["a.json:1", "a.json:3", "a.json:4"]
 
 
+def test_json_list_of_strings(tmp_path: Path) -> None:
+    """The form of a whole family of public sets; uncheatable_eval's among them."""
+    strings = ["one\r\ntwo\u2028three", "", "\ufeffb", "c\U0001f40d", ' "quoted" ']
+    kept = [text for text in strings if text]
+    for name in ("a.json", "a.json.gz"):
+        path = tmp_path / name
+        for indent in (None, 2):
+            data = json.dumps(strings, indent=indent).encode()
+            path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+            corpus = open_corpus(str(path))
+            assert contents(corpus) == kept
+            assert [d.name for d in corpus] == [f"{name} item {k}" for k in (1, 3, 4, 5)]
+            assert contents(open_corpus(str(path), limit=2)) == kept[:2]
+    lines = tmp_path / "b.jsonl"
+    lines.write_text("".join(json.dumps(text) + "\n" for text in strings))
+    assert contents(open_corpus(str(lines))) == kept
+    (tmp_path / "c.json").write_text('["a", {"content": "b", "subset": "s"}]')
+    assert [(d.content, d.subset) for d in open_corpus(str(tmp_path / "c.json"))] == [("a", ""), ("b", "s")]
+    with pytest.raises(KolmoError, match='item 1: is a string, which has no column "body"'):
+        list(open_corpus(str(tmp_path / "a.json"), column="body"))
+
+
+COLUMNS: list[dict[str, Any]] = [
+    {"title": "Ein Titel", "body": "the text", "content": "other", "when": "2026-02-03", "n": 7},
+    {"title": None, "body": "more text", "content": "other", "when": None, "n": 8},
+]
+
+
+@pytest.mark.parametrize("kind", ["a.jsonl", "a.json", "a.json.gz", "a.parquet", "folder"])
+def test_columns_that_are_asked_for(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / kind
+    if kind == "a.parquet":
+        pa = pytest.importorskip("pyarrow", reason="needs pyarrow")
+        pytest.importorskip("pyarrow.parquet", reason="needs pyarrow").write_table(pa.Table.from_pylist(COLUMNS), path)
+    elif kind == "folder":
+        path.mkdir()
+        write_lines(path / "x.jsonl", COLUMNS)
+    elif kind == "a.jsonl":
+        write_lines(path, COLUMNS)
+    else:
+        data = json.dumps(COLUMNS).encode()
+        path.write_bytes(gzip.compress(data) if kind.endswith(".gz") else data)
+    spec = str(path)
+    found = list(open_corpus(spec, column="body", name_column="title", date_column="when"))
+    assert [d.content for d in found] == ["the text", "more text"]
+    assert found[0].name == "Ein Titel"
+    assert found[1].name == list(open_corpus(spec))[1].name  # null: as without
+    assert [d.date for d in found] == ["2026-02-03", ""]
+    assert [d.name for d in open_corpus(spec, name_column="n")] == ["7", "8"]
+    assert contents(open_corpus(spec)) == ["other", "other"]
+    assert contents(open_corpus(f"new={spec}", column="body")) == ["the text", "more text"]
+    for asked in ({"column": "x\ny"}, {"name_column": "x\ny"}, {"date_column": "x\ny"}):
+        with pytest.raises(KolmoError) as caught:
+            list(open_corpus(spec, limit=1, **asked))
+        assert 'no column "x\\ny"; there is: "title", "body", "content", "when", "n"' in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(KolmoError, match='column "n" has no string'):
+        list(open_corpus(spec, column="n"))
+
+
+def test_columns_that_some_records_lack(tmp_path: Path) -> None:
+    path = str(write_lines(tmp_path / "a.jsonl", [{"t": "a", "n": "first", "d": "2026-01-01"}, {"t": "b"}]))
+    found = list(open_corpus(path, column="t", name_column="n", date_column="d"))
+    assert [(d.content, d.name, d.date) for d in found] == [("a", "first", "2026-01-01"), ("b", "a.jsonl:2", "")]
+    write_lines(tmp_path / "a.jsonl", [{"t": "a"}, {"n": "b"}])
+    with pytest.raises(KolmoError, match=r'a\.jsonl:2: has no column "t"; there is: "n"'):
+        list(open_corpus(path, column="t"))
+    write_lines(tmp_path / "a.jsonl", [{"t": "a", "n": "\ud83d"}])
+    with pytest.raises(KolmoError, match="half of a surrogate pair"):
+        list(open_corpus(path, column="t", name_column="n"))
+    write_lines(tmp_path / "a.jsonl", [{f"column {k} " + "x" * 1000: "a" for k in range(500)}])
+    with pytest.raises(KolmoError) as caught:
+        list(open_corpus(path, column="t" * 10_000))
+    assert len(str(caught.value)) < 4000
+
+
+def test_texts_have_no_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "a.csv").write_text("x,y")
+    for spec in ("a.txt", "a.csv", "."):
+        with pytest.raises(KolmoError, match="no columns"):
+            list(open_corpus(str(tmp_path / spec), column="x"))
+
+
 def test_framing_is_no_content(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"content": "a"}\r\n\r\n \t{"content": "b"} \n\n{"content": "c"}')
@@ -160,7 +244,7 @@ def test_parquet_that_is_wrong(tmp_path: Path) -> None:
     pq.write_table(pa.table({"content": ["a", None]}), path)
     assert "a.parquet, row 1: has no string" in refusal(path)
     pq.write_table(pa.table({"contents": ["a"]}), path)
-    assert "no column `content`" in refusal(path)
+    assert 'no column "content"; there is: "contents"' in refusal(path)
     pq.write_table(pa.table({"content": pa.array([b"a", b"\xff"])}), path)
     assert "a.parquet, row 1: byte 0 of `content` is no UTF-8" in refusal(path)
     pq.write_table(pa.table({"content": [str(i) * 50 for i in range(1000)]}), path)
@@ -185,7 +269,9 @@ def test_parquet_that_is_wrong(tmp_path: Path) -> None:
     [
         (b'{"content": "a"}\n{"content": "b"\n', "a.jsonl:2: is no JSON object (Expecting ',' delimiter"),
         (b'{"content": "a"}\n["b"]\n', "a.jsonl:2: is no JSON object"),
-        (b'{"content": "a"}\n"b"\n', "a.jsonl:2: is no JSON object"),
+        (b'{"content": "a"}\n"b\n', "a.jsonl:2: is no JSON object (Invalid control character"),
+        (b'{"content": "a"}\n"b\\ud83d"\n', "a.jsonl:2: character 1 is half of a surrogate pair"),
+        (b'{"content": "a"}\nnull\n', "a.jsonl:2: is no JSON object"),
         (b'{"content": "a"} {"content": "b"}\n', "a.jsonl:1: is no JSON object (Extra data"),
         (b'\n{"subset": "cc"}\n', "a.jsonl:2: has no string `content`"),
         (b'{"content": null}\n', "a.jsonl:1: has no string"),
@@ -210,6 +296,9 @@ def test_lines_that_are_wrong(tmp_path: Path, data: bytes, message: str) -> None
     ("text", "message"),
     [
         ('[{"content": "a"}, ["b"]]', "a.json, item 2: is no JSON object"),
+        ('["a", 7]', "a.json, item 2: is no JSON object"),
+        ('["a", "\\udc00"]', "a.json, item 2: character 0 is half of a surrogate pair"),
+        ('["a", "b]', "a.json, item 2: is no JSON (Unterminated string"),
         ('[{"content": "a"}, {"content": ]', "a.json, item 2: is no JSON (Expecting value"),
         ('[{"content": "a"} {"content": "b"}]', "a.json, item 1: no comma"),
         ('[{"content": "a"},]', "a.json, item 2: is no JSON"),

@@ -344,7 +344,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
     monkeypatch.setattr("kolmo.corpus.extras.import_module", missing)
     for spec, module in ((tmp_path / "a.parquet", "pyarrow"), ("cc", "datasets"), (tmp_path / "x", "yaml")):
-        with pytest.raises(MissingExtraError, match=rf"needs {module} .*pip install 'kolmo\[eval\]'"):
+        with pytest.raises(MissingExtraError, match=rf"needs {module} .*pip install 'kolmo-codelength\[eval\]'"):
             list(open_corpus(str(spec)))
 
 

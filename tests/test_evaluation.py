@@ -22,7 +22,7 @@ from kolmo.evaluation.engines import LocalEngine
 from kolmo.evaluation.evaluate import evaluate, texts
 from kolmo.evaluation.modes import MODES
 from kolmo.evaluation.passages import Batch, Nats, Passage, batches
-from kolmo.evaluation.results import compare, load_results
+from kolmo.evaluation.results import Evaluation, compare, load_results
 from kolmo.evaluation.rows import document_key
 from kolmo.evaluation.scorers import full_spec, open_scorer
 from kolmo.evaluation.store import Store
@@ -112,6 +112,80 @@ def test_a_document_that_comes_twice_counts_twice() -> None:
     once, twice = (evaluate("cm:1", texts("some", TEXTS * times))[0].metrics for times in (1, 2))
     assert twice["nats"] == pytest.approx(2 * once["nats"])
     assert twice["documents"] == 2 * once["documents"]
+
+
+def test_labels_come_from_the_corpus(tmp_path: Path) -> None:
+    def table(documents: list[Document]) -> list[tuple[str, str, str]]:
+        go(Counting("cm:1"), Corpus("some", "some", documents), tmp_path)
+        return [(row.name, row.subset, row.date) for row in Store(tmp_path).table()][: len(documents)]
+
+    documents = [
+        Document(text, subset, name, meta={"date": day})
+        for text, subset, name, day in (
+            (TEXTS[0], "python", "first", "2026-01-01"),
+            (TEXTS[1], "python", "second", "2026-01-02"),
+            (TEXTS[0], "cpp", "third", "2026-01-03"),
+        )
+    ]
+    labels = [(one.name, one.subset, one.date) for one in documents]
+    assert table(documents) == labels
+    changed = [Document(one.content, f"new {one.subset}", f"new {one.name}") for one in documents]
+    assert table(changed) == [(one.name, one.subset, "") for one in changed]  # nothing was left to score
+    assert table(documents[:2]) == labels[:2]
+    assert table(documents) == labels  # with one that a lower limit left out
+    assert table(documents[::-1]) == labels[::-1]
+
+
+def test_a_text_that_comes_twice_is_scored_once(tmp_path: Path) -> None:
+    engine = Counting("cm:1")
+    result = go(engine, texts("some", [TEXTS[0], TEXTS[2], TEXTS[0]]), tmp_path)
+    assert engine.seen == len(TEXTS[0]) + len(TEXTS[2])
+    assert result["corpus"]["repeated"] == 1
+    assert result["corpus"]["repeats"] == [{"name": "text 2", "first": "text 0"}]
+
+
+def test_subsets_that_share_a_text(tmp_path: Path) -> None:
+    parts = {"python": [TEXT[:900], TEXT[900:1500]], "cpp": [TEXT[:900], TEXT[2000:2300]]}
+    documents = [Document(text, subset) for subset, contents in parts.items() for text in contents]
+    result = evaluate("cm:1", Corpus("some", "some", documents))[0]
+    for subset, contents in parts.items():
+        alone = evaluate("cm:1", texts("alone", contents))[0].metrics
+        found = result.record["subsets"][subset]
+        assert {name: found[name] for name in ("documents", "characters", "bytes", "words")} == {
+            name: alone[name] for name in ("documents", "characters", "bytes", "words")
+        }
+        assert found["nats"] == pytest.approx(alone["nats"])
+        assert found["min_k"] == pytest.approx(alone["min_k"])
+
+
+def test_equal_documents_are_paired_one_to_one(tmp_path: Path) -> None:
+    one, other = (
+        evaluate(model, texts("some", contents), output=tmp_path)[0]
+        for model, contents in (("cm:1", [*TEXTS, TEXTS[0]]), ("cm:4", [TEXTS[0], *TEXTS]))
+    )
+    found = compare(one, other)
+    assert found["documents"] == len(TEXTS) + 1
+    assert found["value"] == pytest.approx((one.bits_per_character or 0) - (other.bits_per_character or 0))
+    (tmp_path / "b").mkdir()
+    alone = evaluate("cm:4", texts("some", ["nothing in common"]), output=tmp_path / "b")[0]
+    with pytest.raises(KolmoError, match="no document in common"):
+        compare(one, alone)
+    assert Evaluation([one, alone]).differences() == []
+
+
+def test_equal_documents_are_one_draw() -> None:
+    parts = [TEXT[k * 900 : (k + 1) * 900] for k in range(6)]
+    once, thrice = (evaluate("cm:1", texts("some", parts * times))[0].metrics for times in (1, 3))
+    assert thrice["bits_per_character"] == pytest.approx(once["bits_per_character"])
+    assert (thrice["low"], thrice["high"]) == pytest.approx((once["low"], once["high"]))
+
+
+def test_two_documents_have_no_interval(tmp_path: Path) -> None:
+    for contents, known in ((TEXTS[:2], False), ([TEXTS[0]] * 9 + [TEXTS[1]], False), (TEXTS[:3], True)):
+        found = evaluate(["cm:1", "cm:4"], texts("some", contents))
+        (difference,) = found.differences()
+        for facts in (found[0].metrics, difference):
+            assert [facts[name] is not None for name in ("low", "high")] == [known, known]
 
 
 def test_a_changed_corpus_is_scored_anew(tmp_path: Path) -> None:
@@ -348,6 +422,99 @@ def test_the_command(tmp_path: Path) -> None:
     half = CliRunner().invoke(group, [*base, "hf:" + str(tmp_path / "no-model")], standalone_mode=False)
     assert half.return_value == 1
     assert "corpus: 4 documents" in half.stdout  # the others are shown
+
+
+def run_command(*arguments: object) -> Any:
+    from kolmo.cli import group
+
+    return CliRunner().invoke(group, ["eval", *map(str, arguments)], standalone_mode=False)
+
+
+def test_a_corpus_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    for name, data in (("good", b'{"content": "some text"}\n'), ("bad", b'{"content": "a"}\n{"cont'), ("empty", b"")):
+        (tmp_path / f"{name}.jsonl").write_bytes(data)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "good.jsonl").write_bytes(b'{"content": "of the same name"}\n')
+    corpora = [tmp_path / name for name in ("missing", "bad.jsonl", "empty.jsonl", "good.jsonl", "other/good.jsonl")]
+    given = [f"--corpus={path}" for path in corpora]
+    done = run_command("cm:1", "classical:xz", "-o", tmp_path / "out", *given)
+    assert done.return_value == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == 4  # one for each corpus, not for each model
+    for line, part in zip(
+        lines, ("missing: no such", "bad.jsonl:2: is no JSON", "holds no text", "called good"), strict=True
+    ):
+        assert part in line
+    assert done.stdout.startswith("good: 1 documents")
+    assert sorted(path.name for path in tmp_path.glob("out/*/*")) == ["good", "good"]
+    records = [
+        json.loads(line) for line in run_command("cm:1", "-o", tmp_path / "out", *given, "--json").stdout.splitlines()
+    ]
+    assert [record.get("file") for record in records] == [str(corpora[k]) for k in (0, 1, 2, 4)] + [None]
+    assert run_command("cm:1", "-o", tmp_path / "out", *given[:3]).return_value == 1
+
+
+def test_a_mode_that_a_corpus_is_too_short_for_goes_on_with_the_next(tmp_path: Path) -> None:
+    from kolmo.evaluation.evaluate import Plan, evaluate_model
+
+    told = []
+
+    class Broken(list[Document]):
+        """Changes between the first look and the second."""
+
+        def __iter__(self) -> Iterator[Document]:
+            yield from super().__iter__()
+            self[0] = Document("something else")
+
+    corpora = [Corpus("broken", "broken", Broken([Document("text")])), texts("good", TEXTS)]
+    found = evaluate_model(
+        "cm:1", corpora, Plan(), tmp_path, failed=lambda corpus, error: told.append((corpus.name, error))
+    )
+    assert [result.corpus for result in found] == ["good"]
+    assert [name for name, _ in told] == ["broken"]
+    with pytest.raises(KolmoError, match="changed while"):
+        list(evaluate_model("cm:1", [Corpus("broken", "broken", Broken([Document("text")]))], Plan(), tmp_path))
+
+
+def test_the_command_counts_and_names_what_repeats(tmp_path: Path) -> None:
+    lines = [{"content": f"text {k % 3}", "subset": "ab"[k % 2]} for k in range(9)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = run_command("cm:1", f"--corpus={tmp_path / 'a.jsonl'}", "-o", tmp_path / "out")
+    assert done.return_value == 0
+    (line,) = done.stderr.splitlines()
+    assert "a: 6 of 9 documents repeat the text of an earlier one" in line
+    assert "a.jsonl:4 has the text of a.jsonl:1" in line
+    assert "3 more (-v lists them)" in line
+    done = run_command("cm:1", f"--corpus={tmp_path / 'a.jsonl'}", "-o", tmp_path / "out", "-v")
+    assert "a.jsonl:9 has the text of a.jsonl:3" in done.stderr
+
+
+def test_the_command_takes_columns(tmp_path: Path) -> None:
+    lines = [
+        {"body": text, "content": "not this", "id": f"no. {k}", "written": f"2026-01-0{k + 1}"}
+        for k, text in enumerate(TEXTS)
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    given = ["--column=body", "--name-column=id", "--date-column=written"]
+    corpus = f"--corpus={tmp_path / 'a.jsonl'}"
+    assert run_command("cm:1", corpus, *given, "-o", tmp_path / "out").return_value == 0
+    result = load_results(tmp_path / "out")[0]
+    assert [(row.name, row.date, row.content) for row in result.rows(content=True)] == [
+        (line["id"], line["written"], line["body"]) for line in lines
+    ]
+    here = evaluate("cm:1", str(tmp_path / "a.jsonl"), column="body", name_column="id", date_column="written")[0]
+    assert here.metrics == result.metrics
+    for flag in ("--column=titel", "--name-column=titel", "--date-column=titel"):
+        wrong = run_command("cm:1", corpus, flag, "-o", tmp_path / "out")
+        assert wrong.return_value == 1
+        assert wrong.stderr.count("\n") == 1
+        assert 'no column "titel"; there is: "body", "content", "id", "written"' in wrong.stderr
+
+
+def test_an_option_of_lm_eval_alone(tmp_path: Path) -> None:
+    wrong = run_command("cm:1", f"--corpus={SAMPLE}", "--no-add-bos-token", "-o", tmp_path / "out")
+    assert wrong.return_value == 1
+    assert "mode lm-eval alone" in wrong.stderr
 
 
 def test_the_command_knows_all_modes() -> None:

@@ -287,25 +287,72 @@ def test_llama_cpp_mode_by_its_description(folder_of: Callable[[str], Path]) -> 
     assert mine.bits_per_character is None  # half of the text is not scored: there is no such number
 
 
-def test_uncheatable_mode_by_its_description(folder_of: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize("family", ["llama", "stories"])  # whose tokenizers add nothing, and BOS
+@pytest.mark.parametrize("mode", ["uncheatable", "uncheatable-bos"])
+def test_uncheatable_modes_by_their_description(folder_of: Callable[[str], Path], family: str, mode: str) -> None:
+    """Until 2025: the tokenizer's own call, chunks, first tokens unscored. Since: BOS, plain chunks, all scored."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = folder_of("llama")
+    folder = folder_of(family)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model.eval()
     kept = [part for part in PARTS if part]
-    total = 0.0
+    start = [] if mode == "uncheatable" else [open_scorer(f"hf:{folder}").start]  # BOS, where there is one
+    total, count = 0.0, 0
     for part in kept:
-        ids = tokenizer.encode(part, add_special_tokens=False, verbose=False)
+        ids = tokenizer.encode(part, add_special_tokens=mode == "uncheatable", verbose=False)
         for first in range(0, len(ids), 64):
-            chunk = torch.tensor([ids[first : first + 64]])
+            chunk = torch.tensor([[*start, *ids[first : first + 64]]])
             with torch.no_grad():
                 costs = -torch.log_softmax(model(chunk).logits[0].double(), -1)
             total += float(costs[:-1].gather(1, chunk[0, 1:, None]).sum())
-    mine = evaluate(f"hf:{folder}", texts("real", kept), mode="uncheatable", dtype="float32", block_size=64)[0]
-    assert mine.metrics["nats"] == pytest.approx(total, rel=1e-5)
-    assert mine.bits_per_character == pytest.approx(total / LN2 / sum(map(len, kept)), rel=1e-5)
+            count += chunk.shape[1] - 1
+    mine = evaluate(f"hf:{folder}", texts("real", kept), mode=mode, dtype="float32", block_size=64)[0]
+    assert mine.metrics["tokens"] == count
+    assert mine.metrics["nats"] == pytest.approx(total, rel=1e-6)
+    assert mine.bits_per_character == pytest.approx(total / LN2 / sum(map(len, kept)), rel=1e-6)
+    assert MODES[mode].block == {"uncheatable": 1024, "uncheatable-bos": 4000}[mode]
+
+
+def test_special_tokens_of_uncheatable_matter(folder_of: Callable[[str], Path]) -> None:
+    """The evaluator's number on a model whose tokenizer adds BOS is not the one without it."""
+    folder = folder_of("stories")
+    story = "Once upon a time, there was a little girl named Lily. She had a red ball. " * 8
+    found = evaluate(f"hf:{folder}", texts("some", [story]), mode="uncheatable", block_size=256, dtype="float32")[0]
+    (row,) = found.rows()
+    assert row.token_ids[0] == 1  # BOS opens the first chunk, and goes unscored
+    assert np.isnan(row.token_nats[0])
+    assert not np.isnan(row.token_nats[1])
+    assert found.record["mode"]["name"] == "uncheatable"
+
+
+@pytest.mark.parametrize(("given", "special"), [(None, True), (True, True), (False, False)])
+def test_lm_eval_with_and_without_special_tokens(
+    folder_of: Callable[[str], Path], given: bool | None, special: bool
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = folder_of("stories")
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
+    text, size = PARTS[1], 64
+    ids = tokenizer.encode(text, add_special_tokens=special, verbose=False)
+    total = 0.0
+    for first in range(0, len(ids), size):  # that harness's disjoint windows; the last one reaches back
+        last = min(first + size, len(ids))
+        context = [tokenizer.bos_token_id, *ids[: last - 1]] if first == 0 else ids[max(last - size - 1, 0) : last - 1]
+        with torch.no_grad():
+            costs = -torch.log_softmax(model(torch.tensor([context])).logits[0].double(), -1)
+        wanted = torch.tensor(ids[first:last])
+        total += float(costs[-len(wanted) :].gather(1, wanted[:, None]).sum())
+    mine = evaluate(
+        f"hf:{folder}", texts("one", [text]), mode="lm-eval", block_size=size, dtype="float32", add_bos_token=given
+    )[0]
+    assert mine.metrics["tokens"] == len(ids)
+    assert mine.metrics["nats"] == pytest.approx(total, rel=1e-6)
+    assert mine.mode == ("lm-eval" if special else "lm-eval-no-bos")  # so no table ranks the two together
 
 
 def test_logits_that_are_bent_go_the_longer_way(folder_of: Callable[[str], Path]) -> None:
@@ -358,7 +405,7 @@ def test_out_of_memory_halves_the_batch(folder_of: Callable[[str], Path], monkey
         raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
 
     monkeypatch.setattr(scorer, "_score", never)
-    with pytest.raises(PredictorError, match="lower --block-size"):
+    with pytest.raises(PredictorError, match="lower --context"):
         scorer.score(batch)
 
 
@@ -381,7 +428,7 @@ def test_streams_side_by_side_change_nothing(folder_of: Callable[[str], Path], m
 
 def test_a_block_that_the_model_cannot_see(folder_of: Callable[[str], Path]) -> None:
     spec = f"hf:{folder_of('llama')}"
-    with pytest.raises(KolmoError, match=f"--block-size {CONTEXT}"):
+    with pytest.raises(KolmoError, match=f"--context {CONTEXT}"):
         evaluate(spec, texts("real", PARTS), mode="paper")
     found = evaluate(spec, texts("real", PARTS))[0]
     assert found.record["mode"]["block"] == CONTEXT
@@ -397,7 +444,7 @@ def test_what_is_recorded(folder_of: Callable[[str], Path]) -> None:
     assert record["corpus"]["digest"] == running.scan(texts("real", PARTS), stream=False).digest
 
 
-@pytest.mark.parametrize("mode", ["strict", "paper", "lm-eval", "uncheatable", "llama.cpp"])
+@pytest.mark.parametrize("mode", ["strict", "paper", "lm-eval", "uncheatable", "uncheatable-bos", "llama.cpp"])
 def test_gguf_is_the_same_model(folder_of: Callable[[str], Path], tmp_path: Path, mode: str) -> None:
     pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed; pip install 'kolmo-codelength[gguf]'")
     import gguf_made

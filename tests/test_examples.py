@@ -13,7 +13,10 @@ pytest.importorskip("torch", reason="the examples need torch: pip install 'kolmo
 torch: Any = importlib.import_module("torch")
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FORMS = ("original", "pruned", "torus", "torus's size", "4 bits", "pruned + torus", "same step")
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore::kolmo.errors.ShrinkWarning"),  # the torus loses much of some
+]
 
 
 @pytest.fixture(autouse=True)

@@ -361,7 +361,7 @@ def test_command(folder: Path) -> None:
     done = spawn(["a.txt"])
     assert done.returncode == 1
     assert done.stderr == b"kolmo: a.txt.html: already exists; use -f to overwrite it\n"
-    done = spawn(["-f", "-v", "--limit", "100", "a.txt"])
+    done = spawn(["-f", "-v", "--show", "100", "a.txt"])
     assert done.returncode == 0
     assert b"bits per byte" in done.stderr
     assert b"A selection" in (folder / "a.txt.html").read_bytes()
@@ -417,7 +417,7 @@ def test_errors_are_one_line(folder: Path, arguments: list[str], message: bytes)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["-5", "a.txt"], ["--limit", "0", "a.txt"], ["a.txt", "b.txt"], ["--json", "-o", "-", "a.txt"]]
+    "arguments", [["-5", "a.txt"], ["--show", "0", "a.txt"], ["a.txt", "b.txt"], ["--json", "-o", "-", "a.txt"]]
 )
 def test_usage_errors(arguments: list[str]) -> None:
     done = spawn(arguments)

@@ -542,7 +542,7 @@ def test_a_file(tmp_path: Path) -> None:
 
 
 def test_command_on_the_published_table() -> None:
-    done = run("--predict", "Mine=0.45", "--predict", "0.6", "--level", "0.9")
+    done = run("--predict", "Mine=0.45", "--predict", "0.6", "--confidence", "0.9")
     assert status_of(done) == 0
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["model", "family", "BPC", "score", "predicted", "residual"]
@@ -621,7 +621,7 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
         (["--predict", "x"], "is no BPC"),
         (["--predict", "a=nan"], "is no BPC"),
         (["--predict", "=0.5"], "is no BPC"),
-        (["--level", "1"], "level"),
+        (["--confidence", "1"], "confidence"),
         (["--area", "a=b"], "is no area"),
         (["--area", "a:b"], "is no area"),
         (["--area", "a=b:c+"], "is no area"),
@@ -674,11 +674,11 @@ def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     from kolmo.evaluation.fit.figure import draw
 
-    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[report\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo-codelength\[report\]'"):
         draw(study(published()), io.BytesIO(), format="png")
     done = run("--figure", str(tmp_path / "f.png"))
     assert status_of(done) == 1
-    assert "kolmo[report]" in done.stderr
+    assert "kolmo-codelength[report]" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 

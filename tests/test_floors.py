@@ -15,10 +15,12 @@ import kolmo
 ROOT = Path(kolmo.__file__).parent
 FLOORS = {
     "errors": 0,  # the ground: every room may raise them
+    "foreign": 0,  # and show names from outside
     "installing": 0,  # and say what to install
     "bits": 1,
     "native": 1,
     "targets": 1,
+    "http_client": 1,
     "coder": 2,
     "predictors": 2,
     "container": 2,
@@ -40,11 +42,14 @@ FLOORS = {
     "__main__": 6,
 }
 NEIGHBOURS = {
+    ("errors", "foreign"),  # the message of every error is one printable line
     ("predictors", "coder"),  # a model spends its probabilities on a coder
     ("predictors", "hyperfunctions"),  # and the network that ships has small weights
 }
-HEAVY = ("numpy", "tqdm", "torch", "transformers", "datatrove", "concurrent.futures", "asyncio")
-HEAVY += ("multiprocessing", "http.client", "urllib.request", "pyarrow", "pandas", "datasets", "ray", "onnx")
+HEAVY = (
+    *("numpy", "tqdm", "torch", "transformers", "datatrove", "concurrent.futures", "asyncio", "multiprocessing"),
+    *("http.client", "urllib.request", "pyarrow", "pandas", "datasets", "ray", "onnx"),
+)
 
 
 def imports_of(path: Path) -> list[str]:

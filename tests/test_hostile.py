@@ -112,7 +112,7 @@ def seek_through(data: bytes) -> bytes:
 
 @files
 def test_trailing_garbage(packed: bytes, content: bytes) -> None:
-    for tail in (b"\x00", b"garbage", b"\x00" * 512, packed[3:]):
+    for tail in (b"garbage", packed[3:]):
         found, error = whole_blocks(packed + tail)
         assert found == content
         assert isinstance(error, CorruptError)

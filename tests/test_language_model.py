@@ -9,6 +9,7 @@ import math
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.structures import CODED
 from kolmo.errors import CorruptError, KolmoError, MissingExtraError, PredictorError
-from kolmo.predictors import language_model, registry, whereabouts
+from kolmo.predictors import grids, language_model, registry, whereabouts
 from kolmo.predictors.language_model import LanguageModel, LanguageModelBlock, Logits, segments
 from kolmo.predictors.records import Record
 from kolmo.predictors.settings import settings, use
@@ -128,7 +129,7 @@ class Ours(LanguageModel):
 
 
 def ours(noise: Noise | None = None, context: int = 40, chunk: int = 100, tolerance: str | float = "auto") -> Ours:
-    record = Record("ours", "", b"weights8", b"config88", b"tokeniz8", "float64", context, chunk)
+    record = Record.of("ours", "", (b"weights8", b"config88", b"tokeniz8"), "float64", context, chunk)
     return Ours(Markov(noise), record, tolerance)
 
 
@@ -233,12 +234,31 @@ def test_the_encoder_finds_out_before_the_reader() -> None:
         pack(ours(late, chunk=100, tolerance=0), TEXT)
 
 
-def test_measured_noise_is_the_spread() -> None:
-    model = ours(shift(1e-5))
-    block = LanguageModelBlock(model, len(TEXT), 1)
-    noise = block.noise([np.frombuffer(TEXT[:90], np.uint8).astype(np.int32)] * 3)
-    assert 1e-5 < noise < 2.01e-5
-    assert LanguageModelBlock(ours(), len(TEXT), 1).noise([np.frombuffer(TEXT[:90], np.uint8).astype(np.int32)]) == 0
+def test_measured_noise_is_that_of_decisions() -> None:
+    ids = [np.frombuffer(TEXT[:90], np.uint8).astype(np.int32)] * 3
+    upper = np.arange(256) >= 128
+
+    def one_at_a_time(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return logits + (1e-5 * upper - 3.0 if logits.shape[1] == 1 else 0)  # a shift of all changes nothing
+
+    noise = LanguageModelBlock(ours(one_at_a_time), len(TEXT), 1).noise(ids)
+    assert noise == pytest.approx(1e-5, rel=1e-6)  # of the first decision, by as much as its side was raised
+    noise = LanguageModelBlock(ours(shift(1e-5)), len(TEXT), 1).noise(ids)
+    assert 1e-5 < noise < 4.001e-5  # two ways, each off by up to twice the bound
+    assert LanguageModelBlock(ours(), len(TEXT), 1).noise(ids) == 0
+
+
+def test_a_span_that_no_choice_serves_is_made_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = grids.tolerance
+    monkeypatch.setattr(grids, "tolerance", lambda noise, itemsize: replace(honest(noise, itemsize), span=5))
+    use(verify=False)
+    model = ours(tolerance=2e-3)
+    payload = pack(model, TEXT)
+    assert unpack(ours(), payload, len(TEXT)) == TEXT
+    assert unpack(ours(shift(1.9e-3)), payload, len(TEXT)) == TEXT
+    monkeypatch.setattr(grids, "tolerance", lambda noise, itemsize: replace(honest(noise, itemsize), slack=2.0))
+    with pytest.raises(PredictorError, match="no grids serve a tolerance of 1 in the logits here; lower --tolerance"):
+        pack(ours(tolerance=2e-3), TEXT)
 
 
 def test_numbers_that_are_none() -> None:
@@ -279,12 +299,34 @@ def test_random_data_is_stored_at_once() -> None:
     assert kind != CODED
 
 
-def test_records() -> None:
-    record = Record("some/model", "abc", b"weights8", b"config88", b"tokeniz8", "bfloat16", 1024, 4096)
-    assert Record.from_bytes(record.to_bytes()) == record
-    for bad in (b"", record.to_bytes()[:-1], record.to_bytes() + b"\0", b"\xff" * 40):
+@pytest.mark.parametrize("revision", ["", "0123456789" * 4, "main", "A" * 40])
+@pytest.mark.parametrize("sizes", [(4096, 4096), (1024, 4096), (0, 1)])
+def test_records(revision: str, sizes: tuple[int, int]) -> None:
+    hashes = b"weights8", b"config88", b"tokeniz8"
+    record = Record.of("some/model", revision, hashes, "bfloat16", *sizes, way=2)
+    packed = record.to_bytes()
+    assert replace(Record.from_bytes(packed), rest=record.rest) == record
+    assert Record.from_bytes(packed + b"0").spec == "some/model0"
+    strange = packed[:-1] + b"\xff"  # a name that is no text
+    for bad in (b"", packed[:4], strange, b"\xff" * 40, bytes([packed[0] | 128]) + packed[1:]):
         with pytest.raises((ValueError, CorruptError)):
             Record.from_bytes(bad)
+
+
+def test_a_record_is_short_and_says_what_differs() -> None:
+    hashes = b"weights8", b"config88", b"tokeniz8"
+    record = Record.of("model", "", hashes, "float32", 4096, 4096)
+    assert len(record.to_bytes()) + len(record.rest) == 9 + len("model")
+    assert record.differences(record) == []
+    for k, part in enumerate(("weights", "configuration", "tokenizer")):
+        other = Record.of("model", "", tuple(b"x" + h if j == k else h for j, h in enumerate(hashes)), "float32", 1, 1)  # type: ignore[arg-type]
+        there = hashes[k][:1].hex()
+        assert record.differences(other) == [f"its {part} (hash 78... here, {there}... in the file)"]
+        assert other.rest != record.rest
+    like = Record.of("model", "", (b"weights9", *hashes[1:]), "float32", 1, 1)  # with the same first byte
+    assert record.differences(like) == ["something of it"]
+    packed = kolmo.compress(b"a" * 9, predictor=ours())
+    assert len(packed) < 9 + 35 + 9 + len("ours") + 2  # container, marks, name, sizes that are not the usual ones
 
 
 # ---- transformers ----
@@ -296,18 +338,18 @@ def test_whereabouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whereabouts, "MOST", 3)
     for k in range(5):
         (tmp_path / str(k)).mkdir()
-        whereabouts.remember(bytes([k] * 8), tmp_path / str(k))
-    assert [whereabouts.recall(bytes([k] * 8)) is not None for k in range(5)] == [False, False, True, True, True]
+        whereabouts.remember(bytes([k] * 4), tmp_path / str(k))
+    assert [whereabouts.recall(bytes([k] * 4)) is not None for k in range(5)] == [False, False, True, True, True]
     (tmp_path / "4").rmdir()
-    assert whereabouts.recall(bytes([4] * 8)) is None
-    for broken in ("[]", "{", '{"0303030303030303": 3}'):
+    assert whereabouts.recall(bytes([4] * 4)) is None
+    for broken in ("[]", "{", '{"03030303": 3}'):
         (tmp_path / "cache" / "models.json").write_text(broken)
-        assert whereabouts.recall(bytes([3] * 8)) is None
+        assert whereabouts.recall(bytes([3] * 4)) is None
     blocked = tmp_path / "file"
     blocked.write_bytes(b"")
     monkeypatch.setattr(whereabouts, "index", lambda: blocked / "models.json")
-    whereabouts.remember(bytes(8), tmp_path)  # nothing to write to: no error
-    assert whereabouts.recall(bytes(8)) is None
+    whereabouts.remember(bytes(4), tmp_path)  # nothing to write to: no error
+    assert whereabouts.recall(bytes(4)) is None
 
 
 def hugging_face(folder: Path, **options: Any) -> Any:
@@ -446,10 +488,10 @@ def test_written_is_scored(models: Callable[[str], Path]) -> None:
     scored = exact.start(len(data)).score(data).sum() / 8
     lanes = -(-len(exact.backend.vocabulary.tokenise(data).ids) // exact.record.chunk)
     _, payload = encode_block(exact, data)
-    assert scored * 0.999 < len(payload) <= scored * 1.001 + 6 + 4 * lanes
+    assert scored * 0.999 < len(payload) <= scored * 1.001 + 4 + 4 * lanes
     tolerant = hugging_face(models("stories"))
     _, payload = encode_block(tolerant, data)
-    assert len(payload) <= scored * 1.02 + 6 + 4 * lanes
+    assert len(payload) <= scored * 1.01 + 4 + 4 * lanes
 
 
 def chance() -> tuple[Any, Any]:
@@ -467,11 +509,11 @@ def test_files_open_without_flags(
     run("compress", "-v", "-m", f"hf:{folder}", "--chunk", "50", source)
     assert "times the noise measured" in capsys.readouterr().err
     run("test", packed)
-    run("decompress", "-o", tmp_path / "out", "-T", "1", "--batch", "3", packed)
+    run("decompress", "-o", tmp_path / "out", "-T", "1", "--batch-size", "3", packed)
     assert (tmp_path / "out").read_bytes() == STORY
     assert packed.stat().st_size < len(STORY) / 3 + 30
     run("list", "-v", packed)
-    assert f"{folder.name}, weights " in capsys.readouterr().out
+    assert f"{folder.name}, hash " in capsys.readouterr().out
 
     assert str(folder).encode() not in packed.read_bytes()  # a path is nobody's business
     whereabouts.index().unlink()
@@ -537,12 +579,15 @@ def test_options_that_no_file_takes(models: Callable[[str], Path], capsys: pytes
 def test_models_that_are_none(models: Callable[[str], Path], tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(PredictorError, match=r"no config.json with \*.safetensors"):
+    with pytest.raises(PredictorError, match=r"no config\.json in it; save the model"):
         hugging_face(empty)
     broken = tmp_path / "broken"
     shutil.copytree(models("gpt2"), broken)
     (broken / "model.safetensors").write_bytes(b"\xff" * 100)
-    with pytest.raises(PredictorError, match="transformers cannot open it"):
+    with pytest.raises(PredictorError, match="is no safetensors file, or damaged"):
+        hugging_face(broken)
+    (broken / "model.safetensors").unlink()
+    with pytest.raises(PredictorError, match=r"no model\.safetensors or model\.safetensors\.index\.json in it"):
         hugging_face(broken)
     with pytest.raises(PredictorError, match="dtype 'int4'"):
         hugging_face(models("gpt2"), dtype="int4")
@@ -583,7 +628,7 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: 
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[hf\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo-codelength\[hf\]'"):
         hugging_face(tmp_path)
     golden = GOLDEN / "v1-hf-story.kmo"
     run("test", "--model", tmp_path, golden, status=1)

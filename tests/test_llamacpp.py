@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import KolmoError, MissingExtraError, PredictorError
 from kolmo.predictors import llamacpp, registry, settings
 from kolmo.predictors.gguf_files import check, parts
-from kolmo.predictors.llamacpp import FLASH, PLAIN, LlamaCpp, LlamaCppBackend, load
+from kolmo.predictors.huggingface import hash_files
+from kolmo.predictors.llamacpp import FLASH, PLAIN, WAYS, LlamaCpp, LlamaCppBackend, load
+from kolmo.predictors.records import Record
 from kolmo.predictors.vocabulary import Vocabulary, load_tokenizer
 from models_made import STORIES
 from models_made import stories as stories_folder
@@ -257,7 +260,7 @@ def test_many_lanes(folder: Path) -> None:
 
 def test_another_file_is_refused(folder: Path, tmp_path: Path) -> None:
     model = LlamaCpp.from_spec(str(folder / "spm.gguf"))
-    assert model.record.weights != LlamaCpp.from_spec(str(folder / "q8.gguf")).record.weights
+    assert model.record.rest != LlamaCpp.from_spec(str(folder / "q8.gguf")).record.rest
     moved = tmp_path / "moved.gguf"
     moved.write_bytes((folder / "spm.gguf").read_bytes())
     settings.use(model=str(moved))
@@ -273,14 +276,16 @@ def test_another_file_is_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(PredictorError, match=r"moved.gguf: no such file"):
         LlamaCpp.restore(1, model.parameters())
     with pytest.raises(PredictorError, match="in a way that is not known here; upgrade kolmo"):
-        LlamaCpp.restore(1, model.parameters().replace(PLAIN, b"another "))
+        LlamaCpp.restore(1, replace(model.record, way=3).to_bytes())
 
 
 def test_the_file_says_how_to_compute(folder: Path) -> None:
     """Not the model: so another rule may come, and old files be read."""
     model = LlamaCpp.from_spec(str(folder / "spm.gguf"))
-    assert model.record.config == PLAIN
-    other = LlamaCpp.restore(1, model.parameters().replace(PLAIN, FLASH))
+    assert model.record.way == WAYS.index(PLAIN) + 1
+    hashes = hash_files([folder / "spm.gguf"]), FLASH, model.backend.vocabulary.digest
+    record = Record.of("spm.gguf", "", hashes, "float32", model.record.context, model.record.chunk, 2)
+    other = LlamaCpp.restore(1, record.to_bytes())
     assert isinstance(other.backend, LlamaCppBackend)
     assert other.backend.way == FLASH
     assert other.fingerprint() != model.fingerprint()
@@ -296,7 +301,7 @@ def test_a_model_in_parts(tmp_path: Path) -> None:
     content = bytearray(others[-1].read_bytes())
     content[-1] ^= 1
     others[-1].write_bytes(content)
-    assert LlamaCpp.from_spec(str(first)).record.weights != model.record.weights
+    assert LlamaCpp.from_spec(str(first)).record.rest != model.record.rest
     others[0].unlink()
     with pytest.raises(PredictorError, match=r"00002-of-.*: no such file"):
         LlamaCpp.from_spec(str(first))
@@ -334,7 +339,9 @@ def test_llama_cpp_is_missing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> 
     with pytest.raises(MissingExtraError, match=r"^gguf models need a newer llama-cpp-python; pip install -U 'kolmo"):
         LlamaCpp.from_spec(str(folder / "spm.gguf"))
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
-    with pytest.raises(MissingExtraError, match=r"^gguf models need llama-cpp-python; pip install 'kolmo\[gguf\]'$"):
+    with pytest.raises(
+        MissingExtraError, match=r"^gguf models need llama-cpp-python; pip install 'kolmo-codelength\[gguf\]'$"
+    ):
         LlamaCpp.from_spec(str(folder / "spm.gguf"))
 
 

@@ -16,7 +16,7 @@ from implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.errors import CorruptError, PredictorError
 from kolmo.native import reference
 from kolmo.predictors import grids
-from kolmo.predictors.grids import EXACT, Tolerance
+from kolmo.predictors.grids import Tolerance
 
 KERNELS = [reference, *([NATIVE] if NATIVE else [])]
 Floats = npt.NDArray[np.floating[Any]]
@@ -41,7 +41,7 @@ def encode(kernels: Any, tables: bytes, logits: Floats, targets: npt.NDArray[np.
 def test_each_decodes_what_the_other_wrote_through_noise(vocabulary: int, dtype: Any) -> None:
     itemsize = np.dtype(dtype).itemsize
     chosen = grids.tolerance(3e-4 if itemsize == 4 else 1e-4, itemsize)
-    tables = grids.tables(chosen, itemsize)
+    tables = grids.tables(chosen)
     logits, targets = rows(vocabulary, 60, vocabulary, dtype)
     ideal = sum(-math.log2(p) for p in softmax(logits)[np.arange(60), targets])
     rng = np.random.default_rng(5)
@@ -68,7 +68,7 @@ def softmax(logits: Floats) -> npt.NDArray[np.float64]:
 def test_noise_beyond_the_tolerance_does_harm(kernels: Any) -> None:
     """The tests above can fail."""
     chosen = grids.tolerance(1e-5, 4)
-    tables = grids.tables(chosen, 4)
+    tables = grids.tables(chosen)
     logits, targets = rows(3, 2000, 40, np.float32)
     decoder = kernels.TokenDecoder(kernels.TokenTree(tables, 40), encode(kernels, tables, logits, targets))
     noise = np.random.default_rng(1).choice([-0.02, 0.02], logits.shape).astype(np.float32)
@@ -85,7 +85,7 @@ def test_noise_beyond_the_tolerance_does_harm(kernels: Any) -> None:
 @settings(max_examples=40, deadline=None)
 def test_same_bytes(seed: int, vocabulary: int, noise: float, spread: float) -> None:
     logits, targets = rows(seed, 8, vocabulary, np.float64, spread)
-    tables = grids.tables(grids.tolerance(noise, 8), 8)
+    tables = grids.tables(grids.tolerance(noise, 8))
     packed = [encode(kernels, tables, logits, targets) for kernels in KERNELS]
     assert packed[0] == packed[-1]
     for kernels in KERNELS:
@@ -98,7 +98,7 @@ def test_sums_of_a_device(kernels: Any) -> None:
     """The two stages, groups and then leaves, are the same code as the whole row's."""
     vocabulary = 1000
     logits, targets = rows(1, 50, vocabulary, np.float64)
-    tables = grids.tables(grids.tolerance(1e-4, 8), 8)
+    tables = grids.tables(grids.tolerance(1e-4, 8))
     tree = kernels.TokenTree(tables, vocabulary)
     masses = np.zeros((50, 1024))
     masses[:, :vocabulary] = np.exp(np.maximum(logits - logits.max(1, keepdims=True), -64))
@@ -122,18 +122,18 @@ def test_sums_of_a_device(kernels: Any) -> None:
 def test_costs_are_nats(kernels: Any) -> None:
     for dtype, near in ((np.float32, 1e-6), (np.float64, 1e-12)):
         logits, targets = rows(2, 30, 700, dtype)
-        tree = kernels.TokenTree(grids.tables(grids.tolerance(0, 8), 8), 700)
+        tree = kernels.TokenTree(grids.tables(grids.tolerance(0, 8)), 700)
         costs = np.frombuffer(tree.costs(logits, logits.itemsize, targets, False), np.float64)
         np.testing.assert_allclose(costs, -np.log(softmax(logits)[np.arange(30), targets]), rtol=near, atol=near)
         coded = np.frombuffer(tree.costs(logits, logits.itemsize, targets, True), np.float64).sum() / math.log(2)
-        written = 8 * len(encode(kernels, grids.tables(grids.tolerance(0, 8), 8), logits, targets))
+        written = 8 * len(encode(kernels, grids.tables(grids.tolerance(0, 8)), logits, targets))
         assert coded - 8 < written < coded + 10
 
 
 @pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
 def test_extremes(kernels: Any) -> None:
     """Certainties, impossible tokens and infinities; NaN is refused."""
-    tables = grids.tables(grids.tolerance(1e-5, 4), 4)
+    tables = grids.tables(grids.tolerance(1e-5, 4))
     logits = np.zeros((6, 300), np.float32)
     logits[0, 7] = 1e30
     logits[1, 7] = -1e30
@@ -154,7 +154,7 @@ def test_extremes(kernels: Any) -> None:
 
 @pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
 def test_misuse(kernels: Any) -> None:
-    tables = grids.tables(grids.tolerance(1e-5, 4), 4)
+    tables = grids.tables(grids.tolerance(1e-5, 4))
     tree = kernels.TokenTree(tables, 300)
     row = np.zeros((1, 300), np.float32)
     one = np.array([1], np.int32)
@@ -171,20 +171,67 @@ def test_misuse(kernels: Any) -> None:
             kernels.TokenEncoder(tree).encode(row, itemsize, one)
     encoder = kernels.TokenEncoder(tree)
     encoder.encode(row, 4, one)
-    assert encoder.flags() >= 0
+    assert encoder.choices() == 0
     encoder.finish()
     with pytest.raises(ValueError, match="finished"):
         encoder.finish()
     decoder = kernels.TokenDecoder(tree, b"")
     unlikely = np.arange(300, dtype=np.float32)[::-1].copy()
+    with pytest.raises(CorruptError, match=r"ends too early|no choice of grids"):
+        _ = [decoder.decode(unlikely, 4) for _ in range(1000)]
+    decoder = kernels.TokenDecoder(kernels.TokenTree(grids.tables(grids.WITHOUT), 300), b"")
     with pytest.raises(CorruptError, match="ends too early"):
         _ = [decoder.decode(unlikely, 4) for _ in range(1000)]
+
+
+@pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
+def test_spans(kernels: Any) -> None:
+    """The choice goes before its span; where none serves, that is an error; a choice without end is damage."""
+    logits, targets = rows(4, 40, 600, np.float64)
+    payloads = set()
+    for span in range(grids.SPANS):
+        chosen = Tolerance(8, span, 1e-4)
+        tables = grids.tables(chosen)
+        tree = kernels.TokenTree(tables, 600)
+        encoder = kernels.TokenEncoder(tree)
+        for k in range(0, 40, 7):
+            encoder.encode(logits[k : k + 7], 8, targets[k : k + 7])
+        packed = encoder.finish()
+        assert encoder.choices() == -(-40 // 4**span)
+        assert packed == encode(kernels, tables, logits, targets)
+        decoder = kernels.TokenDecoder(tree, packed)
+        assert [decoder.decode(row, 8) for row in logits] == targets.tolist()
+        payloads.add(packed)
+    assert len(payloads) >= 4  # 64, 256 and 1024 tokens are one span here
+    encoder = kernels.TokenEncoder(kernels.TokenTree(grids.tables(Tolerance(8, 0, 3.0)), 600))
+    with pytest.raises(OverflowError, match="no choice of grids"):
+        encoder.encode(logits, 8, targets)
+    decoder = kernels.TokenDecoder(kernels.TokenTree(grids.tables(Tolerance(8, 0, 1e-4)), 600), bytes(40))
+    with pytest.raises(CorruptError, match="a span of tokens has no choice of grids"):
+        decoder.decode(logits[0], 8)
+
+
+def test_odds() -> None:
+    """Of each level, by both; on either side of a decision the masses of its ids."""
+    for vocabulary, levels in ((600, 10), (200, 8), (1, 8)):
+        logits, targets = rows(6, 12, vocabulary, np.float64)
+        found = [
+            np.frombuffer(
+                kernels.TokenTree(grids.tables(grids.WITHOUT), vocabulary).odds(logits, 8, targets), np.float64
+            ).reshape(12, levels)
+            for kernels in KERNELS
+        ]
+        np.testing.assert_allclose(found[0], found[-1], atol=1e-11)
+    masses = np.exp(rows(6, 12, 600, np.float64)[0])
+    logits, targets = rows(6, 12, 600, np.float64)
+    odds = np.frombuffer(KERNELS[-1].TokenTree(grids.tables(grids.WITHOUT), 600).odds(logits, 8, targets), np.float64)
+    np.testing.assert_allclose(odds[::10], np.log(masses[:, 512:].sum(1) / masses[:, :512].sum(1)), atol=1e-11)
 
 
 @pytest.mark.skipif(NATIVE is None, reason="needs the C kernels")
 def test_paths_agree() -> None:
     logits, targets = rows(9, 20, 3000, np.float32)
-    tables = grids.tables(grids.tolerance(1e-4, 4), 4)
+    tables = grids.tables(grids.tolerance(1e-4, 4))
     sizes = set()
     try:
         for path in NATIVE.PATHS:
@@ -201,38 +248,56 @@ def test_paths_agree() -> None:
 
 
 @pytest.mark.parametrize("itemsize", [4, 8])
-@pytest.mark.parametrize("noise", [2.0**-40, 1e-9, 1e-6, 1e-4, 1e-3, 1e-2])
+@pytest.mark.parametrize("noise", [2.0**-40, 1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 0.1])
 def test_every_tolerance_leaves_room(noise: float, itemsize: int) -> None:
-    """The premises of the proof: A's cells are wider than 4e, and B's boundaries are their middles."""
+    """The premises of the proof: cells are much wider than 2e, and the slack covers what noise of logits can do."""
     chosen = grids.tolerance(noise, itemsize)
-    assert chosen.bound >= noise * 0.999 or chosen.noise == 200
-    assert Tolerance.from_bytes(chosen.to_bytes()) == chosen
-    slack, _, count_a, count_b, *values = np.frombuffer(grids.tables(chosen, itemsize), np.float64).tolist()
-    a, b = np.array(values[: int(count_a)]), np.array(values[int(count_a) : int(count_a + count_b)])
-    assert slack >= 2 * chosen.bound + grids.ROUNDING[itemsize]
-    assert np.diff(a).min() > 4 * slack
-    np.testing.assert_allclose(b, (a[1:] + a[:-1]) / 2, atol=1e-12)
-    chances = np.array(values[int(count_a + count_b) :])
-    for part, count in ((chances[: int(count_a) + 1], count_a), (chances[int(count_a) + 1 :], count_b)):
-        assert len(part) == count + 1
-        assert (np.diff(part) >= 0).all()
-        assert part.min() >= 1
-        assert part.max() <= 65535
+    read = Tolerance.from_bytes(chosen.to_bytes())
+    assert (read.step, read.span) == (chosen.step, chosen.span)
+    slack, span, count, *values = np.frombuffer(grids.tables(chosen), np.float64).tolist()
+    assert slack >= 2 * noise + grids.ROUNDING[itemsize]
+    assert span == 4**chosen.span
+    points, chances = np.array(values[: int(count)]), np.array(values[int(count) :])
+    assert len(points) == len(chances) == count
+    assert (points[grids.SHIFTS :] - points[: -grids.SHIFTS]).min() > 6 * slack
+    np.testing.assert_array_equal(points, -points[::-1])
+    assert points[-1] >= grids.LIMIT
+    assert (np.diff(points) > 0).all()
+    assert (np.diff(chances) >= 0).all()
+    assert chances.min() >= 1
+    assert chances.max() <= 65535
+    np.testing.assert_allclose(chances, np.clip(65536 / (1 + np.exp(-points)), 1, 65535), atol=0.5001)
 
 
 def test_too_much_noise() -> None:
     with pytest.raises(PredictorError, match=r"noise of 0\.5 .* float64"):
         grids.tolerance(0.5, 4)
-    assert grids.tolerance(0, 4).noise == EXACT
-    for bad in (b"\x00\x00\x01", b"\xc9\x08\x08", b"\x10\x08\x00", b"\x10\x08\x11", b"\x10\x15\x08"):
+    assert grids.tolerance(0, 4) == grids.WITHOUT
+    assert Tolerance.from_bytes(grids.WITHOUT.to_bytes()) == grids.WITHOUT
+    assert grids.WITHOUT.shorter() is None
+    assert Tolerance(3, 0, 1e-3).shorter() is None
+    for bad in (21, 31, 6 << 5, 7 << 5 | 21, 255):
         with pytest.raises(ValueError, match="does not exist"):
-            Tolerance.from_bytes(bad)
+            Tolerance.from_bytes(bytes([bad]))
+
+
+def test_a_near_decision_costs_two_bits() -> None:
+    """The gain over a flag for each decision, which would cost some ten bits where a decision is near a boundary."""
+    logits, targets = rows(5, 3000, 256, np.float64, 2)
+    bits = [
+        8 * len(encode(KERNELS[-1], grids.tables(Tolerance(4, 3, slack)), logits, targets)) for slack in (1e-9, 4e-3)
+    ]
+    tree = KERNELS[-1].TokenTree(grids.tables(grids.WITHOUT), 256)
+    odds = np.abs(np.frombuffer(tree.odds(logits, 8, targets), np.float64))
+    width = 2.0 ** (1 - 4 / 4) * np.minimum(np.cosh(odds / 2) ** (2 / 3), grids.WIDEST)
+    near = (2 * 4e-3 / width)[odds < grids.LIMIT].sum()
+    assert 100 < near < 300
+    assert 1.2 * near < bits[1] - bits[0] < 2.6 * near
 
 
 def test_chances_never_change() -> None:
     """They are part of the format: integers from exact decimal arithmetic, the same on every machine."""
     whole = hashlib.sha256()
     for step in range(grids.COARSEST, grids.FINEST + 1):
-        for chances in grids._grids(step)[1]:
-            whole.update(np.array(chances, "<u2").tobytes())
-    assert whole.hexdigest()[:16] == "a06fa3017781119d"
+        whole.update(np.array(grids._points(step)[1], "<u2").tobytes())
+    assert whole.hexdigest()[:16] == "2d61607369d9a917"

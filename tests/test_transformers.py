@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,7 @@ from models_made import tiny  # noqa: E402 - needs what is missing above
 
 pytestmark = pytest.mark.skipif(SLOW, reason="models of so many weights take minutes without the C kernels")
 Auto = transformers.AutoModelForCausalLM
+SMALL = "model.kolmo.safetensors"
 IDS = torch.arange(24)[None] * 7 % 97
 
 
@@ -72,7 +75,8 @@ def small(folders: tuple[Path, Path, Path]) -> Path:
 
 def test_a_folder_comes_whole(folders: tuple[Path, Path, Path]) -> None:
     source, small, again = folders
-    assert sorted(os.listdir(source)) == sorted(os.listdir(small)) == sorted(os.listdir(again))
+    assert sorted(os.listdir(source)) == sorted(os.listdir(again))
+    assert {*os.listdir(source)} ^ {*os.listdir(small)} == {"model.safetensors", SMALL}
     before, after = (json.loads((folder / "config.json").read_text()) for folder in (source, small))
     assert after.pop("quantization_config") == {"quant_method": "kolmo", "version": 1}
     assert before == after == json.loads((again / "config.json").read_text())
@@ -157,7 +161,7 @@ def test_shards_are_read_and_one_file_is_written(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path / "small-shards")) == [
         "config.json",
         "generation_config.json",
-        "model.safetensors",
+        SMALL,
     ]
     model = Auto.from_pretrained(tmp_path / "small-whole")
     same_weights(model, Auto.from_pretrained(tmp_path / "small-shards"))
@@ -214,28 +218,28 @@ def test_damage_names_the_tensor(tmp_path: Path, small: Path) -> None:
         (model / path.name).write_bytes(path.read_bytes())
     name = "model.layers.1.mlp.up_proj.weight"
     begin, size = ShrunkFile(small).span(name)
-    data = bytearray((small / "model.safetensors").read_bytes())
+    data = bytearray((small / SMALL).read_bytes())
     data[begin + size // 2] ^= 1
-    (model / "model.safetensors").write_bytes(data)
+    (model / SMALL).write_bytes(data)
     with pytest.raises(CorruptError, match=name):
         Auto.from_pretrained(model)
     streamed = plugin.stream(model)
     for _ in range(2):  # and it does not get stuck
         with pytest.raises(CorruptError, match=name):
             logits(streamed)
-    (model / "model.safetensors").write_bytes(data[:-9])
+    (model / SMALL).write_bytes(data[:-9])
     with pytest.raises(CorruptError, match="ends"):
         Auto.from_pretrained(model)
 
 
 def test_other_weights_than_config_says(tmp_path: Path, folders: tuple[Path, Path, Path]) -> None:
     source, small, _ = folders
-    for name, weights in (("plain", source), ("sized", small)):
+    for name, weights in (("plain", source / "model.safetensors"), ("sized", small / SMALL)):
         (tmp_path / name).mkdir()
         config = json.loads((small / "config.json").read_text())
         config["intermediate_size"] += 8 * (name == "sized")
         (tmp_path / name / "config.json").write_text(json.dumps(config))
-        (tmp_path / name / "model.safetensors").write_bytes((weights / "model.safetensors").read_bytes())
+        (tmp_path / name / SMALL).write_bytes(weights.read_bytes())
     with pytest.raises(FormatError, match="no checkpoint that kolmo shrank"):
         Auto.from_pretrained(tmp_path / "plain")
     with pytest.raises(KolmoError, match=r"mlp\.\w+\.weight is .* by config.json"):
@@ -289,3 +293,104 @@ def test_the_door_stays_light() -> None:
     code = "import sys; sys.modules['transformers'] = None; import kolmo.transformers"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "pip install -U 'kolmo-codelength[hf]'" in done.stderr.splitlines()[-1]
+
+
+PLAIN = """
+import sys, transformers
+try:
+    transformers.{auto}.from_pretrained(sys.argv[1])
+except OSError as error:
+    assert "model.safetensors" in str(error), error
+    print("refused")
+assert not any(name.startswith("kolmo") for name in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("auto", ["AutoModel", "AutoModelForCausalLM"])
+def test_transformers_alone_refuse_small_weights(tmp_path: Path, small: Path, auto: str) -> None:
+    """They know no kolmo, take its configuration for none, and must not make up weights; so too after saving again."""
+    Auto.from_pretrained(small).save_pretrained(tmp_path / "saved")
+    for folder in (small, tmp_path / "saved"):
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", PLAIN.format(auto=auto), folder], capture_output=True, text=True
+        )
+        assert done.stdout.strip() == "refused", done.stderr[-2000:]
+        assert Auto.from_pretrained(folder).config.vocab_size
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("way", ["deepcopy", "pickle", "torch.save"])
+def test_copies(tmp_path: Path, small: Path, streamed: bool, way: str) -> None:
+    """Copies give the same outputs, before and after the first is used, and are saved as the first is."""
+    model = plugin.stream(small) if streamed else Auto.from_pretrained(small)
+    wanted = logits(Auto.from_pretrained(small))
+    for _ in range(2):
+        if way == "deepcopy":
+            other = copy.deepcopy(model)
+        elif way == "pickle":
+            other = pickle.loads(pickle.dumps(model))
+        else:
+            torch.save(model, tmp_path / "model.pt")
+            other = torch.load(tmp_path / "model.pt", weights_only=False)
+        for one in (other, model, other):
+            assert torch.equal(logits(one), wanted)
+    other.save_pretrained(tmp_path / "saved")
+    assert ShrunkFile(tmp_path / "saved").record == ShrunkFile(small).record
+    if streamed:
+        assert model.kolmo_stream is not other.kolmo_stream
+        assert {id(part.module) for part in model.kolmo_stream.parts}.isdisjoint(
+            id(part.module) for part in other.kolmo_stream.parts
+        )
+
+
+def test_a_copy_outlives_the_file_that_was_made_in_memory(tmp_path: Path, folders: tuple[Path, Path, Path]) -> None:
+    model = Auto.from_pretrained(folders[0], quantization_config=plugin.KolmoConfig(step=0.05))
+    packed, other = pickle.dumps(model), copy.deepcopy(model)
+    del model
+    gc.collect()
+    for k, one in enumerate((other, pickle.loads(packed))):
+        one.save_pretrained(tmp_path / str(k))
+        same_weights(one, Auto.from_pretrained(tmp_path / str(k)))
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("cast", ["half", "bfloat16", "float", "double"])
+def test_casts(tmp_path: Path, small: Path, streamed: bool, cast: str) -> None:
+    """As of the expanded model, whether it was used before or not; and back."""
+    used = plugin.stream(small) if streamed else Auto.from_pretrained(small)
+    logits(used)
+    fresh = plugin.stream(small) if streamed else Auto.from_pretrained(small)
+    wanted = getattr(Auto.from_pretrained(small).dequantize(), cast)()
+    for model in (used, fresh):
+        getattr(model, cast)()
+        for _ in range(2):
+            found = logits(model)
+            assert found.dtype == logits(wanted).dtype
+            assert torch.equal(found, logits(wanted))
+        model.float()
+        assert logits(model).dtype == torch.float32
+        model.to(torch.bfloat16)
+        assert logits(model).dtype == torch.bfloat16
+
+
+SPAWNED = """
+import multiprocessing, sys, torch, transformers, kolmo.transformers
+
+def work(model):
+    with torch.no_grad():
+        return model(torch.arange(24)[None] * 7 % 97).logits.sum().item()
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert abs(pool.apply(work, (model,)) - work(model)) < 1e-3
+    print("equal")
+"""
+
+
+def test_a_model_goes_to_a_spawned_process(tmp_path: Path, small: Path) -> None:
+    (tmp_path / "spawned.py").write_text(SPAWNED)
+    command = [sys.executable, "-W", "ignore", str(tmp_path / "spawned.py"), str(small)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.stdout.strip() == "equal", done.stderr[-2000:]

@@ -359,7 +359,7 @@ def test_a_folder_in_its_place_is_refused(tmp_path: Path) -> None:
 
 def test_without_the_library_the_message_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[hf\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo-codelength\[hf\]'"):
         load_tokenizer(tmp_path)
 
 

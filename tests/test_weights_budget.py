@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 
 import kolmo
 from kolmo.cli import group
-from kolmo.errors import KolmoError
+from kolmo.errors import KolmoError, ShrinkWarning
 from kolmo.native.dispatch import SLOW
 from kolmo.weights.budget import State, Trial, chosen, search
 
@@ -135,7 +135,8 @@ def test_sensitivities(tmp_path: Path) -> None:
 
 @kernels
 def test_nothing_to_code(tmp_path: Path) -> None:
-    report = kolmo.shrink({"norm": SOURCE["norm"]}, tmp_path / "m", loss=lambda state: 0.25, max_loss=0.3)
+    with pytest.warns(ShrinkWarning, match="nothing was coded with loss"):
+        report = kolmo.shrink({"norm": SOURCE["norm"]}, tmp_path / "m", loss=lambda state: 0.25, max_loss=0.3)
     assert report.budget
     assert (report.budget.loss, report.budget.trials) == (0.25, ())
 
@@ -289,7 +290,7 @@ def test_names_without_their_prefix_and_other_weights(
     assert report.budget
     assert 0 != report.budget.loss <= 0.3
     save_file({**tensors, "spare.weight": tensors["wte.weight"] + 1}, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(KolmoError, match=r"'spare.weight' is no parameter .*; keep it exact \(--keep"):
+    with pytest.raises(KolmoError, match=r"'spare.weight' is no parameter .*; keep it exact \(--exact"):
         kolmo.shrink(folder, tmp_path / "n", max_delta_bpc=0.3, corpus=str(corpus), limit=2, device="cpu")
     with pytest.raises(KolmoError, match=r"mode llama\.cpp gives no bits per character"):
         BitsPerCharacter(folder, str(corpus), mode="llama.cpp")

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import kolmo
 from kolmo.cli import group
-from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraError
+from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraError, ShrinkWarning
 from kolmo.native.dispatch import SLOW
 from kolmo.weights.checkpoint import open_checkpoint
 from kolmo.weights.onnx import DTYPES, GRAPH
@@ -70,6 +70,38 @@ def test_round_trip(tmp_path: Path) -> None:
     assert again == before
     kolmo.expand(tmp_path / "small", tmp_path / "again.safetensors")
     assert set(open_checkpoint(tmp_path / "again.safetensors").tensors) == {"w", "shape", GRAPH}
+
+
+def test_constant_nodes(tmp_path: Path) -> None:
+    """Weights in Constant nodes are coded as initialisers are; shapes and scalars stay in the graph."""
+    model = graph_of(matrix())
+    tensor = model.graph.initializer[0]
+    small = onnx.numpy_helper.from_array(np.arange(4), "few")
+    for name, value in (("w", tensor), ("few", small)):
+        node = onnx.helper.make_node("Constant", [], [name], value=value)
+        model.graph.node.insert(0, node)
+    model.graph.node[1].attribute[0].t.name = ""  # the output's name counts
+    del model.graph.initializer[:]
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    report = kolmo.shrink(tmp_path / "m.onnx", tmp_path / "small", **WAY)
+    assert {one.name: one.kind for one in report.tensors} == {"w": "coded", GRAPH: "raw"}
+    kolmo.expand(tmp_path / "small", tmp_path / "again.onnx")
+    again = onnx.load(tmp_path / "again.onnx")
+    onnx.checker.check_model(again)
+    found = {node.output[0]: node.attribute[0].t for node in again.graph.node if node.op_type == "Constant"}
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(found["w"]), kolmo.load(tmp_path / "small")["w"])
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(found["few"]), np.arange(4))
+    assert not report.warnings
+
+
+def test_what_stays_raw_is_said(tmp_path: Path) -> None:
+    big = np.random.default_rng(1).standard_normal(1 << 18).astype(np.float32)
+    model = graph_of(matrix())
+    node = onnx.helper.make_node("Constant", [], ["list"], value_floats=big.tolist())
+    model.graph.node.insert(0, node)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.warns(ShrinkWarning, match="stay raw"):
+        kolmo.shrink(tmp_path / "m.onnx", tmp_path / "small", **WAY)
 
 
 @pytest.mark.parametrize("number", sorted(DTYPES))
@@ -181,7 +213,7 @@ def test_two_of_one_name(tmp_path: Path) -> None:
         open_checkpoint(save(tmp_path / "m.onnx", matrix(), matrix()))
 
 
-@pytest.mark.parametrize("data", [b"", b"\xff" * 100, b"\x08\x07", b"PK\x03\x04" + bytes(100)])
+@pytest.mark.parametrize("data", [b"\xff" * 100, b"\x08\x07", b"\x08\x07\x12" + b"\xff" * 50])
 def test_no_model(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(data)
     with pytest.raises(CorruptError, match=r"m\.onnx: is no model in ONNX"):
@@ -221,5 +253,5 @@ def test_graph_and_tensors_that_differ(tmp_path: Path) -> None:
 def test_missing_onnx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "m.onnx", matrix())
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo\[onnx\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install 'kolmo-codelength\[onnx\]'"):
         open_checkpoint(path)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         MemoryLimitError,
         MissingExtraError,
         PredictorError,
+        SizeLimitError,
         TruncatedError,
     )
     from kolmo.evaluation.evaluate import evaluate
@@ -53,6 +54,7 @@ _HOMES = {
     "CorruptError": "kolmo.errors",
     "TruncatedError": "kolmo.errors",
     "PredictorError": "kolmo.errors",
+    "SizeLimitError": "kolmo.errors",
     "MemoryLimitError": "kolmo.errors",
     "MissingExtraError": "kolmo.errors",
 }
@@ -67,6 +69,7 @@ __all__ = [
     "MemoryLimitError",
     "MissingExtraError",
     "PredictorError",
+    "SizeLimitError",
     "TruncatedError",
     "__version__",
     "compress",

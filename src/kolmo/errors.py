@@ -6,9 +6,17 @@ status 1; Python callers catch `KolmoError` or one of its kinds.
 
 from __future__ import annotations
 
+from kolmo.foreign import line
+
 
 class KolmoError(Exception):
-    """Root of all errors that kolmo raises on purpose."""
+    """Root of all errors that kolmo raises on purpose.
+
+    Its message is printable and at most `foreign.MAX_LINE` characters long, whatever names from outside are in it.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(line(one) if isinstance(one, str) else one for one in args))
 
 
 class FormatError(KolmoError):
@@ -35,9 +43,21 @@ class PredictorError(KolmoError):
     """The predictor that a file names is missing, or is not the one that wrote it."""
 
 
+class LevelError(PredictorError, ValueError):
+    """There is no such level. Also a `ValueError`, as gzip, bz2 and lzma raise."""
+
+
 class MemoryLimitError(KolmoError):
     """Decoding needs more memory than the caller allows."""
 
 
+class SizeLimitError(KolmoError):
+    """A file claims more content than the caller allows."""
+
+
 class MissingExtraError(KolmoError, ImportError):
     """An optional dependency is not installed; the message names the command that installs it."""
+
+
+class ShrinkWarning(UserWarning):
+    """Weights were shrunk, and lost more, or took less, than was meant."""

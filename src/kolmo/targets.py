@@ -1,19 +1,30 @@
 """Output files and folders: written under a temporary name in the target's folder, then renamed.
 
-When something fails, nothing half-written stays. What it is not: it asks no questions (see `cli`), and reads nothing.
+When something fails, nothing half-written stays. What replaces an older file, or what an input is to be removed for, is
+brought to the disk first (fsync). What it is not: it asks no questions (see `cli`), and reads nothing.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO
 
 from kolmo.errors import KolmoError
+
+PREFIX, SUFFIX = ".kolmo-", ".tmp"  # of temporary names, which are short whatever the target's name is
+TEMPORARY = re.compile(r"\.kolmo-[a-z0-9_]{8}\.tmp")
+DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,6})")
+STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+PARTIAL = ".partial"
+MAX_NAME_BYTES = 255  # of a file's name, on all common file systems
 
 
 class TargetExistsError(KolmoError):
@@ -22,34 +33,52 @@ class TargetExistsError(KolmoError):
 
 @dataclass(frozen=True)
 class Attributes:
-    """Name, time (ns since 1970), permission bits and size of a file; None where there are none."""
+    """What a file has beside its content; None where it is not known.
+
+    Times are in nanoseconds since 1970, negative before; `mode` holds permission bits, `size` is in bytes, `owner` and
+    `group` are the system's numbers.
+    """
 
     name: str | None = None
     mtime: int | None = None
     mode: int | None = None
     size: int | None = None
+    atime: int | None = None
+    owner: int | None = None
+    group: int | None = None
 
 
 class Target:
     """An output file that appears whole under its name, or not at all.
 
     Streams, and targets that are no regular files (a device, a pipe), are written directly.
+
+    Args:
+        target: path, or a binary stream.
+        force: overwrite an existing file.
+        durable: bring the file and its name to the disk before `keep` returns.
+
+    Raises:
+        TargetExistsError: the target exists and `force` is not set.
+        KolmoError: it is a folder.
+        OSError: its folder is not there, its name is too long, or nothing can be written there.
     """
 
-    def __init__(self, target: str | IO[bytes], force: bool) -> None:
-        self._force = force
+    def __init__(self, target: str | IO[bytes], force: bool, *, durable: bool = False) -> None:
+        self._force, self._durable = force, durable
         self._temporary: str | None = None
+        self._direct = False
         if not isinstance(target, str):
             self._path, self.file = "", target
             return
         self._path = target
-        if _is_special(target):
-            self.file = open(target, "wb")  # noqa: SIM115 - __exit__ closes it
+        if is_special(target):
+            self._direct = True
+            self.file = _open_special(target, force)
             return
-        self._refuse_existing(target)
-        folder, name = os.path.split(target)
+        check_target(target, force)
         with _naming(target):
-            descriptor, self._temporary = tempfile.mkstemp(".tmp", f".{name[:100]}.", folder or ".")
+            descriptor, self._temporary = tempfile.mkstemp(SUFFIX, PREFIX, os.path.dirname(target) or ".")
         self.file = os.fdopen(descriptor, "w+b")
 
     def __enter__(self) -> Target:
@@ -64,12 +93,22 @@ class Target:
                 os.unlink(self._temporary)
 
     @property
+    def whole(self) -> bool:
+        """Whether a regular file is made, which can stand for its input; not of streams, devices and pipes."""
+        return bool(self._path) and not self._direct
+
+    @property
     def place(self) -> str:
         """Path of the file that is being written; empty of a stream."""
         return self._temporary or self._path
 
     def keep(self, attributes: Attributes) -> None:
-        """The content is complete: give it its time, its mode and its name."""
+        """The content is complete: give the file its attributes and its name.
+
+        Raises:
+            TargetExistsError: a file of that name was made meanwhile.
+            OSError: it cannot be completed; or it has its name, and cannot be brought to the disk.
+        """
         self._finish(self._path, attributes)
 
     def keep_partial(self, attributes: Attributes) -> str:
@@ -80,26 +119,29 @@ class Target:
         size = self.file.tell()
         if not size:
             return "nothing of it could be recovered"
-        partial = self._path + ".partial"
+        partial = _partial_name(self._path)
         try:
-            self._finish(partial, Attributes(mode=attributes.mode))
+            self._finish(partial, replace(attributes, mtime=None, atime=None))
         except TargetExistsError:
             return f"its first {size} bytes are good, but {partial} exists (-f overwrites it)"
         return f"its first {size} bytes are good and kept in {partial}"
 
     def _finish(self, path: str, attributes: Attributes) -> None:
+        self.file.flush()
         if self._temporary is None:
-            self.file.flush()
             return
+        durable = self._durable or os.path.lexists(path)
+        _set_attributes(self.file.fileno(), self._temporary, attributes)
+        if durable:
+            with _syncing(path):
+                os.fsync(self.file.fileno())
         self.file.close()
-        mode = 0o666 & ~_umask() if attributes.mode is None else attributes.mode & 0o777
-        with suppress(OSError):  # a file system without modes or times still takes the content
-            os.chmod(self._temporary, mode)
-            if attributes.mtime is not None:
-                os.utime(self._temporary, ns=(attributes.mtime, attributes.mtime))
         self._refuse_existing(path)
-        os.replace(self._temporary, path)
+        with _naming(path):
+            os.replace(self._temporary, path)
         self._temporary = None
+        if durable:
+            _sync_folder(path)
 
     def _refuse_existing(self, path: str) -> None:
         if not self._force and os.path.lexists(path):
@@ -118,9 +160,10 @@ class TargetFolder:
     def __init__(self, target: str, force: bool, replaceable: Callable[[str], bool]) -> None:
         self._target, self._force, self._replaceable = os.path.normpath(target), force, replaceable
         self._refuse_existing()
-        parent, name = os.path.split(self._target)
+        _check_parent(self._target)
         with _naming(target):
-            self.path = tempfile.mkdtemp(".tmp", f".{name[:100]}.", parent or ".")
+            _look(self._target)
+            self.path = tempfile.mkdtemp(SUFFIX, PREFIX, os.path.dirname(self._target) or ".")
 
     def __enter__(self) -> TargetFolder:
         return self
@@ -132,10 +175,12 @@ class TargetFolder:
         """The content is complete: give the folder its mode and its name."""
         self._refuse_existing()
         with suppress(OSError):
-            os.chmod(self.path, 0o777 & ~_umask())
+            os.chmod(self.path, 0o777 & ~umask())
         if not os.path.isdir(self._target):
             os.rename(self.path, self._target)
             return
+        with _syncing(self._target):
+            _sync_content(self.path)
         old = self.path + ".old"
         os.rename(self._target, old)
         try:
@@ -143,6 +188,7 @@ class TargetFolder:
         except OSError:
             os.rename(old, self._target)
             raise
+        _sync_folder(self._target)
         shutil.rmtree(old, ignore_errors=True)
 
     def _refuse_existing(self) -> None:
@@ -155,6 +201,162 @@ class TargetFolder:
             raise KolmoError(f"{target}: is not a folder that may be replaced; choose another name, or remove it first")
 
 
+def check_target(path: str, force: bool) -> None:
+    """See, before the work, that a file of this name can be written.
+
+    Raises:
+        TargetExistsError: it exists and `force` is not set.
+        KolmoError: it is a folder.
+        OSError: its folder is not there, its name is too long, or nothing can be written there.
+
+    Example:
+        >>> check_target("no-such-folder/x", force=False)
+        Traceback (most recent call last):
+        FileNotFoundError: [Errno 2] No such file or directory: 'no-such-folder/x'
+    """
+    if is_special(path):
+        return
+    if os.path.isdir(path):
+        raise KolmoError(f"{path}: is a folder; name a file in it")
+    _check_parent(path)
+    if _look(path) and not force:
+        raise TargetExistsError(f"{path}: already exists; use -f to overwrite it")
+    folder = os.path.dirname(path) or "."
+    if not os.access(folder, os.W_OK | os.X_OK):
+        read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
+        number = errno.EROFS if read_only else errno.EACCES
+        raise OSError(number, os.strerror(number), path)
+
+
+def check_folder(path: str) -> None:
+    """See, before the work, that a folder of this name is there or can be made, with those above it.
+
+    Raises:
+        KolmoError: something on the way to it is not a folder.
+        OSError: a name is too long, or nothing can be written there.
+    """
+    at = path
+    while not _look(at):
+        at = os.path.dirname(at.rstrip(os.sep)) or "."
+    if not os.path.isdir(at):
+        raise KolmoError(f"{path}: {'' if at == path else at + ' '}is not a folder; choose another place")
+    if not os.access(at, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
+def is_special(path: str) -> bool:
+    """Whether a path names what is written directly: a device, a pipe, a descriptor of this process."""
+    if descriptor_of(path) is not None:
+        return True
+    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
+
+
+def descriptor_of(path: str) -> int | None:
+    """The descriptor of this process that a path like /dev/stdout or /dev/fd/3 names, or None."""
+    match = DESCRIPTOR.fullmatch(path)
+    return int(match[1]) if match else STREAMS.get(path)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of this name is one that a `Target` has begun."""
+    return TEMPORARY.fullmatch(name) is not None
+
+
+def umask() -> int:
+    """The permission bits that new files of this process do not get."""
+    with suppress(OSError, ValueError), open("/proc/self/status", "rb") as file:
+        for line in file:
+            if line.startswith(b"Umask:"):
+                return int(line.split()[1], 8)
+    mask = os.umask(0o077)  # for a moment, files that other threads make are private
+    os.umask(mask)
+    return mask
+
+
+def _set_attributes(descriptor: int, path: str, attributes: Attributes) -> None:
+    """Owner and group, then mode, then times, each as far as the system allows it.
+
+    Where the group cannot be set, its members are others: then group and others get what both had (as xz does).
+    """
+    mode = 0o666 & ~umask() if attributes.mode is None else attributes.mode & 0o777
+    if hasattr(os, "fchown"):
+        now = os.fstat(descriptor)
+        if attributes.group is not None and attributes.group != now.st_gid:
+            try:
+                os.fchown(descriptor, -1, attributes.group)
+            except OSError:
+                both = (mode >> 3) & mode & 0o7
+                mode = (mode & 0o700) | (both << 3) | both
+        if attributes.owner is not None and attributes.owner != now.st_uid:
+            with suppress(OSError):
+                os.fchown(descriptor, attributes.owner, -1)
+    place: int | str = descriptor if os.utime in os.supports_fd and os.chmod in os.supports_fd else path
+    with suppress(OSError):  # a file system without modes or times still takes the content
+        os.chmod(place, mode)
+    if attributes.mtime is not None:
+        atime = attributes.mtime if attributes.atime is None else attributes.atime
+        with suppress(OSError, OverflowError):
+            os.utime(place, ns=(atime, attributes.mtime))
+
+
+def _open_special(path: str, force: bool) -> IO[bytes]:
+    number = descriptor_of(path)
+    if number is not None:
+        with _naming(path):
+            return os.fdopen(os.dup(number), "wb")
+    if stat.S_ISBLK(os.stat(path).st_mode) and not force:
+        raise KolmoError(f"{path}: is a block device; use -f to write over what it holds")
+    return open(path, "wb")
+
+
+def _partial_name(path: str) -> str:
+    """The path with `.partial`, cut where its name would be too long."""
+    folder, name = os.path.split(path)
+    while len(os.fsencode(name + PARTIAL)) > MAX_NAME_BYTES:
+        name = name[:-1]
+    return os.path.join(folder, name + PARTIAL)
+
+
+def _look(path: str) -> bool:
+    """Whether there is anything of this name.
+
+    Raises:
+        OSError: it cannot be told, as where the name is too long.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def _check_parent(path: str) -> None:
+    folder = os.path.dirname(path)
+    if folder and not os.path.isdir(folder):
+        number = errno.ENOTDIR if os.path.lexists(folder) else errno.ENOENT
+        raise OSError(number, os.strerror(number), path)
+
+
+def _sync_folder(path: str) -> None:
+    """Bring the name of a file or folder to the disk."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    with _syncing(path):
+        descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _sync_content(folder: str) -> None:
+    """Bring all files of a folder to the disk."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with open(os.path.join(parent, name), "r+b") as file:
+                os.fsync(file.fileno())
+
+
 def _is_folder(path: str) -> bool:
     return os.path.isdir(path) and not os.path.islink(path)
 
@@ -165,15 +367,15 @@ def _naming(target: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = target
+        error.filename, error.filename2 = target, None
         raise
 
 
-def _is_special(path: str) -> bool:
-    return os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@contextmanager
+def _syncing(target: str) -> Iterator[None]:
+    """Say of errors within that the target is not safe on the disk."""
+    try:
+        yield
+    except OSError as error:
+        words = f"cannot be brought safely to the disk ({error.strerror}), so nothing is removed for it"
+        raise OSError(error.errno, words, target) from None

@@ -64,6 +64,10 @@ def checkpoint() -> dict[str, npt.NDArray[Any]]:
         "empty": np.zeros((0, 4), np.float32),
     }
     tensors["outlier"][3, 5] = 900
+    tensors["wild"] = draw(40, 30)
+    tensors["wild"][3, 5], tensors["wild"][7, 7] = 1e9, -np.inf
+    tensors["zeros"] = np.zeros((40, 30), np.float16)
+    tensors["constant"] = np.full((40, 30), 0.1, np.float32)
     tensors["tied"] = tensors["matrix"]
     return tensors
 

@@ -13,6 +13,9 @@ from kolmo.container.wire import Reader
 from kolmo.errors import FormatError
 from kolmo.predictors.registry import level_of, model_of
 
+EXTREME_RATIO = 256  # raw bytes for each packed byte that a person should know of
+EXTREME_SIZE = 1 << 16  # raw bytes below which no ratio matters
+
 
 @dataclass(frozen=True)
 class FrameInfo:
@@ -58,6 +61,19 @@ class Listing:
     def packed_size(self) -> int:
         """Bytes of the frames."""
         return sum(frame.packed_size for frame in self.frames)
+
+    @property
+    def is_extreme(self) -> bool:
+        """Whether the file claims so much content for its size that decoding it may be meant to keep a machine busy."""
+        return self.raw_size > max(EXTREME_SIZE, EXTREME_RATIO * self.packed_size)
+
+    def describe_extreme(self) -> str:
+        """The warning about such a file, without its name."""
+        return (
+            f"claims {self.raw_size} bytes of content in {self.packed_size}, an extreme ratio "
+            f"({self.raw_size // max(self.packed_size, 1)} : 1), which takes long to decode; "
+            "kolmo decompress --max-size and kolmo test --max-size set a limit"
+        )
 
 
 def list_stream(source: IO[bytes], *, name: str = "input") -> Listing:

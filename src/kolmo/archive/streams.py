@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from kolmo.codec.frames import MEMORY_LIMIT, FrameEncoder, decode_frames, even_blocks, make_header
+from kolmo.codec.frames import FrameEncoder, decode_frames, even_blocks, make_header
+from kolmo.codec.limits import MEMORY_LIMIT
 from kolmo.codec.pipeline import Report
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT
 from kolmo.container.wire import PIECE, Reader
@@ -72,6 +73,7 @@ def decompress_stream(
     name: str = "input",
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
+    size_limit: int | None = None,
     report: Report | None = None,
 ) -> Summary:
     """Decompress a stream of frames to its end; every block is checked before it is written.
@@ -80,10 +82,11 @@ def decompress_stream(
         FormatError, CorruptError, TruncatedError: after the whole blocks before the damage were written.
         PredictorError: a frame's predictor is missing or another.
         MemoryLimitError: a block needs more than `memory_limit` bytes.
+        SizeLimitError: the content is larger than `size_limit` bytes.
     """
     reader = Reader(source, name)
     raw_size = 0
-    blocks = decode_frames(reader, threads=threads, memory_limit=memory_limit, report=report)
+    blocks = decode_frames(reader, threads=threads, memory_limit=memory_limit, size_limit=size_limit, report=report)
     try:
         for block in blocks:
             raw_size += len(block)
@@ -100,10 +103,13 @@ def check_stream(
     name: str = "input",
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
+    size_limit: int | None = None,
     report: Report | None = None,
 ) -> Summary:
     """Decompress a stream and throw the content away. Raises what `decompress_stream` raises."""
-    return decompress_stream(source, None, name=name, threads=threads, memory_limit=memory_limit, report=report)
+    return decompress_stream(
+        source, None, name=name, threads=threads, memory_limit=memory_limit, size_limit=size_limit, report=report
+    )
 
 
 def _blocks(source: IO[bytes], size: int) -> Iterator[bytes]:

@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from kolmo.cli import options
+from kolmo.cli.flags import LevelCommand
 from kolmo.cli.inputs import SUFFIX
 from kolmo.cli.writing import Writing, each_file, writing_options
 
@@ -43,12 +44,21 @@ class Compress:
         """The input's size."""
         return os.path.getsize(path) or None
 
+    def matches(self, path: str, target: str) -> bool:
+        """Whether `target` is a whole .kmo file of as many bytes as the input has."""
+        from kolmo.archive.listing import list_stream
+
+        with open(target, "rb") as file:
+            listing = list_stream(file, name=target)
+        return listing.error is None and listing.raw_size == os.path.getsize(path)
+
     def run(
         self,
         source: str | IO[bytes],
         target: str | IO[bytes],
         *,
         force: bool,
+        remove: bool,
         report: Callable[[int], None] | None,
     ) -> Summary:
         """Compress one input."""
@@ -62,11 +72,12 @@ class Compress:
             threads=self.threads,
             store_name=self.names,
             force=force,
+            remove=remove,
             report=report,
         )
 
 
-@click.command("compress")
+@click.command("compress", cls=LevelCommand)
 @options.levels
 @click.option("-d", "--decompress", "reverse", is_flag=True, help="Do what kolmo decompress does.")
 @click.option("-m", "--predictor", metavar="SPEC", help="Predictor in place of a level, like cm:9.")
@@ -101,7 +112,8 @@ def command(
 ) -> int:
     """Compress FILES, each to FILE.kmo; inputs are kept.
 
-    Without FILES, and for -, standard input goes to standard output.
+    Without FILES, and for -, standard input goes to standard output. In folders (-r), an input whose output is there
+    already, no older and of its size, counts as done, so that an archive job can be repeated; -u renews older outputs.
     """
     job = Writing(**shared)
     options.run_language_models(device=device, batch=batch, verify=False if no_verify else None)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
@@ -17,17 +18,23 @@ from typing import IO, Any
 import click
 
 from kolmo.errors import KolmoError
+from kolmo.foreign import line, short
 
 STDIN, STDOUT = "(stdin)", "(stdout)"
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that only an output has
+TITLE = 40  # characters of a bar's title
 PATIENCE = 1 << 14  # raw bytes that the reference kernels may take without a word: up to a minute
 REMEDIES = {
     errno.ENOSPC: "free some space and repeat; the input is kept",
     errno.EDQUOT: "free some space and repeat; the input is kept",
+    errno.EFBIG: "raise the limit (ulimit -f), or choose another file system; the input is kept",
     errno.ENOENT: "check the name",
+    errno.ENOTDIR: "check the name",
     errno.EACCES: "check the permissions",
     errno.EPERM: "check the permissions",
     errno.EROFS: "choose another place with -o",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "check where the symbolic link points to",
 }
 
 
@@ -41,10 +48,12 @@ class Console:
     data_on_stdout: bool = False
     status: int = 0
     warned: bool = False
+    failures: int = 0
+    deaf: bool = False
 
     def say(self, message: str) -> None:
-        """A line for the person, with nothing in it that a terminal would obey."""
-        click.echo(f"kolmo: {printable(message)}", err=True)
+        """A line for the person, with nothing in it that a terminal would obey, and not without end."""
+        say(message)
 
     def warn(self, message: str) -> None:
         """A line that -q silences."""
@@ -67,19 +76,34 @@ class Console:
     def fail(self, message: str, path: str) -> None:
         """An error with one file: the others go on."""
         self.status = 1
+        self.failures += 1
         self.say(message)
         if self.json:
             self.record({"file": path, "error": message})
 
     def record(self, content: dict[str, Any]) -> None:
-        """One JSON line."""
-        click.echo(json.dumps(content), err=self.data_on_stdout)
+        """One JSON line. Texts are exact; numbers that JSON does not have (NaN and infinity) are null."""
+        self._write(json.dumps(_finite(content), allow_nan=False), err=self.data_on_stdout)
+
+    def _write(self, text: str, *, err: bool) -> None:
+        if self.deaf:
+            return
+        try:
+            click.echo(text, err=err)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.deaf, self.status = True, 1
+            if not err:
+                give_up_stdout()
+                say(f"{STDOUT}: {error.strerror or error}; what was to be printed is lost")
 
     def line(self, text: str) -> None:
         """The line of a finished file, for a terminal or -v."""
         wanted = self.verbose or (is_terminal(sys.stderr) and not self.data_on_stdout)
         if wanted and not self.quiet:
-            click.echo(printable(text), err=True)
+            with suppress(OSError):
+                click.echo(line(text), err=True)
 
     def shows_progress(self) -> bool:
         """Whether anyone would see a bar."""
@@ -101,7 +125,7 @@ class Console:
 
         with tqdm(
             total=total,
-            desc=printable(title),
+            desc=short(title, TITLE),
             unit="B",
             unit_scale=True,
             unit_divisor=1024,
@@ -126,8 +150,7 @@ class Console:
         try:
             yield
         except BrokenPipeError:
-            with suppress(OSError, ValueError):  # so that the interpreter's last flush is quiet too
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            give_up_stdout()
             raise SystemExit(141) from None
         except KolmoError as error:
             self.fail(str(error), path)
@@ -137,11 +160,39 @@ class Console:
             self.fail(f"{path}: not enough memory; use fewer threads (-T 1) or smaller blocks", path)
 
 
+def say(message: str) -> None:
+    """A line for the person on standard error; where even that cannot be written, nothing."""
+    with suppress(OSError):
+        click.echo(f"kolmo: {line(message)}", err=True)
+
+
+def give_up_stdout() -> None:
+    """Let standard output lead nowhere, so that the interpreter's last flush is quiet."""
+    with suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines on standard output, with nothing in them that a terminal would obey, and none of them without end.
+
+    Raises:
+        OSError: they cannot be written; what follows them is let go, so that this is said once.
+    """
+    try:
+        click.echo("\n".join(map(line, lines)))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        give_up_stdout()
+        error.filename = STDOUT
+        raise
+
+
 def may_overwrite(target: str, console: Console, *, ask: bool) -> bool:
     """Ask on a terminal, as zstd does; elsewhere no."""
     if not (ask and is_terminal(sys.stdin) and is_terminal(sys.stderr)) or console.quiet:
         return False
-    click.echo(f"kolmo: {printable(target)} already exists; overwrite (y/n)? ", err=True, nl=False)
+    click.echo(f"kolmo: {short(target, 200)} already exists; overwrite (y/n)? ", err=True, nl=False)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -171,24 +222,17 @@ def standard_output(*, force: bool) -> IO[bytes]:
     return sys.stdout.buffer
 
 
-@contextmanager
-def open_input(path: str, *, force: bool) -> Iterator[IO[bytes]]:
-    """A file, or standard input for "-"."""
-    if path == "-":
-        yield standard_input(force=force)
-        return
-    with open(path, "rb") as file:
-        yield file
-
-
 def is_terminal(stream: IO[Any] | None) -> bool:
     """Whether a person sits at the stream."""
     return stream is not None and not stream.closed and stream.isatty()
 
 
-def printable(text: str) -> str:
-    """The text with control characters and undecodable bytes escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _describe(error: OSError, path: str) -> str:

@@ -27,6 +27,7 @@ class Decompress:
     names: bool
     threads: int
     memory: int
+    max_size: int | None = None
     packs: bool = False
     notes: tuple[str, ...] = ()
 
@@ -55,12 +56,21 @@ class Decompress:
         with open(path, "rb") as file:
             return list_stream(file).raw_size or None
 
+    def matches(self, path: str, target: str) -> bool:
+        """Whether `target` has as many bytes as the input's blocks."""
+        from kolmo.archive.listing import list_stream
+
+        with open(path, "rb") as file:
+            listing = list_stream(file, name=path)
+        return listing.error is None and listing.raw_size == os.path.getsize(target)
+
     def run(
         self,
         source: str | IO[bytes],
         target: str | IO[bytes],
         *,
         force: bool,
+        remove: bool,
         report: Callable[[int], None] | None,
     ) -> Summary:
         """Decompress one input."""
@@ -71,26 +81,37 @@ class Decompress:
             target,
             threads=self.threads,
             memory_limit=self.memory,
+            size_limit=self.max_size,
             use_stored=self.names,
             force=force,
+            remove=remove,
             report=report,
         )
 
 
 @click.command("decompress")
 @options.memory
+@options.max_size
 @click.option("--name", "names", is_flag=True, help="Use the stored name, time and mode.")
 @options.language_models
 @options.model_elsewhere
 @writing_options
 def command(
-    *, memory: int, names: bool, device: str | None, batch: int | None, model: str | None, **shared: Any
+    *,
+    memory: int,
+    max_size: int | None,
+    names: bool,
+    device: str | None,
+    batch: int | None,
+    model: str | None,
+    **shared: Any,
 ) -> int:
     """Decompress FILES, each FILE.kmo to FILE; inputs are kept.
 
-    Without FILES, and for -, standard input goes to standard output. Of a damaged file, the whole blocks
+    Without FILES, and for -, standard input goes to standard output. In folders (-r), an input whose output is there
+    already, no older and of its size, counts as done; -u renews older outputs. Of a damaged file, the whole blocks
     before the damage are kept as FILE.partial.
     """
     job = Writing(**shared)
     options.run_language_models(device=device, batch=batch, model=model)
-    return each_file(job, Decompress(names, job.threads, memory))
+    return each_file(job, Decompress(names, job.threads, memory, max_size))

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import Console
+from kolmo.cli.console import Console, print_lines
+from kolmo.foreign import short
 
 if TYPE_CHECKING:
     from kolmo.corpus import Corpus
-    from kolmo.evaluation.evaluate import Plan
+    from kolmo.errors import KolmoError
+    from kolmo.evaluation.evaluate import Plan, Scanned
     from kolmo.evaluation.results import Evaluation
+
+NAMED_REPEATS = 3  # documents that a message names without -v
 
 
 @click.command("eval")
@@ -27,26 +31,26 @@ if TYPE_CHECKING:
 @click.option(
     "--mode", type=click.Choice(options.MODES), default="strict", show_default=True, help="Rule of evaluation."
 )
-@click.option("--block-size", type=click.IntRange(min=2), metavar="N", help="Tokens read before one is predicted.")
-@click.option("--stride", type=click.IntRange(min=1), metavar="N", help="Tokens that each further window scores.")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Windows at once; default: what fits.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Documents of each corpus.")
-@click.option("--subset", metavar="NAME", help="Take this subset of each corpus alone.")
 @click.option(
-    "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16", "float64"]),
-    help="Arithmetic of hf models; default float32, in mode paper bfloat16.",
+    "--add-bos-token/--no-add-bos-token", default=None, help="Mode lm-eval: that harness's add_bos_token; default: add."
 )
-@click.option("--device", metavar="NAME[,NAME...]", help="cpu, cuda; several: a copy of the model on each.")
+@options.context("Tokens that the model sees at once; default: what the mode says.", least=2)
+@click.option("--stride", type=click.IntRange(min=1), metavar="N", help="Tokens that each further window scores.")
+@options.batch_size("Windows at once; default: what fits.")
+@options.limit("Documents of each corpus that are scored.")
+@click.option("--subset", metavar="NAME", help="Take this subset of each corpus alone.")
+@click.option("--column", metavar="NAME", help="Column of the text; default: content, else text.")
+@click.option("--name-column", metavar="NAME", help="Column of a document's name; default: its file and place.")
+@click.option("--date-column", metavar="NAME", help="Column of a document's date; default: the first that holds a day.")
+@options.dtype("Arithmetic of hf models: {}; default float32, in mode paper bfloat16.")
+@options.device("cpu, cuda; several, with commas between: a copy of the model on each.")
 @click.option("--attn", "attention", metavar="NAME", help="Attention of hf models: eager, sdpa, flash_attention_2.")
 @click.option("--tokenizer", metavar="FOLDER", help="Tokenizer of an api model.")
 @click.option("--cache-dir", metavar="DIR", help="Where models and data sets of the hub are kept.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where to run.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Copies of the model.")
 @click.option("--ray-address", metavar="ADDRESS", help="Of a Ray cluster; default: RAY_ADDRESS, else this machine.")
-@click.option(
-    "-o", "--output", default="eval-results", show_default=True, metavar="DIR", help="Tables and results; runs resume."
-)
+@options.output("Folder of tables and results; runs resume.", default="eval-results", show_default=True)
 @click.option("--no-text", is_flag=True, help="Keep no texts in the tables; `kolmo report` then shows none.")
 @options.quiet
 @options.verbose
@@ -57,11 +61,15 @@ def command(
     models: tuple[str, ...],
     corpora: tuple[str, ...],
     mode: str,
-    block_size: int | None,
+    add_bos_token: bool | None,
+    context: int | None,
     stride: int | None,
-    batch_size: int | None,
+    batch: int | None,
     limit: int | None,
     subset: str | None,
+    column: str | None,
+    name_column: str | None,
+    date_column: str | None,
     dtype: str | None,
     device: str | None,
     attention: str | None,
@@ -79,40 +87,51 @@ def command(
     """Rank models by bits per character of text.
 
     MODEL is hf:FOLDER_OR_ID, gguf:FILE, api:URL, a predictor like neural:5, or a compressor like classical:xz. A run
-    that is interrupted goes on where it was when it is repeated; with more documents, only these are scored.
+    that is interrupted goes on where it was when it is repeated; with more documents, only these are scored. A model or
+    corpus that fails does not stop the others.
     """
     from kolmo.corpus import open_corpus
-    from kolmo.evaluation.evaluate import Plan
+    from kolmo.evaluation.evaluate import Plan, scan_corpus
     from kolmo.evaluation.results import Evaluation
     from kolmo.evaluation.scorers import Options
+    from kolmo.targets import check_folder
 
     console = Console(quiet, verbose, as_json)
     if ray_address and engine != "ray":
         raise click.UsageError("--ray-address is for --engine ray; add it")
     chosen = Options(dtype, device, attention, cache_dir, tokenizer)
-    plan = Plan(mode, block_size, stride, batch_size, chosen, engine, workers, ray_address, not no_text)
-    opened: list[Corpus] = []
+    plan = Plan(mode, context, stride, batch, chosen, engine, workers, ray_address, not no_text, add_bos_token)
+    columns = {"column": column, "name_column": name_column, "date_column": date_column}
     with console.guarded("eval"):
+        check_folder(output)
         plan.chosen()
-        opened = [open_corpus(spec, limit=limit, subset=subset, cache_dir=cache_dir) for spec in corpora]
     if console.status:
         return console.status
+    opened: list[Scanned] = []
+    for spec in corpora:
+        with console.guarded(spec):
+            corpus = open_corpus(spec, limit=limit, subset=subset, cache_dir=cache_dir, **columns)
+            opened.append(scan_corpus(corpus, plan, opened))
     found = Evaluation()
-    for model in models:
+    for model in models if opened else ():
         with console.guarded(model):
             _evaluate(model, opened, plan, output, found, console)
-    _tell_skipped(opened, console)
+    _tell_skipped([one.corpus for one in opened], console)
+    _tell_repeats(opened, console)
     if found and not as_json and not quiet:
         _print(found)
     return console.status
 
 
-def _evaluate(model: str, corpora: list[Corpus], plan: Plan, output: str, found: Evaluation, console: Console) -> None:
+def _evaluate(model: str, corpora: list[Scanned], plan: Plan, output: str, found: Evaluation, console: Console) -> None:
     from pathlib import Path
 
     from kolmo.evaluation.evaluate import evaluate_model
 
-    for result in evaluate_model(model, corpora, plan, Path(output), watch=console.progress):
+    def failed(corpus: Corpus, error: KolmoError) -> None:
+        console.fail(f"{model} on {corpus.name}: {error}", corpus.source)
+
+    for result in evaluate_model(model, corpora, plan, Path(output), watch=console.progress, failed=failed):
         found.append(result)
         run = result.record["run"]
         block, asked = result.record["mode"]["block"], plan.chosen().block
@@ -135,25 +154,41 @@ def _tell_skipped(corpora: list[Corpus], console: Console) -> None:
             console.warn(corpus.skipped[0] + others)
 
 
+def _tell_repeats(corpora: list[Scanned], console: Console) -> None:
+    """Documents whose text came before, counted in a line for each corpus and named; with -v all of them."""
+    for one in corpora:
+        labels = one.found.labels
+        named = [
+            f"{short(labels[place].name)} has the text of {short(labels[first].name)}"
+            for place, first in one.found.repeats.items()
+        ]
+        if not named:
+            continue
+        shown = named if console.verbose else named[:NAMED_REPEATS]
+        more = f", and {len(named) - len(shown)} more (-v lists them)" if len(named) > len(shown) else ""
+        console.warn(
+            f"{short(one.corpus.name)}: {len(named):,} of {len(labels):,} documents repeat the text of an earlier one; "
+            f"each counts in the sums, and all of one text as one in intervals: {'; '.join(shown)}{more}"
+        )
+
+
 def _print(found: Evaluation) -> None:
     """A table of the results, best first in each corpus, and what models differ by."""
     for corpus in dict.fromkeys(result.corpus for result in found):
         rows = sorted((one for one in found if one.corpus == corpus), key=_cost)
         facts = rows[0].metrics
-        click.echo(
-            f"{corpus}: {facts['documents']:,} documents, {facts['characters']:,} characters, mode {rows[0].mode}"
-        )
-        width = max(len(row.model) for row in rows)
+        counts = f"{facts['documents']:,} documents, {facts['characters']:,} characters"
+        lines = [f"{short(corpus)}: {counts}, mode {rows[0].mode}"]
+        names = [short(row.model) for row in rows]
+        width = max(map(len, names))
         head = ("bits/char", "95 %", "bits/byte", "bits/token", "rate", "Min-20% nats")
-        click.echo(f"  {'model':<{width}} {head[0]:>9} {head[1]:>15} " + " ".join(f"{name:>12}" for name in head[2:]))
-        for row in rows:
-            click.echo(f"  {row.model:<{width}} " + _line(row.metrics))
-        for difference in _differences(rows):
-            click.echo(f"  {difference}")
+        lines.append(f"  {'model':<{width}} {head[0]:>9} {head[1]:>15} " + " ".join(f"{name:>12}" for name in head[2:]))
+        lines += [f"  {name:<{width}} " + _line(row.metrics) for name, row in zip(names, rows, strict=True)]
+        print_lines([*lines, *(f"  {difference}" for difference in _differences(rows))])
 
 
 def _line(facts: Any) -> str:
-    spread = "" if facts["low"] is None else f"{facts['low']:.4f}-{facts['high']:.4f}"
+    spread = "-" if facts["low"] is None else f"{facts['low']:.4f}-{facts['high']:.4f}"
     names = ("bits_per_byte", "bits_per_token", "compression_rate", "min_k")
     return f"{_number(facts['bits_per_character']):>9} {spread:>15} " + " ".join(
         f"{_number(facts[name]):>12}" for name in names
@@ -172,10 +207,8 @@ def _differences(rows: list[Any]) -> list[str]:
     lines = []
     for row in rows[1:]:
         found = compare(row, rows[0])
-        lines.append(
-            f"{row.model} - {rows[0].model}: {found['value']:+.4f} bits/char, "
-            f"95 % {found['low']:+.4f} to {found['high']:+.4f}"
-        )
+        spread = "-" if found["low"] is None else f"{found['low']:+.4f} to {found['high']:+.4f}"
+        lines.append(f"{short(row.model)} - {short(rows[0].model)}: {found['value']:+.4f} bits/char, 95 % {spread}")
     return lines
 
 

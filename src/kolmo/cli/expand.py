@@ -9,10 +9,11 @@ import click
 
 from kolmo.cli import options
 from kolmo.cli.console import Console, may_overwrite
+from kolmo.cli.inputs import check_weights
 
 
 @click.command("expand")
-@click.argument("file", type=click.Path())
+@click.argument("file", type=options.PATH)
 @options.place
 @click.option("--base", is_flag=True, help="Of a lossless file: the coarse copy alone, without its residuals.")
 @options.threads
@@ -33,6 +34,7 @@ def command(
 
     console = Console(quiet, verbose, as_json)
     with console.guarded(file), console.writing_to(output):
+        check_weights(file)
         if os.path.exists(output) and not force:
             force = may_overwrite(output, console, ask=True)
         start = time.perf_counter()

@@ -9,7 +9,9 @@ from typing import IO, TYPE_CHECKING
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDIN, STDOUT, Console, is_terminal, may_overwrite, open_input, standard_output
+from kolmo.cli.console import STDIN, STDOUT, Console, is_terminal, may_overwrite, standard_output
+from kolmo.cli.flags import LevelCommand
+from kolmo.cli.inputs import check_input, open_input
 from kolmo.errors import KolmoError
 
 if TYPE_CHECKING:
@@ -19,12 +21,12 @@ if TYPE_CHECKING:
 SUFFIX = ".html"
 
 
-@click.command("explain")
+@click.command("explain", cls=LevelCommand)
 @options.levels
 @click.option("-m", "--predictor", metavar="SPEC", help="Predictor in place of a level, like cm:9.")
-@click.option("-o", "--output", metavar="OUT", help="Write the page to OUT; - is standard output.")
+@options.output("Write the page to OUT; - is standard output.")
 @click.option(
-    "--limit",
+    "--show",
     callback=options.parse_size,
     default="200K",
     show_default=True,
@@ -36,13 +38,13 @@ SUFFIX = ".html"
 @options.quiet
 @options.verbose
 @click.option("--json", "as_json", is_flag=True, help="Print totals and the cost of each line; a page only with -o.")
-@click.argument("file", default="-", type=click.Path())
+@click.argument("file", default="-", type=options.PATH)
 def command(
     *,
     file: str,
     predictor: str | None,
     output: str | None,
-    limit: int,
+    show: int,
     force: bool,
     quiet: bool,
     verbose: bool,
@@ -64,8 +66,8 @@ def command(
     console = Console(quiet, verbose, as_json, data_on_stdout=to_stdout)
     shown = STDIN if file == "-" else file
     with console.guarded(shown):
-        if os.path.isdir(file):
-            raise KolmoError(f"{file}: is a folder; name a file in it")
+        if file != "-":
+            check_input(file, force=force)
         if to_stdout:
             _refuse_terminal(force=force)
             sink: str | IO[bytes] | None = standard_output(force=True)
@@ -76,7 +78,7 @@ def command(
                 raise KolmoError(f"{file}: input and output are the same file; choose another with -o")
             if os.path.isfile(sink) and not force:
                 force = may_overwrite(sink, console, ask=file != "-")
-        _explain(file, shown, sink, chosen, limit, force, console)
+        _explain(file, shown, sink, chosen, show, force, console)
     return console.status
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDIN, STDOUT, Console, may_overwrite, open_input, printable
-from kolmo.errors import KolmoError
+from kolmo.cli.console import STDIN, STDOUT, Console, may_overwrite, print_lines
+from kolmo.cli.inputs import open_input
+from kolmo.foreign import short
 
 if TYPE_CHECKING:
     from kolmo.cli.fit_result import Result
@@ -68,18 +69,18 @@ def _parse_areas(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     help="Score to expect of a model with this BPC.",
 )
 @click.option(
-    "--level",
+    "--confidence",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.95,
     show_default=True,
     metavar="P",
     help="Part of new models whose scores the intervals hold.",
 )
-@click.option("--figure", metavar="OUT", type=click.Path(), help="Draw to OUT, a .png or .svg; needs kolmo[report].")
+@click.option("--figure", metavar="OUT", type=options.PATH, help="Draw to OUT, a .png or .svg; needs kolmo[report].")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the figure.")
 @options.quiet
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@click.argument("table", required=False, type=click.Path())
+@click.argument("table", required=False, type=options.PATH)
 def command(
     *,
     table: str | None,
@@ -87,7 +88,7 @@ def command(
     score: tuple[str, ...],
     areas: list[Area],
     wanted: list[tuple[str, float]],
-    level: float,
+    confidence: float,
     figure: str | None,
     force: bool,
     quiet: bool,
@@ -107,7 +108,7 @@ def command(
         from kolmo.evaluation.fit.areas import study
 
         read = _read(table, shown)
-        result = Result(shown, study(read, bpc=bpc, score=score, areas=areas), wanted, level, figure)
+        result = Result(shown, study(read, bpc=bpc, score=score, areas=areas), wanted, confidence, figure)
         if figure is not None:
             if os.path.isfile(figure) and not force:
                 force = may_overwrite(figure, console, ask=table != "-")
@@ -117,7 +118,7 @@ def command(
         if as_json:
             console.record(result.record())
         elif not quiet:
-            click.echo(result.text())
+            print_lines(result.text().split("\n"))
     return console.status
 
 
@@ -126,8 +127,6 @@ def _read(path: str | None, shown: str) -> Table:
 
     if path is None:
         return published()
-    if os.path.isdir(path):
-        raise KolmoError(f"{path}: is a folder; name a table in it")
     with open_input(path, force=False) as file:
         return parse_table(file.read(LARGEST + 1), shown)  # one more, to be refused
 
@@ -136,7 +135,7 @@ def _check_figure(path: str | None) -> None:
     from kolmo.evaluation.fit.figure import FORMATS
 
     if path is not None and _format(path) not in FORMATS:
-        raise click.UsageError(f"--figure {printable(path)}: is neither .png nor .svg; name it so")
+        raise click.UsageError(f"--figure {path}: is neither .png nor .svg; name it so")
 
 
 def _format(path: str) -> str:
@@ -153,7 +152,7 @@ def _draw(result: Result, path: str, title: str, force: bool, console: Console) 
             target.file,
             format=_format(path),
             level=result.level,
-            title=printable(title),
+            title=short(title, 200),
             also=result.asked(),
         )
         target.keep(Attributes())

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kolmo.cli.console import printable
 from kolmo.evaluation.fit.areas import Point, Studies, Study
 from kolmo.evaluation.fit.table import family_of
+from kolmo.foreign import short
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Result:
         score = _mean(overall.scores[0])
         if len(overall.scores) > 1:
             score = f"mean over areas of {'; '.join(map(_mean, overall.scores))}"
-        head += f"BPC: {printable(_mean(overall.bpc))}\nscore: {printable(score)}"
+        head += f"BPC: {short(_mean(overall.bpc), 300)}\nscore: {short(score, 300)}"
         if not self.studies.parts:
             return head
         rows = [
@@ -171,7 +171,7 @@ def _mean(columns: Sequence[str]) -> str:
 
 def _aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
     """Columns side by side; those of `left` flush left, all others right."""
-    shown = [[printable(cell) for cell in row] for row in rows]
+    shown = [[short(cell) for cell in row] for row in rows]
     widths = [max(len(row[n]) for row in shown) for n in range(len(shown[0]))]
     lines = []
     for row in shown:

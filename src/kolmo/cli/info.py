@@ -5,11 +5,12 @@ from __future__ import annotations
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import Console, printable
+from kolmo.cli.console import Console, print_lines
+from kolmo.cli.inputs import check_weights
 
 
 @click.command("info")
-@click.argument("files", nargs=-1, required=True, type=click.Path())
+@click.argument("files", nargs=-1, required=True, type=options.PATH)
 @click.option("-v", "--verbose", is_flag=True, help="Print each tensor, not groups of them.")
 @options.json_lines
 def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
@@ -24,12 +25,13 @@ def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
     console = Console(verbose=verbose, json=as_json)
     for path in files:
         with console.guarded(path):
+            check_weights(path)
             report = describe(ShrunkFile(path))
             if as_json:
                 console.record({"file": path, "version": VERSION, **report.record()})
                 continue
             if len(files) > 1:
-                click.echo(f"{printable(path)}:")
-            click.echo("\n".join(map(printable, report.lines(each=verbose))))
-            click.echo(f"format {VERSION}; SHA-256 of all tensors as they come back: {report.content}")
+                print_lines([f"{path}:"])
+            digest = f"format {VERSION}; SHA-256 of all tensors as they come back: {report.content}"
+            print_lines([*report.lines(each=verbose), digest])
     return console.status

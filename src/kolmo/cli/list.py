@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDIN, Console, open_input, printable
-from kolmo.cli.inputs import expand
+from kolmo.cli.console import STDIN, Console, print_lines
+from kolmo.cli.inputs import expand, open_input
 
 if TYPE_CHECKING:
     from kolmo.archive.listing import FrameInfo, Listing
@@ -25,7 +25,7 @@ HEAD = COLUMNS.format("Frames", "Blocks", "Compressed", "Uncompressed", "Ratio",
 @options.json_lines
 @click.option("-q", "--quiet", is_flag=True, help="Leave out the heading.")
 @click.option("-f", "--force", is_flag=True, help="Follow links; read from a terminal.")
-@click.argument("files", nargs=-1, type=click.Path())
+@click.argument("files", nargs=-1, type=options.PATH)
 def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: bool, quiet: bool, force: bool) -> int:
     """List what FILES hold: frames, blocks, sizes, predictors.
 
@@ -44,16 +44,18 @@ def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: 
                 console.record(_json(shown, listing))
             else:
                 if not listed and not quiet:
-                    click.echo(HEAD)
+                    print_lines([HEAD])
                 _print(shown, listing, verbose)
             listed.append(listing)
+            if listing.is_extreme:
+                console.warn(f"{shown}: {listing.describe_extreme()}")
             if listing.error:
                 raise listing.error
     if len(listed) > 1 and not as_json:
         blocks = sum(frame.blocks for listing in listed for frame in listing.frames)
         frames = sum(len(listing.frames) for listing in listed)
         sizes = sum(listing.packed_size for listing in listed), sum(listing.raw_size for listing in listed)
-        click.echo(_row(frames, blocks, *sizes, "", f"{len(listed)} files"))
+        print_lines([_row(frames, blocks, *sizes, "", f"{len(listed)} files")])
     return console.status
 
 
@@ -62,18 +64,17 @@ def _print(path: str, listing: Listing, verbose: bool) -> None:
     predictors = {_predictor(frame) for frame in frames}
     predictor = predictors.pop() if len(predictors) == 1 else "several" if predictors else "-"
     blocks = sum(frame.blocks for frame in frames)
-    click.echo(_row(len(frames), blocks, listing.packed_size, listing.raw_size, predictor, path))
+    print_lines([_row(len(frames), blocks, listing.packed_size, listing.raw_size, predictor, path)])
     if not verbose:
         return
     for number, frame in enumerate(frames, 1):
-        click.echo(f"  frame {number} at byte {frame.offset}")
-        for key, value in _details(frame):
-            click.echo(f"    {key:<13}{printable(value)}")
+        details = (f"    {key:<13}{value}" for key, value in _details(frame))
+        print_lines([f"  frame {number} at byte {frame.offset}", *details])
 
 
 def _row(frames: int, blocks: int, packed: int, raw: int, predictor: str, name: str) -> str:
     ratio = f"{raw / packed:.3f}" if raw and packed else "-"
-    return COLUMNS.format(frames, blocks, packed, raw, ratio, predictor, printable(name))
+    return COLUMNS.format(frames, blocks, packed, raw, ratio, predictor, name)
 
 
 def _details(frame: FrameInfo) -> list[tuple[str, str]]:

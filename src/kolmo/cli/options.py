@@ -8,11 +8,25 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kolmo.cli.console import say
+
 if TYPE_CHECKING:
     from kolmo.predictors.base import Predictor
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-MODES = ("strict", "paper", "lm-eval", "uncheatable", "llama.cpp")  # of evaluation, which help must not load
+MODES = (  # of evaluation, which help must not load
+    "strict",
+    "paper",
+    "lm-eval",
+    "lm-eval-no-bos",
+    "uncheatable",
+    "uncheatable-bos",
+    "llama.cpp",
+)
+PATH = click.Path(readable=False)  # whether it can be read is found out file by file, so that one stops no others
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+SPELLINGS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16", "fp64": "float64"}
+LONG_LEVELS = {1: ("--fast",), 9: ("--best",)}
 UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 
 
@@ -22,6 +36,11 @@ def parse_size(ctx: click.Context, param: click.Parameter, value: str) -> int:
     if not match or int(match[1]) == 0:
         raise click.BadParameter(f"{value!r} is not a size; write it like 8M, 512K or 1000000", ctx, param)
     return int(match[1]) << UNITS[match[2].upper()]
+
+
+def parse_size_or_none(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """The same of an option that may be left out."""
+    return None if value is None else parse_size(ctx, param, value)
 
 
 def parse_place(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -37,16 +56,46 @@ def as_flags(message: str) -> str:
     return re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", lambda name: flags.get(name[0], name[0]), message)
 
 
+class Dtype(click.ParamType):  # type: ignore[type-arg]
+    """A type of floating-point numbers, by its name or the short form that others use, like bf16."""
+
+    name = "dtype"
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The full name."""
+        name = str(SPELLINGS.get(value, value))
+        if name not in self.names:
+            self.fail(f"{value!r} is not one of {', '.join(self.names)}", param, ctx)
+        return name
+
+
 class LevelOption(click.Option):
     """-1 to -9: nine flags, one line of help."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """The line for all nine, at the first."""
-        return ("-1 .. -9", self.help or "") if self.opts == ["-1"] else None
+        return ("-1 .. -9, --level N", self.help or "") if "-1" in self.opts else None
 
 
 def levels(function: Function) -> Function:
-    """The flags -1 to -9 as the parameter `level`; the last one given counts."""
+    """The flags -1 to -9, --fast, --best and --level N as the parameter `level`; the last one given counts."""
+
+    def take(ctx: click.Context, param: click.Parameter, value: int | None) -> None:
+        if value is not None:
+            ctx.params["level"] = value
+
+    function = click.option(
+        "--level",
+        "level_of_number",
+        type=click.IntRange(1, 9),
+        metavar="N",
+        expose_value=False,
+        callback=take,
+        hidden=True,
+    )(function)
     for level in range(9, 0, -1):
 
         def remember(ctx: click.Context, param: click.Parameter, value: bool, level: int = level) -> None:
@@ -55,12 +104,13 @@ def levels(function: Function) -> Function:
 
         function = click.option(
             f"-{level}",
+            *LONG_LEVELS.get(level, ()),
             f"level_{level}",
             cls=LevelOption,
             is_flag=True,
             expose_value=False,
             callback=remember,
-            help="Level: -1 is fast, -9 is small; default -5.",
+            help="Level: -1 (or --fast) is fast, -9 (or --best) is small; default -5.",
         )(function)
     return function
 
@@ -73,6 +123,49 @@ threads = click.option(
     metavar="N",
     help="Threads; 0 is one for each core (default). The output does not depend on it.",
 )
+
+
+def output(help: str, **settings: Any) -> Callable[[Function], Function]:
+    """The option -o of a verb."""
+    return click.option("-o", "--output", metavar="OUT", callback=_parse_output, help=help, **settings)
+
+
+def _parse_output(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value == "":
+        raise click.BadParameter("an output needs a name", ctx, param)
+    return value
+
+
+def device(help: str) -> Callable[[Function], Function]:
+    """The option --device of a verb."""
+    return click.option("--device", metavar="NAME", help=help)
+
+
+def dtype(help: str, names: tuple[str, ...] = DTYPES) -> Callable[[Function], Function]:
+    """The option --dtype of a verb; `{}` in the help stands for the names."""
+    return click.option("--dtype", type=Dtype(names), metavar="TYPE", help=help.format(", ".join(names)))
+
+
+def seed(help: str, **settings: Any) -> Callable[[Function], Function]:
+    """The option --seed of a verb."""
+    return click.option("--seed", type=click.IntRange(0, 2**63 - 1), metavar="N", help=help, **settings)
+
+
+def limit(help: str) -> Callable[[Function], Function]:
+    """The option --limit of a verb: a number of documents."""
+    return click.option("--limit", type=click.IntRange(min=1), metavar="N", help=help)
+
+
+def context(help: str, *, least: int) -> Callable[[Function], Function]:
+    """The option --context of a verb: tokens that a model sees at once."""
+    return click.option("--context", type=click.IntRange(min=least), metavar="N", help=help)
+
+
+def batch_size(help: str) -> Callable[[Function], Function]:
+    """The option --batch-size of a verb, the parameter `batch`: sequences that a model reads at once."""
+    return click.option("--batch-size", "batch", type=click.IntRange(min=1), metavar="N", help=help)
+
+
 place = click.option(
     "-o", "--output", required=True, metavar="OUT", callback=parse_place, help="The file or folder to write."
 )
@@ -88,13 +181,19 @@ memory = click.option(
     metavar="LIMIT",
     help="Refuse files that need more memory to decode.",
 )
+max_size = click.option(
+    "--max-size",
+    callback=parse_size_or_none,
+    metavar="LIMIT",
+    help="Refuse files with more content; by default what a file of its size may hold (docs/format.md).",
+)
 
 
 def language_models(function: Function) -> Function:
     """How a language model runs here, whatever a file says: the parameters `device`, `batch`."""
     for declare in (
-        click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Language models: lanes at once."),
-        click.option("--device", metavar="NAME", help="Language models: cpu, cuda; default: cuda where it is."),
+        batch_size("Language models: lanes at once."),
+        device("Language models: cpu, cuda; default: cuda where it is."),
     ):
         function = declare(function)
     return function
@@ -110,14 +209,8 @@ def language_model_files(function: Function) -> Function:
             help="Language models: noise in a logit that a decoder may have; 0: none at all. Default: measured.",
         ),
         click.option("--chunk", type=click.IntRange(min=1), metavar="N", help="Language models: tokens of a lane."),
-        click.option(
-            "--context", type=click.IntRange(min=4), metavar="N", help="Language models: tokens seen at once."
-        ),
-        click.option(
-            "--dtype",
-            type=click.Choice(["float32", "float64", "bfloat16", "float16"]),
-            help="Language models: arithmetic; default float32.",
-        ),
+        context("Language models: tokens that the model sees at once.", least=4),
+        dtype("Language models: arithmetic: {}; default float32."),
     ):
         function = declare(function)
     return function
@@ -158,7 +251,7 @@ class Failure(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """As all errors but those of usage are shown."""
-        click.echo(f"kolmo: {self.message}", err=True)
+        say(self.message)
 
 
 def chosen_predictor(spec: str | None, level: int | None, **options: Any) -> Predictor:

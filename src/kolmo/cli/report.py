@@ -20,7 +20,7 @@ PAGE = "report.html"
 
 
 @click.command("report")
-@click.option("-o", "--output", default=PAGE, show_default=True, metavar="OUT", help="The page; - is standard output.")
+@options.output("The page; - is standard output.", default=PAGE, show_default=True)
 @click.option("--title", metavar="TEXT", help="Title of the page.")
 @click.option("--mode", type=click.Choice(options.MODES), help="Take results in this mode alone.")
 @click.option("--models", metavar="TABLE", help="Columns model, cutoff, family, parameters, licence, url; CSV or JSON.")
@@ -35,7 +35,7 @@ PAGE = "report.html"
     help="Documents of each corpus that the page shows.",
 )
 @click.option(
-    "--limit",
+    "--show",
     callback=options.parse_size,
     default="512K",
     show_default=True,
@@ -50,7 +50,7 @@ PAGE = "report.html"
 @options.quiet
 @options.verbose
 @click.option("--json", "as_json", is_flag=True, help="Print a summary as one JSON object.")
-@click.argument("results", nargs=-1, required=True, metavar="RESULTS...", type=click.Path())
+@click.argument("results", nargs=-1, required=True, metavar="RESULTS...", type=options.PATH)
 def command(
     *,
     results: tuple[str, ...],
@@ -61,7 +61,7 @@ def command(
     scores: str | None,
     columns: tuple[str, ...],
     documents: int,
-    limit: int,
+    show: int,
     markdown: str | None,
     csv: str | None,
     wide: str | None,
@@ -99,7 +99,7 @@ def command(
             score_columns=columns,
             models=models,
             documents=documents,
-            limit=limit,
+            limit=show,
         )
         for kind, path in sinks.items():
             _write(_made(kind, board, console), path, forced[path], console)
@@ -149,18 +149,17 @@ def _may_write(path: str, force: bool, console: Console) -> bool:
     """Whether an output may be overwritten, asked before the work.
 
     Raises:
-        KolmoError: it is a folder, or standard output is a terminal and the page would go there.
+        KolmoError, OSError: it cannot be written there.
     """
-    from kolmo.targets import TargetExistsError
+    from kolmo.targets import TargetExistsError, check_target
 
     if path == "-":
         return True
-    if os.path.isdir(path):
-        raise KolmoError(f"{path}: is a folder; name a file in it")
     if os.path.isfile(path) and not force:
-        if not may_overwrite(path, console, ask=True):
+        force = may_overwrite(path, console, ask=True)
+        if not force:
             raise TargetExistsError(f"{path}: already exists; overwrite it with -f, or choose another name")
-        return True
+    check_target(path, force)
     return force
 
 

@@ -15,21 +15,24 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDOUT, Console, is_terminal, may_overwrite, open_input, printable
+from kolmo.cli.console import STDOUT, Console, is_terminal, may_overwrite
+from kolmo.cli.flags import LevelCommand
+from kolmo.cli.inputs import open_input
 from kolmo.errors import KolmoError
+from kolmo.foreign import MAX_LINE, printable, short
 
 if TYPE_CHECKING:
     from kolmo.predictors.base import Predictor
     from kolmo.predictors.choice import Choice
 
 
-@click.command("sample")
+@click.command("sample", cls=LevelCommand)
 @options.levels
 @click.option(
     "-m", "--predictor", "specs", multiple=True, metavar="SPEC", help="Predictor, like cm:9; may be repeated."
 )
 @click.option("--prompt", metavar="TEXT", help="What the sample goes on from; nothing by default.")
-@click.option("--prompt-file", metavar="FILE", type=click.Path(), help="The prompt is a file; - is standard input.")
+@click.option("--prompt-file", metavar="FILE", type=options.PATH, help="The prompt is a file; - is standard input.")
 @click.option(
     "-n",
     "--size",
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
     metavar="BYTES",
     help="Length of the sample.",
 )
-@click.option("--seed", type=int, metavar="N", help="The same seed gives the same sample.")
+@options.seed("The same seed gives the same sample.")
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0),
@@ -56,8 +59,8 @@ if TYPE_CHECKING:
     help="Draw from the likeliest only that have the probability P together.",
 )
 @click.option("--echo", is_flag=True, help="Print the prompt before the sample.")
-@click.option("-o", "--output", metavar="OUT", help="Write to OUT; - is standard output.")
-@click.option("--device", metavar="NAME", help="Language models: cpu, cuda; default: cuda where it is.")
+@options.output("Write to OUT; - is standard output.")
+@options.device("Language models: cpu, cuda; default: cuda where it is.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite; read a prompt from a terminal.")
 @options.quiet
 @options.verbose
@@ -101,12 +104,19 @@ def command(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     options.run_language_models(device=device)
-    chosen = [(spec, options.chosen_predictor(spec, None)) for spec in specs]
+    to_stdout = output in (None, "-")
+    console = Console(quiet, verbose, as_json and to_stdout, data_on_stdout=not as_json)
+    chosen = []
+    for spec in specs:
+        try:
+            chosen.append((spec, options.chosen_predictor(spec, None)))
+        except options.Failure as error:  # the others go on
+            console.fail(error.message, spec)
     if not specs:
         predictor = options.chosen_predictor(None, level)
         chosen = [(f"{predictor.name}:{level or DEFAULT_LEVEL}", predictor)]
-    to_stdout = output in (None, "-")
-    console = Console(quiet, verbose, as_json and to_stdout, data_on_stdout=not as_json)
+    if not chosen:
+        return console.status
     given = source or prompt_file
     with console.guarded(given or STDOUT):
         start = os.fsencode(prompt or "") if given is None else _read(given, force)
@@ -118,8 +128,6 @@ def command(
 
 
 def _read(path: str, force: bool) -> bytes:
-    if os.path.isdir(path):
-        raise KolmoError(f"{path}: is a folder; name a file in it")
     with open_input(path, force=force) as file:
         return file.read()
 
@@ -144,7 +152,7 @@ class Job:
         self.console.warn_if_slow(len(self.prompt) + self.size)
         with self.console.writing_to(path or STDOUT), nullcontext() if path is None else Target(path, force) as target:
             screen = target is None and is_terminal(sys.stdout) and not self.json
-            page: Page = Screen() if screen else Page(target.file if target else _standard_output())
+            page: Page = Screen() if screen else Page(target.file if target else _standard_output(), path or STDOUT)
             spoken = 0
             for spec, predictor in self.predictors:
                 with self.console.guarded(spec):
@@ -166,7 +174,7 @@ class Job:
         else:
             several = len(self.predictors) > 1
             if several:
-                page.write(b"\n" * (not first) + f"==> {printable(spec)}, seed {self.seed} <==\n".encode())
+                page.write(b"\n" * (not first) + f"==> {short(spec, MAX_LINE)}, seed {self.seed} <==\n".encode())
             if self.echo:
                 page.write(self.prompt)
             try:
@@ -199,14 +207,18 @@ def _standard_output() -> IO[bytes]:
 class Page:
     """Where samples go: a file or a pipe, which gets the bytes as they are, and at once."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file, self._name = file, name
         self._newest = b""
 
     def write(self, data: bytes) -> None:
         """Show the next bytes."""
-        self._file.write(data)
-        self._file.flush()
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            error.filename = self._name
+            raise
         self._newest = data[-1:] or self._newest
 
     def end(self, *, force: bool) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from typing import Any
 
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import Console, may_overwrite, printable
+from kolmo.cli.console import Console, may_overwrite, print_lines
+from kolmo.cli.inputs import check_weights
+from kolmo.errors import ShrinkWarning
 
 METHODS = ("trellis", "torus")
 PRESETS = ("llm", "unet", "mobilenet")
@@ -21,7 +24,7 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 
 
 @click.command("shrink")
-@click.argument("model", type=click.Path())
+@click.argument("model", type=options.PATH)
 @options.place
 @click.option(
     "--method", type=click.Choice(METHODS), default="trellis", show_default=True, help="How weights become integers."
@@ -46,8 +49,8 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--mode", type=click.Choice(options.MODES), help="For --max-delta-bpc: rule of evaluation; default strict."
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="For --max-delta-bpc: documents of the corpus.")
-@click.option("--device", metavar="NAME", help="For --max-delta-bpc: cpu, cuda; default: cuda where it is.")
+@options.limit("For --max-delta-bpc: documents of the corpus.")
+@options.device("For --max-delta-bpc: cpu, cuda; default: cuda where it is.")
 @click.option(
     "--sensitivities",
     is_flag=True,
@@ -75,7 +78,9 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
     help="First make this part of the coded weights 0, the smallest.",
 )
 @click.option("--prune-each", is_flag=True, help="Prune each tensor by so much, not the whole model.")
-@click.option("--keep", multiple=True, metavar="GLOB", help="Leave tensors of such names exact; may be repeated.")
+@click.option(
+    "--exact", "keep", multiple=True, metavar="GLOB", help="Leave tensors of such names exact; may be repeated."
+)
 @options.threads
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
 @options.quiet
@@ -112,6 +117,7 @@ def command(
         raise click.UsageError(options.as_flags(str(error))) from None
     console = Console(quiet, verbose, as_json)
     with console.guarded(model), console.writing_to(output):
+        check_weights(model)
         if method == "trellis":
             console.warn_if_slow(os.path.getsize(model) if os.path.isfile(model) else None)
         if os.path.exists(output) and not force:
@@ -119,12 +125,24 @@ def command(
         if makes_folder(model, output) and (left := companions(model).left):
             console.warn(f"{model}: does not come along: {', '.join(left)}")
         start = time.perf_counter()
-        report = shrink(
-            model, output, method, **sizes, **measured, states=states, force=force, progress=console.progress, **given
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ShrinkWarning)  # they are in the report
+            report = shrink(
+                model,
+                output,
+                method,
+                **sizes,
+                **measured,
+                states=states,
+                force=force,
+                progress=console.progress,
+                **given,
+            )
+        for text in report.warnings:
+            console.warn(f"{model}: {text}")
         if as_json:
             seconds = round(time.perf_counter() - start, 3)
             console.record({"file": model, "output": output, "seconds": seconds, **report.record()})
         elif not quiet:
-            click.echo("\n".join(map(printable, report.lines(each=verbose))))
+            print_lines(report.lines(each=verbose))
     return console.status

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDIN, Console, open_input
-from kolmo.cli.inputs import expand
+from kolmo.cli.console import STDIN, Console
+from kolmo.cli.inputs import expand, open_input
 
 
 @click.command("test")
 @options.memory
+@options.max_size
 @options.recursive
 @options.threads
 @options.quiet
@@ -19,11 +20,12 @@ from kolmo.cli.inputs import expand
 @options.language_models
 @options.model_elsewhere
 @click.option("-f", "--force", is_flag=True, help="Follow links; read from a terminal.")
-@click.argument("files", nargs=-1, type=click.Path())
+@click.argument("files", nargs=-1, type=options.PATH)
 def command(
     *,
     files: tuple[str, ...],
     memory: int,
+    max_size: int | None,
     recursive: bool,
     threads: int,
     quiet: bool,
@@ -43,22 +45,29 @@ def command(
     for path in expand(files, console, recursive=recursive, force=force, packed=True):
         shown = STDIN if path == "-" else path
         with console.guarded(shown):
-            _test(path, shown, threads, memory, force, console)
+            _test(path, shown, threads, memory, max_size, force, console)
     return console.status
 
 
-def _test(path: str, shown: str, threads: int, memory: int, force: bool, console: Console) -> None:
+def _test(
+    path: str, shown: str, threads: int, memory: int, max_size: int | None, force: bool, console: Console
+) -> None:
     from kolmo.archive.listing import list_stream
     from kolmo.archive.streams import check_stream
 
     with open_input(path, force=force) as file:
         total = None
-        if path != "-" and file.seekable() and console.wants_size():
-            total = list_stream(file).raw_size or None
+        if path != "-" and file.seekable():
+            listing = list_stream(file)
+            total = listing.raw_size or None
             file.seek(0)
+            if listing.is_extreme:
+                console.warn(f"{shown}: {listing.describe_extreme()}")
         console.warn_if_slow(total)
         with console.progress(shown, total) as report:
-            summary = check_stream(file, name=shown, threads=threads, memory_limit=memory, report=report)
+            summary = check_stream(
+                file, name=shown, threads=threads, memory_limit=memory, size_limit=max_size, report=report
+            )
     console.line(f"{shown:<20} : OK, {summary.raw_size} bytes")
     if console.json:
         sizes = {"raw_size": summary.raw_size, "packed_size": summary.packed_size}

@@ -16,9 +16,11 @@ import click
 from click.core import ParameterSource
 
 from kolmo.cli import options
-from kolmo.cli.console import Console, printable
+from kolmo.cli.console import TITLE, Console
 from kolmo.errors import MissingExtraError
+from kolmo.foreign import short
 from kolmo.installing import install
+from kolmo.targets import check_folder
 from kolmo.training.watch import Watcher
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 RECURRENT = ("tiny", "small", "base", "large")
 TRANSFORMERS = ("transformer-200k", "transformer-800k", "transformer-3.2m")
 SIZES = ("layers", "state", "embedding", "slot", "tables")  # of a recurrent network
-DTYPES = {"auto": "auto", "bf16": "bfloat16", "fp32": "float32"}
 LANES, STEPS = 32, 256  # of recurrent networks
 TRANSFORMER_LANES = 8  # of a whole context each
 SMALLEST_VOCABULARY, LARGEST_VOCABULARY = 257, 65536
@@ -93,11 +94,10 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
 
 @click.command("train")
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE[=WEIGHT]...", callback=parse_source)
-@click.option(
-    "-o", "--output", required=True, metavar="FOLDER", type=click.Path(path_type=Path), help="The run's folder."
-)
+@options.output("The run's folder.", required=True)
 @click.option(
     "--model",
+    "network",
     type=click.Choice([*RECURRENT, *TRANSFORMERS]),
     default="base",
     show_default=True,
@@ -147,26 +147,20 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
     metavar="PART",
     help="Part of the budget from which on weights are integers.",
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(list(DTYPES)),
-    default="auto",
-    show_default=True,
-    help="Of matrix products; auto: bf16 where the machine is made for it.",
-)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where.")
-@click.option("-T", "--threads", type=click.IntRange(0), default=0, metavar="N", help="Threads; 0 is torch's choice.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1, show_default=True, metavar="N", help="Of chance.")
+@options.dtype("Of matrix products: {}; default: bfloat16 where the machine is made for it.", ("float32", "bfloat16"))
+@options.device("cpu, cuda; default: cuda where it is.")
+@options.threads
+@options.seed("Of chance.", default=1, show_default=True)
 @click.option(
     "--init",
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     metavar="FILE",
     help="Begin with these weights: run, checkpoint, network.",
 )
 @click.option(
     "--validate",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(readable=False, path_type=Path),
     metavar="FILE",
     help="Measure on FILE too; may be repeated.",
 )
@@ -182,15 +176,18 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
 @click.option("-v", "--verbose", is_flag=True, help="Print a line for each validation, on pipes too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the log as JSON objects, and one at the end.")
 @click.pass_context
-def command(ctx: click.Context, /, *, output: Path, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> int:
+def command(ctx: click.Context, /, *, output: str, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> int:
     """Train a network on SOURCES, files or folders of text, mixed by their weights.
 
     The same command goes on with a run that was interrupted. Pieces of each source are held out for validation.
     """
+    if given["device"] not in (None, "auto", "cpu", "cuda"):
+        raise click.UsageError(f"--device {given['device']}: training works on cpu or cuda")
     console = Console(quiet, verbose, as_json)
-    with console.guarded(str(output)):
+    with console.guarded(output):
+        check_folder(output)
         _require_torch()
-        job = _job(output, given, _typed(ctx))
+        job = _job(Path(output), given, _typed(ctx))
         with _Screen(console, job).watching() as screen:
             from kolmo.training.run import train
 
@@ -220,7 +217,7 @@ def _job(output: Path, given: dict[str, Any], typed: str) -> Job:
         _settings(given),
         given["validate"],
         given["init"],
-        given["device"],
+        given["device"] or "auto",
         given["threads"],
         given["save_every"],
         typed,
@@ -233,17 +230,19 @@ def _shape(given: dict[str, Any]) -> Shape:
     from kolmo.training.models import SHAPES
     from kolmo.training.transformer import TRANSFORMERS as SIZES_OF
 
-    model = given["model"]
+    network = given["network"]
     sizes = {name: given[name] for name in SIZES if given[name] is not None}
-    if model in TRANSFORMERS:
+    if network in TRANSFORMERS:
         if sizes:
-            raise click.UsageError(f"--{next(iter(sizes))} is for recurrent networks; --model {model} is a Transformer")
+            raise click.UsageError(
+                f"--{next(iter(sizes))} is for recurrent networks; --model {network} is a Transformer"
+            )
         changes = {"positions": given["positions"], "context": given["window"]}
-        return dataclasses.replace(SIZES_OF[model], **{k: v for k, v in changes.items() if v is not None})
+        return dataclasses.replace(SIZES_OF[network], **{k: v for k, v in changes.items() if v is not None})
     if given["positions"] is not None or given["vocabulary"] != "bytes":
         option = "--positions" if given["positions"] is not None else "--vocabulary"
-        raise click.UsageError(f"{option} is for Transformers; --model {model} is a recurrent network over bytes")
-    shape = dataclasses.replace(SHAPES[model], **sizes)
+        raise click.UsageError(f"{option} is for Transformers; --model {network} is a recurrent network over bytes")
+    shape = dataclasses.replace(SHAPES[network], **sizes)
     if problem := shape.problem():
         raise click.UsageError(f"no recurrent network has {problem}")
     return shape
@@ -253,13 +252,13 @@ def _settings(given: dict[str, Any]) -> Settings:
     from kolmo.training.settings import Settings
     from kolmo.training.transformer import TransformerShape
 
-    transformer = given["model"] in TRANSFORMERS
+    transformer = given["network"] in TRANSFORMERS
     lanes, steps = (TRANSFORMER_LANES, TransformerShape.context) if transformer else (LANES, STEPS)
     return Settings(
         given["budget"],
         given["lanes"] or lanes,
         given["window"] or steps,
-        DTYPES[given["dtype"]],
+        given["dtype"] or "auto",
         given["seed"],
         given["vocabulary"],
         given["quantise_from"],
@@ -296,7 +295,7 @@ class _Screen(Watcher):
         self.signal = 0  # that came, or 0
         self._asked = False  # by the training, which then will ask again
         self._bar: Any = None
-        self._title = printable(str(job.folder))
+        self._title = short(str(job.folder), TITLE)
 
     @contextmanager
     def watching(self) -> Iterator[_Screen]:

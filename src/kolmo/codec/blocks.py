@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 
+from kolmo.codec.limits import least_payload
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
-from kolmo.container.structures import CODED, STORED, largest_raw_size
+from kolmo.container.structures import CODED, STORED
 from kolmo.container.wire import varint
 from kolmo.errors import CorruptError
 from kolmo.predictors.base import Predictor, Tick
@@ -55,10 +56,9 @@ def encode_block(predictor: Predictor, data: bytes, tick: Tick | None = None, th
     if tick and done < len(data):  # a model need not tick
         tick(len(data) - done)
     payload = encoder.finish()
-    # A decoder refuses a block that claims more than its payload can hold; a predictor that codes many bytes
-    # in one decision may get there. Zeros at the end are what the decoder reads there anyway.
-    while largest_raw_size(len(payload)) < len(data):
-        payload += bytes(1)
+    # A decoder refuses a block that claims more work than its payload pays for. Zeros at the end are what the decoder
+    # reads there anyway.
+    payload += bytes(max(0, least_payload(predictor, payload, len(data)) - len(payload)))
     if len(varint(len(payload))) + len(payload) >= len(data):
         return STORED, data
     return CODED, payload
@@ -70,14 +70,14 @@ def decode_block(
     """Decode a block of `size` raw bytes: the mirror of `encode_block`.
 
     Raises:
-        CorruptError: the payload cannot hold so much, or ends too early.
+        CorruptError: more content is claimed than the payload may hold, or the payload ends too early.
     """
     if kind == STORED:
         if tick:
             tick(size)
         return payload
-    if size > largest_raw_size(len(payload)):
-        raise CorruptError(f"{size} bytes are claimed in {len(payload)} of payload")
+    if len(payload) < (least := least_payload(predictor, payload, size)):
+        raise CorruptError(f"it claims {size} bytes of content in {len(payload)} of payload, and needs {least}")
     return predictor.start(size, threads).decode(BinaryDecoder(payload), tick)
 
 

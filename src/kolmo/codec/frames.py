@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from kolmo.codec.blocks import decode_block, encode_block, is_exclusive
-from kolmo.codec.pipeline import PATIENCE, Pipeline, Report, available_cores, ordered_map, physical_memory
+from kolmo.codec.limits import MEMORY_LIMIT, Place, SizeLimit, check_memory, checked_limits
+from kolmo.codec.pipeline import PATIENCE, Pipeline, Report, available_cores, ordered_map, physical_memory, whole_number
 from kolmo.container.frames import FrameWriter, read_frames
 from kolmo.container.index import Index, read_head
 from kolmo.container.structures import (
@@ -22,12 +23,10 @@ from kolmo.container.structures import (
     Header,
     PredictorRecord,
 )
-from kolmo.container.wire import REMEDY, Reader, digest, new_digest
-from kolmo.errors import CorruptError, MemoryLimitError, MissingExtraError, PredictorError
+from kolmo.container.wire import Reader, digest, new_digest
+from kolmo.errors import CorruptError, MissingExtraError, PredictorError
 from kolmo.predictors import registry
 from kolmo.predictors.base import Predictor
-
-MEMORY_LIMIT = 2 << 30
 
 
 def make_header(
@@ -43,7 +42,7 @@ def make_header(
     Raises:
         ValueError: the block size is out of its limits.
     """
-    if not 1 <= block_size <= MAX_BLOCK:
+    if not 1 <= whole_number(block_size, "block size", 1) <= MAX_BLOCK:
         raise ValueError(f"block size {block_size}: 1 to {MAX_BLOCK} bytes are allowed")
     record = PredictorRecord(predictor.name, predictor.version, predictor.fingerprint(), predictor.parameters())
     return Header(record, name, max(block_size, DEFAULT_BLOCK_LIMIT), mtime, mode)
@@ -54,7 +53,7 @@ def even_blocks(size: int | None, block_size: int) -> int:
 
     Where the size is not known, and where it fits into one block, `block_size` itself.
     """
-    if size is None or not 0 < block_size < size:
+    if size is None or not 0 < whole_number(block_size, "block size", 1) < size:
         return block_size
     return -(-size // -(-size // block_size))
 
@@ -62,12 +61,12 @@ def even_blocks(size: int | None, block_size: int) -> int:
 class FrameEncoder:
     """Makes a frame: `add` raw blocks (within the header's limit), then `finish`; both return bytes.
 
-    `close` stops the threads of an encoder that is given up.
+    `flush`, at any time before, brings all that was added. `close` stops the threads of an encoder that is given up.
     """
 
     def __init__(self, predictor: Predictor, header: Header, *, threads: int = 1, report: Report | None = None) -> None:
         self._predictor = predictor
-        self._threads = threads or available_cores()
+        self._threads = whole_number(threads, "threads", 0) or available_cores()
         self._first: bytes | None = None  # held back until it is known whether it is the only one
         self._alone = False
         self._writer = FrameWriter(header)
@@ -81,6 +80,14 @@ class FrameEncoder:
         ready = self._put(self._first) if self._first else b""
         self._first = b""
         return ready + self._put(raw)
+
+    def flush(self) -> bytes:
+        """Wait for all blocks so far; returns the bytes that decode to them, without the frame's end."""
+        ready = self._put(self._first) if self._first else b""
+        if self._first is not None:
+            self._first = b""
+        ready += b"".join([self._writer.add(*block) for block in self._pipeline.drain()])
+        return ready + self._writer.flush()
 
     def finish(self) -> bytes:
         """Wait for all blocks and end the frame."""
@@ -106,7 +113,12 @@ class FrameEncoder:
 
 
 def decode_frames(
-    reader: Reader, *, threads: int = 1, memory_limit: int = MEMORY_LIMIT, report: Report | None = None
+    reader: Reader,
+    *,
+    threads: int = 1,
+    memory_limit: int = MEMORY_LIMIT,
+    size_limit: int | None = None,
+    report: Report | None = None,
 ) -> Generator[bytes, None, None]:
     """The content of an input, block by block, read forward; every block matched its digest.
 
@@ -114,15 +126,26 @@ def decode_frames(
         FormatError, CorruptError, TruncatedError: after the whole blocks before the damage.
         PredictorError: a frame's predictor is missing or another.
         MemoryLimitError: a block needs more than `memory_limit` bytes.
+        SizeLimitError: the content is larger than `size_limit` bytes (see `SizeLimit`); at once, before any block is
+            decoded, where the reader can seek.
     """
-    return _decode(_forward_steps(reader, memory_limit), threads, memory_limit, report)
+    threads, memory_limit, size = checked_limits(threads, memory_limit, size_limit)
+    return _decode(_forward_steps(reader, memory_limit, size), threads, memory_limit, report)
 
 
 def decode_from(
-    reader: Reader, index: Index, first: int, *, threads: int = 1, memory_limit: int = MEMORY_LIMIT
+    reader: Reader,
+    index: Index,
+    first: int,
+    *,
+    threads: int = 1,
+    memory_limit: int = MEMORY_LIMIT,
+    size_limit: int | None = None,
 ) -> Generator[bytes, None, None]:
     """The content from block `first` of the index on, block by block. Raises what `decode_frames` raises."""
-    return _decode(_indexed_steps(reader, index, first, memory_limit), threads, memory_limit, None)
+    threads, memory_limit, size = checked_limits(threads, memory_limit, size_limit)
+    steps = _indexed_steps(reader, index, first, memory_limit, size)
+    return _decode(steps, threads, memory_limit, None)
 
 
 def restore_predictor(record: PredictorRecord, name: str) -> Predictor:
@@ -136,21 +159,6 @@ def restore_predictor(record: PredictorRecord, name: str) -> Predictor:
         return registry.restore(record.name, record.version, record.fingerprint, record.parameters)
     except (PredictorError, MissingExtraError) as error:
         raise type(error)(f"{name}: {error}") from None
-
-
-def check_memory(predictor: Predictor, head: BlockHead, place: Place, limit: int) -> int:
-    """Bytes that decoding a block takes: model, payload and content.
-
-    Raises:
-        MemoryLimitError: more than `limit`.
-    """
-    need = head.raw_size + (predictor.memory(head.raw_size) + head.payload_size if head.kind == CODED else 0)
-    if need > limit:
-        raise MemoryLimitError(
-            f"{place.name}: {place.what}, at byte {place.offset}, needs {need} bytes of memory "
-            f"and the limit is {limit}; raise the limit (--memory {need}, or memory_limit={need})"
-        )
-    return need
 
 
 def decode_checked(
@@ -190,21 +198,6 @@ def _turn(predictor: Predictor, tick: Report) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Place:
-    """What errors say of a block or an index: the input's name, what it is, its offset."""
-
-    name: str
-    what: str
-    offset: int
-
-    def corrupt(self, reason: str) -> CorruptError:
-        """The error for damage here."""
-        return CorruptError(
-            f"{self.name}: damaged: {self.what}: {reason}, at byte {self.offset}; {REMEDY}", self.offset
-        )
-
-
-@dataclass(frozen=True)
 class _Job:
     """A block to decode."""
 
@@ -231,9 +224,14 @@ class _End:
 _Step = _Job | _Begin | _End
 
 
-def _forward_steps(reader: Reader, memory_limit: int) -> Iterator[tuple[_Step, int]]:
+def _forward_steps(reader: Reader, memory_limit: int, size: SizeLimit) -> Iterator[tuple[_Step, int]]:
     """Read frame by frame; nothing is read of a block that the checks of its head refuse."""
     record = predictor = None
+    raw_size = 0
+    if size.is_given and reader.seekable:  # before any block is decoded
+        for spot in Index.walk(reader).spots:
+            size.check(spot.start + spot.raw_size, 0, Place(reader.name, f"block {spot.number}", spot.offset))
+        reader.seek(reader.start)
     for frame in read_frames(reader):
         if predictor is None or record != frame.header.predictor:
             record = frame.header.predictor
@@ -242,13 +240,17 @@ def _forward_steps(reader: Reader, memory_limit: int) -> Iterator[tuple[_Step, i
         at = reader.offset
         while head := frame.next_head():
             place = Place(reader.name, f"block {len(frame.blocks)}", at)
+            raw_size += head.raw_size
+            size.check(raw_size, reader.offset + head.payload_size - reader.start, place)
             need = check_memory(predictor, head, place, memory_limit)
             yield _Job(predictor, head, frame.payload(head), place), need
             at = reader.offset
         yield _End(frame.digest, Place(reader.name, "the index", at)), 0
 
 
-def _indexed_steps(reader: Reader, index: Index, first: int, memory_limit: int) -> Iterator[tuple[_Step, int]]:
+def _indexed_steps(
+    reader: Reader, index: Index, first: int, memory_limit: int, size: SizeLimit
+) -> Iterator[tuple[_Step, int]]:
     """The same from block `first` of an index on; what ended the index comes last."""
     record = predictor = None
     for spot in index.spots[first:]:
@@ -260,6 +262,7 @@ def _indexed_steps(reader: Reader, index: Index, first: int, memory_limit: int) 
             yield _Begin(), 0
         head = read_head(reader, spot)
         place = Place(reader.name, f"block {spot.number}", spot.offset)
+        size.check(spot.start + spot.raw_size, spot.offset + spot.size - reader.start, place)
         need = check_memory(predictor, head, place, memory_limit)
         yield _Job(predictor, head, reader.take(head.payload_size, place.what), place), need
         if spot.number == len(span.blocks) and span.digest is not None:

@@ -7,6 +7,7 @@ What it is not: it knows nothing of blocks and files.
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 from collections import deque
@@ -37,6 +38,21 @@ def physical_memory() -> int:
         return 4 << 30
 
 
+def whole_number(value: object, name: str, least: int) -> int:
+    """An argument that is to be an integer (NumPy's are), of at least `least`.
+
+    Raises:
+        TypeError: it is not an integer; ValueError: it is smaller.
+    """
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {number}")
+    return number
+
+
 class Pipeline(Generic[Item, Result]):
     """`put` items, take results in order; `drain` gives the rest; `close` stops everything within one slice.
 
@@ -45,6 +61,9 @@ class Pipeline(Generic[Item, Result]):
         threads: worker threads; 0 is one for each core.
         capacity: upper bound on the sum of the weights in flight (one item alone may exceed it).
         report: called in the consumer's thread with the bytes done since the last call.
+
+    Raises:
+        TypeError, ValueError: `threads` is not an integer from 0 on.
     """
 
     def __init__(
@@ -56,7 +75,7 @@ class Pipeline(Generic[Item, Result]):
         report: Report | None = None,
     ) -> None:
         self._work = work
-        self._threads = threads or available_cores()
+        self._threads = whole_number(threads, "threads", 0) or available_cores()
         self._capacity = capacity
         self._report = report
         self._pool: ThreadPoolExecutor | None = None

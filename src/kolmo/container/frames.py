@@ -38,9 +38,13 @@ class FrameWriter:
             return b""
         return self._release(sole=False) + head.to_bytes() + payload
 
+    def flush(self) -> bytes:
+        """What is held back of the blocks so far; nothing where there are none."""
+        return self._release(sole=False) if self._blocks else b""
+
     def finish(self) -> bytes:
         """The rest of the frame: the only block in the short form, or the footer."""
-        if len(self._blocks) == 1:
+        if len(self._blocks) == 1 and self._first is not None:
             return self._release(sole=True)
         footer = Footer(tuple(self._blocks), self._header_size, self._digest.digest())
         return self._release(sole=False) + footer.to_bytes()
@@ -123,6 +127,8 @@ class FrameReader:
 def read_frames(reader: Reader) -> Iterator[FrameReader]:
     """The frames of an input, in order; each must be read to its end before the next is asked for.
 
+    Zero bytes after a frame are padding, as in files of gzip and xz.
+
     Raises:
         TruncatedError: the input is empty.
         CorruptError: something that is not a frame follows a frame.
@@ -130,9 +136,12 @@ def read_frames(reader: Reader) -> Iterator[FrameReader]:
     first = reader.offset
     while ahead := reader.peek(len(MAGIC)):
         at = reader.offset
+        if at > first and ahead[:1] == b"\0":
+            reader.skip_zeros()
+            continue
         if at > first and ahead != MAGIC[: len(ahead)]:
             raise CorruptError(
-                f"{reader.name}: damaged: bytes that are no frame follow the last frame, at byte {at}; "
+                f"{reader.name}: damaged: bytes that are not a frame follow the last frame, at byte {at}; "
                 f"{REMEDY}, or cut it there",
                 at,
             )

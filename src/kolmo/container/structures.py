@@ -9,8 +9,9 @@ import re
 import zlib
 from dataclasses import dataclass
 
-from kolmo.container.wire import DIGEST_SIZE, FieldReader, Reader, varint
+from kolmo.container.wire import DIGEST_SIZE, MAX_VARINT, FieldReader, Reader, varint
 from kolmo.errors import CorruptError, FormatError
+from kolmo.foreign import quoted
 
 MAGIC = b"\xb5KMO"
 VERSION = 1
@@ -18,18 +19,21 @@ MAX_FIELDS = 1 << 16
 MAX_BLOCK = 1 << 30
 MAX_BLOCKS = (1 << 32) - 1
 DEFAULT_BLOCK_LIMIT = 1 << 23
+MAX_EXPANSION = 1 << 16  # raw bytes of a coded block for each byte of payload, whatever its predictor
+PAYLOAD_ALLOWANCE = 8  # bytes that a payload counts for beyond its own
 STORED, CODED = 1, 2
 SOLE = 0x80  # added to the kind of a frame's only block
 INDEX_KIND = 0
 TAIL_SIZE = 8  # the footer's last two fields: its size, its CRC
 
-TAG_PREDICTOR, TAG_NAME, TAG_BLOCK_LIMIT, TAG_MTIME, TAG_MODE = 1, 2, 3, 4, 6
+TAG_PREDICTOR, TAG_NAME, TAG_BLOCK_LIMIT, TAG_MTIME, TAG_MODE, TAG_FAR_MTIME = 1, 2, 3, 4, 6, 10
+SECOND = 10**9  # in nanoseconds
 PREDICTOR_NAME = re.compile(r"[a-z0-9_.:-]{1,32}")
 
 
 def largest_raw_size(payload_size: int) -> int:
     """The most raw bytes that a coded block of `payload_size` bytes may claim (docs/format.md, promise 3)."""
-    return 65_536 * (payload_size + 8)
+    return MAX_EXPANSION * (payload_size + PAYLOAD_ALLOWANCE)
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class PredictorRecord:
 
     def __post_init__(self) -> None:
         if not PREDICTOR_NAME.fullmatch(self.name):
-            raise ValueError(f"predictor name {self.name!r}: 1 to 32 characters of [a-z0-9_.:-] are allowed")
+            raise ValueError(f"predictor name {quoted(self.name)}: 1 to 32 characters of [a-z0-9_.:-] are allowed")
         if not 4 <= len(self.fingerprint) <= 32:
             raise ValueError(f"predictor fingerprint of {len(self.fingerprint)} bytes: 4 to 32 are allowed")
 
@@ -69,7 +73,7 @@ class PredictorRecord:
 
 @dataclass(frozen=True)
 class Header:
-    """A frame's header. `mtime` is in nanoseconds since 1970-01-01 UTC, `mode` holds permission bits."""
+    """A frame's header. `mtime` is in ns since 1970-01-01 UTC, negative before; `mode` holds permission bits."""
 
     predictor: PredictorRecord
     name: str | None = None
@@ -94,10 +98,13 @@ class Header:
             fields += _field(TAG_NAME, self.name.encode("utf-8"))
         if self.block_limit != DEFAULT_BLOCK_LIMIT:
             fields += _field(TAG_BLOCK_LIMIT, varint(self.block_limit))
-        if self.mtime is not None:
+        far = self.mtime is not None and not 0 <= self.mtime <= MAX_VARINT
+        if self.mtime is not None and not far:
             fields += _field(TAG_MTIME, varint(self.mtime))
         if self.mode is not None:
             fields += _field(TAG_MODE, varint(self.mode))
+        if self.mtime is not None and far:
+            fields += _field(TAG_FAR_MTIME, _far_time(self.mtime))
         if len(fields) > MAX_FIELDS:
             raise ValueError(f"header fields of {len(fields)} bytes: at most {MAX_FIELDS} are allowed")
         head = MAGIC + bytes([VERSION]) + varint(len(fields)) + fields
@@ -159,6 +166,10 @@ class Header:
                 mtime = value.varint("the modification time")
             elif tag == TAG_MODE:
                 mode = _ranged(value, "the mode", 0, 0o7777)
+            elif tag == TAG_FAR_MTIME:
+                if mtime is not None:
+                    raise fields.corrupt("the header has two modification times", at)
+                mtime = _read_far_time(value)
             elif tag % 2:
                 raise FormatError(
                     f"{fields.name}: needs a feature that this kolmo does not know (header tag {tag}, "
@@ -175,6 +186,25 @@ class Header:
 
 def _field(tag: int, value: bytes) -> bytes:
     return varint(tag) + varint(len(value)) + value
+
+
+def _far_time(nanoseconds: int) -> bytes:
+    """The value of header field 10: seconds, signed, and nanoseconds."""
+    seconds, rest = divmod(nanoseconds, SECOND)
+    if not -(1 << 63) <= seconds < 1 << 63:
+        raise ValueError(f"mtime {nanoseconds}: its seconds do not fit 64 bits")
+    return seconds.to_bytes(8, "little", signed=True) + rest.to_bytes(4, "little")
+
+
+def _read_far_time(value: FieldReader) -> int:
+    """The mirror of `_far_time`."""
+    at = value.offset
+    seconds = int.from_bytes(value.take(8, "the modification time"), "little", signed=True)
+    rest = value.u32("the modification time")
+    time = seconds * SECOND + rest
+    if rest >= SECOND or 0 <= time <= MAX_VARINT:
+        raise value.corrupt(f"the modification time is {seconds} s and {rest} ns, which field 10 does not hold", at)
+    return time
 
 
 def _ranged(value: FieldReader, what: str, low: int, high: int) -> int:

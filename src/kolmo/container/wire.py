@@ -13,6 +13,7 @@ from typing import Protocol
 from kolmo.errors import CorruptError, TruncatedError
 
 PIECE = 1 << 20  # the largest single read: what a damaged size can make us allocate
+ZEROS = 1 << 16  # bytes of padding that are looked at together
 MAX_VARINT = (1 << 63) - 1
 DIGEST_SIZE = 8
 REMEDY = "get a fresh copy of the file"
@@ -125,6 +126,14 @@ class Reader:
             start, self.offset = self.offset, self.end()
             raise self.truncated(what, start)
         self.seek(target)
+
+    def skip_zeros(self) -> None:
+        """Pass over all zero bytes that come next."""
+        while ahead := self.peek(ZEROS):
+            rest = ahead.lstrip(b"\0")
+            self.take(len(ahead) - len(rest), "padding")
+            if rest:
+                return
 
     def seek(self, offset: int) -> None:
         """Go to `offset`; the file must be seekable."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from kolmo.corpus.documents import Document
+from kolmo.corpus.documents import DEFAULT_COLUMNS, Columns, Document
 from kolmo.corpus.files import NotTextError, read_text
 from kolmo.corpus.json_lines import read_json, read_json_lines
 from kolmo.corpus.parquet import read_parquet
@@ -43,24 +43,29 @@ def listing(folder: str) -> list[str]:
     return sorted(found)
 
 
-def read_file(path: str, name: str) -> Iterator[Document]:
+def read_file(path: str, name: str, columns: Columns = DEFAULT_COLUMNS) -> Iterator[Document]:
     """The documents of a file, by the kind that its name ends in; any other file is one text.
 
     Args:
         path: the file's.
         name: its name in the corpus.
+        columns: of data, to take other than the default ones.
 
     Raises:
-        KolmoError: it cannot be read, or is not what its name says.
+        KolmoError: it cannot be read, is not what its name says, or is one text and a column is asked for.
     """
     name = os.fsencode(name).decode("utf-8", "backslashreplace")
     ending = path.lower().removesuffix(".gz").rpartition(".")[2]
     if ending in ("jsonl", "ndjson"):
-        yield from read_json_lines(path, name)
+        yield from read_json_lines(path, name, columns)
     elif ending == "json":
-        yield from read_json(path, name)
+        yield from read_json(path, name, columns)
     elif ending == "parquet":
-        yield from read_parquet(path, name)
+        yield from read_parquet(path, name, columns)
+    elif columns.named:
+        raise KolmoError(
+            f"{path}: is read as one text, which has no columns; ask for none, or convert it to JSONL or Parquet"
+        )
     else:
         yield Document(read_text(path), name=name)
 
@@ -73,12 +78,14 @@ class Shards:
         folder: what the files are relative to.
         files: relative paths with "/".
         notes: of texts that lie beside them, to be left out.
+        columns: of the data, to take other than the default ones.
         skipped: takes a line for each of these.
     """
 
     folder: str
     files: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    columns: Columns = DEFAULT_COLUMNS
     skipped: list[str] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Document]:
@@ -86,7 +93,7 @@ class Shards:
             f"{os.path.join(self.folder, note)}: lies beside data; name it to read it" for note in self.notes
         ]
         for name in self.files:
-            yield from read_file(os.path.join(self.folder, name), name)
+            yield from read_file(os.path.join(self.folder, name), name, self.columns)
 
 
 @dataclass(frozen=True)

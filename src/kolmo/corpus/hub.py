@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kolmo.corpus.documents import Document, document_of, plain
+from kolmo.corpus.documents import DEFAULT_COLUMNS, Columns, Document, document_of, no_column, plain
 from kolmo.corpus.extras import extra
 from kolmo.corpus.layouts import SPLITS, choose_split
 from kolmo.errors import KolmoError
@@ -36,20 +36,23 @@ class Rows:
         split: which one.
         place: the spec, for errors.
         streaming: read no more than is asked for, and keep none of it.
+        columns: to take other than the default ones.
     """
 
     builder: Any
     split: str
     place: str
     streaming: bool
+    columns: Columns = DEFAULT_COLUMNS
 
     def __iter__(self) -> Iterator[Document]:
         with told(self.place):
             with quiet():
                 rows = self._load()
             for number, row in enumerate(rows):
-                record = {key: value if key in ("content", "text") else plain(value) for key, value in row.items()}
-                yield document_of(record, f"row {number}", f"{self.place}, row {number}")
+                texts = ("content", "text", self.columns.text)
+                record = {key: value if key in texts else plain(value) for key, value in row.items()}
+                yield document_of(record, f"row {number}", f"{self.place}, row {number}", self.columns)
 
     def _load(self) -> Any:
         if self.streaming and not os.path.isdir(self.builder.cache_dir):
@@ -58,14 +61,26 @@ class Rows:
             self.builder.download_and_prepare()
             rows = self.builder.as_dataset(split=self.split)
         features = rows.features or {}  # unknown before the first row of some streams
+        asked = self.columns.named
+        if features and (missing := [column for column in asked if column not in features]):
+            raise KolmoError(no_column(self.place, missing[0], features))
         kept = [
-            key for key, kind in features.items() if key in FIELDS or type(kind).__name__ in ("Value", "ClassLabel")
+            key
+            for key, kind in features.items()
+            if key in FIELDS or key in asked or type(kind).__name__ in ("Value", "ClassLabel")
         ]
         return rows.select_columns(kept) if kept else rows  # without images and the like, which would be decoded
 
 
 def open_rows(
-    repository: str, config: str | None, split: str | None, *, place: str, cache_dir: str | None, streaming: bool
+    repository: str,
+    config: str | None,
+    split: str | None,
+    *,
+    place: str,
+    cache_dir: str | None,
+    columns: Columns = DEFAULT_COLUMNS,
+    streaming: bool,
 ) -> tuple[Rows, str]:
     """The rows of a data set, and its revision where the hub names one.
 
@@ -75,6 +90,7 @@ def open_rows(
         split: by default the first of `SPLITS` that it has.
         place: the spec, for errors.
         cache_dir: of the library; by default its own.
+        columns: see `Rows`.
         streaming: see `Rows`.
 
     Raises:
@@ -87,7 +103,7 @@ def open_rows(
     names = [str(name) for name in builder.info.splits or builder.config.data_files or ()]
     chosen = choose_split(names or [split or SPLITS[0]], split, place)
     revision = str(builder.hash or "")
-    return Rows(builder, chosen, place, streaming), revision if REVISION.fullmatch(revision) else ""
+    return Rows(builder, chosen, place, streaming, columns), revision if REVISION.fullmatch(revision) else ""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""JSON to documents: an object a line (JSONL), or a list of objects.
+"""JSON to documents: an object or a string a line (JSONL), or a list of these.
 
 What it is not: a loader of whole files; a line is held at a time, and of a list the text and one object. The same text
 as a value of `content` comes out whatever the shape.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BufferedIOBase
 from itertools import count
 from typing import Any
 
-from kolmo.corpus.documents import Document, document_of
+from kolmo.corpus.documents import DEFAULT_COLUMNS, Columns, Document, document_of, document_of_text
 from kolmo.corpus.files import LARGEST, PIECE, Decoder, opened, read_text
 from kolmo.errors import KolmoError
 
@@ -23,11 +24,11 @@ MARK = "\ufeff"  # a byte order mark; before JSON it belongs to no document
 MEND = "mend or remove it"
 
 
-def read_json_lines(path: str, name: str) -> Iterator[Document]:
+def read_json_lines(path: str, name: str, columns: Columns = DEFAULT_COLUMNS) -> Iterator[Document]:
     """The documents of a JSONL file, named "NAME:LINE" with lines from 1; empty lines are passed over.
 
     Raises:
-        KolmoError: a line is no JSON object with content; the message names file and line.
+        KolmoError: a line is neither a string nor an object with content; the message names file and line.
     """
     with opened(path) as file:
         decoder = Decoder()
@@ -37,21 +38,22 @@ def read_json_lines(path: str, name: str) -> Iterator[Document]:
             if line is None:
                 return
             if line:
-                yield document_of(_parse(line, where), f"{name}:{number}", where)
+                yield _document(_parse(line, where), f"{name}:{number}", where, columns)
+                columns = replace(columns, optional=True)
 
 
-def read_json(path: str, name: str) -> Iterator[Document]:
-    """The documents of a .json file: a list of objects, named "NAME item N" from 1, or else JSONL.
+def read_json(path: str, name: str, columns: Columns = DEFAULT_COLUMNS) -> Iterator[Document]:
+    """The documents of a .json file: a list of objects or strings, named "NAME item N" from 1, or else JSONL.
 
     Raises:
-        KolmoError: an item or a line is no JSON object with content.
+        KolmoError: an item or a line is neither a string nor an object with content.
     """
     with opened(path) as file:
         head = file.read(PIECE).removeprefix(MARK.encode()).lstrip(BLANKS.encode())
     if head.startswith(b"["):
-        yield from _read_list(path, name)
+        yield from _read_list(path, name, columns)
     else:
-        yield from read_json_lines(path, name)
+        yield from read_json_lines(path, name, columns)
 
 
 def _read_line(file: BufferedIOBase, decoder: Decoder, where: str) -> str | None:
@@ -62,8 +64,10 @@ def _read_line(file: BufferedIOBase, decoder: Decoder, where: str) -> str | None
         text = decoder.decode(piece, where)
         if not parts:
             text = (text.removeprefix(MARK) if start == 0 else text).lstrip(BLANKS)
-            if text and text[0] != "{":
-                raise KolmoError(f"{where}: is no JSON object; a line is to be one, with a string `content`")
+            if text and text[0] not in '{"':
+                raise KolmoError(
+                    f"{where}: is no JSON object; a line is to be one with the text in a column, or a string"
+                )
         if text:
             parts.append(text)
         if decoder.at - start > LARGEST:
@@ -77,17 +81,24 @@ def _read_line(file: BufferedIOBase, decoder: Decoder, where: str) -> str | None
     return "".join(parts)
 
 
-def _parse(line: str, where: str) -> dict[str, Any]:
+def _document(value: Any, name: str, where: str, columns: Columns) -> Document:
+    if isinstance(value, str):
+        return document_of_text(value, name, where, columns)
+    if isinstance(value, dict):
+        return document_of(value, name, where, columns)
+    raise KolmoError(f"{where}: is no JSON object; an item is to be one with the text in a column, or a string")
+
+
+def _parse(line: str, where: str) -> Any:
     try:
-        record: dict[str, Any] = json.loads(line)  # it begins with a brace
+        return json.loads(line)  # it begins with a brace or a quotation mark
     except json.JSONDecodeError as error:
         raise KolmoError(f"{where}: is no JSON object ({error.msg}, character {error.pos}); {MEND}") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
         raise KolmoError(f"{where}: is no JSON to be read here ({error}); {MEND}") from None
-    return record
 
 
-def _read_list(path: str, name: str) -> Iterator[Document]:
+def _read_list(path: str, name: str, columns: Columns) -> Iterator[Document]:
     text, scan = read_text(path), json.JSONDecoder().raw_decode
     at = _skip(text, text.index("[") + 1)
     if text.startswith("]", at):
@@ -100,9 +111,8 @@ def _read_list(path: str, name: str) -> Iterator[Document]:
             raise KolmoError(f"{where}: is no JSON ({error.msg}, character {error.pos}); {MEND}") from None
         except (ValueError, RecursionError) as error:
             raise KolmoError(f"{where}: is no JSON to be read here ({error}); {MEND}") from None
-        if not isinstance(record, dict):
-            raise KolmoError(f"{where}: is no JSON object; an item is to be one, with a string `content`")
-        yield document_of(record, f"{name} item {number}", where)
+        yield _document(record, f"{name} item {number}", where, columns)
+        columns = replace(columns, optional=True)
         at = _skip(text, at)
         if text.startswith("]", at):
             return

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
+from kolmo.corpus.documents import DEFAULT_COLUMNS, Columns
 from kolmo.corpus.extras import extra
 from kolmo.corpus.files import opened
 from kolmo.corpus.folders import Shards, Texts, is_data
@@ -40,7 +41,13 @@ DEEPEST = 20  # lists and mappings within each other, in that YAML
 NAMED = 10  # names that a message lists
 
 
-def select(folder: str, files: Sequence[str], config: str | None, split: str | None) -> Shards | Texts:
+def select(
+    folder: str,
+    files: Sequence[str],
+    config: str | None,
+    split: str | None,
+    columns: Columns = DEFAULT_COLUMNS,
+) -> Shards | Texts:
     """The files that a corpus consists of.
 
     Args:
@@ -48,15 +55,17 @@ def select(folder: str, files: Sequence[str], config: str | None, split: str | N
         files: all under it: relative paths, sorted.
         config: asked for, or None.
         split: asked for, or None.
+        columns: of data, to take other than the default ones.
 
     Raises:
-        KolmoError: there is no such configuration or split, or several configurations and none is asked for.
+        KolmoError: there is no such configuration or split, several configurations and none is asked for, or texts and
+            a column is asked for.
         MissingExtraError: the README needs a YAML reader.
     """
     if not files:
         raise KolmoError(f"{folder}: holds no files; name a file, or a folder of texts or data")
     if configs := _described(folder) if "README.md" in files else {}:
-        return Shards(folder, tuple(_described_files(folder, files, configs, config, split)))
+        return Shards(folder, tuple(_described_files(folder, files, configs, config, split)), columns=columns)
     root = ""
     if config is not None:
         root, files = _within(folder, files, config)
@@ -65,9 +74,11 @@ def select(folder: str, files: Sequence[str], config: str | None, split: str | N
     texts = [file for file in others if not PAPERS.fullmatch(file)]
     if data and all(NOTES.fullmatch(file) for file in texts):
         splits = {file: _split_of(file[len(root) :]) for file in data}
-        return Shards(folder, tuple(_of_split(folder, splits, split)), tuple(texts))
+        return Shards(folder, tuple(_of_split(folder, splits, split)), tuple(texts), columns)
     if split is not None:
         raise KolmoError(f"{folder}: holds texts, which have no splits; leave out @{split}")
+    if columns.named:
+        raise KolmoError(f"{folder}: holds texts, which have no columns; ask for none, or name a file of data in it")
     if {"state.json", "dataset_dict.json"} & set(files) and any(file.endswith(".arrow") for file in files):
         raise KolmoError(f"{folder}: was written by save_to_disk, which is not read here; use to_parquet or to_json")
     return Texts(folder, tuple(files))

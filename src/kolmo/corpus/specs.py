@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 
-from kolmo.corpus.documents import Corpus
+from kolmo.corpus.documents import Columns, Corpus
 from kolmo.corpus.folders import Shards, listing
 from kolmo.corpus.hub import NAMES, REPOSITORY, open_rows
 from kolmo.corpus.layouts import select
@@ -27,7 +27,14 @@ ENDINGS = re.compile(r".*\.(jsonl?|ndjson|parquet|gz|txt|md|py|csv|tsv|tex|html?
 
 
 def open_corpus(
-    spec: str, *, limit: int | None = None, subset: str | None = None, cache_dir: str | None = None
+    spec: str,
+    *,
+    limit: int | None = None,
+    subset: str | None = None,
+    cache_dir: str | None = None,
+    column: str | None = None,
+    name_column: str | None = None,
+    date_column: str | None = None,
 ) -> Corpus:
     """The corpus that a spec names (see above). Files are read as it is iterated; a data set's description at once.
 
@@ -36,50 +43,59 @@ def open_corpus(
         limit: so many documents at most, not counting those without content.
         subset: keep only the documents of this subset.
         cache_dir: where data sets of the hub are kept; by default where `datasets` keeps them.
+        column: of data, the column (field of JSON) that holds the text; None: `content`, or else `text`.
+        name_column: that holds a document's name; None: its file and place.
+        date_column: that holds its date; None: the first that holds a day (see `dates`).
 
     Raises:
-        KolmoError: there is no such thing, or no network to look for it.
+        KolmoError: there is no such thing, no network to look for it, or it is texts and a column is asked for.
         MissingExtraError: it is of the hub, and `datasets` is not installed.
+
+    Example:
+        >>> corpus = open_corpus("reviews.jsonl", column="body", date_column="written")  # doctest: +SKIP
     """
     if limit is not None and limit < 1:
         raise KolmoError(f"{spec}: a limit of {limit} documents leaves none; give 1 or more")
     match = None if os.path.exists(os.path.expanduser(spec)) else NAMED.fullmatch(spec)
-    corpus = _open(match[2] if match else spec, cache_dir, streaming=limit is not None)
+    columns = Columns(column, name_column, date_column)
+    corpus = _open(match[2] if match else spec, cache_dir, columns, streaming=limit is not None)
     corpus.name = match[1] if match else corpus.name
     corpus.limit, corpus.subset = limit, subset
     return corpus
 
 
-def _open(spec: str, cache_dir: str | None, *, streaming: bool) -> Corpus:
+def _open(spec: str, cache_dir: str | None, columns: Columns, *, streaming: bool) -> Corpus:
     if os.path.exists(os.path.expanduser(spec)):
-        return _open_path(spec, os.path.expanduser(spec), None, None)
+        return _open_path(spec, os.path.expanduser(spec), None, None, columns)
     match = PARTS.fullmatch(spec)
     if match is None:
         raise KolmoError("a corpus needs a name; give a file, a folder, or ORG/NAME:CONFIG of the hub")
     base, config, split = match.groups()
     path = os.path.expanduser(base)
     if os.path.exists(path):
-        return _open_path(spec, path, config, split)
+        return _open_path(spec, path, config, split, columns)
     if base in NAMES and config is None:
-        return _open(f"{REPOSITORY}:{base}@{split or 'test'}", cache_dir, streaming=streaming)
+        return _open(f"{REPOSITORY}:{base}@{split or 'test'}", cache_dir, columns, streaming=streaming)
     if not HUB.fullmatch(base) or ENDINGS.fullmatch(base):
         raise KolmoError(f"{spec}: no such file or folder; check the name (a data set of the hub is ORG/NAME:CONFIG)")
-    rows, revision = open_rows(base, config, split, place=spec, cache_dir=cache_dir, streaming=streaming)
+    rows, revision = open_rows(
+        base, config, split, place=spec, cache_dir=cache_dir, columns=columns, streaming=streaming
+    )
     source = f"{spec} (revision {revision})" if revision else spec
     return Corpus(config or base.split("/")[1], source, rows)
 
 
-def _open_path(spec: str, path: str, config: str | None, split: str | None) -> Corpus:
+def _open_path(spec: str, path: str, config: str | None, split: str | None, columns: Columns) -> Corpus:
     if os.path.isdir(path):
         name = config or os.path.basename(os.path.abspath(path)) or spec
-        documents = select(path, listing(path), config, split)
+        documents = select(path, listing(path), config, split, columns)
         return Corpus(name, spec, documents, skipped=documents.skipped)
     if config is not None or split is not None:
         raise KolmoError(f"{spec}: {path} is a file, and only folders have configurations and splits; leave them out")
     if not os.path.isfile(path):
         raise KolmoError(f"{path}: is neither a file nor a folder; write what it gives to a file first")
     folder, file = os.path.split(path)
-    return Corpus(_stem(file), spec, Shards(folder, (file,)))
+    return Corpus(_stem(file), spec, Shards(folder, (file,), columns=columns))
 
 
 def _stem(file: str) -> str:

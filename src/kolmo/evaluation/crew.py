@@ -23,7 +23,8 @@ from typing import Any, Protocol, TypeVar
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.evaluation.modes import Texts
 from kolmo.evaluation.passages import Batch, Nats
-from kolmo.evaluation.scorers import Identity, Options, Scorer, Tokenised, open_scorer
+from kolmo.evaluation.scorers import Identity, Options, Scorer, Tokenised, named, open_scorer
+from kolmo.predictors.guard import reason
 
 AHEAD = 2  # batches of a worker: one in work, one that waits
 PIECES = 4  # of a list of texts, for each worker
@@ -49,17 +50,21 @@ class Servant:
     """Answers requests with a scorer. Bytes in, bytes out: how they travel is not its business."""
 
     _scorer: Scorer
+    _spec = "the model"
 
     def answer(self, request: bytes) -> bytes:
-        """What the method returns, or the error that it raises; raises none itself."""
+        """What the method returns, or the error that it raises, which names the model; raises none itself."""
         try:
             method, arguments = pickle.loads(request)
-            return pickle.dumps((getattr(self, method)(*arguments), None, ""), pickle.HIGHEST_PROTOCOL)
+            with named(self._spec):
+                value = getattr(self, method)(*arguments)
+            return pickle.dumps((value, None, ""), pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             return _packed(error)
 
     def open(self, spec: str, options: Options) -> Card:
         """Open the scorer; comes before all else."""
+        self._spec = spec
         scorer = self._scorer = open_scorer(spec, options)
         return Card(scorer.identity, scorer.start, scorer.window, scorer.whole)
 
@@ -83,7 +88,7 @@ def _packed(error: Exception) -> bytes:
         packed = pickle.dumps((None, error, text))
         pickle.loads(packed)
     except Exception:
-        return pickle.dumps((None, RuntimeError(f"{type(error).__name__}: {error}"), text))
+        return pickle.dumps((None, PredictorError(reason(error)), text))
     return packed
 
 
@@ -270,11 +275,13 @@ class Crew:
 def _value(worker: Worker, answer: bytes) -> Any:
     """What an answer says, or raises."""
     value, error, text = pickle.loads(answer)
-    if isinstance(error, KolmoError):
-        raise type(error)(f"{worker.where}: {error}") if worker.far else error
-    if error is not None:
-        raise error from _WorkerError(text)
-    return value
+    if error is None:
+        return value
+    if not isinstance(error, KolmoError):  # of what is around the model, as reading the request is
+        error = PredictorError(f"a worker on {worker.where} fails ({reason(error)})")
+    elif worker.far:
+        error = type(error)(f"{worker.where}: {error}")
+    raise error from _WorkerError(text)
 
 
 def _cuts(sizes: Sequence[int], count: int) -> Iterator[tuple[int, int]]:

@@ -5,11 +5,12 @@ An engine's results come in any order; who runs it puts them in their places. Wh
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Protocol
 
+from kolmo.evaluation.modes import Texts
 from kolmo.evaluation.passages import Batch, Nats
-from kolmo.evaluation.scorers import EvaluatedModel, Scorer
+from kolmo.evaluation.scorers import EvaluatedModel, Scorer, Tokenised, named
 
 
 class Engine(EvaluatedModel, Protocol):
@@ -34,7 +35,7 @@ class Engine(EvaluatedModel, Protocol):
 
 
 class LocalEngine:
-    """One model, in this process."""
+    """One model, in this process. Whatever it raises becomes a `PredictorError` that names it."""
 
     workers = 1
 
@@ -42,13 +43,26 @@ class LocalEngine:
         self._scorer = scorer
         self.identity = scorer.identity
         self.start, self.window, self.whole = scorer.start, scorer.window, scorer.whole
-        self.tokenise = scorer.tokenise
-        self.budget = scorer.budget
+
+    def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
+        """As in `Scorer`."""
+        with named(self.identity.spec):
+            return self._scorer.tokenise(texts, how)
+
+    def budget(self, block: int) -> tuple[int, int]:
+        """As in `Scorer`."""
+        with named(self.identity.spec):
+            return self._scorer.budget(block)
+
+    def score(self, batch: Batch) -> list[Nats]:
+        """As in `Scorer`."""
+        with named(self.identity.spec):
+            return self._scorer.score(batch)
 
     def run(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, list[Nats]], None, None]:
         """As in `Engine`, in order."""
         for batch in batches:
-            yield batch, self._scorer.score(batch)
+            yield batch, self.score(batch)
 
     def close(self) -> None:
         """Close the scorer, where there is something to close."""

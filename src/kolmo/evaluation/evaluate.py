@@ -17,13 +17,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kolmo.corpus import Corpus, Document, open_corpus
-from kolmo.errors import KolmoError
+from kolmo.errors import KolmoError, MissingExtraError, PredictorError
 from kolmo.evaluation import run as running
 from kolmo.evaluation.engines import Engine, LocalEngine
-from kolmo.evaluation.modes import MODES, Mode
+from kolmo.evaluation.modes import Mode, mode_of
 from kolmo.evaluation.results import Evaluation, Result
 from kolmo.evaluation.scorers import Options, full_spec, open_scorer
-from kolmo.evaluation.store import Store, folder_of
+from kolmo.evaluation.store import Store, folder_of, slug
+from kolmo.evaluation.work import Scan
 
 Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None] | None]]
 
@@ -33,7 +34,7 @@ class Plan:
     """How models are run. Every attribute may be left out.
 
     Attributes:
-        mode: strict, paper, lm-eval, uncheatable, llama.cpp.
+        mode: strict, paper, lm-eval, uncheatable and so on (`modes.MODES`).
         block: tokens that the model reads before it predicts one, at most; None: the mode's.
         stride: tokens that each window but the first scores; None: the mode's.
         batch: windows at once; None: as many as are worth it.
@@ -42,6 +43,7 @@ class Plan:
         workers: copies of the model: processes, or Ray actors; None: one for each device.
         address: of a Ray cluster.
         keep_text: whether the table keeps the texts.
+        add_bos_token: for mode lm-eval: whether texts get the tokenizer's special tokens; None: they do.
     """
 
     mode: str = "strict"
@@ -53,6 +55,7 @@ class Plan:
     workers: int | None = None
     address: str | None = None
     keep_text: bool = True
+    add_bos_token: bool | None = None
 
     def chosen(self) -> Mode:
         """The mode with its sizes.
@@ -60,9 +63,7 @@ class Plan:
         Raises:
             KolmoError: there is no such mode, or they do not go together.
         """
-        if self.mode not in MODES:
-            raise KolmoError(f"mode {self.mode!r} is not known; choose from {', '.join(MODES)}")
-        return MODES[self.mode].sized(self.block, self.stride)
+        return mode_of(self.mode, add_bos_token=self.add_bos_token).sized(self.block, self.stride)
 
 
 def evaluate(
@@ -75,6 +76,9 @@ def evaluate(
     batch_size: int | None = None,
     limit: int | None = None,
     subset: str | None = None,
+    column: str | None = None,
+    name_column: str | None = None,
+    date_column: str | None = None,
     dtype: str | None = None,
     device: str | None = None,
     attention: str | None = None,
@@ -85,6 +89,7 @@ def evaluate(
     ray_address: str | None = None,
     output: str | Path | None = None,
     keep_text: bool = True,
+    add_bos_token: bool | None = None,
 ) -> Evaluation:
     """Code lengths of corpora under models: bits per character and what follows from them.
 
@@ -97,6 +102,9 @@ def evaluate(
         batch_size: windows at once; results depend on it by no more than floating-point noise.
         limit: documents of each corpus, at most.
         subset: the only subset of each corpus to take.
+        column: of data that a spec names, the column that holds the text; default: `content`, else `text`.
+        name_column: that holds a document's name; default: its file and place.
+        date_column: that holds its date; default: the first that holds a day.
         dtype: of the arithmetic; default float32, in mode paper bfloat16.
         device: cpu, cuda; several with commas between for a copy of the model on each.
         attention: implementation of attention in transformers.
@@ -108,21 +116,26 @@ def evaluate(
         output: folder for tables and results, which later runs go on from; default: a temporary one, for as long as
             there are results.
         keep_text: whether the tables keep the texts.
+        add_bos_token: for mode lm-eval: whether texts get the tokenizer's special tokens; default: they do.
 
     Returns:
         a list of results, the models in order, for each the corpora in order.
 
     Raises:
-        KolmoError: a model or corpus cannot be opened, or cannot be evaluated in this mode.
+        KolmoError: a corpus cannot be read, which is found out before any model is opened; a model cannot be opened, or
+            cannot be evaluated in this mode.
         MissingExtraError: what it needs is not installed.
     """
     options = Options(dtype, device, attention, cache_dir, tokenizer)
-    plan = Plan(mode, block_size, stride, batch_size, options, engine, workers, ray_address, keep_text)
+    plan = Plan(mode, block_size, stride, batch_size, options, engine, workers, ray_address, keep_text, add_bos_token)
     given = [corpora] if isinstance(corpora, str | Corpus) else list(corpora)
-    opened = [
-        open_corpus(one, limit=limit, subset=subset, cache_dir=cache_dir) if isinstance(one, str) else one
-        for one in given
-    ]
+    columns = {"column": column, "name_column": name_column, "date_column": date_column}
+    opened: list[Scanned] = []
+    for one in given:
+        corpus = one
+        if isinstance(corpus, str):
+            corpus = open_corpus(corpus, limit=limit, subset=subset, cache_dir=cache_dir, **columns)
+        opened.append(scan_corpus(corpus, plan, opened))
     kept = Temporary() if output is None else None
     folder = Path(kept.name if kept else str(output))
     return Evaluation(
@@ -130,6 +143,33 @@ def evaluate(
         for model in ([models] if isinstance(models, str) else models)
         for result in evaluate_model(model, opened, plan, folder)
     )
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """A corpus that was read once, so that its errors are found before a model is loaded, and once for all models."""
+
+    corpus: Corpus
+    found: Scan
+
+
+def scan_corpus(corpus: Corpus, plan: Plan, others: Sequence[Scanned] = ()) -> Scanned:
+    """Read a corpus for its keys, labels and sizes.
+
+    Args:
+        corpus: to be evaluated.
+        plan: how.
+        others: corpora of the same evaluation; no two may write to one folder.
+
+    Raises:
+        KolmoError: it cannot be read, or another one has its name.
+    """
+    for other in others:
+        if slug(other.corpus.name) == slug(corpus.name):
+            raise KolmoError(
+                f"two corpora are called {corpus.name}; give one of them another name, like other={corpus.source}"
+            )
+    return Scanned(corpus, running.scan(corpus, stream=plan.chosen().stream))
 
 
 class Temporary:
@@ -151,46 +191,61 @@ def texts(name: str, contents: Sequence[str]) -> Corpus:
 
 
 def evaluate_model(
-    spec: str, corpora: Sequence[Corpus], plan: Plan, output: Path, *, watch: Watch | None = None
+    spec: str,
+    corpora: Sequence[Corpus | Scanned],
+    plan: Plan,
+    output: Path,
+    *,
+    watch: Watch | None = None,
+    failed: Callable[[Corpus, KolmoError], None] | None = None,
 ) -> Iterator[Result]:
     """One model on some corpora; each result as it is there.
 
     Args:
         spec: of the model.
-        corpora: each with a name of its own.
+        corpora: each with a name of its own; those that were not scanned are read now.
         plan: how.
         output: folder of all results.
         watch: given a title and a number of bytes, a context in which progress is shown.
+        failed: told of a corpus that cannot be evaluated, and why; the others go on. None: it is raised.
 
     Raises:
-        KolmoError: the model cannot be opened, or a corpus not be read, or not in this mode.
+        PredictorError: the model cannot be opened, or fails.
+        KolmoError: the model does not fit the mode; or, unless `failed` is given, a corpus cannot be evaluated.
     """
-    names = [corpus.name for corpus in corpora]
-    if double := next((name for name in names if names.count(name) > 1), None):
-        raise KolmoError(f"two corpora are called {double}; give one of them another name, like other={double}")
     mode = plan.chosen()
+    opened: list[Scanned] = []
+    for corpus in corpora:
+        opened.append(corpus if isinstance(corpus, Scanned) else scan_corpus(corpus, plan, opened))
     engine = open_engine(spec, plan, mode)
     try:
         fitted = running.mode_for(engine, mode)
-        for corpus in corpora:
-            found = running.scan(corpus, stream=fitted.stream)
-            settings = running.settings_of(engine, fitted)
-            folder = folder_of(output, engine.identity.name, corpus.name, fitted.name, settings)
-            title = f"{engine.identity.name} {corpus.name}"
-            with watch(title, sum(found.sizes)) if watch else nullcontext() as report:
-                record = running.run(
-                    engine,
-                    corpus,
-                    fitted,
-                    Store(folder),
-                    found,
-                    batch_size=plan.batch,
-                    keep_text=plan.keep_text,
-                    report=report,
-                )
-            yield Result(folder, record)
+        for one in opened:
+            try:
+                result = _evaluate(engine, one, fitted, plan, output, watch)
+            except (PredictorError, MissingExtraError):
+                raise
+            except KolmoError as error:
+                if failed is None:
+                    raise
+                failed(one.corpus, error)
+                continue
+            yield result
     finally:
         engine.close()
+
+
+def _evaluate(engine: Engine, one: Scanned, mode: Mode, plan: Plan, output: Path, watch: Watch | None) -> Result:
+    """An open model on one corpus."""
+    corpus, found = one.corpus, one.found
+    settings = running.settings_of(engine, mode)
+    folder = folder_of(output, engine.identity.name, corpus.name, mode.name, settings)
+    title = f"{engine.identity.name} {corpus.name}"
+    with watch(title, sum(found.sizes)) if watch else nullcontext() as report:
+        store = Store(folder)
+        keep = plan.keep_text
+        record = running.run(engine, corpus, mode, store, found, batch_size=plan.batch, keep_text=keep, report=report)
+    return Result(folder, record)
 
 
 def open_engine(spec: str, plan: Plan, mode: Mode) -> Engine:

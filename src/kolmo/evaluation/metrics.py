@@ -4,10 +4,10 @@ All are ratios of sums over documents: of nats to characters (code points), UTF-
 
     bits per character = sum of nats / (characters ln 2)        Huang et al. (2024), eq. 1
 
-Intervals are bootstrap percentiles over documents (Efron, 1979): documents are drawn with replacement, as many as there
-are, and the ratio is taken again. For two models both take the same draws, so that what makes a document hard for both
-cancels. Min-K% is of Shi et al., "Detecting Pretraining Data from Large Language Models" (2024): the mean cost of the
-k % least probable tokens, low where a text was seen in training.
+Intervals are over documents (`evaluation.intervals`), from 3 different ones on. For two models the interval is that of
+the difference on each document, so that what makes a document hard for both cancels. Min-K% is of Shi et al.,
+"Detecting Pretraining Data from Large Language Models" (2024): the mean cost of the k % least probable tokens, low
+where a text was seen in training.
 
 What it is not: it reads no files.
 """
@@ -24,13 +24,9 @@ import numpy.typing as npt
 
 from kolmo.bits import LN2
 from kolmo.errors import KolmoError
+from kolmo.evaluation.intervals import LEVEL, ratio_interval
 
-DRAWS = 2000
-AT_ONCE = 1 << 22  # numbers of a bootstrap that are in memory together
-SEED = 0
 MIN_K = 20  # percent
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,8 @@ class Metrics:
         bits_per_character, bits_per_byte, bits_per_token: code length.
         compression_rate: packed bytes per raw byte, bits_per_byte / 8.
         token_perplexity, byte_perplexity, word_perplexity: exp(nats per unit).
-        low, high: of bits_per_character: 95 % of the bootstrap; None for fewer than two documents.
+        low, high: of bits_per_character: the 95 % confidence interval over documents, never below 0; None for fewer
+            than 3 different documents.
     """
 
     sums: Sums
@@ -86,28 +83,26 @@ class Difference:
 
     Attributes:
         value: below 0, the first is better.
-        low, high: 95 % of the bootstrap.
-        wins: share of draws in which the first is better.
+        low, high: the confidence interval over documents; None for fewer than 3 different documents.
+        wins: share of the documents on which the first is better, between 0 and 1.
         documents: how many both have.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     wins: float
     documents: int
 
 
-def metrics(
-    columns: Mapping[str, Any], *, per_text: bool = True, per_token: bool = True, draws: int = DRAWS
-) -> Metrics:
+def metrics(columns: Mapping[str, Any], *, per_text: bool = True, per_token: bool = True) -> Metrics:
     """Metrics of documents.
 
     Args:
-        columns: arrays of shape (documents,): `characters`, `bytes`, `words`, `tokens`, `nats`.
+        columns: arrays of shape (documents,): `characters`, `bytes`, `words`, `tokens`, `nats`; and `key`, where it is
+            known which documents are equal.
         per_text: whether characters, bytes and words count: not where part of the text was left out on purpose.
         per_token: whether tokens count: not where a document is one.
-        draws: of the bootstrap.
 
     Raises:
         KolmoError: nothing was scored.
@@ -119,9 +114,7 @@ def metrics(
         raise KolmoError(f"of {sums.documents:,} documents no token was scored; take more text, or a smaller block")
     nats = sums.nats
     per_byte = nats / sums.bytes if per_text else None
-    low = high = None
-    if per_text and sums.documents > 1 and draws:
-        low, high = interval(columns["nats"], columns["characters"], draws=draws)
+    low, high = interval(columns["nats"], columns["characters"], columns.get("key")) if per_text else (None, None)
     return Metrics(
         sums,
         bits_per_character=nats / (sums.characters * LN2) if per_text else None,
@@ -137,25 +130,35 @@ def metrics(
 
 
 def interval(
-    nats: npt.ArrayLike, characters: npt.ArrayLike, *, level: float = 0.95, draws: int = DRAWS
-) -> tuple[float, float]:
-    """Percentiles of bits per character over draws of documents, with a fixed seed.
+    nats: npt.ArrayLike, characters: npt.ArrayLike, keys: npt.ArrayLike | None = None, *, level: float = LEVEL
+) -> tuple[float, float] | tuple[None, None]:
+    """The confidence interval of bits per character over documents.
 
     Args:
         nats: of each document, shape (n,).
         characters: of each document, shape (n,).
-        level: share of draws between the two.
-        draws: how many.
+        keys: of each document, shape (n,): documents of one key are one draw. None: all differ.
+        level: part of such intervals that hold the population's value.
+
+    Returns:
+        low, not below 0, and high; None and None for fewer than 3 different documents.
+
+    Example:
+        >>> low, high = interval([70.0, 140.0, 200.0, 90.0], [100, 200, 300, 120])
+        >>> 0.9 < low < 1.0 < high < 1.1
+        True
     """
-    drawn = _draw(np.stack([np.asarray(nats, np.float64), np.asarray(characters, np.float64)]), draws)
-    rates = drawn[0] / (drawn[1] * LN2)
-    tail = (1 - level) / 2
-    low, high = np.quantile(rates, [tail, 1 - tail])
-    return float(low), float(high)
+    found = ratio_interval(np.asarray(nats, np.float64) / LN2, characters, groups=keys, level=level)
+    return (None, None) if found is None else (max(found.low, 0.0), found.high)
 
 
 def difference(
-    nats: npt.ArrayLike, other: npt.ArrayLike, characters: npt.ArrayLike, *, level: float = 0.95, draws: int = DRAWS
+    nats: npt.ArrayLike,
+    other: npt.ArrayLike,
+    characters: npt.ArrayLike,
+    keys: npt.ArrayLike | None = None,
+    *,
+    level: float = LEVEL,
 ) -> Difference:
     """Bits per character of one model less those of another, paired by document.
 
@@ -163,16 +166,18 @@ def difference(
         nats: costs of each document under the one model, shape (n,).
         other: costs under the other.
         characters: of each document.
-        level: share of draws within the interval.
-        draws: how many.
+        keys: of each document: documents of one key are one draw. None: all differ.
+        level: part of such intervals that hold the population's value.
+
+    Example:
+        >>> difference([70.0, 140.0], [71.0, 150.0], [100, 200]).wins
+        1.0
     """
     costs, others, units = (np.asarray(values, np.float64) for values in (nats, other, characters))
-    drawn = _draw(np.stack([costs - others, units]), draws)
-    rates = drawn[0] / (drawn[1] * LN2)
-    tail = (1 - level) / 2
-    low, high = np.quantile(rates, [tail, 1 - tail])
+    found = ratio_interval((costs - others) / LN2, units, groups=keys, level=level)
     value = float((costs.sum() - others.sum()) / (units.sum() * LN2))
-    return Difference(value, float(low), float(high), float(np.mean(rates < 0)), len(costs))
+    low, high = (None, None) if found is None else found
+    return Difference(value, low, high, float(np.mean(costs < others)), len(costs))
 
 
 def min_k(nats: npt.ArrayLike, percent: float = MIN_K) -> float:
@@ -199,20 +204,6 @@ def select(columns: Mapping[str, Any], places: Sequence[int] | npt.NDArray[np.in
         name: values[places] if isinstance(values, np.ndarray) else [values[place] for place in places]
         for name, values in columns.items()
     }
-
-
-def _draw(values: Floats, draws: int) -> Floats:
-    """Sums of values, shape (m, n), over draws of n of the n with replacement: shape (m, draws)."""
-    count = values.shape[1]
-    random = np.random.default_rng(SEED)
-    sums = np.empty((len(values), draws))
-    step = max(AT_ONCE // max(count, 1), 1)
-    for first in range(0, draws, step):
-        last = min(first + step, draws)
-        chosen = random.integers(0, count, (last - first, count))
-        for k, row in enumerate(values):
-            sums[k, first:last] = row[chosen].sum(axis=1)
-    return sums
 
 
 def _exp(nats: float) -> float | None:

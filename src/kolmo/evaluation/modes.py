@@ -71,10 +71,12 @@ class Mode:
         if self.name != "strict":
             raise KolmoError(
                 f"the model sees {window} tokens, fewer than the block of {self.block} of mode {self.name}; "
-                f"give --block-size {window}"
+                f"give --context {window}"
             )
         return replace(self, block=window, stride=min(self.stride, window))
 
+
+NO_BOS = "lm-eval-no-bos"  # mode lm-eval with add_bos_token=False
 
 MODES = {
     mode.name: mode
@@ -82,9 +84,35 @@ MODES = {
         Mode("strict", windows.strict, texts="exact"),
         Mode("paper", windows.paper, stream=True, dtype="bfloat16"),
         Mode("lm-eval", windows.rolling, block=0, stride=0, headline="bits_per_byte"),
-        Mode("uncheatable", windows.chunks, texts="plain", block=1024, stride=0, dtype="bfloat16"),
+        Mode(NO_BOS, windows.rolling, texts="plain", block=0, stride=0, headline="bits_per_byte"),
+        Mode("uncheatable", windows.chunks, block=1024, stride=0, dtype="bfloat16"),
+        Mode("uncheatable-bos", windows.chunks_after_start, texts="plain", block=4000, stride=0, dtype="bfloat16"),
         Mode(
             "llama.cpp", windows.halves, stream=True, block=512, stride=0, per_text=False, headline="token_perplexity"
         ),
     )
 }
+
+
+def mode_of(name: str, *, add_bos_token: bool | None = None) -> Mode:
+    """The mode of a name.
+
+    Args:
+        name: of a mode.
+        add_bos_token: of lm-evaluation-harness, for mode lm-eval: whether texts get the special tokens that the
+            tokenizer adds. None: as that harness does from 0.4.9.2 on, which is to add them.
+
+    Raises:
+        KolmoError: there is no such mode, or it has no such option.
+
+    Example:
+        >>> mode_of("lm-eval", add_bos_token=False).texts
+        'plain'
+    """
+    if name not in MODES:
+        raise KolmoError(f"mode {name!r} is not known; choose from {', '.join(MODES)}")
+    if add_bos_token is None:
+        return MODES[name]
+    if name not in ("lm-eval", NO_BOS):
+        raise KolmoError(f"add_bos_token is of mode lm-eval alone; leave it out of mode {name}")
+    return MODES["lm-eval" if add_bos_token else NO_BOS]

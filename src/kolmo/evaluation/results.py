@@ -5,7 +5,8 @@ What it is not: it computes no metrics (`evaluation.metrics`), and draws nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations, islice
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kolmo.errors import MissingExtraError
+from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.evaluation import metrics
 from kolmo.evaluation.rows import Row
 from kolmo.evaluation.store import Store, find_results, read_columns
@@ -141,7 +142,7 @@ class Evaluation(list[Result]):
         found = []
         for one, other in combinations(self, 2):
             same = (one.corpus, one.mode) == (other.corpus, other.mode)
-            if same and one.model != other.model and one.bits_per_character is not None:
+            if same and one.model != other.model and one.bits_per_character is not None and _shared(one, other):
                 found.append(compare(one, other, level=level))
         return found
 
@@ -156,13 +157,32 @@ def compare(one: Result, other: Result, *, level: float = 0.95) -> dict[str, Any
 
     Returns:
         corpus, model, other, value, low, high, wins, documents.
+
+    Raises:
+        KolmoError: they have no document in common.
     """
+    pairs = _shared(one, other)
     mine, others = one.columns(), other.columns()
-    places = {key: place for place, key in enumerate(others["key"])}
-    pairs = [(place, places[key]) for place, key in enumerate(mine["key"]) if key in places]
+    if not pairs:
+        raise KolmoError(f"{one.folder} and {other.folder} have no document in common; evaluate both on one corpus")
     a, b = (np.array([pair[k] for pair in pairs], np.intp) for k in (0, 1))
-    found = metrics.difference(mine["nats"][a], others["nats"][b], mine["characters"][a], level=level)
+    keys = [mine["key"][place] for place in a]
+    found = metrics.difference(mine["nats"][a], others["nats"][b], mine["characters"][a], keys, level=level)
     return {"corpus": one.corpus, "model": one.model, "other": other.model, **vars(found)}
+
+
+def _shared(one: Result, other: Result) -> list[tuple[int, int]]:
+    """Places of each document that both have, in the one and in the other."""
+    places = {name: place for place, name in enumerate(_occurrences(other.columns()["key"]))}
+    return [(place, places[name]) for place, name in enumerate(_occurrences(one.columns()["key"])) if name in places]
+
+
+def _occurrences(keys: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Each key with how often it came before, so that equal documents are paired one to one."""
+    seen: Counter[str] = Counter()
+    for key in keys:
+        yield key, seen[key]
+        seen[key] += 1
 
 
 def load_results(folder: str | Path) -> Evaluation:

@@ -29,8 +29,10 @@ from kolmo.evaluation.modes import Mode
 from kolmo.evaluation.passages import Nats
 from kolmo.evaluation.rows import document_key
 from kolmo.evaluation.store import Store, read_columns
-from kolmo.evaluation.work import Report, Scan, Work
+from kolmo.evaluation.work import Labels, Report, Scan, Work
 from kolmo.installing import installed_version
+
+NAMED_REPEATS = 20  # documents that repeat another's text which a result names; it counts all
 
 
 def scan(corpus: Corpus, *, stream: bool) -> Scan:
@@ -43,26 +45,33 @@ def scan(corpus: Corpus, *, stream: bool) -> Scan:
     Raises:
         KolmoError: there are no documents.
     """
-    found, whole, before, dates = Scan(), hashlib.sha256(), "", set()
-    for document in corpus:
+    found, whole, before = Scan(), hashlib.sha256(), ""
+    first: dict[bytes, int] = {}
+    for place, document in enumerate(corpus):
         data = document.content.encode()
-        whole.update(hashlib.sha256(data).digest())
+        digest = hashlib.sha256(data).digest()
+        whole.update(digest)
+        if (earlier := first.setdefault(digest, place)) != place:
+            found.repeats[place] = earlier
         before = document_key(document.content, before if stream else "")
         found.keys.append(before)
         found.sizes.append(len(data))
         found.characters += len(document.content)
-        dates.add(document.date)
+        found.labels.append(Labels(document.name, document.subset, document.date))
     if not found.keys:
         raise KolmoError(f"{corpus.source}: has no documents with text in them; check what is in it, or --subset")
     found.digest = whole.hexdigest()[:16]
-    if dates := dates - {""}:
+    if dates := {labels.date for labels in found.labels} - {""}:
         found.first, found.last = min(dates), max(dates)
     return found
 
 
 def settings_of(engine: Engine, mode: Mode) -> dict[str, Any]:
     """All that costs depend on but the documents: what the key of a store is made from."""
-    return {**engine.identity.settings, "mode": mode.name, "block": mode.block, "stride": mode.stride}
+    rule = {"mode": mode.name, "block": mode.block, "stride": mode.stride}
+    if mode.texts != "exact":
+        rule["texts"] = mode.texts
+    return {**engine.identity.settings, **rule}
 
 
 def mode_for(engine: Engine, mode: Mode) -> Mode:
@@ -72,7 +81,10 @@ def mode_for(engine: Engine, mode: Mode) -> Mode:
         KolmoError: it does not.
     """
     if not engine.whole:
-        return mode.fitted(engine.window)
+        try:
+            return mode.fitted(engine.window)
+        except KolmoError as error:
+            raise KolmoError(f"{engine.identity.spec}: {error}") from None
     if mode.name != "strict":
         raise KolmoError(
             f"{engine.identity.spec} takes documents whole, and mode {mode.name} is for models of tokens; use strict"
@@ -118,7 +130,7 @@ def run(
         work.seal()
     finally:
         work.flush()
-    store.compact(found.keys)
+    store.compact(found.keys, found.labels)
     seconds = time.perf_counter() - began
     columns = read_columns(store.folder, len(found.keys))
     parts = metrics.subsets(columns)
@@ -132,6 +144,11 @@ def run(
             "digest": found.digest,
             "first_date": found.first,
             "last_date": found.last,
+            "repeated": len(found.repeats),
+            "repeats": [
+                {"name": found.labels[place].name, "first": found.labels[first].name}
+                for place, first in islice(found.repeats.items(), NAMED_REPEATS)
+            ],
         },
         "mode": {"name": mode.name, "block": mode.block, "stride": mode.stride, "headline": mode.headline},
         "metrics": {**metrics.metrics(columns, **counted).record(), "min_k": least.get(None)},

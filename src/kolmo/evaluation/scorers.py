@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from kolmo.errors import PredictorError
 from kolmo.evaluation.modes import Texts
 from kolmo.evaluation.passages import Batch, Nats
+from kolmo.predictors.guard import guarded
 
 LITERAL = -1  # the id of bytes that no token covers
 
@@ -143,6 +145,14 @@ def full_spec(spec: str) -> str:
     return spec
 
 
+def named(spec: str) -> AbstractContextManager[None]:
+    """Within it, whatever a model, its tokenizer or its server raises becomes a `PredictorError` that names the model.
+
+    Engines work within it, wherever the model is, so that other models of a command go on.
+    """
+    return guarded(spec, "fails", "it cannot be evaluated here")
+
+
 def open_scorer(spec: str, options: Options | None = None) -> Scorer:
     """The scorer of a spec.
 
@@ -152,6 +162,11 @@ def open_scorer(spec: str, options: Options | None = None) -> Scorer:
     """
     options = options or Options()
     spec = full_spec(spec)
+    with guarded(spec, "cannot be opened"):
+        return _open(spec, options)
+
+
+def _open(spec: str, options: Options) -> Scorer:
     kind, _, rest = spec.partition(":")
     if kind == "api":
         from kolmo.evaluation.servers.scorer import ApiScorer

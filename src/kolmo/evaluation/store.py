@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 TABLE, RESULT = "table.parquet", "result.json"
 GROUP = 256  # rows of a group, in which a file is read
+LABELS = ("name", "subset", "date")
 LISTS = ("token_ids", "token_bytes", "token_nats")
 SMALL = ("document", "key", "name", "subset", "date", "characters", "bytes", "words", "tokens", "nats")
 
@@ -89,26 +90,35 @@ class Store:
             with _writer(self.folder / f"part-{number:010d}-{uuid.uuid4().hex[:8]}.parquet") as writer:
                 writer.write_batch(_batch(rows))
 
-    def compact(self, keys: Sequence[str]) -> None:
+    def compact(self, keys: Sequence[str], labels: Sequence[tuple[str, str, str]]) -> None:
         """Write the table of these rows, in this order; then parts go.
 
-        Rows of documents behind them stay, for runs with a higher limit; others go.
+        Costs come from the rows of these keys, and labels from the caller: a text that the corpus has several times has
+        one cost and as many names. Rows of documents behind them stay, for runs with a higher limit; others go.
 
         Args:
             keys: of the corpus's documents, in order.
+            labels: name, subset and date of each, in the same order.
 
         Raises:
             KolmoError: a row is missing.
         """
         parts = self._parts()
-        here = [key for batch in self._batches(["key"]) for key in batch.column("key").to_pylist()]
-        if not parts and here[: len(keys)] == list(keys):
+        here = [
+            row
+            for batch in self._batches(["key", *LABELS])
+            for row in zip(*(batch.column(name).to_pylist() for name in ("key", *LABELS)), strict=True)
+        ]
+        if not parts and here[: len(keys)] == [(key, *own) for key, own in zip(keys, labels, strict=True)]:
             return
         latest = {row.key: row for row in self.rows(content=True)}
         if missing := next((key for key in keys if key not in latest), None):
             raise KolmoError(f"{self.folder}: has no row {missing}; did the corpus change meanwhile? Run again")
         wanted = set(keys)
-        chosen = [replace(latest[key], document=place) for place, key in enumerate(keys)]
+        chosen = [
+            replace(latest[key], document=place, name=name, subset=subset, date=date)
+            for place, (key, (name, subset, date)) in enumerate(zip(keys, labels, strict=True))
+        ]
         behind = [row for key, row in latest.items() if key not in wanted and row.document >= len(keys)]
         chosen += sorted(behind, key=lambda row: row.document)
         with _writer(self.folder / TABLE) as writer:
@@ -206,7 +216,8 @@ def write_json(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     try:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        # Half of a surrogate pair, as names of files and servers may hold, is written as JSON's own escape for it.
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -136,8 +136,7 @@ class TokenScorer:
 
         backend = self.backend
         if self._tree is None:
-            tables = grids.tables(grids.Tolerance(grids.EXACT, grids.FINEST, 16), backend.itemsize)
-            self._tree = kernels.TokenTree(tables, backend.size)
+            self._tree = kernels.TokenTree(grids.tables(grids.WITHOUT), backend.size)
         texts, reads, begins = padded(batch, backend.start)
         nats = [np.empty(passage.scored, np.float32) for passage in batch]
         step = max(self._piece // (len(batch) * backend.size * backend.itemsize), 1)

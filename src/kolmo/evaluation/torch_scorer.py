@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,7 @@ class TorchScorer(TokenScorer):
                 raise PredictorError(f"{self.identity.spec} fails: {str(error).splitlines()[0]}") from None
             if len(batch) == 1:
                 raise PredictorError(
-                    f"{self.identity.spec}: no memory for a window of {len(batch[0].tokens)} tokens; lower --block-size"
+                    f"{self.identity.spec}: no memory for a window of {len(batch[0].tokens)} tokens; lower --context"
                 ) from None
             torch.cuda.empty_cache()
             half = len(batch) // 2
@@ -84,8 +85,10 @@ class TorchScorer(TokenScorer):
         parts = list(batches(batch, len(batch), CPU_TOKENS))
         total = self._threads or torch.get_num_threads()
         streams = min(total, len(parts), STREAMS) if positions_stay(self.backend.model.config) else 1
+        contexts = [copy_context() for _ in parts]  # threads are within the guard of the model, as this one is
         with threads(max(total // streams, 1)), ThreadPoolExecutor(streams) as pool:
-            found = dict(zip(map(id, chain(*parts)), chain(*pool.map(self._score, parts)), strict=True))
+            scored = pool.map(lambda part, context: context.run(self._score, part), parts, contexts)
+            found = dict(zip(map(id, chain(*parts)), chain(*scored), strict=True))
         return [found[id(passage)] for passage in batch]
 
     def _score(self, batch: Batch) -> list[Nats]:

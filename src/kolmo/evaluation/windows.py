@@ -76,11 +76,24 @@ def rolling(count: int, block: int, stride: int) -> Iterator[Window]:
 
 
 def chunks(count: int, block: int, stride: int) -> Iterator[Window]:
-    """As uncheatable_eval: chunks of `block` tokens, whose first goes unscored. `stride` plays no part."""
+    """As uncheatable_eval before its `bos_mode`: chunks of `block` tokens, whose first goes unscored.
+
+    `stride` plays no part.
+    """
     for first in range(0, count, block):
         last = min(first + block, count)
         if last - first > 1:
             yield Window(first, last, last - first - 1, False)
+
+
+def chunks_after_start(count: int, block: int, stride: int) -> Iterator[Window]:
+    """As uncheatable_eval since its `bos_mode`: chunks of `block` tokens behind the start, all of which are scored.
+
+    `stride` plays no part.
+    """
+    for first in range(0, count, block):
+        last = min(first + block, count)
+        yield Window(first, last, last - first, True)
 
 
 def halves(count: int, block: int, stride: int) -> Iterator[Window]:

@@ -12,7 +12,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,20 +35,32 @@ NO_LIMIT = 1 << 40
 Report = Callable[[int], None]
 
 
+class Labels(NamedTuple):
+    """What a corpus calls a document: nothing of it changes what the document costs."""
+
+    name: str
+    subset: str
+    date: str
+
+
 @dataclass
 class Scan:
     """What a first look at a corpus says.
 
     Attributes:
         keys: of the documents, in order (see `rows.document_key`).
+        labels: of each. They always come from the corpus; a store's rows have those of the run that scored them.
         sizes: bytes of each.
+        repeats: places of the documents whose text came before, each with the place of the first that has it.
         characters: of all.
         digest: first 16 hexadecimal digits of a SHA-256 over the SHA-256 of each text.
         first, last: dates, where documents have some.
     """
 
     keys: list[str] = field(default_factory=list)
+    labels: list[Labels] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
+    repeats: dict[int, int] = field(default_factory=dict)
     characters: int = 0
     digest: str = ""
     first: str = ""
@@ -128,6 +140,8 @@ class Work:
             if key in self._keys and not self._mode.stream:
                 self._report(self._found.sizes[place])
                 continue
+            if not self._mode.stream:
+                self._keys.add(key)  # a text that comes again is scored once
             group.append((place, key, document))
             size += len(document.content)
             if size >= GROUP * self._engine.workers:
@@ -162,7 +176,7 @@ class Work:
         text = document.content
         nats = np.full(len(tokens.ids), np.nan, np.float32) if tokens.nats is None else tokens.nats.copy()
         sizes = len(text), self._found.sizes[place], count_words(text)
-        return Row(place, key, document.name, document.subset, document.date, *sizes, tokens.ids, tokens.lengths, nats)
+        return Row(place, key, *self._found.labels[place], *sizes, tokens.ids, tokens.lengths, nats)
 
     def _alone(self, group: list[Open]) -> list[Passage]:
         """Passages of documents that stand alone."""

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from kolmo.errors import KolmoError
+from kolmo.foreign import quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,9 +70,9 @@ def restore(name: str, parameters: Mapping[str, int | float]) -> Hyperfunction:
         KolmoError: an unknown name (the message lists the known ones), or parameters that it does not take.
     """
     if name not in FAMILIES:
-        raise KolmoError(f"hyperfunction {name!r} is not known; choose from {', '.join(FAMILIES)}")
+        raise KolmoError(f"hyperfunction {quoted(name)} is not known; choose from {', '.join(FAMILIES)}")
     family: Any = getattr(import_module(f"kolmo.hyperfunctions.{name}"), FAMILIES[name])
     try:
         return cast(Hyperfunction, family(**parameters))
     except (TypeError, ValueError) as error:
-        raise KolmoError(f"hyperfunction {name!r}: {error}; see its documentation") from None
+        raise KolmoError(f"hyperfunction {quoted(name)}: {error}; see its documentation") from None

@@ -33,6 +33,7 @@ from kolmo.evaluation.modes import MODES
 from kolmo.evaluation.passages import Passage, batches
 from kolmo.evaluation.run import mode_for
 from kolmo.evaluation.scorers import LITERAL, Options, Tokenised, full_spec, open_scorer
+from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice
@@ -98,11 +99,12 @@ class KolmoLM(LM):
         super().__init__()
         if unknown:
             names = "predictor, dtype, attention, tokenizer, cache_dir, block_size, stride, seed"
-            raise PredictorError(f"model argument {min(unknown)!r} is not known to kolmo; it takes {names}")
+            raise PredictorError(f"model argument {quoted(min(unknown))} is not known to kolmo; it takes {names}")
         self._spec = full_spec(str(predictor))
         self._options = Options(dtype, _there(device), attention, cache_dir, tokenizer)
         self._scorer = open_scorer(self._spec, self._options)
-        self._mode = mode_for(LocalEngine(self._scorer), MODES["strict"].sized(block_size, stride))
+        self._engine = LocalEngine(self._scorer)  # whose errors name the model
+        self._mode = mode_for(self._engine, MODES["strict"].sized(block_size, stride))
         given = str(batch_size)
         self._batch = int(given) if given.isdecimal() and int(given) > 1 else None
         self._seed = seed
@@ -206,7 +208,7 @@ class KolmoLM(LM):
         return found
 
     def _score(self, jobs: Sequence[tuple[str, int]]) -> list[Costs]:
-        scorer, mode = self._scorer, self._mode
+        scorer, mode = self._engine, self._mode
         texts = [_Text(tokens, begin) for (_, begin), tokens in zip(jobs, self._tokenise(jobs), strict=True)]
         flat = np.full(sum(len(text.ids) for text in texts), np.nan)
         passages, offset = [], 0
@@ -229,7 +231,7 @@ class KolmoLM(LM):
 
     def _tokenise(self, jobs: Sequence[tuple[str, int]]) -> list[Tokenised]:
         """Empty texts have no tokens; compressors would count what an empty file takes."""
-        found = iter(self._scorer.tokenise([text for text, _ in jobs if text], "exact"))
+        found = iter(self._engine.tokenise([text for text, _ in jobs if text], "exact"))
         nothing = Tokenised(np.zeros(0, np.int32), np.zeros(0, np.int32))
         return [next(found) if text else nothing for text, _ in jobs]
 

@@ -64,7 +64,7 @@ typedef struct {
     PyObject_HEAD
     TokenTree *owner;
     kolmo_encoder coder;
-    kolmo_flags flags;
+    kolmo_queue queue;
     double *top, *leaf; /* heaps */
     int busy;
 } TokenEncoder;
@@ -74,7 +74,8 @@ typedef struct {
     TokenTree *owner;
     PyObject *payload;
     kolmo_decoder coder;
-    kolmo_flags flags;
+    kolmo_spans spans;
+    int lost; /* a span has no choice */
     double *top, *leaf;
     int busy;
 } TokenDecoder;
@@ -83,39 +84,38 @@ static PyTypeObject *tree_type;
 
 /* ---- the tree ---- */
 
-/* `tables`: doubles slack, rarity, a, b, then a + b boundaries and (a + 1) + (b + 1) chances. */
+/* `tables`: doubles slack, span, points, then the points and their chances. */
 static PyObject *tree_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     const char *bytes;
     Py_ssize_t size, vocabulary;
     (void)kwargs;
     if (!PyArg_ParseTuple(args, "y#n:TokenTree", &bytes, &size, &vocabulary)) return NULL;
-    double head[4] = {0};
+    double head[3] = {0};
     if ((size_t)size >= sizeof head) memcpy(head, bytes, sizeof head);
-    int good = (size_t)size >= sizeof head && vocabulary >= 1 && vocabulary <= 1 << 24 && head[1] >= 1 && head[1] <= 16 &&
-               head[2] >= 1 && head[2] <= 65536 && head[3] >= 1 && head[3] <= 65536;
-    if (!good || (double)size != 8 * (6 + 2 * head[2] + 2 * head[3])) {
+    int good = (size_t)size >= sizeof head && vocabulary >= 1 && vocabulary <= 1 << 24 && head[0] >= 0 && head[1] >= 0 &&
+               head[1] <= 65536 && head[2] >= 1 && head[2] <= 65536;
+    if (!good || (double)size != 8 * (3 + 2 * head[2])) {
         PyErr_SetString(PyExc_ValueError, "these are no grids of a token tree");
         return NULL;
     }
     TokenTree *self = (TokenTree *)kolmo_instance(type);
     if (!self) return NULL;
     kolmo_tree *tree = &self->tree;
-    int count[2] = {(int)head[2], (int)head[3]};
+    int points = (int)head[2];
     tree->tables = (double *)malloc((size_t)size);
-    tree->chances = (uint16_t *)malloc((size_t)(count[0] + count[1] + 2) * sizeof *tree->chances);
+    tree->chances = (uint16_t *)malloc((size_t)points * sizeof *tree->chances);
     if (!tree->tables || !tree->chances) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
     memcpy(tree->tables, bytes, (size_t)size);
-    const double *bounds = tree->tables + 4, *chances = bounds + count[0] + count[1];
-    uint16_t *chance = tree->chances;
-    for (int i = 0; i < count[0] + count[1] + 2; i++)
-        chance[i] = (uint16_t)(chances[i] < 1 ? 1 : chances[i] > 65535 ? 65535 : chances[i]);
-    tree->grids[0] = (kolmo_grid){count[0], bounds, chance};
-    tree->grids[1] = (kolmo_grid){count[1], bounds + count[0], chance + count[0] + 1};
+    const double *chances = tree->tables + 3 + points;
+    for (int i = 0; i < points; i++) tree->chances[i] = (uint16_t)(chances[i] < 1 ? 1 : chances[i] > 65535 ? 65535 : chances[i]);
     tree->slack = head[0];
-    tree->rarity = (int)head[1];
+    tree->span = (uint32_t)head[1];
+    tree->points = points;
+    tree->point = tree->tables + 3;
+    tree->chance = tree->chances;
     tree->vocabulary = (size_t)vocabulary;
     tree->groups = ((size_t)vocabulary + KOLMO_GROUP - 1) / KOLMO_GROUP;
     for (size_t n = kolmo_power(tree->groups); n > 1; n /= 2) tree->top_depth++;
@@ -198,8 +198,9 @@ static PyObject *tree_costs(PyObject *object, PyObject *args) {
         if (coded && !odd) {
             size_t group = (size_t)target / KOLMO_GROUP;
             leaf_of(tree, row, wide, group, greatest, leaf);
-            kolmo_descend(tree, NULL, NULL, NULL, &cost, top, leaves, 0, KOLMO_GROUP, 0, group);
-            kolmo_descend(tree, NULL, NULL, NULL, &cost, leaf, KOLMO_GROUP, group * KOLMO_GROUP, 1, tree->top_depth, (size_t)target % KOLMO_GROUP);
+            kolmo_walker meter = {.nats = &cost};
+            kolmo_descend(tree, &meter, top, leaves, 0, KOLMO_GROUP, 0, group);
+            kolmo_descend(tree, &meter, leaf, KOLMO_GROUP, group * KOLMO_GROUP, 1, tree->top_depth, (size_t)target % KOLMO_GROUP);
         } else {
             double logit = wide ? ((const double *)(const void *)row)[target] : (double)((const float *)(const void *)row)[target];
             cost = log(top[1]) + greatest - logit;
@@ -214,7 +215,53 @@ static PyObject *tree_costs(PyObject *object, PyObject *args) {
     return no_number();
 }
 
+static PyObject *tree_odds(PyObject *object, PyObject *args) {
+    const kolmo_tree *tree = &((TokenTree *)object)->tree;
+    const char *logits, *targets;
+    Py_ssize_t n, m;
+    int itemsize, odd = 0;
+    if (!PyArg_ParseTuple(args, "y#iy#:odds", &logits, &n, &itemsize, &targets, &m)) return NULL;
+    Py_ssize_t rows = rows_of(tree, n, itemsize, (const int32_t *)(const void *)targets, m);
+    if (rows < 0) return NULL;
+    size_t leaves = kolmo_power(tree->groups), levels = (size_t)tree->top_depth + KOLMO_GROUP_DEPTH;
+    PyObject *result = PyBytes_FromStringAndSize(NULL, rows * (Py_ssize_t)levels * 8);
+    double *top = heap_for(leaves), *leaf = heap_for(KOLMO_GROUP), *odds = (double *)malloc(levels * sizeof(double));
+    if (!result || !top || !leaf || !odds) {
+        free(top);
+        free(leaf);
+        free(odds);
+        Py_XDECREF(result);
+        return PyErr_NoMemory();
+    }
+    char *out = PyBytes_AsString(result);
+    int wide = itemsize == 8;
+    kolmo_walker walker = {.odds = odds};
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t i = 0; i < rows && !odd; i++) {
+        const char *row = logits + (size_t)i * tree->vocabulary * (size_t)itemsize;
+        int32_t target;
+        double greatest;
+        memcpy(&target, targets + 4 * i, 4);
+        odd = top_of(tree, row, wide, top, &greatest);
+        if (odd) break;
+        size_t group = (size_t)target / KOLMO_GROUP;
+        leaf_of(tree, row, wide, group, greatest, leaf);
+        for (size_t k = 0; k < levels; k++) odds[k] = 0;
+        kolmo_descend(tree, &walker, top, leaves, 0, KOLMO_GROUP, 0, group);
+        kolmo_descend(tree, &walker, leaf, KOLMO_GROUP, group * KOLMO_GROUP, 1, tree->top_depth, (size_t)target % KOLMO_GROUP);
+        memcpy(out + (size_t)i * levels * 8, odds, levels * 8);
+    }
+    Py_END_ALLOW_THREADS
+    free(top);
+    free(leaf);
+    free(odds);
+    if (!odd) return result;
+    Py_DECREF(result);
+    return no_number();
+}
+
 static PyMethodDef tree_methods[] = {
+    {"odds", tree_odds, METH_VARARGS, "odds(logits, itemsize, targets): log-odds of each level on the ways to the targets."},
     {"costs", tree_costs, METH_VARARGS, "costs(logits, itemsize, targets, coded): nats of each target, as doubles."},
     {NULL, NULL, 0, NULL},
 };
@@ -251,6 +298,8 @@ static PyObject *token_encoder_new(PyTypeObject *type, PyObject *args, PyObject 
 static void token_encoder_free(PyObject *object) {
     TokenEncoder *self = (TokenEncoder *)object;
     free(self->coder.out);
+    free(self->queue.made);
+    free(self->queue.touchy);
     free(self->top);
     free(self->leaf);
     Py_XDECREF(self->owner);
@@ -265,9 +314,18 @@ static int finished_or_taken(const TokenEncoder *self) {
 /* The path to `target`, whose sums are in the two heaps. */
 static void encode_path(TokenEncoder *self, size_t target) {
     const kolmo_tree *tree = &self->owner->tree;
+    const kolmo_walker walker = {.queue = &self->queue, .encoder = &self->coder};
     size_t group = target / KOLMO_GROUP;
-    kolmo_descend(tree, &self->flags, &self->coder, NULL, NULL, self->top, kolmo_power(tree->groups), 0, KOLMO_GROUP, 0, group);
-    kolmo_descend(tree, &self->flags, &self->coder, NULL, NULL, self->leaf, KOLMO_GROUP, group * KOLMO_GROUP, 1, tree->top_depth, target % KOLMO_GROUP);
+    kolmo_descend(tree, &walker, self->top, kolmo_power(tree->groups), 0, KOLMO_GROUP, 0, group);
+    kolmo_descend(tree, &walker, self->leaf, KOLMO_GROUP, group * KOLMO_GROUP, 1, tree->top_depth, target % KOLMO_GROUP);
+    kolmo_encode_token(tree, &self->queue, &self->coder);
+}
+
+/* Whether coding came to nothing; sets the error. */
+static int encoder_failed(const TokenEncoder *self) {
+    if (self->queue.stuck) PyErr_SetString(PyExc_OverflowError, "no choice of grids serves a span of tokens");
+    else if (self->coder.failed || self->queue.failed) PyErr_NoMemory();
+    return self->queue.stuck || self->coder.failed || self->queue.failed;
 }
 
 static PyObject *token_encoder_encode(PyObject *object, PyObject *args) {
@@ -295,7 +353,7 @@ static PyObject *token_encoder_encode(PyObject *object, PyObject *args) {
     Py_END_ALLOW_THREADS
     self->busy = 0;
     if (odd) return no_number();
-    if (self->coder.failed) return PyErr_NoMemory();
+    if (encoder_failed(self)) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -329,7 +387,7 @@ static PyObject *token_encoder_encode_sums(PyObject *object, PyObject *args) {
             return no_number();
         encode_path(self, (size_t)target);
     }
-    if (self->coder.failed) return PyErr_NoMemory();
+    if (encoder_failed(self)) return NULL;
     Py_RETURN_NONE;
 }
 
@@ -337,21 +395,23 @@ static PyObject *token_encoder_finish(PyObject *object, PyObject *unused) {
     TokenEncoder *self = (TokenEncoder *)object;
     (void)unused;
     if (finished_or_taken(self)) return NULL;
+    kolmo_encode_span(&self->owner->tree, &self->queue, &self->coder);
     kolmo_encoder_finish(&self->coder);
-    if (self->coder.failed) return PyErr_NoMemory();
+    if (encoder_failed(self)) return NULL;
     return PyBytes_FromStringAndSize((const char *)self->coder.out, (Py_ssize_t)self->coder.size);
 }
 
-static PyObject *token_encoder_flags(PyObject *object, PyObject *unused) {
+static PyObject *token_encoder_choices(PyObject *object, PyObject *unused) {
+    const kolmo_spans *spans = &((TokenEncoder *)object)->queue.spans;
     (void)unused;
-    return PyLong_FromUnsignedLongLong(((TokenEncoder *)object)->flags.flags);
+    return PyLong_FromUnsignedLong(spans->seen - spans->again);
 }
 
 static PyMethodDef token_encoder_methods[] = {
     {"encode", token_encoder_encode, METH_VARARGS, "encode(logits, itemsize, targets): code rows of targets."},
     {"encode_sums", token_encoder_encode_sums, METH_VARARGS, "encode_sums(top, leaf, targets): from sums of masses."},
     {"finish", token_encoder_finish, METH_NOARGS, "Close the interval and return all bytes."},
-    {"flags", token_encoder_flags, METH_NOARGS, "Decisions so far that lay near a boundary."},
+    {"choices", token_encoder_choices, METH_NOARGS, "Spans so far, each with a choice of grids."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -399,12 +459,21 @@ static void token_decoder_free(PyObject *object) {
 
 static size_t decode_group(TokenDecoder *self) {
     const kolmo_tree *tree = &self->owner->tree;
-    return kolmo_descend(tree, &self->flags, NULL, &self->coder, NULL, self->top, kolmo_power(tree->groups), 0, KOLMO_GROUP, 0, 0);
+    const kolmo_walker walker = {.spans = &self->spans, .decoder = &self->coder};
+    self->lost |= kolmo_decode_token(tree, &self->spans, &self->coder);
+    return kolmo_descend(tree, &walker, self->top, kolmo_power(tree->groups), 0, KOLMO_GROUP, 0, 0);
 }
 
 static size_t decode_leaf(TokenDecoder *self, size_t group) {
     const kolmo_tree *tree = &self->owner->tree;
-    return kolmo_descend(tree, &self->flags, NULL, &self->coder, NULL, self->leaf, KOLMO_GROUP, group * KOLMO_GROUP, 1, tree->top_depth, 0);
+    const kolmo_walker walker = {.spans = &self->spans, .decoder = &self->coder};
+    return kolmo_descend(tree, &walker, self->leaf, KOLMO_GROUP, group * KOLMO_GROUP, 1, tree->top_depth, 0);
+}
+
+/* Whether the payload is at fault; sets the error. */
+static int decoder_failed(const TokenDecoder *self) {
+    if (self->lost) PyErr_SetString(CorruptError, "a span of tokens has no choice of grids");
+    return self->lost || kolmo_exhausted(&self->coder);
 }
 
 static PyObject *token_decoder_decode(PyObject *object, PyObject *args) {
@@ -432,7 +501,7 @@ static PyObject *token_decoder_decode(PyObject *object, PyObject *args) {
     Py_END_ALLOW_THREADS
     self->busy = 0;
     if (odd) return no_number();
-    return kolmo_exhausted(&self->coder) ? NULL : PyLong_FromSize_t(token);
+    return decoder_failed(self) ? NULL : PyLong_FromSize_t(token);
 }
 
 static PyObject *token_decoder_group(PyObject *object, PyObject *args) {
@@ -447,7 +516,7 @@ static PyObject *token_decoder_group(PyObject *object, PyObject *args) {
     }
     if (fill_heap(self->top, kolmo_power(tree->groups), top, tree->groups)) return no_number();
     size_t group = decode_group(self);
-    return kolmo_exhausted(&self->coder) ? NULL : PyLong_FromSize_t(group);
+    return decoder_failed(self) ? NULL : PyLong_FromSize_t(group);
 }
 
 static PyObject *token_decoder_leaf(PyObject *object, PyObject *args) {
@@ -462,7 +531,7 @@ static PyObject *token_decoder_leaf(PyObject *object, PyObject *args) {
     }
     if (fill_heap(self->leaf, KOLMO_GROUP, leaf, KOLMO_GROUP)) return no_number();
     size_t token = (size_t)group * KOLMO_GROUP + decode_leaf(self, (size_t)group);
-    return kolmo_exhausted(&self->coder) ? NULL : PyLong_FromSize_t(token);
+    return decoder_failed(self) ? NULL : PyLong_FromSize_t(token);
 }
 
 static PyMethodDef token_decoder_methods[] = {

@@ -2,8 +2,8 @@
 
 The masses of ids, exp(logit), are summed up a balanced tree over the ids; a token is the path down to its leaf. Sums go
 up the tree and are never differences, so that small masses stay as exact as large ones. Log-odds of decisions are
-rounded on one of two staggered grids (`predictors.grids`). Here and in C they agree up to the rounding that the
-tolerance covers, so that each decodes what the other wrote.
+rounded on one of eight grids, and a number coded for each span of tokens says which (`predictors.grids`). Here and in C
+they agree up to the rounding that the tolerance covers, so that each decodes what the other wrote.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kolmo.errors import CorruptError
 from kolmo.native.reference_coder import BinaryDecoder, BinaryEncoder
 
 GROUP = 256  # leaves whose masses are kept apart until their group is known
 LEAST = {4: -32.0, 8: -64.0}  # of logits below the greatest, by itemsize: masses are never 0
-DEPTH = 32
+SHIFTS = 8  # grids
+CHOICES = 65536  # of a span, at most
 
 Floats = npt.NDArray[np.float64]
 Rows = bytes | npt.NDArray[Any]  # C-contiguous
@@ -35,21 +37,19 @@ class TokenTree:
 
     def __init__(self, tables: bytes, vocabulary: int) -> None:
         values = np.frombuffer(tables, np.float64) if len(tables) % 8 == 0 else np.zeros(0)
-        if len(values) < 8 or len(values) != 6 + 2 * values[2] + 2 * values[3] or not 1 <= vocabulary <= 1 << 24:
+        if len(values) < 5 or len(values) != 3 + 2 * values[2] or not 1 <= vocabulary <= 1 << 24:
             raise ValueError("these are no grids of a token tree")
-        self.slack, self.rarity = float(values[0]), int(values[1])
-        a, b = int(values[2]), int(values[3])
-        rest = values[4:].tolist()
-        self.bounds = rest[:a], rest[a : a + b]
-        chances = [int(x) for x in rest[a + b :]]
-        self.chances = chances[: a + 1], chances[a + 1 :]
+        self.slack, self.span = float(values[0]), int(values[1])
+        rest = values[3:].tolist()
+        self.points: list[float] = rest[: len(rest) // 2]
+        self.chances = [int(x) for x in rest[len(rest) // 2 :]]
         self.vocabulary = vocabulary
         self.groups = -(-vocabulary // GROUP)
         self.top_leaves = 1 << (self.groups - 1).bit_length()
         self.top_depth = self.top_leaves.bit_length() - 1
 
     def costs(self, logits: Rows, itemsize: int, targets: Rows, coded: bool) -> bytes:
-        """Nats of each row's target, as doubles: -log of its probability, or what coding it on grid A costs.
+        """Nats of each row's target, as doubles: -log of its probability, or what coding it on the first grid costs.
 
         The coder gives no side of a decision less than 2^-16, so that very unlikely targets cost less when coded.
         """
@@ -65,6 +65,35 @@ class TokenTree:
             for row, t in zip(rows, wanted, strict=True)
         ]
         return np.array(costs, np.float64).tobytes()
+
+    def odds(self, logits: Rows, itemsize: int, targets: Rows) -> bytes:
+        """Log-odds of each level on the way to each row's target, as doubles; 0 where no decision is taken."""
+        wanted = self.targets(targets)
+        rows = self.rows(logits, itemsize, len(wanted))
+        odds = [_Odds(self).way(self.masses(row, itemsize), t) for row, t in zip(rows, wanted, strict=True)]
+        return np.array(odds, np.float64).tobytes()
+
+    def place(self, x: float) -> int:
+        """Points at or below x, less one."""
+        return bisect_right(self.points, x) - 1
+
+    def chance(self, place: int, shift: int) -> int:
+        """Of a 1, of 65536, in the cell of a grid."""
+        middle = place - (place + SHIFTS - shift) % SHIFTS + SHIFTS // 2
+        return self.chances[min(max(middle, 0), len(self.chances) - 1)]
+
+    def near(self, place: int, x: float) -> int:
+        """The grids with a boundary within the slack of x, as bits."""
+        near = 0
+        for i in range(place, max(place - SHIFTS, -1), -1):
+            if not x - self.points[i] <= self.slack:
+                break
+            near |= 1 << i % SHIFTS
+        for i in range(place + 1, min(place + SHIFTS + 1, len(self.points))):
+            if not self.points[i] - x <= self.slack:
+                break
+            near |= 1 << i % SHIFTS
+        return near
 
     def targets(self, data: Rows) -> list[int]:
         """Ids, checked."""
@@ -106,25 +135,18 @@ class TokenTree:
         return np.asarray(padded.reshape(self.groups, GROUP).sum(1))
 
 
+def shift_of(choice: int, decision: int) -> int:
+    """The grid of a span's decision."""
+    h = choice * 0x9E3779B1 + decision * 0x85EBCA77 & 0xFFFFFFFF
+    h = (h ^ h >> 15) * 0xC2B2AE3D & 0xFFFFFFFF
+    return h >> 29
+
+
 class _Path:
-    """What encoder and decoder share: the flags seen so far, by level, and the way down a heap."""
+    """What all share: the way down a heap."""
 
     def __init__(self, tree: TokenTree) -> None:
         self._tree = tree
-        self._seen = [0] * DEPTH
-        self._raised = [0] * DEPTH
-
-    def flags(self) -> int:
-        """Decisions so far that lay near a boundary."""
-        return sum(self._raised)
-
-    def _flag_chance(self, level: int) -> int:
-        p = (self._raised[level] + 1 << 16) // (self._seen[level] + (1 << self._tree.rarity))
-        return min(max(p, 1), 32768)
-
-    def _flag_seen(self, level: int, raised: int) -> None:
-        self._seen[level] += 1
-        self._raised[level] += raised
 
     def _decide(self, level: int, x: float, right: bool) -> int:
         raise NotImplementedError
@@ -149,22 +171,55 @@ class _Path:
         first = group * GROUP
         return first + self._descend(leaf, GROUP, first, 1, self._tree.top_depth, place)
 
+    def _walk(self, masses: Floats, target: int) -> None:
+        first = target // GROUP * GROUP
+        self._group(self._tree.top(masses), target // GROUP)
+        self._leaf(target // GROUP, masses[first : first + GROUP], target % GROUP)
+
 
 class _Meter(_Path):
-    """Adds up what a path costs on grid A."""
+    """Adds up what a path costs on the first grid."""
 
     def cost(self, masses: Floats, target: int) -> float:
         """Nats."""
         self._nats = 0.0
-        first = target // GROUP * GROUP
-        self._group(self._tree.top(masses), target // GROUP)
-        self._leaf(target // GROUP, masses[first : first + GROUP], target % GROUP)
+        self._walk(masses, target)
         return self._nats
 
     def _decide(self, level: int, x: float, right: bool) -> int:
-        p1 = self._tree.chances[0][bisect_right(self._tree.bounds[0], x)]
+        p1 = self._tree.chance(self._tree.place(x), 0)
         self._nats -= math.log((p1 if right else 65536 - p1) / 65536)
         return int(right)
+
+
+class _Odds(_Path):
+    """Notes a path's log-odds."""
+
+    def way(self, masses: Floats, target: int) -> list[float]:
+        """Of each level."""
+        self._odds = [0.0] * (self._tree.top_depth + GROUP.bit_length() - 1)
+        self._walk(masses, target)
+        return self._odds
+
+    def _decide(self, level: int, x: float, right: bool) -> int:
+        self._odds[level] = x
+        return int(right)
+
+
+class _Again:
+    """The chance that the next choice is needed, from what was needed before."""
+
+    def __init__(self) -> None:
+        self.seen = self.again = 0
+
+    def chance(self) -> int:
+        """Of a 1, of 65536."""
+        return min(max((self.again + 3 << 16) // (self.seen + 4), 1), 65535)
+
+    def saw(self, again: int) -> None:
+        """After each."""
+        self.seen += 1
+        self.again += again
 
 
 class TokenEncoder(_Path):
@@ -173,9 +228,17 @@ class TokenEncoder(_Path):
     def __init__(self, tree: TokenTree) -> None:
         super().__init__(tree)
         self._coder = BinaryEncoder()
+        self._again = _Again()
+        self._tokens = 0  # of the span so far
+        self._made: list[tuple[int, int]] = []  # place and bit of each decision of the span
+        self._touchy: list[tuple[int, int]] = []  # number of a decision, and the grids that cannot serve it
 
     def encode(self, logits: Rows, itemsize: int, targets: Rows) -> None:
-        """Code a target for each row of logits (a C-contiguous array, or bytes)."""
+        """Code a target for each row of logits (a C-contiguous array, or bytes).
+
+        Raises:
+            OverflowError: no choice of grids serves a span; shorter spans are needed.
+        """
         tree = self._tree
         wanted = tree.targets(targets)
         for row, target in zip(tree.rows(logits, itemsize, len(wanted)), wanted, strict=True):
@@ -195,26 +258,49 @@ class TokenEncoder(_Path):
     def _encode(self, top: Floats, leaf: Floats, target: int) -> None:
         group = self._group(top, target // GROUP)
         self._leaf(group, leaf, target % GROUP)
+        if self._tree.span:
+            self._tokens += 1
+            if self._tokens == self._tree.span:
+                self._encode_span()
 
     def _decide(self, level: int, x: float, right: bool) -> int:
         tree = self._tree
-        grid = 0
-        bounds = tree.bounds[0]
-        cell = bisect_right(bounds, x)
-        if tree.slack >= 0:
-            near = (cell > 0 and x - bounds[cell - 1] <= tree.slack) or (
-                cell < len(bounds) and bounds[cell] - x <= tree.slack
-            )
-            grid = int(near)
-            self._coder.encode(grid, self._flag_chance(level))
-            self._flag_seen(level, grid)
-            if grid:
-                cell = bisect_right(tree.bounds[1], x)
-        self._coder.encode(int(right), tree.chances[grid][cell])
+        place = tree.place(x)
+        if not tree.span:
+            self._coder.encode(int(right), tree.chance(place, 0))
+            return int(right)
+        near = tree.near(place, x)
+        if near:
+            self._touchy.append((len(self._made), near))
+        self._made.append((place, int(right)))
         return int(right)
 
+    def _encode_span(self) -> None:
+        """The first choice that serves, and the decisions."""
+        if not self._tokens:
+            return
+        for choice in range(CHOICES):
+            if not any(near >> shift_of(choice, decision) & 1 for decision, near in self._touchy):
+                break
+        else:
+            raise OverflowError("no choice of grids serves a span of tokens")
+        for k in range(choice + 1):
+            again = int(k < choice)
+            self._coder.encode(again, self._again.chance())
+            self._again.saw(again)
+        for decision, (place, bit) in enumerate(self._made):
+            self._coder.encode(bit, self._tree.chance(place, shift_of(choice, decision)))
+        self._made.clear()
+        self._touchy.clear()
+        self._tokens = 0
+
+    def choices(self) -> int:
+        """Spans so far, each with a choice of grids."""
+        return self._again.seen - self._again.again
+
     def finish(self) -> bytes:
-        """Close the interval and return all bytes."""
+        """Code the last span, close the interval and return all bytes."""
+        self._encode_span()
         return self._coder.finish()
 
 
@@ -224,30 +310,44 @@ class TokenDecoder(_Path):
     def __init__(self, tree: TokenTree, payload: bytes) -> None:
         super().__init__(tree)
         self._coder = BinaryDecoder(payload)
+        self._again = _Again()
+        self._tokens = self._choice = self._made = 0
 
     def decode(self, logits: Rows, itemsize: int) -> int:
         """The next token, from one row of logits.
 
         Raises:
-            CorruptError: the payload ends too early.
+            CorruptError: the payload ends too early, or a span has no choice of grids.
         """
         tree = self._tree
         masses = tree.masses(tree.rows(logits, itemsize, 1)[0], itemsize)
-        group = self._group(tree.top(masses))
+        group = self.group(tree.top(masses))
         return self._leaf(group, masses[group * GROUP : group * GROUP + GROUP])
 
     def group(self, top: Rows) -> int:
         """The next token's group, from the sums of all groups."""
+        if self._tree.span:
+            if self._tokens == 0:
+                self._choice, self._made = self._decode_choice(), 0
+            self._tokens = (self._tokens + 1) % self._tree.span
         return self._group(np.frombuffer(top, np.float64))
 
     def leaf(self, group: int, masses: Rows) -> int:
         """The next token, from the masses of its group's leaves."""
         return self._leaf(group, np.frombuffer(masses, np.float64))
 
+    def _decode_choice(self) -> int:
+        for choice in range(CHOICES):
+            again = self._coder.decode(self._again.chance())
+            self._again.saw(again)
+            if not again:
+                return choice
+        raise CorruptError("a span of tokens has no choice of grids")
+
     def _decide(self, level: int, x: float, right: bool) -> int:
         tree = self._tree
-        grid = 0
-        if tree.slack >= 0:
-            grid = self._coder.decode(self._flag_chance(level))
-            self._flag_seen(level, grid)
-        return self._coder.decode(tree.chances[grid][bisect_right(tree.bounds[grid], x)])
+        shift = 0
+        if tree.span:
+            shift = shift_of(self._choice, self._made)
+            self._made += 1
+        return self._coder.decode(tree.chance(tree.place(x), shift))

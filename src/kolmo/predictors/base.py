@@ -57,8 +57,9 @@ class Predictor(Protocol):
     """A recipe for models. Immutable; `start` may be called from many threads.
 
     It may also have `exclusive = True` (one block at a time, with all threads), `caveat` (what else than damage may
-    have made a block fail, for messages), `notes` (lines about the last block, for -v), and `options` (names of what
-    `from_spec` takes beside its argument).
+    have made a block fail, for messages), `notes` (lines about the last block, for -v), `options` (names of what
+    `from_spec` takes beside its argument), and `expansion(payload)` (upper bound on the raw bytes that a coded block
+    may hold for each byte of its payload, so that a small file cannot ask for hours of decoding; by default 1,024).
     """
 
     @property

@@ -64,6 +64,10 @@ class PlainSource(Source):
         self._at += size
         return part
 
+    def left(self) -> bytes:
+        """All that is left."""
+        return self.take(len(self._data) - self._at)
+
 
 class CodedSource(Source):
     """Bytes that `write_bytes` coded."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import MissingExtraError, PredictorError
+from kolmo.foreign import quoted
 from kolmo.predictors.base import Tick
 from kolmo.predictors.choice import Choice, Randomness, choose
 
@@ -219,7 +220,9 @@ class Classical:
 
     def __init__(self, kind: str) -> None:
         if kind not in COMPRESSORS:
-            raise PredictorError(f"classical takes {', '.join(COMPRESSORS)}, not {kind!r}; use it like classical:gzip")
+            raise PredictorError(
+                f"classical takes {', '.join(COMPRESSORS)}, not {quoted(kind)}; use it like classical:gzip"
+            )
         self.kind = kind
         self.compressor = COMPRESSORS[kind]
 

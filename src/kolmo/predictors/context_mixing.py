@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import PredictorError
+from kolmo.foreign import quoted
 from kolmo.native import tables
 from kolmo.native.dispatch import kernels
 from kolmo.native.tables import (
@@ -85,6 +86,9 @@ FULL = Shape(
 )
 LARGE = Shape("large", (*FULL.contexts, 5, 7, 12, 13, 21, 24, 26, 28, 30, 31, 32, 33, 34, 35), (1, 0, *range(2, 12)))
 SHAPES = (FAST, LIGHT, MEDIUM, FULL, LARGE)
+
+# Upper bound on the raw bytes for each byte of payload, by a shape's speed: each byte costs about 0.02 s at most.
+EXPANSION = {"fast": 1 << 15, "light": 1 << 13, "medium": 1 << 13, "full": 1 << 12, "large": 1 << 12}
 
 # Level -> shape, and log2 of the most memory for its trees.
 LEVELS = {
@@ -245,7 +249,7 @@ class ContextMixing:
             PredictorError: it is no level.
         """
         if argument and not (argument.isascii() and argument.isdigit()):
-            raise PredictorError(f"cm has levels 1 to 9, not {argument!r}; use cm:1 to cm:9")
+            raise PredictorError(f"cm has levels 1 to 9, not {quoted(argument)}; use cm:1 to cm:9")
         return cls(int(argument or 5))
 
     @classmethod
@@ -258,7 +262,9 @@ class ContextMixing:
         if version != cls.version:
             raise PredictorError(f"cm version {version} is not known here; upgrade kolmo")
         if len(parameters) != 1 or parameters[0] not in LEVELS:
-            raise PredictorError(f"cm version 1 has no parameters {parameters.hex()!r}; the file is damaged or newer")
+            raise PredictorError(
+                f"cm version 1 has no parameters {quoted(parameters.hex(), 40)}; the file is damaged or newer"
+            )
         return cls(parameters[0])
 
     def parameters(self) -> bytes:
@@ -272,6 +278,10 @@ class ContextMixing:
     def memory(self, size: int) -> int:
         """Bytes that a model of a block of `size` bytes allocates (the C kernels; NumPy takes several times more)."""
         return mixer_memory(self.shape, size, self._most_bits)
+
+    def expansion(self, payload: bytes) -> int:
+        """Upper bound on the raw bytes of a block for each byte of its payload: see `EXPANSION`."""
+        return EXPANSION[self.shape.name]
 
     def start(self, size: int, threads: int = 1) -> ContextMixingModel:
         """A fresh model for a block of `size` bytes; one thread serves it."""

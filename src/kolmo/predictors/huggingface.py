@@ -11,19 +11,21 @@ import hashlib
 import inspect
 import json
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kolmo.errors import MissingExtraError, PredictorError
-from kolmo.installing import install
-from kolmo.predictors.language_model import CHUNK, CONTEXT, GROUP, LanguageModel, Logits
-from kolmo.predictors.records import DTYPES, Record
+from kolmo.errors import PredictorError
+from kolmo.foreign import short
+from kolmo.predictors.guard import guarded, reason
+from kolmo.predictors.language_model import GROUP, LanguageModel, Logits
+from kolmo.predictors.pretrained import need, open_config, open_model, open_tokenizer, quiet, read_json, weight_files
+from kolmo.predictors.records import CHUNK, CONTEXT, DTYPES, Record
 from kolmo.predictors.settings import settings
 from kolmo.predictors.vocabulary import Vocabulary
 from kolmo.predictors.whereabouts import remember
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
 FILES = ["*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt"]
 CACHES = ("cache", "past_key_values", "cache_params", "state")  # names of a model's cache, newest version first
 TESTED = "5.24.0"  # the newest version of transformers that the tests have run with
-OPENERS = {"kolmo": "kolmo.transformers"}  # what teaches transformers a quant_method; by name, as it is floors above
+ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?", re.ASCII)  # of the hub: NAME or ORG/NAME
+COMMIT = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)  # of the hub, as files record it
+FAILURE = "try another version of transformers or torch, or another model"
 NUMBERS = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 
@@ -72,9 +76,15 @@ class HuggingFace(LanguageModel):
 
     @classmethod
     def reopen(cls, spec: str, record: Record) -> HuggingFace:
-        """The model that a file names, without the network."""
-        spec = f"{spec}@{record.revision}" if record.revision and not settings().model else spec
+        """The same model as the one that wrote a file, without the network."""
         return cls._open(spec, record.dtype, record.context or None, record.chunk, None, download=False)
+
+    @classmethod
+    def fetched(cls, record: Record) -> str | None:
+        """The folder of a model of the hub, in its cache here; None where the record names no such model."""
+        if not ID.fullmatch(record.spec) or not COMMIT.fullmatch(record.revision):
+            return None
+        return str(fetch(record.spec, record.revision, download=False))
 
     @classmethod
     def _open(
@@ -91,16 +101,17 @@ class HuggingFace(LanguageModel):
             raise PredictorError(f"{spec} sees at most {window} tokens; lower --context")
         seen = context or (min(window, CONTEXT) if window is not None else 0)
         name = spec.partition("@")[0] if revision else folder.resolve().name
+        record = Record.of(name, revision, backend.hashes, dtype, seen, chunk)
         if not revision:
-            remember(backend.hashes[0], folder)
-        record = Record(name, revision, *backend.hashes, dtype, seen, chunk)
+            remember(record.marks, folder)
         return cls(backend, record, "auto" if tolerance is None else tolerance)
 
 
 @dataclass
 class HuggingFaceBackend:
-    """A model in memory."""
+    """A model in memory; `name` is for messages."""
 
+    name: str
     model: Any  # a transformers.PreTrainedModel
     tokenizer: Any  # a transformers.PreTrainedTokenizerFast
     vocabulary: Vocabulary
@@ -120,14 +131,16 @@ class HuggingFaceBackend:
         """See what the model's implementation can do; some recurrent ones only step, or only one text at a time.
 
         Raises:
-            PredictorError: its cache does not work in the installed version of transformers.
+            PredictorError: it fails, or its cache does not work in the installed version of transformers.
         """
         tokens = np.arange(24, dtype=np.int64).reshape(2, 12) * 7 % min(self.size, 97)
-        self.cache = cache_name(self.model)
+        self.cache = cache_name(self.model, self.name)
         self.batches = False
         steps = _steps(self.lanes(2, 0), tokens)
+        if not np.isfinite(steps).all():
+            raise PredictorError(f"{self.name}: gives logits that are no numbers; try --dtype float32, or get it again")
         if not self._agree(steps, lambda: np.concatenate([self._whole(text) for text in np.split(tokens, 2)])):
-            raise PredictorError(_no_cache(self.model))
+            raise PredictorError(_no_cache(self.model, self.name))
         self.batches = True
         self.batches = self._agree(steps, lambda: _steps(self.lanes(2, 0), tokens))
         self.continues = self._agree(steps[:, 5:], lambda: _at_once(self.lanes(2, 0), tokens, 5))
@@ -135,7 +148,7 @@ class HuggingFaceBackend:
     def _agree(self, right: Logits, compute: Callable[[], Logits]) -> bool:
         try:
             other = compute()
-        except Exception:  # a model that refuses cannot
+        except PredictorError:  # a model that refuses cannot
             return False
         spread = max(float(np.abs(right).max()), 1e-3)
         near = 0.1 if self.dtype in ("bfloat16", "float16") else 1e-3
@@ -145,7 +158,7 @@ class HuggingFaceBackend:
         """Logits after each token, shape (lanes, length, size), of texts that are read at once, without a cache."""
         import torch
 
-        with torch.inference_mode():
+        with guarded(self.name, "the model fails", FAILURE), torch.inference_mode():
             logits = self.model(input_ids=torch.from_numpy(tokens).to(self.device), use_cache=False).logits
             kind = torch.float64 if self.itemsize == 8 else torch.float32
             return np.ascontiguousarray(logits[:, :, : self.size].to(kind).cpu().numpy())
@@ -167,15 +180,34 @@ class HuggingFaceBackend:
         Args:
             text: the text.
             special: whether with the special tokens that the tokenizer adds by default.
+
+        Raises:
+            PredictorError: the tokenizer fails, or gives tokens that the model does not know.
         """
-        found = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
-        ends = np.array([0, *(end for _, end in found["offset_mapping"])])
-        sizes = np.cumsum([0, *(len(character.encode()) for character in text)])
-        lengths = np.diff(sizes[np.maximum.accumulate(ends)])
-        return np.array(found["input_ids"], np.int32), lengths.astype(np.int32)
+        with guarded(self.name, "its tokenizer fails", FAILURE):
+            found = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
+            ends = np.array([0, *(end for _, end in found["offset_mapping"])])
+            sizes = np.cumsum([0, *(len(character.encode()) for character in text)])
+            lengths = np.diff(sizes[np.maximum.accumulate(ends)])
+            ids = np.array(found["input_ids"], np.int32)
+        known_tokens(self.name, ids, self.size)
+        return ids, lengths.astype(np.int32)
 
 
-def cache_name(model: Any) -> str:
+def known_tokens(name: str, ids: npt.NDArray[np.int32], size: int) -> None:
+    """See that a model has a logit for each token.
+
+    Raises:
+        PredictorError: it has not.
+    """
+    if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < size:
+        raise PredictorError(
+            f"{short(name)}: its tokenizer gives token {ids.max()}, and the model knows {size}; put the files of one "
+            "model together, or evaluate it in mode strict, which uses known tokens alone"
+        )
+
+
+def cache_name(model: Any, source: str = "") -> str:
     """What the installed version calls the model's cache; `past_key_values` became `cache` in transformers 5.24.
 
     Raises:
@@ -185,14 +217,14 @@ def cache_name(model: Any) -> str:
     for name in CACHES:
         if name in parameters:
             return name
-    raise PredictorError(_no_cache(model))
+    raise PredictorError(_no_cache(model, source))
 
 
-def _no_cache(model: Any) -> str:
+def _no_cache(model: Any, source: str) -> str:
     from transformers import __version__
 
     return (
-        f"{type(model).__name__} of transformers {__version__} has no cache that works here; "
+        f"{source}{source and ': '}{type(model).__name__} of transformers {__version__} has no cache that works here; "
         f"install another version, such as transformers=={TESTED}"
     )
 
@@ -218,7 +250,7 @@ class HuggingFaceLanes:
         """Read tokens (lanes, length); logits after the last `wanted`, shape (lanes, wanted, size)."""
         import torch
 
-        with torch.inference_mode(), threads(self._threads):
+        with guarded(self._backend.name, "the model fails", FAILURE), torch.inference_mode(), threads(self._threads):
             parts = np.split(tokens, len(self._caches)) if len(self._caches) > 1 else [tokens]
             logits = [self._feed(k, part, wanted) for k, part in enumerate(parts)]
             return np.ascontiguousarray(torch.cat(logits).cpu().numpy())
@@ -227,9 +259,10 @@ class HuggingFaceLanes:
         """The same, and what comes over is asked for later."""
         import torch
 
-        with torch.inference_mode(), threads(self._threads):
+        with guarded(self._backend.name, "the model fails", FAILURE), torch.inference_mode(), threads(self._threads):
             parts = np.split(tokens, len(self._caches)) if len(self._caches) > 1 else [tokens]
-            return DeviceSums(torch.cat([self._feed(k, part, wanted) for k, part in enumerate(parts)]))
+            logits = torch.cat([self._feed(k, part, wanted) for k, part in enumerate(parts)])
+            return DeviceSums(logits, self._backend.name)
 
     def _feed(self, cache: int, tokens: npt.NDArray[np.int64], wanted: int) -> torch.Tensor:
         import torch
@@ -239,7 +272,7 @@ class HuggingFaceLanes:
         # Models that do not know `logits_to_keep` give all logits.
         out = backend.model(input_ids=ids, use_cache=True, logits_to_keep=wanted, **self._caches[cache])
         if out.get(backend.cache) is None:
-            raise PredictorError(_no_cache(backend.model))
+            raise PredictorError(_no_cache(backend.model, backend.name))
         self._caches[cache] = {backend.cache: out[backend.cache]}
         kind = torch.float64 if backend.itemsize == 8 else torch.float32
         logits: torch.Tensor = out.logits[:, -wanted:, : backend.size].to(kind)
@@ -252,9 +285,10 @@ class DeviceSums:
     logits: shape (lanes, wanted, size).
     """
 
-    def __init__(self, logits: torch.Tensor) -> None:
+    def __init__(self, logits: torch.Tensor, name: str = "the model") -> None:
         import torch
 
+        self._name = name
         least = -32.0 if logits.dtype == torch.float32 else -64.0  # as in native/tokens.h
         masses = (logits - logits.amax(-1, keepdim=True)).clamp(min=least).exp().double()
         lanes, wanted, size = masses.shape
@@ -264,7 +298,8 @@ class DeviceSums:
 
     def top(self) -> npt.NDArray[np.float64]:
         """Of the groups, shape (lanes, wanted, groups)."""
-        sums: npt.NDArray[np.float64] = self._masses.sum(-1).cpu().numpy()
+        with guarded(self._name, "the model fails", FAILURE):  # on its device all work is late, and so are its errors
+            sums: npt.NDArray[np.float64] = self._masses.sum(-1).cpu().numpy()
         return sums
 
     def leaf(self, groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -272,9 +307,10 @@ class DeviceSums:
         import torch
 
         lanes, wanted = groups.shape
-        index = torch.from_numpy(np.ascontiguousarray(groups)).to(self._masses.device)[:, :, None, None]
-        chosen = self._masses.gather(2, index.expand(lanes, wanted, 1, GROUP))[:, :, 0]
-        masses: npt.NDArray[np.float64] = chosen.cpu().numpy()
+        with guarded(self._name, "the model fails", FAILURE):
+            index = torch.from_numpy(np.ascontiguousarray(groups)).to(self._masses.device)[:, :, None, None]
+            chosen = self._masses.gather(2, index.expand(lanes, wanted, 1, GROUP))[:, :, 0]
+            masses: npt.NDArray[np.float64] = chosen.cpu().numpy()
         return masses
 
 
@@ -295,7 +331,7 @@ def threads(count: int) -> Iterator[None]:
 
 
 def find(spec: str, *, download: bool, cache_dir: str | None = None) -> tuple[Path, str]:
-    """(folder, revision) of a spec; the revision of a folder is empty.
+    """(folder, revision) of a spec that a person gave; the revision of a folder is empty.
 
     Args:
         spec: folder or id.
@@ -307,17 +343,32 @@ def find(spec: str, *, download: bool, cache_dir: str | None = None) -> tuple[Pa
     """
     if os.path.isdir(spec):
         return Path(spec), ""
-    if not download and "/" not in spec and not settings().model:
-        raise PredictorError(f"hf:{spec} is not known on this machine; give its folder with --model FOLDER")
-    if not spec or spec.startswith((".", "/", "~")) or spec.count("/") > 1 or "\\" in spec:
-        raise PredictorError(f"hf:{spec}: no such folder; give a model's folder, or an id like openai-community/gpt2")
-    _need("transformers")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
     name, _, revision = spec.partition("@")
+    if not ID.fullmatch(name):
+        raise PredictorError(
+            f"hf:{short(spec)}: no such folder; give a model's folder, or an id like openai-community/gpt2"
+        )
+    folder = fetch(name, revision, download=download, cache_dir=cache_dir)
+    return folder, folder.name
+
+
+def fetch(name: str, revision: str, *, download: bool, cache_dir: str | None = None) -> Path:
+    """The folder of a model of the hub, in its cache here.
+
+    Args:
+        name: id, as ID matches it.
+        revision: commit, branch or tag; empty for the newest.
+        download: whether the network may be used.
+        cache_dir: where files of the hub are kept, if not where they are by default.
+
+    Raises:
+        PredictorError: it is not there.
+    """
+    need("transformers")
+    from huggingface_hub import snapshot_download
+
     try:
-        folder = Path(
+        return Path(
             snapshot_download(
                 name,
                 revision=revision or None,
@@ -326,13 +377,12 @@ def find(spec: str, *, download: bool, cache_dir: str | None = None) -> tuple[Pa
                 cache_dir=cache_dir,
             )
         )
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        fetch = f"hf download {name}{f' --revision {revision}' if revision else ''}"
-        reason = "is not on this machine" if not download else f"cannot be fetched ({str(error).splitlines()[0]})"
-        raise PredictorError(
-            f"hf:{spec} {reason}; run `{fetch}` where there is a network, or give its folder"
-        ) from None
-    return folder, folder.name
+    except Exception as error:  # of the hub's client, of HTTP, of the file system
+        spec, command = f"hf:{name}", f"hf download {name}"
+        if revision:
+            spec, command = f"{spec}@{short(revision)}", f"{command} --revision {short(revision)}"
+        why = "is not on this machine" if not download else f"cannot be fetched ({reason(error)})"
+        raise PredictorError(f"{spec} {why}; run `{command}` where there is a network, or give its folder") from None
 
 
 def load(folder: Path, dtype: str, attention: str | None = None) -> HuggingFaceBackend:
@@ -346,74 +396,34 @@ def load(folder: Path, dtype: str, attention: str | None = None) -> HuggingFaceB
     Raises:
         PredictorError: it is none, or cannot be opened.
     """
-    _need("torch", "transformers", "safetensors")
+    need("torch", "transformers", "safetensors")
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     device = settings().device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights or not (folder / "config.json").is_file():
-        raise PredictorError(
-            f"{folder}: no config.json with *.safetensors in it; save the model with save_pretrained(FOLDER)"
-        )
-    with _quiet():
-        try:
-            config = AutoConfig.from_pretrained(folder, local_files_only=True)
-            _learn(config)
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            chosen: dict[str, Any] = {"dtype": getattr(torch, dtype)}
-            if attention:
-                chosen["attn_implementation"] = attention
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, config=config, use_safetensors=True, local_files_only=True, **chosen
-            )
-            model = model.to(device)  # type: ignore[arg-type]
-            model.eval()
-        except Exception as error:  # transformers raises what it likes
-            reason = str(error).strip().splitlines() or [type(error).__name__]
-            raise PredictorError(f"{folder}: transformers cannot open it: {reason[0]}") from None
+    config = open_config(folder)
+    weights = hash_tensors(weight_files(folder, config))
+    tokenizer = open_tokenizer(folder)
+    model = open_model(folder, config, getattr(torch, dtype), device, attention)
+    with guarded(str(folder), "its tokenizer or model cannot be used"):
         fast = getattr(tokenizer, "backend_tokenizer", None)
         if fast is None:
             raise PredictorError(f"{folder}: its tokenizer has no fast version; convert it to tokenizer.json")
         text = config.get_text_config()
         size = _logits(model, text)
         vocabulary = Vocabulary(fast, size)
-        hashes = hash_tensors(weights), _hash_config(folder / "config.json"), vocabulary.digest
+        vocabulary.name = str(folder)
+        hashes = weights, _hash_config(folder / "config.json"), vocabulary.digest
         start = _start(model, tokenizer, size)
         memory = _token_bytes(text, NUMBERS[dtype])
         backend = HuggingFaceBackend(
-            model, tokenizer, vocabulary, hashes, size, start, _window(text), dtype, device, memory
+            str(folder), model, tokenizer, vocabulary, hashes, size, start, _window(text), dtype, device, memory
         )
-        backend.sums = not device.startswith("cpu")
+    backend.sums = not device.startswith("cpu")
+    with quiet():
         backend.probe()
     return backend
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what transformers tells people who train."""
-    from transformers.utils import logging as any_logging
-
-    logging: Any = any_logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _learn(config: Any) -> None:
-    """Make the way known in which a model's weights are quantised, if it is one of this package's."""
-    quantised = getattr(config, "quantization_config", None)
-    method = quantised.get("quant_method") if isinstance(quantised, dict) else None
-    if isinstance(method, str) and method in OPENERS:
-        import_module(OPENERS[method])
 
 
 def _logits(model: Any, config: Any) -> int:
@@ -461,27 +471,45 @@ def hash_tensors(paths: list[Path]) -> bytes:
     """
     places: dict[str, tuple[str, Path, int, int]] = {}
     for path in paths:
-        try:
-            with open(path, "rb") as file:
-                size = int.from_bytes(file.read(8), "little")
-                if size > min(path.stat().st_size, 100 << 20):
-                    raise ValueError("its header is larger than the file")
-                for name, entry in json.loads(file.read(size)).items():
-                    if name != "__metadata__":
-                        first, last = entry["data_offsets"]
-                        kind = f"{name}|{entry['dtype']}|{entry['shape']}|"
-                        places[name] = kind, path, 8 + size + first, last - first
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise PredictorError(f"{path}: is no safetensors file, or damaged ({error}); fetch it again") from None
+        begin, entries = _header(path)
+        for name, entry in entries.items():
+            first, last = entry["data_offsets"]
+            kind = f"{name}|{entry['dtype']}|{entry['shape']}|"
+            places[name] = kind, path, begin + first, last - first
     whole = hashlib.sha256()
     for _, (kind, path, place, left) in sorted(places.items()):
-        whole.update(kind.encode())
-        with open(path, "rb") as file:
+        whole.update(kind.encode("utf-8", "surrogatepass"))
+        with guarded(str(path), "cannot be read"), open(path, "rb") as file:
             file.seek(place)
-            while part := file.read(min(left, 1 << 20)):
+            while left and (part := file.read(min(left, 1 << 20))):
                 whole.update(part)
                 left -= len(part)
+        if left:
+            raise PredictorError(f"{path}: has become shorter while it was read; fetch it again")
     return whole.digest()[:8]
+
+
+def _header(path: Path) -> tuple[int, dict[str, Any]]:
+    """Where a safetensors file's tensors begin, and what its header says of each.
+
+    Whether that is true, the library that transformers read with has to say: that all places lie within the file, fit
+    dtypes and shapes, do not overlap, and leave nothing out.
+
+    Raises:
+        PredictorError: it is damaged.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "np"):
+            pass
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            entries = json.loads(file.read(size))
+        entries.pop("__metadata__", None)
+    except Exception as error:  # SafetensorError, and what a file does that changes meanwhile
+        raise PredictorError(f"{path}: is no safetensors file, or damaged ({reason(error)}); fetch it again") from None
+    return 8 + size, entries
 
 
 def hash_files(paths: list[Path]) -> bytes:
@@ -502,15 +530,7 @@ def _digest(file: Any) -> bytes:
 
 def _hash_config(path: Path) -> bytes:
     """The same of what the configuration says, without who wrote it with what."""
-    config = json.loads(path.read_text("utf-8"))
+    config = read_json(path)
     for name in ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache"):
         config.pop(name, None)
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).digest()[:8]
-
-
-def _need(*modules: str) -> None:
-    for module in modules:
-        try:
-            __import__(module)
-        except ImportError:
-            raise MissingExtraError(f"hf models need {module}; {install('hf')}") from None

@@ -9,7 +9,6 @@ has the layout. What it is not: it runs no network; a `Backend` does (`predictor
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ import numpy.typing as npt
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError, PredictorError
+from kolmo.foreign import short
 from kolmo.native.dispatch import kernels
 from kolmo.predictors import context_mixing, grids
 from kolmo.predictors.base import Tick
@@ -39,16 +39,15 @@ Ids = npt.NDArray[np.int32]
 Logits = npt.NDArray[np.floating[Any]]
 
 VERSION = 1
-CHUNK = 4096  # tokens of a lane, at most
-CONTEXT = 4096  # tokens that a model sees at once, at most, where it could see more
 BATCH = 64  # lanes at once
 CACHE = 1 << 30  # bytes of keys and values at once
 LOGITS = 1 << 26  # bytes of logits at once
-MARGIN = 4  # the tolerance is this many times the noise that was measured
-LEAST_NOISE = {4: 2.0**-17, 8: 2.0**-34}  # of a logit, by its bytes: below, flags cost nothing
+MARGIN = 8  # a decision's log-odds may be off by this many times what was measured
+LEAST_NOISE = {4: 2.0**-17, 8: 2.0**-34}  # of a logit, by its bytes: below, tolerance costs nothing
 TRIES = 5  # at a tolerance, each 16 times the one before
 SAMPLE = 96  # tokens of a lane on which noise is measured
 GROUP = 256  # tokens whose masses are summed first (native/tokens.h)
+EXPANSION = 128  # raw bytes for each byte of payload, at most
 LITERALS = 3  # level of the context mixer for bytes that no token covers
 PARALLEL = 1 << 20  # logits of a step from which on threads share its lanes
 
@@ -146,6 +145,7 @@ class LanguageModel:
     """The predictor: a backend, and how a content is cut. `HuggingFace` and `LlamaCpp` say where backends come from."""
 
     name = ""
+    kept_as = "folder"  # what a model is on the disk
     version = VERSION
     exclusive = True  # one block at a time, with all threads
     options = Options._fields
@@ -160,6 +160,9 @@ class LanguageModel:
     def restore(cls, version: int, parameters: bytes) -> Self:
         """From what a file recorded: opens the model, and compares its hashes.
 
+        What the file names is never a path here: the model is the one that the reader gives, or one of the hub's that
+        is in its cache, or one that was opened here before (`predictors.whereabouts`).
+
         Raises:
             PredictorError: it is not here, or another; the message says what differs.
         """
@@ -167,28 +170,43 @@ class LanguageModel:
             raise PredictorError(f"{cls.name} version {version} is not known here; upgrade kolmo")
         record = Record.from_bytes(parameters)
         given = (settings().model or "").removeprefix(f"{cls.name}:")
-        spec = given or (None if record.revision else recall(record.weights)) or record.spec
+        spec = given or (cls.fetched(record) if record.revision else recall(record.marks))
+        if not spec:
+            raise PredictorError(
+                f"{cls.name}:{short(record.spec)} is not known on this machine; give its {cls.kept_as} with --model "
+                f"{cls.kept_as.upper()}"
+            )
         here = cls.reopen(spec, record)
         if differences := record.differences(here.record):
-            wanted = f"{record.spec}, revision {record.revision}" if record.revision else record.spec
+            wanted = short(f"{record.spec}, revision {record.revision}" if record.revision else record.spec)
             raise PredictorError(
                 f"{cls.name}:{spec} is not the model that wrote this file: {', '.join(differences)} differs; "
                 f"give the writer's ({wanted}) with --model"
             )
-        here.record = record
+        here.record = replace(record, rest=here.record.rest)
         return here
 
     @classmethod
     def reopen(cls, spec: str, record: Record) -> Self:
-        """The model that a file names, without the network."""
+        """The same model as the one that wrote a file, without the network.
+
+        Args:
+            spec: where it is here; nothing that the file says.
+            record: what the file says, for how to compute.
+        """
         raise NotImplementedError
+
+    @classmethod
+    def fetched(cls, record: Record) -> str | None:
+        """Where the model of a record with a revision is, if that can be told without trusting what it names."""
+        return None
 
     @property
     def caveat(self) -> str:
         """What else than damage may have made a block fail."""
         return (
-            f"or this machine computes {self.record.spec} with more noise than the file tolerates; decode with the "
-            "writer's versions or device"
+            f"or this machine computes {short(self.record.spec)} with more noise than the file tolerates; decode with "
+            "the writer's versions or device"
         )
 
     def parameters(self) -> bytes:
@@ -196,15 +214,17 @@ class LanguageModel:
         return self.record.to_bytes()
 
     def fingerprint(self) -> bytes:
-        """First 4 bytes of a SHA-256 over the record without its names, and the version."""
-        return hashlib.sha256(
-            f"{self.name} {self.version}".encode() + replace(self.record, spec="", revision="").to_bytes()
-        ).digest()[:4]
+        """4 bytes of a SHA-256 over the hashes of weights, configuration and tokenizer; the record has the rest."""
+        return self.record.rest
 
     def memory(self, size: int) -> int:
         """Bytes beside the weights that a block takes: keys and values, logits, tokens."""
         lanes = self.batch(-(-size // self.record.chunk))
-        return lanes * self._span(size) * self.backend.token_bytes + 2 * LOGITS + 24 * size + (16 << 20)
+        return lanes * self._span(size) * self.backend.token_bytes + 2 * LOGITS + 40 * size + (16 << 20)
+
+    def expansion(self, payload: bytes) -> int:
+        """Upper bound on the raw bytes of a block for each byte of its payload; each of them takes a model's time."""
+        return EXPANSION
 
     def batch(self, chunks: int) -> int:
         """Lanes at once for so many chunks."""
@@ -287,7 +307,7 @@ class LanguageModelBlock:
         verify = settings().verify
         chosen, noise = self._tolerance(chunks)
         for attempt in range(TRIES):
-            payloads, flags = self._encode_chunks(chunks, chosen, None if verify else tick)
+            payloads, chosen, choices = self._encode_chunks(chunks, chosen, None if verify else tick)
             if not verify or self._same(chunks, payloads, chosen, tick):
                 break
             if self._model.tolerance != "auto" or attempt == TRIES - 1:
@@ -296,9 +316,10 @@ class LanguageModelBlock:
                     f"{chosen.bound:.2g}; raise --tolerance, or use --dtype float64 (of GGUF models, F32 weights)"
                 )
             chosen = grids.tolerance(16 * chosen.bound, self._backend.itemsize)
-        margin = f", {chosen.bound / noise:.3g} times the noise measured" if noise else ""
+        margin = f", {chosen.slack / noise:.3g} times the noise measured" if noise else ""
         self._model.notes = [
-            f"tolerance {chosen.bound:.3g} in a logit{margin}; {flags} of {len(tokens.ids)} tokens near a boundary"
+            f"tolerance {chosen.slack:.3g} in a decision's log-odds{margin}; "
+            f"{choices} choices of grids for {len(tokens.ids)} tokens"
         ]
         head = varint(len(tokens.ids)) + chosen.to_bytes() + _pack_literals(tokens.literals)
         write_bytes(encoder, head)
@@ -318,7 +339,7 @@ class LanguageModelBlock:
         source = CodedSource(decoder)
         count = source.varint(self._size)
         try:
-            chosen = Tolerance.from_bytes(source.take(3))
+            chosen = Tolerance.from_bytes(source.take(1))
         except ValueError as error:
             raise CorruptError(str(error)) from None
         places = _unpack_literals(source, self._size, count)
@@ -355,7 +376,7 @@ class LanguageModelBlock:
         vocabulary = self._backend.vocabulary
         tokens = vocabulary.tokenise(data)
         chunks = self._chunks(tokens.ids)
-        tree = self._tree(Tolerance(grids.EXACT, grids.FINEST, 16))
+        tree = self._tree(grids.WITHOUT)
         costs = [np.zeros(len(chunk)) for chunk in chunks]
         for lane, at, logits in self._passes(chunks, tick):
             wanted = chunks[lane][at : at + len(logits)]
@@ -382,19 +403,33 @@ class LanguageModelBlock:
         return np.split(ids, np.cumsum(self._lengths(len(ids)))[:-1]) if len(ids) else []
 
     def _tree(self, chosen: Tolerance) -> kernels.TokenTree:
-        tables = grids.tables(chosen, self._backend.itemsize)
-        return kernels.TokenTree(tables, self._backend.size)
+        return kernels.TokenTree(grids.tables(chosen), self._backend.size)
 
-    def _encode_chunks(self, chunks: list[Ids], chosen: Tolerance, tick: Tick | None) -> tuple[list[bytes], int]:
-        tree = self._tree(chosen)
-        encoders = [kernels.TokenEncoder(tree) for _ in chunks]
-        if self._sums:
-            for lane, at, (top, leaf) in self._passes(chunks, tick, sums=True):
-                _checked(encoders[lane].encode_sums, top, leaf, chunks[lane][at : at + len(top)])
-        else:
-            for lane, at, logits in self._passes(chunks, tick):
-                _checked(encoders[lane].encode, logits, logits.itemsize, chunks[lane][at : at + len(logits)])
-        return [encoder.finish() for encoder in encoders], sum(encoder.flags() for encoder in encoders)
+    def _encode_chunks(
+        self, chunks: list[Ids], chosen: Tolerance, tick: Tick | None
+    ) -> tuple[list[bytes], Tolerance, int]:
+        """Payloads; the tolerance, with shorter spans where no choice of grids served one; the number of choices."""
+        while True:
+            tree = self._tree(chosen)
+            encoders = [kernels.TokenEncoder(tree) for _ in chunks]
+            try:
+                if self._sums:
+                    for lane, at, (top, leaf) in self._passes(chunks, tick, sums=True):
+                        _checked(encoders[lane].encode_sums, top, leaf, chunks[lane][at : at + len(top)])
+                else:
+                    for lane, at, logits in self._passes(chunks, tick):
+                        _checked(encoders[lane].encode, logits, logits.itemsize, chunks[lane][at : at + len(logits)])
+                payloads = [encoder.finish() for encoder in encoders]
+            except OverflowError:
+                shorter = chosen.shorter()
+                if shorter is None:
+                    raise PredictorError(
+                        f"no grids serve a tolerance of {chosen.bound:.2g} in the logits here; lower --tolerance, or "
+                        "use --dtype float64 (of GGUF models, F32 weights)"
+                    ) from None
+                chosen, tick = shorter, None  # progress has been told once
+                continue
+            return payloads, chosen, sum(encoder.choices() for encoder in encoders)
 
     def _same(self, chunks: list[Ids], payloads: list[bytes], chosen: Tolerance, tick: Tick | None) -> bool:
         try:
@@ -519,14 +554,13 @@ class LanguageModelBlock:
         if wanted != "auto":
             return grids.tolerance(float(wanted), itemsize), 0.0
         noise = self.noise(chunks[: self._model.batch(len(chunks))]) if chunks else 0.0
-        return grids.tolerance(max(MARGIN * noise, LEAST_NOISE[itemsize]), itemsize), noise
+        return grids.tolerance(max(MARGIN * noise / 2, LEAST_NOISE[itemsize]), itemsize), noise
 
     def noise(self, chunks: Sequence[Ids]) -> float:
-        """Half the spread, over the vocabulary, of what two ways to the same logits differ by; the most of all rows.
+        """The most that a decision's log-odds differ by in two ways to the same logits, over the chunks' beginnings.
 
         The encoder's way, several tokens at once in all lanes, against a decoder's, one at a time: in all lanes with
-        all threads, and in the first lane alone with one thread. A common shift of a row changes no decision, hence
-        half the spread.
+        all threads, and in the first lane alone with one thread. A common shift of a row changes no decision.
         """
         span = min(SAMPLE, self._span(chunks))
         texts = self._matrix([chunk[:span] for chunk in chunks])
@@ -534,19 +568,25 @@ class LanguageModelBlock:
         rows = [min(len(chunk), span) for chunk in chunks]
         piece = max(LOGITS // (len(rows) * self._backend.size * self._backend.itemsize), 1)
         read = read[:, :piece]
+        tree = self._tree(grids.WITHOUT)
         at_once = self._backend.lanes(len(rows), self._threads).feed(read, read.shape[1])
         worst = 0.0
+        wanted = [self._odds(tree, logits, text) for logits, text in zip(at_once, texts, strict=True)]
         for count, threads in ((len(rows), self._threads), (1, 1)):
             reader = self._backend.lanes(count, threads)
             for at in range(read.shape[1]):
-                stepped = reader.feed(read[:count, at : at + 1], 1)[:, 0]
+                stepped = reader.feed(read[:count, at : at + 1], 1)
                 for lane in range(count):
                     if at < rows[lane]:
-                        difference = stepped[lane].astype(np.float64) - at_once[lane, at]
-                        worst = max(worst, float(difference.max() - difference.min()) / 2)
-        if not math.isfinite(worst):
-            raise PredictorError(f"{self._model.record.spec} gives logits that are no numbers; try --dtype float32")
+                        odds = self._odds(tree, stepped[lane], texts[lane, at : at + 1])
+                        worst = max(worst, float(np.abs(odds - wanted[lane][at]).max(initial=0)))
         return worst
+
+    def _odds(self, tree: kernels.TokenTree, logits: Logits, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Log-odds of the decisions on the way to each token, shape (tokens, levels)."""
+        wanted = ids[: len(logits)].astype(np.int32)
+        odds = _checked(tree.odds, np.ascontiguousarray(logits), logits.itemsize, wanted)
+        return np.frombuffer(odds, np.float64).reshape(len(wanted), -1)
 
     def _span(self, chunks: Sequence[Ids]) -> int:
         longest = max(map(len, chunks))

@@ -33,14 +33,16 @@ import numpy.typing as npt
 from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.installing import install
 from kolmo.predictors.gguf_files import check, parts
+from kolmo.predictors.guard import guarded
 from kolmo.predictors.huggingface import hash_files
-from kolmo.predictors.language_model import CHUNK, CONTEXT, LOGITS, LanguageModel, Logits
-from kolmo.predictors.records import Record
+from kolmo.predictors.language_model import LOGITS, LanguageModel, Logits
+from kolmo.predictors.records import CHUNK, CONTEXT, Record
 from kolmo.predictors.settings import settings
 from kolmo.predictors.vocabulary import Vocabulary, pieces
 from kolmo.predictors.whereabouts import remember
 
-PLAIN, FLASH = b"plain\0\0\0", b"flash\0\0\0"  # ways to compute; the records' `config`
+PLAIN, FLASH = b"plain\0\0\0", b"flash\0\0\0"  # ways to compute, in place of a configuration's hash
+WAYS = (PLAIN, FLASH)  # in records by their place here, from 1 on
 WHERE = re.compile(r"^(\w+: )?(error loading model: )*")
 COLUMNS = 512  # tokens of all lanes that llama.cpp gets at once
 AT_ONCE = {PLAIN: COLUMNS, FLASH: 32}  # tokens of a lane; from 64 on, flash attention goes another way
@@ -68,6 +70,7 @@ class LlamaCpp(LanguageModel):
     """The predictor `gguf`."""
 
     name = "gguf"
+    kept_as = "file"
 
     @classmethod
     def from_spec(
@@ -98,10 +101,10 @@ class LlamaCpp(LanguageModel):
 
     @classmethod
     def reopen(cls, spec: str, record: Record) -> LlamaCpp:
-        """The model that a file names."""
-        if record.config not in AT_ONCE:
+        """The same model as the one that wrote a file."""
+        if not 1 <= record.way <= len(WAYS):
             raise PredictorError(f"gguf:{spec}: computed in a way that is not known here; upgrade kolmo")
-        return cls._open(spec, record.config, record.context or None, record.chunk, None)
+        return cls._open(spec, WAYS[record.way - 1], record.context or None, record.chunk, None)
 
     @classmethod
     def _open(
@@ -116,9 +119,9 @@ class LlamaCpp(LanguageModel):
             raise PredictorError(f"{spec} sees at most {window} tokens; lower --context")
         seen = context or (min(window, CONTEXT) if window is not None else 0)
         backend.span = min(seen or chunk, chunk) + 1
-        weights = hash_files(parts(path))
-        remember(weights, path)
-        record = Record(path.name, "", weights, backend.way, backend.vocabulary.digest, "float32", seen, chunk)
+        hashes = hash_files(parts(path)), backend.way, backend.vocabulary.digest
+        record = Record.of(path.name, "", hashes, "float32", seen, chunk, WAYS.index(backend.way) + 1)
+        remember(record.marks, path)
         return cls(backend, record, "auto" if tolerance is None else tolerance)
 
     def batch(self, chunks: int) -> int:
@@ -256,8 +259,8 @@ class LlamaCppBackend:
         pointer = llama.llama_init_from_model(self.model.pointer, parameters)
         if not pointer:
             raise PredictorError(
-                f"{self.path}: llama.cpp makes no room for {lanes} texts of {room} tokens{_reason()}; lower --batch or "
-                "--context"
+                f"{self.path}: llama.cpp makes no room for {lanes} texts of {room} tokens{_reason()}; lower "
+                "--batch-size or --context"
             )
         made = _Context(pointer, self.model, lanes, room)
         if not llama.llama_get_memory(pointer):
@@ -282,7 +285,10 @@ class LlamaCppLanes:
 
     def feed(self, tokens: npt.NDArray[np.int64], wanted: int) -> Logits:
         """Read tokens (lanes, length); logits after the last `wanted`, shape (lanes, wanted, size)."""
-        part = tokens.astype(np.int32)
+        with guarded(str(self._backend.path), "the model fails", "update llama-cpp-python"):
+            return self._read_on(tokens.astype(np.int32), wanted)
+
+    def _read_on(self, part: npt.NDArray[np.int32], wanted: int) -> Logits:
         end = self._read + part.shape[1]
         if self._context is None or (end > self._context.room and self._backend.window is not None):
             self._move(end)
@@ -353,7 +359,7 @@ class LlamaCppLanes:
         code = llama.llama_decode(context.pointer, batch)
         if code:
             raise PredictorError(
-                f"{self._backend.path}: llama.cpp stopped with code {code}{_reason()}; lower --batch or --context"
+                f"{self._backend.path}: llama.cpp stopped with code {code}{_reason()}; lower --batch-size or --context"
             )
         if spare:
             llama.llama_memory_seq_rm(llama.llama_get_memory(context.pointer), count, -1, -1)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kolmo.errors import PredictorError
+from kolmo.foreign import quoted
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -220,7 +221,7 @@ def _open(data: bytes) -> tuple[NetworkShape, str, int, list[TensorPlace]]:
             raise _RefusedError(f"tensor {place.name!r} has {size} bytes, not {wanted_size}")
         found.append(place._replace(begin=offsets[0], end=offsets[1]))
     if header:
-        raise _RefusedError(f"tensor {next(iter(header))[:40]!r} is none of a network's")
+        raise _RefusedError(f"tensor {quoted(next(iter(header)), 40)} is none of a network's")
     at = 0
     for place in sorted(found, key=lambda place: place.begin):
         if place.begin != at:
@@ -236,14 +237,14 @@ def _shape(metadata: Any) -> tuple[NetworkShape, str]:
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise _RefusedError("it is no network of kolmo's: its metadata name no format 'kolmo-network'")
     if metadata.get("version") not in (PLAIN, PATHS):
-        raise _RefusedError(f"its version is {str(metadata.get('version'))[:20]!r}, not {PLAIN!r} or {PATHS!r}")
+        raise _RefusedError(f"its version is {quoted(metadata.get('version'), 20)}, not {PLAIN!r} or {PATHS!r}")
     if sorted(metadata) != sorted(names) or not all(isinstance(value, str) for value in metadata.values()):
         raise _RefusedError(f"its metadata are not the strings {', '.join(names)}")
     for name in names[2:6]:
         if not re.fullmatch("0|[1-9][0-9]{0,3}", metadata[name]):
-            raise _RefusedError(f"its {name} is {metadata[name][:20]!r}")
+            raise _RefusedError(f"its {name} is {quoted(metadata[name], 20)}")
     if not re.fullmatch("(0|[2-4]):[1-9][0-9]?(,(0|[2-4]):[1-9][0-9]?)*|", metadata["tables"]):
-        raise _RefusedError(f"its tables are {metadata['tables'][:80]!r}")
+        raise _RefusedError(f"its tables are {quoted(metadata['tables'])}")
     pairs = [pair.split(":") for pair in metadata["tables"].split(",") if pair]
     tables = tuple((int(order), int(bits)) for order, bits in pairs)
     layers, state, embedding, slot = (int(metadata[name]) for name in names[2:6])

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import PredictorError
+from kolmo.foreign import quoted
 from kolmo.native import tables
 from kolmo.native.dispatch import SLOW, kernels
 from kolmo.predictors import context_mixing
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 HALF = 1 << 15  # an even chance, in 2^-16
 STEPS = 256 if SLOW else 4096  # bytes between ticks
+EXPANSION = 1 << 10  # raw bytes for each byte of payload, at most, of blocks that hear the network: 0.03 s each
 LANE = 1 << 19  # bytes of memory that a lane takes, at most
 PLACES, SAMPLES, SAMPLE = 32, 8, 512  # of a block: places that the gate looks at, pieces it takes of them, their bytes
 GOOD = 2  # samples that the network must predict clearly better for a block to hear it
@@ -151,7 +153,7 @@ class Neural:
             PredictorError: it is no level.
         """
         if argument and not (argument.isascii() and argument.isdigit()):
-            raise PredictorError(f"neural has levels 5 to 9, not {argument!r}; use neural:5 to neural:9")
+            raise PredictorError(f"neural has levels 5 to 9, not {quoted(argument)}; use neural:5 to neural:9")
         return cls(int(argument or 5))
 
     @classmethod
@@ -165,7 +167,7 @@ class Neural:
             raise PredictorError(f"neural version {version} is not known here; upgrade kolmo")
         if len(parameters) != 1 or parameters[0] not in LEVELS:
             raise PredictorError(
-                f"neural version 1 has no parameters {parameters.hex()!r}; the file is damaged or newer"
+                f"neural version 1 has no parameters {quoted(parameters.hex(), 40)}; the file is damaged or newer"
             )
         return cls(parameters[0])
 
@@ -183,6 +185,14 @@ class Neural:
         mixer = max(mixer_memory(shape, size, self._level.table_bits) for shape in shapes)
         mixer = max(mixer, mixer_memory(QUICK, size, QUICK_BITS))
         return mixer + size + self.lanes(size) * LANE + (24 << 20)
+
+    def expansion(self, payload: bytes) -> int:
+        """Upper bound on the raw bytes of a block for each byte of its payload, fewer where it hears the network.
+
+        That is the block's first decision, an even one, and so the payload's first bit.
+        """
+        hears = payload[:1] < b"\x80"
+        return EXPANSION if hears else context_mixing.EXPANSION[self._level.plain.name]
 
     def lanes(self, size: int) -> int:
         """Lanes that a block of `size` bytes is cut into: a power of two."""

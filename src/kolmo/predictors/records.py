@@ -5,11 +5,19 @@ What it is not: the model. A record is read, and shown, without it (`kolmo list`
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
 
+from kolmo.foreign import short
 from kolmo.predictors.byte_sources import PlainSource, varint
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # in files by their place here
+CHUNK = 4096  # tokens of a lane, at most
+CONTEXT = 4096  # tokens that a model sees at once, at most, where it could see more
+PARTS = ("weights", "configuration", "tokenizer")
+SIZES = 64  # of the first byte: context and chunk are others than the two above
+COMMIT, TEXT = 1, 2  # how a revision is written
 
 
 @dataclass(frozen=True)
@@ -19,26 +27,50 @@ class Record:
     Attributes:
         spec: id, or the name of the folder or file without the path to it (see `predictors.whereabouts`).
         revision: of an id: the commit.
-        weights, config, tokenizer: hashes, 8 bytes each.
+        marks: 4 bytes: of the hash of each of weights, configuration and tokenizer the first, and of the hash of all.
         dtype: of the arithmetic.
         context: tokens that the model sees, 0 without a limit.
         chunk: tokens of a lane, at most.
+        way: of computing, where there are several: 1 or 2; else 0.
+        rest: 4 more bytes of the hash of all. They are the predictor's fingerprint, which stands elsewhere in a file.
     """
 
     spec: str
     revision: str
-    weights: bytes
-    config: bytes
-    tokenizer: bytes
+    marks: bytes
     dtype: str
     context: int
     chunk: int
+    way: int = 0
+    rest: bytes = bytes(4)
+
+    @classmethod
+    def of(
+        cls,
+        spec: str,
+        revision: str,
+        hashes: tuple[bytes, bytes, bytes],
+        dtype: str,
+        context: int,
+        chunk: int,
+        way: int = 0,
+    ) -> Record:
+        """Of a model that is here, by its hashes: of the weights, the configuration, the tokenizer."""
+        whole = hashlib.sha256(b"".join(hashes)).digest()
+        marks = b"".join(part[:1] for part in hashes) + whole[:1]
+        return cls(spec, revision, marks, dtype, context, chunk, way, whole[1:5])
 
     def to_bytes(self) -> bytes:
         """As in docs/language-models.md."""
-        texts = b"".join(varint(len(text)) + text for text in (self.spec.encode(), self.revision.encode()))
-        hashes = self.weights + self.config + self.tokenizer
-        return texts + hashes + bytes([DTYPES.index(self.dtype)]) + varint(self.context) + varint(self.chunk)
+        revision = self.revision.encode()
+        how = 0
+        if re.fullmatch("[0-9a-f]{40}", self.revision):
+            how, revision = COMMIT, bytes.fromhex(self.revision)
+        elif revision:
+            how, revision = TEXT, varint(len(revision)) + revision
+        sizes = b"" if (self.context, self.chunk) == (CONTEXT, CHUNK) else varint(self.context) + varint(self.chunk)
+        first = DTYPES.index(self.dtype) | self.way << 2 | how << 4 | (SIZES if sizes else 0)
+        return bytes([first]) + self.marks + revision + sizes + self.spec.encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Record:
@@ -48,26 +80,30 @@ class Record:
             ValueError: no version 1 wrote this.
         """
         source = PlainSource(data)
-        spec, revision = (source.take(source.varint(len(data))).decode() for _ in range(2))
-        weights, config, tokenizer = (source.take(8) for _ in range(3))
-        dtype = DTYPES[min(source.take(1)[0], len(DTYPES) - 1)]
-        record = cls(spec, revision, weights, config, tokenizer, dtype, source.varint(1 << 31), source.varint(1 << 31))
+        first = source.take(1)[0]
+        marks = source.take(4)
+        how, revision = first >> 4 & 3, ""
+        if how == COMMIT:
+            revision = source.take(20).hex()
+        elif how == TEXT:
+            revision = source.take(source.varint(len(data))).decode()
+        context, chunk = CONTEXT, CHUNK
+        if first & SIZES:
+            context, chunk = source.varint(1 << 31), source.varint(1 << 31)
+        record = cls(source.left().decode(), revision, marks, DTYPES[first & 3], context, chunk, first >> 2 & 3)
         if record.chunk < 1 or record.to_bytes() != data:
             raise ValueError("they are damaged or newer")
         return record
 
     def describe(self) -> str:
         """One line for people."""
-        revision = f", revision {self.revision}" if self.revision else ""
+        revision = f", revision {short(self.revision)}" if self.revision else ""
         context = f"context {self.context}" if self.context else "no limit of context"
         chunks = f"chunks of {self.chunk} tokens"
-        return f"{self.spec}{revision}, weights {self.weights.hex()}, {self.dtype}, {context}, {chunks}"
+        return f"{short(self.spec)}{revision}, hash {self.marks.hex()}, {self.dtype}, {context}, {chunks}"
 
     def differences(self, here: Record) -> list[str]:
         """What of the model is another here than it was for the writer, in words."""
-        parts = (("weights", "weights"), ("config", "configuration"), ("tokenizer", "tokenizer"))
-        return [
-            f"its {word} (hash {getattr(here, name).hex()} here, {getattr(self, name).hex()} in the file)"
-            for name, word in parts
-            if getattr(here, name) != getattr(self, name)
-        ]
+        marks = list(zip(PARTS, here.marks, self.marks, strict=False))
+        found = [f"its {part} (hash {a:02x}... here, {b:02x}... in the file)" for part, a, b in marks if a != b]
+        return found or (["something of it"] if self.marks != here.marks else [])

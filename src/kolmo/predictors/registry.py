@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from kolmo.errors import KolmoError, PredictorError
+from kolmo.errors import KolmoError, LevelError, PredictorError
+from kolmo.foreign import quoted, short
 from kolmo.predictors.base import Predictor
+from kolmo.predictors.guard import guarded
 
 GROUP = "kolmo.predictors"
 DEFAULT_LEVEL = 5
@@ -26,11 +28,20 @@ def for_level(level: int) -> Predictor:
     """The embedded predictor at a level of effort, 1 (fast) to 9 (small).
 
     Raises:
-        PredictorError: no such level.
+        LevelError: no such level.
+    """
+    check_level(level)
+    return cast(Predictor, _find("neural" if level >= NEURAL_LEVELS else "cm")(level))
+
+
+def check_level(level: int) -> None:
+    """Refuse what is not a level.
+
+    Raises:
+        LevelError: no such level.
     """
     if not 1 <= level <= 9:
-        raise PredictorError(f"level {level} does not exist; choose 1 (fast) to 9 (small)")
-    return cast(Predictor, _find("neural" if level >= NEURAL_LEVELS else "cm")(level))
+        raise LevelError(f"level {level} does not exist; choose 1 (fast) to 9 (small)")
 
 
 def resolve(spec: str, **options: Any) -> Predictor:
@@ -47,11 +58,14 @@ def resolve(spec: str, **options: Any) -> Predictor:
     maker = _find(name)
     given = {key: value for key, value in options.items() if value is not None}
     if unknown := sorted(set(given) - set(getattr(maker, "options", ()))):
-        raise PredictorError(f"predictor {name!r} takes no {', '.join(unknown)}; leave it out, or use a language model")
+        raise PredictorError(
+            f"predictor {quoted(name)} takes no {', '.join(unknown)}; leave it out, or use a language model"
+        )
     try:
-        return cast(Predictor, maker.from_spec(argument, **given))
+        with guarded(spec, "cannot be opened", passing=ValueError):
+            return cast(Predictor, maker.from_spec(argument, **given))
     except ValueError as error:
-        raise PredictorError(f"predictor spec {spec!r}: {error}; see the predictor's documentation") from None
+        raise PredictorError(f"predictor spec {quoted(spec)}: {error}; see the predictor's documentation") from None
 
 
 def restore(name: str, version: int, fingerprint: bytes, parameters: bytes) -> Predictor:
@@ -62,19 +76,22 @@ def restore(name: str, version: int, fingerprint: bytes, parameters: bytes) -> P
     """
     maker = _find(name)
     try:
-        predictor = cast(Predictor, maker.restore(version, parameters))
+        with guarded(f"predictor {name!r}", "cannot be opened", passing=ValueError):
+            predictor = cast(Predictor, maker.restore(version, parameters))
     except ValueError as error:
-        raise PredictorError(f"predictor {name!r} does not take the file's parameters: {error}; {_UPDATE}") from None
+        raise PredictorError(
+            f"predictor {quoted(name)} does not take the file's parameters: {error}; {_UPDATE}"
+        ) from None
     if predictor.version != version:
         which = "newer" if version > predictor.version else "older"
         raise PredictorError(
-            f"written by version {version} of predictor {name!r}, {which} than version {predictor.version} "
+            f"written by version {version} of predictor {quoted(name)}, {which} than version {predictor.version} "
             f"here; install the kolmo (or plugin) that has it"
         )
     here = predictor.fingerprint()
     if here != fingerprint:
         raise PredictorError(
-            f"written by a predictor {name!r} with fingerprint {fingerprint.hex()}, the one here has "
+            f"written by a predictor {quoted(name)} with fingerprint {short(fingerprint.hex())}, the one here has "
             f"{here.hex()}; decode with the same model files and versions as the writer"
         )
     return predictor
@@ -135,9 +152,10 @@ def _find(name: str) -> Any:
         return _registered[name]
     for point in _entry_points():
         if point.name == name:
-            return point.load()
+            with guarded(f"predictor {name!r}", "its package cannot be loaded", "install it again"):
+                return point.load()
     raise PredictorError(
-        f"unknown predictor {name!r}; known here: {', '.join(known())}; install the package that provides it"
+        f"unknown predictor {quoted(name)}; known here: {', '.join(known())}; install the package that provides it"
     )
 
 

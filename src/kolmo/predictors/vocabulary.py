@@ -36,6 +36,7 @@ import numpy.typing as npt
 
 from kolmo.errors import CorruptError, MissingExtraError, PredictorError
 from kolmo.installing import install
+from kolmo.predictors.guard import guarded
 
 if TYPE_CHECKING:
     import tokenizers
@@ -79,6 +80,7 @@ class Vocabulary:
         PredictorError: `size` is not 1 to 2^22.
     """
 
+    name = "a tokenizer"  # for messages
     piece = 0  # bytes that the tokenizer gets at once; 0: PIECE
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, size: int) -> None:
@@ -120,15 +122,19 @@ class Vocabulary:
         """Data as tokens; `join` gives it back. The same data gives the same tokens.
 
         All tokens are below `size` and stand for at least one byte each.
+
+        Raises:
+            PredictorError: the tokenizer says of a text what cannot be.
         """
         out = _Output()
         waiting: list[bytes] = []
-        for piece in pieces(data, self.piece):
-            waiting.append(piece)
-            if len(waiting) == BATCH:
-                self._tokenise(waiting, out)
-                waiting.clear()
-        self._tokenise(waiting, out)
+        with guarded(self.name, "its tokenizer fails"):
+            for piece in pieces(data, self.piece):
+                waiting.append(piece)
+                if len(waiting) == BATCH:
+                    self._tokenise(waiting, out)
+                    waiting.clear()
+            self._tokenise(waiting, out)
         return out.tokens()
 
     def join(self, tokens: Tokens) -> bytes:

@@ -1,8 +1,9 @@
 """Where on this machine the models are that files name by their hashes.
 
 A file records a model's name and hashes, and no path: paths say more of their writer than a file should, and are of no
-use elsewhere. So each model that is opened here is noted in a small file of the user's cache, and found again by its
-weights' hash. What it is not: a cache of models; only their places are kept, and losing them costs a `--model FOLDER`.
+use elsewhere. So each model that is opened here is noted in a small file of the user's cache, and found again by the
+marks of its hashes (`predictors.records`). What it is not: a cache of models; only their places are kept, and losing
+them costs a `--model FOLDER`.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ def index() -> Path:
     return Path(base) / "kolmo" / "models.json"
 
 
-def remember(weights: bytes, place: Path) -> None:
-    """Note where the model with these weights is. Where nothing can be written, nothing is."""
+def remember(marks: bytes, place: Path) -> None:
+    """Note where the model with these marks is. Where nothing can be written, nothing is."""
     with suppress(OSError, RuntimeError):  # no home
         path = index()
         places = _read(path)
         found = str(place.resolve())
-        if places.get(weights.hex()) == found:
+        if places.get(marks.hex()) == found:
             return
-        places.pop(weights.hex(), None)
-        places[weights.hex()] = found
+        places.pop(marks.hex(), None)
+        places[marks.hex()] = found
         while len(places) > MOST:
             places.pop(next(iter(places)))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,10 +44,10 @@ def remember(weights: bytes, place: Path) -> None:
         new.replace(path)
 
 
-def recall(weights: bytes) -> str | None:
-    """Where the model with these weights was, if it is still there."""
+def recall(marks: bytes) -> str | None:
+    """Where the model with these marks was, if it is still there."""
     with suppress(OSError, RuntimeError):
-        place = _read(index()).get(weights.hex())
+        place = _read(index()).get(marks.hex())
         if place is not None and os.path.exists(place):
             return place
     return None

@@ -399,7 +399,7 @@ def _content(explanation: Explanation, rows: _Rows, spans: list[_Span]) -> Itera
     if shown < size:
         yield (
             f"<p>A selection: {shown:,} of {size:,} bytes, the head of the file and the stretches that cost most "
-            f"for each byte. <code>--limit</code> sets how much is shown.</p>\n"
+            f"for each byte. <code>--show</code> sets how much is shown.</p>\n"
         )
     what = "Each word, run of spaces or sign" if text else "Each byte"
     yield (

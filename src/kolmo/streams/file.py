@@ -7,17 +7,21 @@ one is decoded. What it is not: safe to share between threads.
 from __future__ import annotations
 
 import builtins
+import codecs
 import io
 import os
 from collections.abc import Generator
 from typing import IO, Any, Literal, cast, overload
 
-from kolmo.codec.frames import MEMORY_LIMIT, decode_frames, decode_from
+from kolmo.codec.frames import decode_frames, decode_from
+from kolmo.codec.limits import MEMORY_LIMIT
+from kolmo.codec.pipeline import whole_number
 from kolmo.container.index import Index
 from kolmo.container.wire import Reader
 from kolmo.errors import KolmoError
 from kolmo.predictors.base import Predictor
-from kolmo.predictors.registry import DEFAULT_LEVEL
+from kolmo.predictors.registry import DEFAULT_LEVEL, check_level
+from kolmo.streams.data import bytes_of
 from kolmo.streams.incremental import Compressor
 
 File = str | bytes | os.PathLike[str] | os.PathLike[bytes] | IO[bytes]
@@ -39,6 +43,7 @@ def open(
     block_size: int | None = None,
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
+    max_length: int | None = None,
 ) -> KolmoFile: ...
 
 
@@ -55,6 +60,7 @@ def open(
     block_size: int | None = None,
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
+    max_length: int | None = None,
 ) -> io.TextIOWrapper: ...
 
 
@@ -70,6 +76,7 @@ def open(
     block_size: int | None = None,
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
+    max_length: int | None = None,
 ) -> KolmoFile | io.TextIOWrapper:
     """Open a `.kmo` file as `gzip.open` opens a `.gz` file.
 
@@ -84,12 +91,17 @@ def open(
         block_size: bytes of content in a block (1 .. 2^30), the least that a seek decodes; by default 8 MiB.
         threads: blocks in work at once; 0 is one for each core. More than one decodes ahead when reading.
         memory_limit: bytes that the blocks in work may take when reading.
+        max_length: the most bytes of content that the file may claim when reading; by default what a file of its size
+            may hold (docs/format.md, promise 3).
 
     Raises:
-        ValueError: a wrong mode, or a text argument in binary mode.
+        ValueError: a wrong mode, or a text argument in binary mode; LevelError, which is one: no such level.
+        TypeError: an argument is of a wrong type.
         OSError, PredictorError: the file or the predictor cannot be had.
-        FormatError, CorruptError, TruncatedError, MemoryLimitError: from the read that meets it.
+        FormatError, CorruptError, TruncatedError, MemoryLimitError, SizeLimitError: from the read that meets it.
     """
+    if not isinstance(mode, str):
+        raise TypeError(f"mode must be a string, not {type(mode).__name__}")
     text = "t" in mode
     if text and "b" in mode:
         raise ValueError(f"mode {mode!r} asks for text and binary; choose one")
@@ -103,8 +115,15 @@ def open(
         block_size=block_size,
         threads=threads,
         memory_limit=memory_limit,
+        max_length=max_length,
     )
-    return io.TextIOWrapper(binary, encoding, errors, newline) if text else binary
+    if not text:
+        return binary
+    try:
+        return _Text(binary, encoding, errors, newline)
+    except BaseException:  # an unknown encoding
+        binary.close()
+        raise
 
 
 class KolmoFile(io.BufferedIOBase):
@@ -120,28 +139,38 @@ class KolmoFile(io.BufferedIOBase):
         block_size: int | None = None,
         threads: int = 1,
         memory_limit: int = MEMORY_LIMIT,
+        max_length: int | None = None,
     ) -> None:
         self._file: IO[bytes] = io.BytesIO()  # until there is one: a failed start is closed too
         self._owned: IO[bytes] | None = None
         self._source: io.BufferedReader | None = None
         self._compressor: Compressor | None = None
         self._written = 0
+        self._unflushed = self._ending = False
         if mode not in ("r", "rb", "w", "wb", "x", "xb", "a", "ab"):
             raise ValueError(f"mode {mode!r} does not exist; use r, w, x or a, with b or t")
         self.mode = mode[0] + "b"
         compressor = None
+        check_level(whole_number(level, "level", -(1 << 63)))
         if self.mode != "rb":  # before the file is opened: a wrong level must not empty it
             compressor = Compressor(level, predictor=predictor, block_size=block_size, threads=threads)
         if isinstance(file, str | bytes | os.PathLike):
             self._owned = self._file = cast(IO[bytes], builtins.open(file, self.mode))  # noqa: SIM115
             self.name: Any = os.fsdecode(file)
-        else:
+        elif hasattr(file, "read" if self.mode == "rb" else "write"):
             self._file = file
             self.name = getattr(file, "name", "")
+        else:
+            raise TypeError(f"file must be a path or a binary file object, not {type(file).__name__}")
         self._compressor = compressor
         if compressor is None:
             name = self.name if isinstance(self.name, str) and self.name else "input"
-            blocks = _Blocks(self._file, name, threads, memory_limit)
+            try:
+                blocks = _Blocks(self._file, name, threads, memory_limit, max_length)
+            except BaseException:
+                if self._owned is not None:
+                    self._owned.close()
+                raise
             self._source = io.BufferedReader(blocks, BUFFER)
 
     def close(self) -> None:
@@ -152,6 +181,7 @@ class KolmoFile(io.BufferedIOBase):
             if self._source is not None:
                 self._source.close()
             elif self._compressor is not None:
+                self._ending = True  # the last flush, of the base class, ends no block
                 self._file.write(self._compressor.flush())
         finally:
             try:
@@ -176,9 +206,9 @@ class KolmoFile(io.BufferedIOBase):
         return self._source is None
 
     def seekable(self) -> bool:
-        """Whether `seek` works: reading, over a file that can seek; writing, forward only, as gzip's does."""
+        """Whether `seek` works: reading, over a file that can seek; never when writing, as in bz2 and lzma."""
         self._check_open()
-        return self._source is None or self._source.seekable()
+        return self._source is not None and self._source.seekable()
 
     def read(self, size: int | None = -1) -> bytes:
         """Up to `size` bytes, all by default; b"" at the end."""
@@ -211,35 +241,40 @@ class KolmoFile(io.BufferedIOBase):
         return line
 
     def write(self, data: Any) -> int:
-        """Take bytes; they reach the file below block by block, and all of them at `close`."""
+        """Take bytes; they reach the file below block by block, and all of them at `flush` and `close`."""
         self._check_open()
         if self._compressor is None:
             raise io.UnsupportedOperation(f"{self.name}: open for reading, not writing; use mode 'wb'")
-        view = memoryview(data).cast("B")
+        view = bytes_of(data)
         self._file.write(self._compressor.compress(view))
         self._written += len(view)
+        self._unflushed = self._unflushed or len(view) > 0
         return len(view)
 
     def flush(self) -> None:
-        """Flush the file below. Blocks that are not full stay here: a shorter block would compress worse."""
+        """End the block, and flush the file below: all that was written can now be read from there.
+
+        A block takes some 12 bytes beside its content, and the predictor forgets what came before, so a flush after
+        every line makes the file several times larger. Nothing happens where nothing is new.
+        """
         self._check_open()
-        if self._source is None and not self._file.closed:
+        if self._compressor is None or self._file.closed:
+            return
+        if self._unflushed and not self._ending:
+            self._file.write(self._compressor.flush(Compressor.FLUSH_BLOCK))
+            self._unflushed = False
+        if hasattr(self._file, "flush"):
             self._file.flush()
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Go to a place in the content; returns it. Only the block that holds it is decoded, when read.
 
-        Writing goes forward only, over zero bytes.
+        A place before the start is the start, and one past the end the end, as in gzip, bz2 and lzma.
         """
         self._check_open()
-        if self._source is not None:
-            return self._source.seek(offset, whence)
-        target = offset + (self._written if whence else 0)
-        if target < self._written:
-            raise io.UnsupportedOperation(f"{self.name}: cannot go back when writing; write in order")
-        while self._written < target:
-            self.write(bytes(min(BUFFER, target - self._written)))
-        return target
+        if self._source is None:
+            raise io.UnsupportedOperation(f"{self.name}: cannot seek when writing; write in order")
+        return self._source.seek(offset, whence)
 
     def tell(self) -> int:
         """The present place in the content."""
@@ -257,16 +292,40 @@ class KolmoFile(io.BufferedIOBase):
         return self._source
 
 
+class _Text(io.TextIOWrapper):
+    """Text over a KolmoFile.
+
+    Closing, which flushes first, ends the frame without ending a block before. And UTF-16 and UTF-32 begin with their
+    byte order mark, which the base class writes only where it could seek.
+    """
+
+    _begun = False
+
+    def write(self, text: str, /) -> int:
+        """Take characters; returns how many."""
+        if text and not self._begun:
+            self._begun = True
+            name = codecs.lookup(self.encoding).name
+            binary = cast(KolmoFile, self.buffer)
+            if name in ("utf-16", "utf-32") and binary.tell() == 0:
+                binary.write("".encode(name))
+        return super().write(text)
+
+    def close(self) -> None:
+        """Close the file below, too."""
+        buffer = self.buffer
+        if isinstance(buffer, KolmoFile) and not buffer.closed:
+            buffer._ending = True
+        super().close()
+
+
 class _Blocks(io.RawIOBase):
     """The content as a raw file: one decoded block at hand, an iterator over the next ones."""
 
-    def __init__(self, file: IO[bytes], name: str, threads: int, memory_limit: int) -> None:
+    def __init__(self, file: IO[bytes], name: str, threads: int, memory_limit: int, max_length: int | None) -> None:
         self._reader = Reader(file, name)
-        self._threads = threads
-        self._memory_limit = memory_limit
-        self._next: Generator[bytes, None, None] | None = decode_frames(
-            self._reader, threads=threads, memory_limit=memory_limit
-        )
+        self._limits: dict[str, Any] = {"threads": threads, "memory_limit": memory_limit, "size_limit": max_length}
+        self._next: Generator[bytes, None, None] | None = decode_frames(self._reader, **self._limits)
         self._index: Index | None = None
         self._error: KolmoError | None = None
         self._start = 0  # of the block at hand, in the content
@@ -302,8 +361,11 @@ class _Blocks(io.RawIOBase):
             offset += index.raw_size
         elif whence != io.SEEK_SET:
             raise ValueError(f"whence {whence} does not exist; use 0, 1 or 2")
-        if offset < 0:
-            raise ValueError(f"{self._reader.name}: position {offset} is before the start")
+        offset = max(offset, 0)
+        if offset > self._start + len(self._block):
+            index = self._read_index()
+            if not index.error:  # else the next read raises it
+                offset = min(offset, index.raw_size)
         self._position = offset
         return offset
 
@@ -336,7 +398,7 @@ class _Blocks(io.RawIOBase):
         number = index.find(self._position)
         self._stop()
         self._start = index.spots[number].start if number < len(index.spots) else self._position
-        self._next = decode_from(self._reader, index, number, threads=self._threads, memory_limit=self._memory_limit)
+        self._next = decode_from(self._reader, index, number, **self._limits)
         return self._next
 
     def _read_index(self) -> Index:

@@ -8,34 +8,32 @@ from __future__ import annotations
 
 import io
 
-from kolmo.codec.frames import (
-    MEMORY_LIMIT,
-    FrameEncoder,
-    Place,
-    check_memory,
-    decode_checked,
-    make_header,
-    restore_predictor,
-)
+from kolmo.codec.frames import FrameEncoder, decode_checked, make_header, restore_predictor
+from kolmo.codec.limits import MEMORY_LIMIT, Place, SizeLimit, check_memory
+from kolmo.codec.pipeline import whole_number
 from kolmo.container.frames import FrameReader
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT, INDEX_KIND, BlockHead
 from kolmo.container.wire import Reader, new_digest
 from kolmo.errors import TruncatedError
 from kolmo.predictors import registry
 from kolmo.predictors.base import Predictor
-
-Data = bytes | bytearray | memoryview
+from kolmo.streams.data import Data, bytes_of
 
 
 def choose_predictor(level: int, predictor: str | Predictor | None) -> Predictor:
     """The predictor asked for: an object, a spec (`cm:9`), or by default the embedded one at `level`.
 
     Raises:
-        PredictorError: there is none such.
+        LevelError, PredictorError: there is none such.
+        TypeError: the level is not an integer, or the predictor neither a predictor nor a string.
     """
     if predictor is None:
-        return registry.for_level(level)
-    return registry.resolve(predictor) if isinstance(predictor, str) else predictor
+        return registry.for_level(whole_number(level, "level", -(1 << 63)))
+    if isinstance(predictor, str):
+        return registry.resolve(predictor)
+    if not isinstance(predictor, Predictor):
+        raise TypeError(f"predictor must be a predictor or its spec, like 'cm:9', not {type(predictor).__name__}")
+    return predictor
 
 
 class Compressor:
@@ -46,7 +44,18 @@ class Compressor:
         predictor: a predictor or its spec, in place of the level.
         block_size: bytes of content in a block (1 .. 2^30); by default 8 MiB.
         threads: blocks coded at once; 0 is one for each core.
+
+    Attributes:
+        FLUSH_BLOCK: for `flush`: end the block.
+        FLUSH_FRAME: for `flush`: end the frame.
+
+    Raises:
+        LevelError, PredictorError: no such level or predictor.
+        TypeError, ValueError: an argument is of a wrong type, or out of its limits.
     """
+
+    FLUSH_BLOCK = 1  # the names and values of compression.zstd in Python 3.14
+    FLUSH_FRAME = 2
 
     def __init__(
         self,
@@ -71,7 +80,7 @@ class Compressor:
         if self._flushed:
             raise ValueError("Compressor: compress was called after flush; make a new Compressor")
         out = []
-        view = memoryview(data).cast("B")
+        view = bytes_of(data)
         while view:
             room = self._block_size - len(self._buffer)
             self._buffer += view[:room]
@@ -81,21 +90,34 @@ class Compressor:
                 self._buffer.clear()
         return b"".join(out)
 
-    def flush(self) -> bytes:
-        """End the frame; returns the rest of it.
+    def flush(self, mode: int = FLUSH_FRAME) -> bytes:
+        """End the frame, or the block; returns the rest of it.
+
+        With `FLUSH_BLOCK` all that was taken so far can be decoded from what was returned so far, and `compress` can
+        go on. It costs: a block takes some 12 bytes beside its content, and the predictor forgets what came before.
+        Nothing is returned where nothing is new.
 
         Raises:
-            ValueError: a second time.
+            ValueError: the frame has ended, or there is no such mode.
         """
+        if mode not in (self.FLUSH_BLOCK, self.FLUSH_FRAME):
+            raise ValueError(f"Compressor: flush has no mode {mode!r}; use Compressor.FLUSH_BLOCK or FLUSH_FRAME")
         if self._flushed:
-            raise ValueError("Compressor: flush was called twice; make a new Compressor")
-        self._flushed = True
+            raise ValueError("Compressor: flush was called twice, after the frame's end; make a new Compressor")
+        self._flushed = mode == self.FLUSH_FRAME
         last = self._encoder.add(bytes(self._buffer)) if self._buffer else b""
-        return last + self._encoder.finish()
+        self._buffer.clear()
+        return last + (self._encoder.finish() if self._flushed else self._encoder.flush())
 
 
 class Decompressor:
     """Reads one frame: feed it with `decompress` until `eof`.
+
+    Args:
+        memory_limit: bytes that a block may take, its model included.
+        max_length: the most bytes of content that the frame may claim; by default what data of its size may hold
+            (docs/format.md, promise 3). A block is decoded as a whole, so the argument of `decompress` bounds what is
+            returned, not the work; this one does.
 
     Attributes:
         eof: the frame is complete.
@@ -103,8 +125,10 @@ class Decompressor:
         needs_input: False while `decompress(b"")` gives more.
     """
 
-    def __init__(self, *, memory_limit: int = MEMORY_LIMIT) -> None:
-        self._memory_limit = memory_limit
+    def __init__(self, *, memory_limit: int = MEMORY_LIMIT, max_length: int | None = None) -> None:
+        self._memory_limit = whole_number(memory_limit, "memory_limit", 0)
+        self._size_limit = SizeLimit(max_length)
+        self._claimed = 0  # bytes of content, by the heads so far
         self._feed = _Feed()
         self._reader = Reader(self._feed, "input")
         self._frame: FrameReader | None = None
@@ -123,11 +147,12 @@ class Decompressor:
 
         Raises:
             EOFError: after the frame's end.
-            FormatError, CorruptError, PredictorError, MemoryLimitError: as `kolmo.decompress`.
+            FormatError, CorruptError, PredictorError, MemoryLimitError, SizeLimitError: as `kolmo.decompress`.
         """
         if self.eof:
             raise EOFError("Decompressor: the frame has ended; use unused_data with a new Decompressor")
-        self._feed.append(data)
+        max_length = whole_number(max_length, "max_length", -(1 << 63))
+        self._feed.append(bytes_of(data))
         pieces: list[bytes] = []
         size = 0
         more = True
@@ -189,6 +214,8 @@ class Decompressor:
         self._head = frame.next_head()
         if self._head is not None:
             self._place = Place(reader.name, f"block {len(frame.blocks)}", at)
+            self._claimed += self._head.raw_size
+            self._size_limit.check(self._claimed, reader.offset + self._head.payload_size, self._place)
             check_memory(self._predictor, self._head, self._place, self._memory_limit)
             self._wanted = self._head.payload_size
             return
@@ -215,8 +242,8 @@ class _Feed(io.RawIOBase):
         self._base = 0  # offset of the first byte that is kept
         self._position = 0
 
-    def append(self, data: Data) -> None:
-        self._data += memoryview(data).cast("B")
+    def append(self, data: memoryview) -> None:
+        self._data += data
 
     def left(self, offset: int) -> int:
         """Bytes from `offset` to the end."""

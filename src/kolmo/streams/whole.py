@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import io
 
-from kolmo.codec.frames import MEMORY_LIMIT, decode_frames, even_blocks
+from kolmo.codec.frames import decode_frames, even_blocks
+from kolmo.codec.limits import MEMORY_LIMIT
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT
 from kolmo.container.wire import Reader
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL
-from kolmo.streams.incremental import Compressor, Data
+from kolmo.streams.data import Data, bytes_of
+from kolmo.streams.incremental import Compressor
 
 SMALL = 1 << 14  # bytes of input below which starting threads is not worth it
 
@@ -37,33 +39,46 @@ def compress(
             not depend on it.
 
     Raises:
-        PredictorError: no such level or predictor.
-        ValueError: the block size is out of its limits.
+        LevelError, PredictorError: no such level or predictor.
+        TypeError, ValueError: `data` is not bytes-like and contiguous, or another argument is of a wrong type or out
+            of its limits.
     """
-    size = memoryview(data).nbytes
+    view = bytes_of(data)
+    size = len(view)
     most = DEFAULT_BLOCK_LIMIT if block_size is None else block_size
     if threads is None:
         threads = 1 if size < SMALL else 0
     even = even_blocks(size, most)
     compressor = Compressor(level, predictor=predictor, block_size=even, threads=threads)
-    return compressor.compress(data) + compressor.flush()
+    return compressor.compress(view) + compressor.flush()
 
 
-def decompress(data: Data, *, threads: int | None = None, memory_limit: int = MEMORY_LIMIT) -> bytes:
+def decompress(
+    data: Data,
+    *,
+    threads: int | None = None,
+    memory_limit: int = MEMORY_LIMIT,
+    max_length: int | None = None,
+) -> bytes:
     """The content of one or more frames: the mirror of `compress`.
 
     Args:
         data: the frames.
         threads: that work at once, on several blocks or on an only one; by default one for each core.
         memory_limit: bytes that the blocks in work may take, models included.
+        max_length: the most bytes of content that the data may claim; by default what data of its size may hold
+            (docs/format.md, promise 3). Set it for data from strangers.
 
     Raises:
         FormatError: no `.kmo` data, or from a newer version.
         CorruptError: damaged; TruncatedError: it ends too early.
         PredictorError: the predictor that wrote it is missing, or another.
         MemoryLimitError: a block needs more than `memory_limit` bytes.
+        SizeLimitError: the content would be larger than `max_length` bytes; nothing was decoded.
     """
+    view = bytes_of(data)
     if threads is None:
-        threads = 1 if memoryview(data).nbytes < SMALL else 0
-    reader = Reader(io.BytesIO(data), "input")
-    return b"".join(decode_frames(reader, threads=threads, memory_limit=memory_limit))
+        threads = 1 if len(view) < SMALL else 0
+    reader = Reader(io.BytesIO(view), "input")
+    frames = decode_frames(reader, threads=threads, memory_limit=memory_limit, size_limit=max_length)
+    return b"".join(frames)

@@ -24,6 +24,7 @@ from typing import IO, Any
 import torch
 
 from kolmo.errors import KolmoError
+from kolmo.foreign import reason
 from kolmo.training.settings import compare
 
 COMPARED = ("settings", "sources", "validate", "model")
@@ -73,7 +74,7 @@ class RunFolder:
         try:
             old = {key: json.loads(self.config.read_text("utf-8"))[key] for key in COMPARED if key in description}
         except (ValueError, KeyError, TypeError) as error:
-            raise KolmoError(f"{self.config}: damaged ({error!r}); remove it, or choose another -o") from None
+            raise KolmoError(f"{self.config}: damaged ({reason(error)}); remove it, or choose another -o") from None
         new = json.loads(json.dumps({key: description[key] for key in old}))
         if difference := compare(old, new):
             raise KolmoError(f"{self.path}: was begun with {difference}; give what it was begun with, or another -o")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.foreign import quoted, reason
 from kolmo.installing import install
 from kolmo.predictors.network import FORMAT, NetworkShape, Weights
 from kolmo.predictors.network import load as load_network
@@ -148,8 +149,8 @@ def shape_from(content: dict[str, Any]) -> Shape:
         if content["kind"] == "gated-recurrent":
             return NetworkShape(**{**sizes, "tables": tuple((order, bits) for order, bits in sizes["tables"])})
     except (KeyError, TypeError, ValueError) as error:
-        raise KolmoError(f"not a model's description ({error!r})") from None
-    raise KolmoError(f"{content['kind']!r} is not a kind of model")
+        raise KolmoError(f"not a model's description ({reason(error)})") from None
+    raise KolmoError(f"{quoted(content['kind'])} is not a kind of model")
 
 
 def load(folder: Path | str) -> Model:

@@ -14,11 +14,11 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import wraps
 from pathlib import Path
-from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoModelForCausalLM, modeling_utils
+from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_utils
 from transformers.core_model_loading import (
     WeightConverter,
     WeightRenaming,
@@ -30,10 +30,12 @@ from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from kolmo.errors import FormatError, KolmoError
+from kolmo.foreign import quoted
+from kolmo.predictors.pretrained import check_weights, open_pretrained
 from kolmo.transformers.view import ShrunkPath, View
 from kolmo.weights import streamed
 from kolmo.weights.dtypes import as_torch, from_torch
-from kolmo.weights.folder import METHOD, WEIGHTS
+from kolmo.weights.folder import METHOD, VARIANT, WEIGHTS
 from kolmo.weights.packing import ShrunkFile
 from kolmo.weights.record import KEY, VERSION
 from kolmo.weights.safetensors import read_span
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
     import torch
 
 UNDIVIDED = 1 << 62  # bytes of a shard, at most: a shrunk checkpoint is one file
-FETCHING = ("revision", "cache_dir", "token", "trust_remote_code", "subfolder", "local_files_only", "force_download")
+FETCHING = ("revision", "cache_dir", "token", "subfolder", "local_files_only", "force_download")
 DEQUANTIZE = "model.dequantize() makes it a plain model, to be saved and shrunk"
 
 
@@ -72,7 +74,7 @@ class KolmoConfig(QuantizationConfigMixin):
     ) -> None:
         if version != VERSION:
             raise FormatError(
-                f"config.json: names version {version!r} of kolmo, here is {VERSION}; install a newer one"
+                f"config.json: names version {quoted(version)} of kolmo, here is {VERSION}; install a newer one"
             )
         self.quant_method: Any = METHOD
         self.version = version
@@ -116,10 +118,38 @@ class KolmoQuantizer(HfQuantizer):
         self._conversions: Any = None
         self._is_own = False  # whether the file was made here, of a model in memory
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: with a file that was made here go its bytes, as it is removed with this object."""
+        own = Path(self.path).read_bytes() if self._is_own and self.path else None
+        return {**self.__dict__, "path": None if own else self.path, "own": own}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The mirror of `__getstate__`."""
+        own = state.pop("own")
+        self.__dict__.update(state)
+        if own is not None:
+            path = self._own_path()
+            Path(path).write_bytes(own)
+            self.path = ShrunkPath(path, False)
+
     @property
     def streams(self) -> bool:
         """Whether layers are decoded as they are used."""
         return self.quantization_config.streamed
+
+    def update_attn_implementation(self, config: Any) -> Any:
+        """Name the weights, before transformers look for them."""
+        return self._with_name(super().update_attn_implementation(config))
+
+    def update_tp_plan(self, config: Any) -> Any:
+        """The same, in versions that ask this before."""
+        above: Any = getattr(super(), "update_tp_plan", lambda config: config)
+        return self._with_name(above(config))
+
+    def _with_name(self, config: Any) -> Any:
+        if self.pre_quantized:
+            config.transformers_weights = WEIGHTS
+        return config
 
     def _process_model_before_weight_loading(
         self, model: Any, checkpoint_files: list[str] | None = None, **_: Any
@@ -128,6 +158,8 @@ class KolmoQuantizer(HfQuantizer):
             raise KolmoError(
                 f"{type(model).__name__}: is not shrunk, so it cannot be streamed; kolmo shrink its folder"
             )
+        if hasattr(model.config, "transformers_weights"):
+            del model.config.transformers_weights  # a saved config.json shall not lead transformers alone to the file
         if self.pre_quantized and checkpoint_files:
             if len(checkpoint_files) > 1:
                 raise KolmoError(
@@ -164,14 +196,11 @@ class KolmoQuantizer(HfQuantizer):
             if self.streams:
                 self._stream(model, self.path)
         self._conversions, model._weight_conversions = getattr(model, "_weight_conversions", None), []
-        model.save_pretrained = MethodType(_save_pretrained, model)
         return model
 
     def _make(self, model: Any) -> None:
         """Shrink a model in memory: its weights become what the codes decode to, and the file is kept for saving."""
-        folder = tempfile.mkdtemp(prefix="kolmo-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        self._is_own, path = True, os.path.join(folder, WEIGHTS)
+        self._is_own, path = True, self._own_path()
         state = model.state_dict()
         shrink(state, path, **self.quantization_config.settings)
         self.path = ShrunkPath(path, False)
@@ -179,6 +208,12 @@ class KolmoQuantizer(HfQuantizer):
         for name, data in file.read_all(filter(file.is_coded, file.names)):
             kind = file.kind(name)
             state[name].copy_(as_torch(data, kind.dtype, kind.shape))
+
+    def _own_path(self) -> str:
+        """A file in a folder that goes with this object."""
+        folder = tempfile.mkdtemp(prefix="kolmo-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return os.path.join(folder, WEIGHTS)
 
     def _stream(self, model: Any, path: ShrunkPath) -> None:
         """Stand-ins become parameters of their shape on device "meta", which are decoded when they are used."""
@@ -264,7 +299,6 @@ class KolmoQuantizer(HfQuantizer):
         if self.streams:
             raise KolmoError(f"{self.path}: a streamed model is not in memory; open it whole")
         model._weight_conversions = self._conversions
-        del model.save_pretrained
         wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         return model if wanted in (None, model.dtype) else model.to(wanted)
 
@@ -277,18 +311,24 @@ def stream(folder: str | Path, model_class: Any = AutoModelForCausalLM, **given:
     Args:
         folder: a shrunk folder, or its id on the hub.
         model_class: whose `from_pretrained` opens it.
-        given: for `from_pretrained`.
+        given: for `from_pretrained`; code of a model's own is not run, so `trust_remote_code` cannot be True.
 
     Raises:
-        KolmoError: it is not shrunk, or cannot be streamed.
+        KolmoError: it is not shrunk, cannot be streamed, lacks tensors, or needs code of its own.
     """
+    if given.pop("trust_remote_code", None):
+        raise KolmoError(f"{folder}: kolmo runs no code of a model's own; leave out trust_remote_code")
+    given.setdefault("local_files_only", False)
     fetching = {name: given[name] for name in FETCHING if name in given}
-    config = given.pop("config", None) or AutoConfig.from_pretrained(folder, **fetching)
+    config = given.pop("config", None) or open_pretrained("AutoConfig", folder, "its configuration", **fetching)
     quantised = getattr(config, "quantization_config", None)
     if not isinstance(quantised, dict) or quantised.get("quant_method") != METHOD:
         raise KolmoError(f"{folder}: is not shrunk; kolmo shrink makes a folder of it that can be streamed")
     config.quantization_config = {**quantised, "streamed": True}
-    return model_class.from_pretrained(folder, config=config, **given)
+    told = given.pop("output_loading_info", False)
+    model, found = open_pretrained(model_class, folder, config=config, output_loading_info=True, **given)
+    check_weights(folder, found)
+    return (model, found) if told else model
 
 
 def _merges(conversions: list[Any], file: ShrunkFile) -> bool:
@@ -300,23 +340,47 @@ def _merges(conversions: list[Any], file: ShrunkFile) -> bool:
     return any(rename_source_key(name, renamings, converters)[1] is not None for name in coded)
 
 
+def _quantizer_of(model: Any) -> KolmoQuantizer | None:
+    found = getattr(model, "hf_quantizer", None)
+    return found if isinstance(found, KolmoQuantizer) else None
+
+
+@wraps(PreTrainedModel.save_pretrained)
 def _save_pretrained(model: Any, *args: Any, **kwargs: Any) -> Any:
-    """As the model's class has it, in one file.
+    """As transformers have it; a shrunk model in one file, under the name of such.
 
     Raises:
         KolmoError: a streamed model would be saved over its own file.
     """
-    method, path = type(model).save_pretrained, model.hf_quantizer.path
-    given = inspect.signature(method).bind(model, *args, **kwargs)
+    quantizer = _quantizer_of(model)
+    if quantizer is None:
+        return _saving(model, *args, **kwargs)
+    path = quantizer.path
+    given = inspect.signature(_saving).bind(model, *args, **kwargs)
     given.arguments["max_shard_size"] = UNDIVIDED
+    if not getattr(model, "_hf_peft_config_loaded", False):
+        given.arguments["variant"] = VARIANT
     folder = given.arguments["save_directory"]
     is_own = path is not None and os.path.isdir(folder) and os.path.samefile(folder, os.path.dirname(path) or ".")
-    if is_own and path.lazy:
+    if path is not None and is_own and path.lazy:
         raise KolmoError(f"{path}: is what the model is streamed from; save it to another folder")
-    saved = method(*given.args, **given.kwargs)
-    if is_own:
+    saved = _saving(*given.args, **given.kwargs)
+    if path is not None and is_own:
         path.file = ShrunkFile(path)  # tensors may have changed places
     return saved
+
+
+def _casting(name: str) -> Any:
+    """`half` or `float` of a model: transformers refuse them for what is quantised, and these are plain tensors."""
+    refusing = getattr(PreTrainedModel, name)
+
+    @wraps(refusing)
+    def cast(model: Any, *args: Any) -> Any:
+        if _quantizer_of(model) is None:
+            return refusing(model, *args)
+        return getattr(super(PreTrainedModel, model), name)(*args)
+
+    return cast
 
 
 def _open(path: Any, *args: Any, **kwargs: Any) -> Any:
@@ -324,6 +388,9 @@ def _open(path: Any, *args: Any, **kwargs: Any) -> Any:
     return View(path) if isinstance(path, ShrunkPath) else _safe_open(path, *args, **kwargs)
 
 
+_saving: Any = PreTrainedModel.save_pretrained
+_model: Any = PreTrainedModel  # of the class, not of each model: models are copied, pickled and sent to other processes
+_model.save_pretrained, _model.half, _model.float = _save_pretrained, _casting("half"), _casting("float")
 _reader: Any = modeling_utils
 _safe_open = _reader.safe_open
 _reader.safe_open = _open

@@ -35,11 +35,22 @@ class ShrunkPath(str):
         made.file, made.lazy, made.opened = ShrunkFile(path), lazy, False
         return made
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For copies and pickles: the file is not opened again before it is needed."""
+        return _restored, (str(self), self.__dict__.copy())
+
     def stand_in(self, tensor: torch.Tensor) -> str | None:
         """The tensor that an empty one stands for, by its shape (0, place), which casts and moves leave."""
         if not self.lazy or tensor.dim() != 2 or tensor.shape[0]:
             return None
         return self.file.names[tensor.shape[1]]
+
+
+def _restored(path: str, state: dict[str, Any]) -> ShrunkPath:
+    """The mirror of `ShrunkPath.__reduce__`."""
+    made = str.__new__(ShrunkPath, path)
+    made.__dict__.update(state)
+    return made
 
 
 class View:

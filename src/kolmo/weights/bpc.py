@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolmo.errors import KolmoError
+from kolmo.foreign import quoted
 from kolmo.weights.checkpoint import open_checkpoint
 from kolmo.weights.dtypes import as_torch
 
@@ -95,7 +96,6 @@ class BitsPerCharacter:
         assert self._before is not None
         assert self._after is not None
         found = self._compared()
-        several = found["documents"] > 1
         return {
             "corpus": self._before.corpus,
             "mode": self._before.mode,
@@ -104,8 +104,8 @@ class BitsPerCharacter:
             "before": self._before.bits_per_character,
             "after": self._after.bits_per_character,
             "delta": found["value"],
-            "low": found["low"] if several else None,
-            "high": found["high"] if several else None,
+            "low": found["low"],
+            "high": found["high"],
         }
 
     def _compared(self) -> dict[str, Any]:
@@ -149,8 +149,8 @@ class BitsPerCharacter:
                 same = torch.equal(parameter, as_torch(tensor.read(), tensor.dtype, tensor.shape).to(parameter))
             if not same:
                 raise KolmoError(
-                    f"{self._folder}: tensor {name!r} is no parameter of the model that transformers makes of it, so "
-                    f"its loss cannot be measured; keep it exact (--keep {name!r})"
+                    f"{self._folder}: tensor {quoted(name)} is no parameter of the model that transformers makes of "
+                    f"it, so its loss cannot be measured; keep it exact (--exact {quoted(name)})"
                 )
             assert parameter is not None
             if parameter.data_ptr() not in taken:

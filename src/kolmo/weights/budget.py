@@ -17,12 +17,13 @@ from kolmo.weights.dtypes import as_numpy, as_torch, from_floats, to_floats
 from kolmo.weights.groups import to_matrix
 from kolmo.weights.packing import Packer, ShrunkFile
 from kolmo.weights.safetensors import Kind
-from kolmo.weights.search import FINEST
 from kolmo.weights.sensitivity import factors, kind_of
+from kolmo.weights.steps import by_scales
 
 if TYPE_CHECKING:
     from kolmo.hyperfunctions.base import Hyperfunction
     from kolmo.weights.checkpoint import Checkpoint
+    from kolmo.weights.steps import Steps
     from kolmo.weights.survey import Survey
 
 UNUSED = 0.05  # of what may be lost: near enough
@@ -31,7 +32,7 @@ POWER = 2.0  # of the step that a small loss grows with
 LEAP = 2.0  # octaves up from one trial to the next, at most; and down, where nothing is known
 TRIALS = 24
 HALVING = 6  # trials after which the interval is halved, since the loss is no smooth function of the step
-GUESS = 2.7  # octaves from the root mean square of the weights down to the step of about 4 bits
+GUESS = 2.4  # octaves from the mean magnitude of the weights down to the step of about 4 bits
 
 
 class State(Mapping[str, Any]):
@@ -174,7 +175,7 @@ def spend(
     found: Survey,
     packer: Packer,
     make: Callable[[float], Hyperfunction],
-    code: Callable[[Hyperfunction], int],
+    code: Callable[[float, Steps], int],
     loss: Loss,
     limit: float,
     framework: str,
@@ -187,7 +188,8 @@ def spend(
         found: the survey of them; some are coded.
         packer: holds what was coded last.
         make: a hyperfunction of a step.
-        code: codes everything into the packer, and returns the bytes of all codes.
+        code: codes everything into the packer, with a common step and what it is multiplied by, of each tensor;
+            returns the bytes of all codes but the fixed ones.
         loss: of decoded tensors.
         limit: of the loss.
         framework: of the tensors that the loss is given.
@@ -222,47 +224,46 @@ def spend(
     if not before <= limit:
         what, remedy = ("pruning alone", "prune less") if pruned else ("the model before coding", "measure it so")
         raise KolmoError(f"{source.name}: {what} has a loss of {before:.6g}, above {limit:g}; {remedy}, or allow more")
-    power = math.fsum(look.power for look in found.looks.values()) / found.count
-    largest = math.log2(max(look.largest for look in found.looks.values()) or 1.0)
-    guess = math.log2(math.sqrt(power)) - GUESS if power else largest
+    steps = by_scales(found.scales, found.counts)
+    low, high = found.bounds(steps)
+    guess = math.log2(found.scale) - GUESS
 
     def alone(names: Collection[str]) -> float:
         """What coding these alone loses."""
-        function = make(2.0**guess)
 
         def read(name: str) -> bytes:
             one, data = record.coded[name], uncoded(name)
             if name not in names:
                 return data
+            function = make(steps.of(name, 2.0**guess))
             try:
                 payload = function.encode(to_matrix(to_floats(data, one.dtype), one.columns))
-            except ValueError:  # a weight too large for this step
+            except ValueError:  # a wild weight, which does not count here
                 return data
             return from_floats(function.decode(payload, one.matrix), one.dtype)
 
         return lost(read) - before
 
-    counts = {name: one.count for name, one in record.coded.items()}
-    steps = factors(counts, alone) if sensitivities else {}
+    measured = factors(found.counts, alone) if sensitivities else {}
+    steps = steps.times(measured)
 
     def size_at(step: float) -> int:
-        packer.own = {name: make(factor * step) for name, factor in steps.items()}
-        return packer.overhead + code(make(step))
+        return packer.overhead + packer.fixed + code(step, steps)
 
     def measure(step: float) -> Trial:
         try:
             size = size_at(step)
         except FormatError:  # so coarse that no reader would take it
-            return Trial(step, packer.overhead, math.inf)
+            return Trial(step, packer.overhead + packer.fixed, math.inf)
         return Trial(step, size, lost(packer.decoded_tensor))
 
-    trials = search(measure, limit, before, largest - FINEST, largest + 2, guess)
+    trials = search(measure, limit, before, low, high, guess)
     best = chosen(trials, limit)
     if best is None:
         raise KolmoError(f"{source.name}: a loss of {limit:g} is exceeded with every step; allow more")
     if trials[-1] is not best:
         size_at(best.step)
-    return before, tuple(trials), {kind_of(name): factor for name, factor in steps.items()}
+    return before, tuple(trials), {kind_of(name): factor for name, factor in measured.items()}
 
 
 def settle(path: str, loss: Loss, limit: float, framework: str, threads: int) -> float:

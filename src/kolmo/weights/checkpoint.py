@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kolmo.errors import CorruptError, FormatError, MissingExtraError
+from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.weights.dtypes import from_numpy, from_torch, numpy_dtype, torch_dtype
+from kolmo.weights.kinds import ONNX, SAFETENSORS, TORCH, kind_of_file
 from kolmo.weights.onnx import SUFFIX, Graph
 from kolmo.weights.safetensors import Kind, Place, read_header, read_span
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # whole, or in shards with an index; the first that is there
-PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 WITHIN = ("state_dict", "model_state_dict", "model")  # where training loops put the weights
 REMEDY = "name a safetensors file, a folder of them, a torch state dict, or a model in ONNX"
 LARGEST_INDEX = 100_000_000
@@ -34,12 +35,17 @@ class Tensor(Kind):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All tensors of a model, by name, what its files say beside, and whose they are: "np", or "pt" of torch."""
+    """All tensors of a model, by name, what its files say beside, and whose they are: "np", or "pt" of torch.
+
+    `buffers` are those that a module says are no weights; `notes` are what a person should know of the source.
+    """
 
     name: str
     tensors: dict[str, Tensor]
     metadata: dict[str, str]
     framework: str = "np"
+    buffers: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -59,7 +65,9 @@ def open_checkpoint(source: Any) -> Checkpoint:
     if isinstance(source, Mapping):
         return _from_dictionary("the dictionary", source)
     if hasattr(source, "state_dict"):
-        return _from_dictionary(f"the {type(source).__name__}", source.state_dict())
+        found = _from_dictionary(f"the {type(source).__name__}", source.state_dict())
+        buffers = getattr(source, "named_buffers", dict)
+        return replace(found, buffers=frozenset(name for name, _ in buffers()))
     path = Path(source)
     return _from_folder(path) if path.is_dir() else _from_file(path)
 
@@ -90,7 +98,9 @@ def _from_shards(folder: Path, index: Path) -> Checkpoint:
     tensors, metadata = {}, {}
     for name, part in parts.items():
         if name not in shards[part].tensors:
-            raise CorruptError(f"{folder / part}: lacks tensor {name[:80]!r}, which {index.name} names; get both again")
+            raise CorruptError(
+                f"{folder / part}: lacks tensor {quoted(name)}, which {index.name} names; get both again"
+            )
         tensors[name] = shards[part].tensors[name]
     for shard in shards.values():
         metadata.update(shard.metadata)
@@ -98,10 +108,14 @@ def _from_shards(folder: Path, index: Path) -> Checkpoint:
 
 
 def _from_file(path: Path) -> Checkpoint:
-    if path.suffix in PICKLES:
+    kind = kind_of_file(path)
+    if kind == TORCH:
         return _from_dictionary(str(path), _unpickled(path))
-    if path.suffix == SUFFIX:
+    if kind == ONNX or (not kind and path.suffix == SUFFIX):
         return _from_onnx(path)
+    if kind != SAFETENSORS and path.suffix != ".safetensors":
+        what = f"is {kind}" if kind else "begins as no kind of weights that are known here"
+        raise FormatError(f"{path}: {what}; {REMEDY}" if ";" not in what else f"{path}: {what}, or {REMEDY}")
     header = read_header(path)
     if "kolmo" in header.metadata:
         raise FormatError(f"{path}: is shrunk already; kolmo expand makes a checkpoint of it again")
@@ -112,7 +126,7 @@ def _from_file(path: Path) -> Checkpoint:
 def _from_onnx(path: Path) -> Checkpoint:
     graph = Graph(path)
     tensors = {name: Tensor(kind.dtype, kind.shape, partial(graph.read, name)) for name, kind in graph.kinds.items()}
-    return Checkpoint(str(path), tensors, {})
+    return Checkpoint(str(path), tensors, {}, notes=graph.notes)
 
 
 def _reader(path: Path, place: Place) -> Callable[[], bytes]:
@@ -131,8 +145,13 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
         import torch
     except ImportError as error:
         raise MissingExtraError(f"{path}: is read with torch ({error}); {install('hf')}") from None
+    how: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+        if path.suffix == ".safetensors":  # by which torch would go
+            with open(path, "rb") as file:
+                found = torch.load(file, **how)
+        else:
+            found = torch.load(path, mmap=zipped, **how)
     except Exception as error:  # of many kinds: pickle, zip, unicode, torch's own
         reason = str(error).partition("\n")[0][:120]
         raise CorruptError(f"{path}: torch cannot load it as weights alone ({reason}); {REMEDY}") from None
@@ -148,7 +167,7 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
 def _from_dictionary(name: str, values: Mapping[str, Any]) -> Checkpoint:
     if "__metadata__" in values:
         raise FormatError(f"{name}: has a tensor '__metadata__', a name that safetensors need; rename it")
-    tensors = {str(key): _from_value(f"{name}: {key!r}", value) for key, value in values.items()}
+    tensors = {str(key): _from_value(f"{name}: {quoted(key)}", value) for key, value in values.items()}
     return Checkpoint(name, tensors, {}, "pt" if any(hasattr(value, "detach") for value in values.values()) else "np")
 
 
@@ -157,6 +176,8 @@ def _from_value(where: str, value: Any) -> Tensor:
 
     try:
         if hasattr(value, "detach"):
+            if what := _not_plain(value):
+                raise FormatError(f"{where} is {what}")
             return Tensor(torch_dtype(value), tuple(value.shape), lambda: from_torch(value))
         array = np.asarray(value)
         dtype = numpy_dtype(array)
@@ -164,3 +185,20 @@ def _from_value(where: str, value: Any) -> Tensor:
         kind = getattr(value, "dtype", type(value).__name__)
         raise FormatError(f"{where} is a {kind}, no tensor that safetensors know; leave it out") from None
     return Tensor(dtype, array.shape, lambda: from_numpy(array))
+
+
+def _not_plain(tensor: Any) -> str | None:
+    """What a tensor of torch is, if it has no plain memory to read, and what to do."""
+    import torch
+
+    if tensor.is_meta:
+        return "on device meta, without its numbers; load the weights first"
+    if tensor.is_quantized:
+        return "quantised by torch; give its dequantize(), or the model that it was made of"
+    if tensor.is_nested:
+        return "a nested tensor; give its parts, each under a name of its own"
+    if tensor.layout != torch.strided:
+        return f"sparse ({str(tensor.layout).removeprefix('torch.')}); give its to_dense()"
+    if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        return f"a {type(tensor).__name__}, which is not a plain tensor; give one that is"
+    return None

@@ -130,5 +130,7 @@ def from_torch(tensor: Any) -> bytes:
     """A tensor's bytes."""
     import torch
 
-    found: bytes = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    found: bytes = (
+        tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    )
     return found

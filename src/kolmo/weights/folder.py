@@ -1,7 +1,10 @@
 """Folders of transformers: a config.json, weights, and small files that belong to them, shrunk and expanded as one.
 
-The weights of a shrunk folder are one file, `model.safetensors` (docs/weights-format.md); its config.json names kolmo
-as the way they are quantised, so that `kolmo.transformers` opens it. Which other files come along: docs/shrink.md.
+The weights of a shrunk folder are one file, `model.kolmo.safetensors` (docs/weights-format.md); its config.json names
+kolmo as the way they are quantised, so that `kolmo.transformers` opens it. transformers alone look for
+`model.safetensors` and say that it is not there; under that name they would take all weights for missing, and make
+random ones.
+Which other files come along: docs/shrink.md.
 What it is not: it reads no weights, runs nothing of what it copies, and needs no transformers.
 """
 
@@ -20,7 +23,9 @@ from kolmo.errors import CorruptError, FormatError, KolmoError
 from kolmo.targets import Attributes, Target, TargetFolder
 from kolmo.weights.record import VERSION
 
-CONFIG, WEIGHTS, METHOD = "config.json", "model.safetensors", "kolmo"
+CONFIG, METHOD, PLAIN = "config.json", "kolmo", "model.safetensors"
+VARIANT = METHOD  # as transformers call the middle of such a name
+WEIGHTS = f"model.{VARIANT}.safetensors"
 FILES = (".safetensors", ".kolmo")  # outputs named so are files, not folders
 TENSORS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf", ".ot")
 PICKLES = (".pkl", ".pickle", ".joblib")
@@ -146,7 +151,7 @@ class ModelTarget:
         if shrunk:
             self._config["quantization_config"] = {"quant_method": METHOD, "version": VERSION}
         self._folder = TargetFolder(target, force, is_model)
-        self._weights = Target(os.path.join(self._folder.path, WEIGHTS), False)
+        self._weights = Target(os.path.join(self._folder.path, WEIGHTS if shrunk else PLAIN), False)
         self.file = self._weights.file
 
     @property

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 SMALLEST = 1024  # weights that pay for a payload's head
 LONGEST_KERNEL = 16  # of a convolution along a line; a wider last dimension is an expert's input
 BUFFERS = re.compile(
-    r"(^|[._])(bias|gain|running_mean|running_var|num_batches_tracked|inv_freq|(attn_|attention_|causal_)?mask)$"
+    r"(^|[._])(bias|gain|running_mean|running_var|num_batches_tracked|masks?|ids|index|indices|alibi|slopes|pe|"
+    r"(inv_)?freqs?(_cis|_cos|_sin)?|(cos|sin)(_cached?)?|relative_coords_table|mel_filters|window)$"
 )
 
 

@@ -1,9 +1,11 @@
-"""Models in ONNX: their initialisers as tensors, and the model again from these.
+"""Models in ONNX: their initialisers and constants as tensors, and the model again from these.
 
     model.onnx --Graph--> tensors by name, and one more, `GRAPH`: the model without the bytes of these tensors
     tensors, GRAPH --assemble--> a model with all its weights inside
 
-Initialisers of the main graph count. Those of graphs within it, and of types that safetensors lack, stay in `GRAPH`.
+Initialisers of the main graph count, and large values of its Constant nodes, by the names of their outputs. Those of
+graphs within it, of functions, and of types that safetensors lack, stay in `GRAPH`; `Graph.notes` says so where they
+are many bytes.
 A file is hostile: bytes are compared with what dtype and shape say before any are handed out, and external data are
 read from plain files in the same folder alone. What it is not: it runs no model; onnx is there for its messages.
 """
@@ -11,11 +13,13 @@ read from plain files in the same folder alone. What it is not: it runs no model
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
 from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraError
+from kolmo.foreign import quoted, reason
 from kolmo.installing import install
 from kolmo.weights.safetensors import MOST_DIMENSIONS, Kind, is_shape, read_span
 
@@ -23,6 +27,8 @@ GRAPH = "model.onnx"  # the tensor's name
 SUFFIX = ".onnx"
 LARGEST = (1 << 31) - 1  # bytes of a message
 EXTERNAL = 1  # in `data_location`
+LEAST = 1024  # numbers of a constant; smaller ones are shapes and scalars, and stay in the graph
+NOTED = 1 << 20  # bytes of a graph that are more than nodes take
 DTYPES = {  # numbers of TensorProto.DataType
     1: "F32",
     2: "U8",
@@ -62,6 +68,7 @@ class Graph:
 
     Attributes:
         kinds: of all tensors, `GRAPH` among them.
+        notes: what stays raw.
 
     Raises:
         FormatError: an initialiser has no name, or one that another has or that is not free.
@@ -76,20 +83,21 @@ class Graph:
             self._model = _parsed(file.read(LARGEST + 1), str(path))
         self._tensors: dict[str, Any] = {}
         self.kinds: dict[str, Kind] = {}
-        for tensor in self._model.graph.initializer:
-            name, shape = tensor.name, list(tensor.dims)
+        for name, tensor in _tensors(self._model):
+            shape = list(tensor.dims)
             if not name or name in self.kinds or name in (GRAPH, "__metadata__"):
                 raise FormatError(
-                    f"{path}: an initialiser is called {name[:80]!r}, as another is, or none may be; rename it"
+                    f"{path}: an initialiser is called {quoted(name)}, as another is, or none may be; rename it"
                 )
             if tensor.data_type not in DTYPES:
                 continue
             if not is_shape(shape) or len(shape) > MOST_DIMENSIONS or tensor.HasField("segment"):
-                raise CorruptError(f"{path}: initialiser {name[:80]!r} has a shape that cannot be; get it again")
+                raise CorruptError(f"{path}: initialiser {quoted(name)} has a shape that cannot be; get it again")
             self._tensors[name] = tensor
             self.kinds[name] = Kind(DTYPES[tensor.data_type], tuple(shape))
         self._skeleton = self._bare()
         self.kinds[GRAPH] = Kind("U8", (len(self._skeleton),))
+        self.notes = () if len(self._skeleton) < NOTED else (_note(len(self._skeleton)),)
 
     def read(self, name: str) -> bytes:
         """A tensor's bytes, little-endian.
@@ -101,15 +109,15 @@ class Graph:
         if name == GRAPH:
             return self._skeleton
         tensor, kind = self._tensors[name], self.kinds[name]
-        data = self._external(tensor, kind) if tensor.data_location == EXTERNAL else _inline(tensor, kind.dtype)
+        data = self._external(name, tensor, kind) if tensor.data_location == EXTERNAL else _inline(tensor, kind.dtype)
         if len(data) != kind.size:
             raise CorruptError(
-                f"{self._path}: initialiser {name[:80]!r} has {len(data)} bytes, not {kind.size}; get it again"
+                f"{self._path}: initialiser {quoted(name)} has {len(data)} bytes, not {kind.size}; get it again"
             )
         return data
 
-    def _external(self, tensor: Any, kind: Kind) -> bytes:
-        where = f"{self._path}: initialiser {tensor.name[:80]!r}"
+    def _external(self, name: str, tensor: Any, kind: Kind) -> bytes:
+        where = f"{self._path}: initialiser {quoted(name)}"
         entries = {entry.key: entry.value for entry in tensor.external_data}
         location = entries.get("location", "")
         file = self._path.parent / location
@@ -120,25 +128,25 @@ class Graph:
             or "\\" in location
             or "\0" in location
         ):
-            raise CorruptError(f"{where} is in {location[:80]!r}, which is no file beside the model; put it there")
+            raise CorruptError(f"{where} is in {quoted(location)}, which is no file beside the model; put it there")
         if file.is_symlink() or (file.exists() and not file.is_file()):
-            raise CorruptError(f"{where} is in {location[:80]!r}, which is no plain file; copy it there")
+            raise CorruptError(f"{where} is in {quoted(location)}, which is no plain file; copy it there")
         begin, size = entries.get("offset", "0"), entries.get("length", str(kind.size))
         if not begin.isdecimal() or len(begin) > 18 or size != str(kind.size):
             raise CorruptError(
-                f"{where} is at {begin[:20]!r} for {size[:20]!r} bytes, and has {kind.size}; get it again"
+                f"{where} is at {quoted(begin, 20)} for {quoted(size, 20)} bytes, and has {kind.size}; get it again"
             )
         with open(file, "rb") as opened:
             if int(begin) + kind.size > os.fstat(opened.fileno()).st_size:
-                raise CorruptError(f"{where} ends behind the end of {location[:80]!r}; get both again")
+                raise CorruptError(f"{where} ends behind the end of {quoted(location)}; get both again")
             return read_span(opened, file, int(begin), kind.size)
 
     def _bare(self) -> bytes:
         """The model without the bytes that `read` gives."""
         bare = type(self._model)()
         bare.CopyFrom(self._model)
-        for tensor in bare.graph.initializer:
-            if tensor.name in self._tensors:
+        for name, tensor in _tensors(bare):
+            if name in self._tensors:
                 for field in (*DATA, "external_data", "data_location"):
                     tensor.ClearField(field)
         data: bytes = bare.SerializeToString(deterministic=True)
@@ -159,14 +167,14 @@ def assemble(graph: bytes, kinds: Mapping[str, Kind], read: Callable[[str], byte
         KolmoError: it would be larger than a file in ONNX can be.
     """
     model = _parsed(graph, where)
-    wanted = [one for one in model.graph.initializer if one.name in kinds]
-    if len(graph) + sum(kinds[one.name].size + 16 for one in wanted) > LARGEST:
+    wanted = [(name, one) for name, one in _tensors(model) if name in kinds]
+    if len(graph) + sum(kinds[name].size + 16 for name, _ in wanted) > LARGEST:
         raise KolmoError(f"{where}: is above 2 GiB, which no single file in ONNX may be; expand it to safetensors")
-    for tensor in wanted:
-        kind = kinds[tensor.name]
+    for name, tensor in wanted:
+        kind = kinds[name]
         if DTYPES.get(tensor.data_type) != kind.dtype or tuple(tensor.dims) != kind.shape:
-            raise CorruptError(f"{where}: initialiser {tensor.name[:80]!r} is another than its tensor; get it again")
-        tensor.raw_data = read(tensor.name)
+            raise CorruptError(f"{where}: initialiser {quoted(name)} is another than its tensor; get it again")
+        tensor.raw_data = read(name)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
 
@@ -183,10 +191,28 @@ def _parsed(data: bytes, where: str) -> Any:
             raise DecodeError("more than 2 GiB")
         model.ParseFromString(data)
     except DecodeError as error:
-        raise CorruptError(f"{where}: is no model in ONNX, or damaged ({str(error)[:80]}); get it again", 0) from None
+        raise CorruptError(f"{where}: is no model in ONNX, or damaged ({reason(error)}); get it again", 0) from None
     if not model.HasField("graph"):
         raise CorruptError(f"{where}: is no model in ONNX: it has no graph; name another file", 0)
     return model
+
+
+def _tensors(model: Any) -> Iterator[tuple[str, Any]]:
+    """Initialisers of the main graph, and large values of its Constant nodes, by name."""
+    for tensor in model.graph.initializer:
+        yield tensor.name, tensor
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and len(node.output) == 1:
+            for attribute in node.attribute:
+                if attribute.name == "value" and attribute.HasField("t") and prod(attribute.t.dims) >= LEAST:
+                    yield node.output[0], attribute.t
+
+
+def _note(size: int) -> str:
+    return (
+        f"{size} bytes of the model in ONNX stay raw: its graph, with what inner graphs, functions, lists of numbers "
+        "and types that safetensors lack hold"
+    )
 
 
 def _inline(tensor: Any, dtype: str) -> bytes:

@@ -10,25 +10,32 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from itertools import takewhile
+from math import isfinite
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from kolmo.codec.pipeline import Pipeline, Report, available_cores, ordered_map
 from kolmo.errors import CorruptError, KolmoError
+from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.hyperfunctions.trellis import HEADER, Trellis
 from kolmo.weights import lossless
 from kolmo.weights.checkpoint import Checkpoint
 from kolmo.weights.dtypes import from_floats, to_floats
 from kolmo.weights.folder import weights_of
 from kolmo.weights.groups import from_matrix, to_matrix
-from kolmo.weights.record import CODES, DIGEST, KEY, Coded, Record, check_expansion
+from kolmo.weights.record import CODES, DIGEST, KEY, PLACE_BYTES, Coded, Record, check_expansion
 from kolmo.weights.safetensors import BYTES, Kind, lay_out, read_header, read_span, write_header
+from kolmo.weights.values import MOST_LEVEL, is_wild
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
-Prune = Callable[[str, "npt.NDArray[np.float32]"], "npt.NDArray[np.float32]"]
+    Floats = npt.NDArray[np.float32]
+
+Prune = Callable[[str, "Floats"], "Floats"]
 
 WORKING = 24  # bytes of memory that a weight takes while it is coded
 CAPACITY = 1 << 30  # of all tensors in work; one alone may exceed it
@@ -37,11 +44,15 @@ LONGEST_NUMBER = 24  # digits of a binary64
 
 
 class Code(NamedTuple):
-    """A tensor's code, as it goes to the file; of an exact one, so many bytes are its base."""
+    """A tensor's code, as it goes to the file; of an exact one, so many bytes are its base.
+
+    `wild` weights are at its end; it is a payload of the hyperfunction `by`, None if of none.
+    """
 
     data: bytes
-    verbatim: bool
+    by: Hyperfunction | None = None
     base: int = 0
+    wild: int = 0
 
 
 def digest(data: bytes) -> str:
@@ -58,32 +69,44 @@ class Packer:
         source: the tensors.
         record: which are coded, which raw, which tied; digests of coded ones do not matter yet.
         threads: tensors coded at once.
-        exact: whether coded tensors are to come back exact; the hyperfunction is then `lossless.BASE`.
-
-    Attributes:
-        own: hyperfunctions of tensors that have one of their own.
+        grids: steps of tensors on a grid, which are coded exactly, whatever the others are.
+        scales: of all other coded tensors, as `values.Nature` has them.
     """
 
     def __init__(
-        self, file: IO[bytes], name: str, source: Checkpoint, record: Record, threads: int, *, exact: bool = False
+        self,
+        file: IO[bytes],
+        name: str,
+        source: Checkpoint,
+        record: Record,
+        threads: int,
+        *,
+        grids: Mapping[str, float] | None = None,
+        scales: Mapping[str, float] | None = None,
     ) -> None:
         self._file, self._name, self._source, self._threads = file, name, source, threads
-        self.record, self._exact = record, exact
-        self.own: Mapping[str, Hyperfunction] = {}
+        self.record = record
+        self._scales = scales or {}
+        self._grids = {name: Trellis(step, 1) for name, step in (grids or {}).items()}
+        self._on_grids: dict[str, Code] = {}  # their codes, which depend on no step
         raw = [(name, source.tensors[name]) for name in record.raw]
         raw.sort(key=lambda item: -BYTES[item[1].dtype])
         self._raw = [(name, tensor.dtype, tensor.shape) for name, tensor in raw]
         worst = {
-            name: replace(one, stored=one.size, base=one.size if exact else 0, verbatim=not exact)
+            name: replace(one, stored=one.size, base=one.size, verbatim=True, by=int(name in self._grids))
             for name, one in record.coded.items()
         }
-        header = self._header(replace(record, coded=worst))
-        self._start = len(header) + LONGEST_NUMBER * len(record.hyperfunction.parameters) + 7 & ~7
+        functions = (*record.hyperfunctions, *list(self._grids.values())[:1])
+        header = self._header(replace(record, coded=worst, hyperfunctions=functions))
+        numbers = sum(len(one.parameters) for one in functions)
+        self._start = len(header) + LONGEST_NUMBER * numbers + 7 & ~7
         file.write(bytes(self._start))
         for name, tensor in raw:
             data = tensor.read()
             if digest(data) != record.raw[name]:
-                raise KolmoError(f"{source.name}: tensor {name!r} changed while it was read; leave it alone and repeat")
+                raise KolmoError(
+                    f"{source.name}: tensor {quoted(name)} changed while it was read; leave it alone and repeat"
+                )
             file.write(data)
         self._codes = file.tell()
 
@@ -92,41 +115,95 @@ class Packer:
         """Bytes of all but the codes."""
         return self._codes
 
-    def code(self, hyperfunction: Hyperfunction, prune: Prune, report: Report | None = None) -> int:
-        """Code all tensors anew; returns the bytes of all codes.
+    @property
+    def fixed(self) -> int:
+        """Bytes of the codes that depend on no step."""
+        for name in self._grids:
+            self._on_grids[name] = self._on_grids.get(name) or self._encode_grid(name)
+        return sum(len(code.data) for code in self._on_grids.values())
+
+    def code(
+        self,
+        hyperfunction: Hyperfunction,
+        prune: Prune,
+        report: Report | None = None,
+        *,
+        own: Mapping[str, Hyperfunction] | None = None,
+        exact: bool = False,
+    ) -> int:
+        """Code all tensors anew; returns the bytes of all codes, but the fixed ones.
+
+        Args:
+            hyperfunction: of coded tensors that are on no grid and have none of their own.
+            prune: what is done to weights before.
+            own: hyperfunctions of tensors that have one of their own.
+            report: called with the weights done.
+            exact: tensors are to come back exact, by base and residual, of `lossless.BASE`.
 
         Raises:
             FormatError: more weights in fewer bytes than the format allows.
         """
         self._file.seek(self._codes)
         self._file.truncate()
-        coded = {}
+        fixed, coded, table = self.fixed, {}, [hyperfunction]
         items = ((name, WORKING * one.count) for name, one in self.record.coded.items())
         pipeline = Pipeline(
-            partial(self._encode, hyperfunction, prune), threads=self._threads, capacity=CAPACITY, report=report
+            partial(self._encode, hyperfunction, own or {}, exact, prune),
+            threads=self._threads,
+            capacity=CAPACITY,
+            report=report,
         )
         for name, code in zip(self.record.coded, ordered_map(pipeline, items), strict=True):
             self._file.write(code.data)
-            stored = len(code.data)
-            coded[name] = replace(self.record.coded[name], stored=stored, verbatim=code.verbatim, base=code.base)
-        self.record = replace(self.record, hyperfunction=hyperfunction, coded=coded)
+            coded[name] = replace(
+                self.record.coded[name],
+                stored=len(code.data),
+                verbatim=code.by is None,
+                base=code.base,
+                wild=code.wild,
+                by=0 if code.by is None else _place(table, code.by),
+            )
+        self.record = replace(self.record, hyperfunctions=tuple(table), coded=coded)
         total = sum(one.stored for one in coded.values())
         check_expansion(self._name, sum(one.count for one in coded.values() if not one.verbatim), total)
-        return total
+        return total - fixed
 
-    def _encode(self, hyperfunction: Hyperfunction, prune: Prune, name: str, report: Report) -> Code:
+    def _encode(
+        self,
+        common: Hyperfunction,
+        own: Mapping[str, Hyperfunction],
+        exact: bool,
+        prune: Prune,
+        name: str,
+        report: Report,
+    ) -> Code:
+        if name in self._grids:
+            report(self.record.coded[name].count)
+            return self._on_grids[name]
         one = self.record.coded[name]
         data = self._source.tensors[name].read()
-        if self._exact:
+        if exact:
             return _encode_exact(one, data, report)
         weights = prune(name, to_floats(data, one.dtype))
+        function = own.get(name, common)
+        tame, tail = _tamed(weights, data, one, self._scales.get(name, 0.0), function)
         try:
-            payload = self.own.get(name, hyperfunction).encode(to_matrix(weights, one.columns), report)
+            payload = function.encode(to_matrix(tame, one.columns), report)
         except ValueError:  # a weight too large for this step
             payload = None
-        if payload is not None and len(payload) < one.size:
-            return Code(payload, False)
-        return Code(from_floats(weights, one.dtype), True)
+        if payload is not None and len(payload) + len(tail) < one.size:
+            return Code(payload + tail, function, wild=len(tail) // (PLACE_BYTES + BYTES[one.dtype]))
+        return Code(data if len(tail) else from_floats(weights, one.dtype))
+
+    def _encode_grid(self, name: str) -> Code:
+        """A tensor on a grid, coded and decoded; verbatim if that is not exact, as of binary64, or not smaller."""
+        one, function = self.record.coded[name], self._grids[name]
+        data = self._source.tensors[name].read()
+        weights = to_floats(data, one.dtype)
+        levels = np.rint(weights.astype(np.float64) / function.step).astype(np.int32)
+        code = Code(function.encode_levels(to_matrix(levels, one.columns)), function)
+        coded = replace(one, stored=len(code.data))
+        return code if len(code.data) < one.size and decode(coded, code.data, function) == data else Code(data)
 
     def finish(self, digests: Mapping[str, str]) -> None:
         """Write the header, with the digests of what the codes decode to."""
@@ -149,7 +226,7 @@ class Packer:
         coded = self.record.coded
         at = self._codes + sum(coded[other].stored for other in takewhile(name.__ne__, coded))
         code = read_span(self._file, Path(self._name), at, coded[name].stored)
-        return decode(coded[name], code, self.record.hyperfunction, self._threads)
+        return decode(coded[name], code, self.record.function_of(coded[name]), self._threads)
 
     def _header(self, record: Record, room: int = 0) -> bytes:
         codes = [(CODES, "U8", (sum(one.stored for one in record.coded.values()),))] if record.coded else []
@@ -160,9 +237,46 @@ class Packer:
 def _encode_exact(one: Coded, data: bytes, report: Report) -> Code:
     try:
         base, rest = lossless.encode(data, one.dtype, one.columns, report)
-    except ValueError:  # too large for any step
-        return Code(data, True)
-    return Code(base + rest, False, len(base)) if len(base) + len(rest) < one.size else Code(data, True)
+    except ValueError:  # infinities, or too large for any step
+        return Code(data)
+    return Code(base + rest, lossless.BASE, len(base)) if len(base) + len(rest) < one.size else Code(data)
+
+
+def _tamed(weights: Floats, data: bytes, one: Coded, scale: float, function: Hyperfunction) -> tuple[Floats, bytes]:
+    """Weights whose wild ones are 0, and these: their places, then their bytes."""
+    if not scale:
+        return weights, b""
+    wild = is_wild(weights, scale)
+    if isinstance(function, Trellis):  # no step may be too fine for a weight
+        wild |= ~(np.abs(weights) < np.float32(function.step) * np.float32(MOST_LEVEL))
+    if not wild.any():
+        return weights, b""
+    places = np.flatnonzero(wild).astype("<u8")
+    bytes_of = np.frombuffer(data, np.uint8).reshape(-1, BYTES[one.dtype])
+    return np.where(wild, np.float32(0), weights), places.tobytes() + bytes_of[places.astype(np.int64)].tobytes()
+
+
+def _restore_wild(one: Coded, data: bytes, tail: bytes) -> bytes:
+    """The mirror of `_tamed`: put wild weights in their places.
+
+    Raises:
+        CorruptError: the places are none.
+    """
+    places = np.frombuffer(tail, "<u8", one.wild)
+    if int(places[-1]) >= one.count or bool((places[1:] <= places[:-1]).any()):
+        raise CorruptError("the places of wild weights are not in order, or not in the tensor", one.stored - one.tail)
+    found = np.frombuffer(data, np.uint8).reshape(-1, BYTES[one.dtype]).copy()
+    found[places.astype(np.int64)] = np.frombuffer(tail, np.uint8, offset=8 * one.wild).reshape(-1, BYTES[one.dtype])
+    return found.tobytes()
+
+
+def _place(table: list[Hyperfunction], function: Hyperfunction) -> int:
+    """Where a hyperfunction is in the table; at its end if there is none like it. Each payload names its own step."""
+    for i, one in enumerate(table):
+        if (one.name, one.version) == (function.name, function.version):
+            return i
+    table.append(function)
+    return len(table) - 1
 
 
 def decode(one: Coded, code: bytes, hyperfunction: Hyperfunction, threads: int = 1) -> bytes:
@@ -177,7 +291,9 @@ def decode(one: Coded, code: bytes, hyperfunction: Hyperfunction, threads: int =
         return lossless.decode(code[: one.base], code[one.base :], one.dtype, one.matrix, threads)
     if one.base:
         return from_floats(lossless.decode_base(code, one.matrix, threads), one.dtype)
-    return from_floats(from_matrix(hyperfunction.decode(code, one.matrix, threads), one.shape), one.dtype)
+    payload, tail = code[: len(code) - one.tail], code[len(code) - one.tail :]
+    data = from_floats(from_matrix(hyperfunction.decode(payload, one.matrix, threads), one.shape), one.dtype)
+    return _restore_wild(one, data, tail) if one.wild else data
 
 
 class ShrunkFile:
@@ -222,7 +338,7 @@ class ShrunkFile:
         if found is None and name in self.record.raw:
             found = self.header.places[name]
         if found is None:
-            raise KolmoError(f"{self.path}: has no tensor {name!r}; kolmo info -v lists them")
+            raise KolmoError(f"{self.path}: has no tensor {quoted(name)}; kolmo info -v lists them")
         return found
 
     def stored_size(self, name: str) -> int:
@@ -237,6 +353,16 @@ class ShrunkFile:
             return self._begins[name], self.record.coded[name].stored
         place = self.header.places[name]
         return place.begin, place.size
+
+    def step(self, name: str) -> float | None:
+        """The step of a coded tensor's payload; None of one that is verbatim, or of a hyperfunction without steps."""
+        one = self.record.coded[name]
+        if one.verbatim or self.record.function_of(one).name != "trellis" or one.stored < HEADER.size:
+            return None
+        with open(self.path, "rb") as file:
+            data = read_span(file, self.path, self.span(name)[0], HEADER.size)
+        step: float = HEADER.unpack(data)[3]
+        return step if isfinite(step) else None
 
     def raw_size(self, name: str) -> int:
         """Bytes of a tensor, once decoded."""
@@ -262,13 +388,14 @@ class ShrunkFile:
         wanted = self.record.raw[name] if one is None else one.digest
         if one is not None:
             try:
-                data = decode(one, data, self.record.hyperfunction, threads)
+                data = decode(one, data, self.record.function_of(one), threads)
             except CorruptError as error:
                 at = begin + (error.offset or 0)
-                raise CorruptError(f"{self.path}: tensor {name!r}: {error}; get the file again", at) from None
+                raise CorruptError(f"{self.path}: tensor {quoted(name)}: {error}; get the file again", at) from None
         if not near and digest(data) != wanted:
             raise CorruptError(
-                f"{self.path}: tensor {name!r}, at byte {begin}, is damaged: its digest differs; get it again", begin
+                f"{self.path}: tensor {quoted(name)}, at byte {begin}, is damaged: its digest differs; get it again",
+                begin,
             )
         return data
 

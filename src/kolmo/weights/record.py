@@ -14,15 +14,18 @@ from math import prod
 from typing import Any, NoReturn
 
 from kolmo.errors import CorruptError, FormatError, KolmoError
+from kolmo.foreign import quoted, short
 from kolmo.hyperfunctions.base import Hyperfunction, restore
 from kolmo.weights.dtypes import FLOATS
-from kolmo.weights.safetensors import Header, Kind, Place, is_shape, without_twins
+from kolmo.weights.safetensors import BYTES, LARGEST, Header, Kind, Place, is_shape, without_twins
 
 VERSION = 1
 KEY, CODES = "kolmo", "kolmo.codes"  # of the metadata; the tensor that holds all codes
 EXPANSION, FREE = 4096, 64 << 20  # bytes decoded for each byte of code; what any file may take
 DIGEST = 16  # hexadecimal digits
-KEYS = ["aliases", "coded", "hyperfunction", "metadata", "raw", "sha256", "version"]
+KEYS = ["aliases", "coded", "hyperfunctions", "metadata", "raw", "sha256", "version"]
+WAYS = {"by", "base", "verbatim", "wild"}  # of a coded tensor, in the last element of its entry
+PLACE_BYTES = 8  # of a wild weight's place
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Coded(Kind):
         stored: bytes of its code.
         verbatim: its code is its own bytes.
         base: of its code, so many bytes are a base, and all others a residual, with which come the exact bytes; or 0.
+        wild: so many of its weights are at the end of its code, each with its place, as they are.
+        by: which of the record's hyperfunctions it is a payload of.
     """
 
     columns: int
@@ -40,6 +45,18 @@ class Coded(Kind):
     stored: int = 0
     verbatim: bool = False
     base: int = 0
+    wild: int = 0
+    by: int = 0
+
+    @property
+    def tail(self) -> int:
+        """Bytes of the wild weights at the end of its code."""
+        return self.wild * (PLACE_BYTES + BYTES[self.dtype])
+
+    def way(self) -> dict[str, Any]:
+        """What its entry says of how it is stored; nothing of a payload of the first hyperfunction."""
+        ways = {"by": self.by, "base": self.base, "wild": self.wild, "verbatim": self.verbatim}
+        return {key: value for key, value in ways.items() if value}
 
     @property
     def matrix(self) -> tuple[int, int]:
@@ -49,29 +66,39 @@ class Coded(Kind):
 
 @dataclass(frozen=True)
 class Record:
-    """All that is not a tensor. `raw` has digests; dtypes and shapes of these are the header's."""
+    """All that is not a tensor. `raw` has digests; dtypes and shapes of these are the header's.
 
-    hyperfunction: Hyperfunction
+    Each coded tensor names one of the hyperfunctions; the first is that of most of them.
+    """
+
+    hyperfunctions: tuple[Hyperfunction, ...]
     coded: dict[str, Coded]
     raw: dict[str, str]
     aliases: dict[str, str]
     metadata: dict[str, str]
 
+    @property
+    def hyperfunction(self) -> Hyperfunction:
+        """The first."""
+        return self.hyperfunctions[0]
+
+    def function_of(self, one: Coded) -> Hyperfunction:
+        """That of a coded tensor."""
+        return self.hyperfunctions[one.by]
+
     def dump(self, places: Mapping[str, Place]) -> str:
         """As the header's metadata have it."""
-        function = self.hyperfunction
         coded = {}
         for name, one in self.coded.items():
-            way = [True] if one.verbatim else [one.base] if one.base else []
+            way = [way] if (way := one.way()) else []
             coded[name] = [one.dtype, one.shape, one.columns, one.stored, one.digest, *way]
         return json.dumps(
             {
                 "version": VERSION,
-                "hyperfunction": {
-                    "name": function.name,
-                    "version": function.version,
-                    "parameters": function.parameters,
-                },
+                "hyperfunctions": [
+                    {"name": one.name, "version": one.version, "parameters": one.parameters}
+                    for one in self.hyperfunctions
+                ],
                 "coded": coded,
                 "raw": self.raw,
                 "aliases": self.aliases,
@@ -115,15 +142,18 @@ class Record:
         if version > VERSION:
             raise FormatError(f"{where}: is of version {version}, and this kolmo knows {VERSION}; install a newer one")
         if sorted(found) != KEYS:
-            _corrupt(where, f"its record has the keys {', '.join(sorted(found))[:120]}")
+            _corrupt(where, f"its record has the keys {short(', '.join(sorted(found)), 120)}")
         for key in ("raw", "aliases", "metadata"):
             if not isinstance(found[key], dict) or not all(isinstance(value, str) for value in found[key].values()):
                 _corrupt(where, f"its record's {key} are not strings by name")
         if not isinstance(found["coded"], dict):
             _corrupt(where, "its record's coded tensors are no object")
         coded = {name: _coded(where, name, entry) for name, entry in found["coded"].items()}
-        function = _hyperfunction(where, found["hyperfunction"])
-        record = cls(function, coded, found["raw"], found["aliases"], found["metadata"])
+        entries = found["hyperfunctions"]
+        if not isinstance(entries, list) or not 1 <= len(entries) <= len(coded) + 1:
+            _corrupt(where, "its record names no hyperfunctions, or more than tensors")
+        functions = tuple(_hyperfunction(where, entry) for entry in entries)
+        record = cls(functions, coded, found["raw"], found["aliases"], found["metadata"])
         record._check(header, where)
         if record.content(header.places) != found["sha256"]:
             _corrupt(where, "the digest of its record differs")
@@ -136,18 +166,20 @@ class Record:
         if len(stored) != len(self.coded) + len(self.raw) or stored & set(self.aliases) or codes & set(self.raw):
             _corrupt(where, "a tensor is there twice")
         if different := {*codes, *self.raw} ^ set(header.places):
-            _corrupt(where, f"record and header differ in tensor {min(different)[:80]!r}")
+            _corrupt(where, f"record and header differ in tensor {quoted(min(different))}")
         for name, digest in self.raw.items():
             if not _is_hex(digest, DIGEST):
-                _corrupt(where, f"the digest of tensor {name[:80]!r} is none")
+                _corrupt(where, f"the digest of tensor {quoted(name)} is none")
         for name, original in self.aliases.items():
             if original not in stored:
-                _corrupt(where, f"tensor {name[:80]!r} is tied to {original[:80]!r}, which is not there")
+                _corrupt(where, f"tensor {quoted(name)} is tied to {quoted(original)}, which is not there")
         for name, one in self.coded.items():
             if one.stored < 1 or (one.verbatim and one.stored != one.size):
-                _corrupt(where, f"the code of tensor {name[:80]!r} cannot be one")
-            if one.base and (one.base >= one.stored or self.hyperfunction.name != "trellis"):
-                _corrupt(where, f"the base of tensor {name[:80]!r} cannot be one")
+                _corrupt(where, f"the code of tensor {quoted(name)} cannot be one")
+            if one.by >= len(self.hyperfunctions) or one.wild > one.count or one.tail >= one.stored:
+                _corrupt(where, f"the code of tensor {quoted(name)} is of a hyperfunction or a size that cannot be")
+            if one.base and (one.base >= one.stored or self.function_of(one).name != "trellis"):
+                _corrupt(where, f"the base of tensor {quoted(name)} cannot be one")
         total = sum(one.stored for one in self.coded.values())
         if codes and ((place := header.places[CODES]).dtype, place.shape) != ("U8", (total,)):
             _corrupt(
@@ -167,19 +199,26 @@ def check_expansion(where: str, weights: int, size: int) -> None:
 
 
 def _coded(where: str, name: str, entry: Any) -> Coded:
-    shown = f"tensor {name[:80]!r}"
+    shown = f"tensor {quoted(name)}"
     if not isinstance(entry, list) or not 5 <= len(entry) <= 6:
         _corrupt(where, f"{shown} has no dtype, shape, columns, size and digest, or has more")
-    dtype, shape, columns, stored, digest, way = [*entry, None][:6]
-    sound = way in (None, True) or (type(way) is int and way > 0)
-    if dtype not in FLOATS or not is_shape(shape) or not is_shape([stored]) or not sound:
+    dtype, shape, columns, stored, digest, way = [*entry, {}][:6]
+    if dtype not in FLOATS or not is_shape(shape) or not is_shape([stored]) or not _is_way(way):
         _corrupt(where, f"{shown} has a dtype, a shape, a size or a way to be stored that cannot be")
     if type(columns) is not int or columns < 1 or not prod(shape) or prod(shape) % columns:
-        _corrupt(where, f"{shown} has {str(columns)[:20]} columns, which do not divide it")
+        _corrupt(where, f"{shown} has {quoted(columns, 20)} columns, which do not divide it")
     if not _is_hex(digest, DIGEST):
         _corrupt(where, f"the digest of {shown} is none")
-    verbatim = way is True
-    return Coded(dtype, tuple(shape), columns, digest, stored, verbatim, 0 if verbatim else way or 0)
+    return Coded(dtype, tuple(shape), columns, digest, stored, **way)
+
+
+def _is_way(way: Any) -> bool:
+    """Whether an entry's last element says what can be: bytes exact or verbatim, or a payload with wild weights."""
+    if not isinstance(way, dict) or not way.keys() <= WAYS or ("verbatim" in way and len(way) > 1):
+        return False
+    numbers = [value for key, value in way.items() if key != "verbatim"]
+    sound = all(type(n) is int and 0 < n < LARGEST for n in numbers) and way.get("verbatim", True) is True
+    return sound and not {"base", "wild"} <= way.keys()
 
 
 def _hyperfunction(where: str, entry: Any) -> Hyperfunction:

@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from kolmo.foreign import short
 from kolmo.weights.sensitivity import kind_of
 
 if TYPE_CHECKING:
     from kolmo.weights.budget import Budget
 
 COLUMNS = "{:<{width}}  {:>5}  {:>13}  {:>11}  {:>7}  {:>10}  {:>8}"
+LOST = 0.5  # of a tensor's power: with more error than that, it is said
+NAMED, WORST = 5, 3  # tensors in that warning, and in the summary
 HEAD = ("Tensor", "Count", "Weights", "Bytes", "Bits", "Error", "Gap")
 
 
@@ -34,6 +37,9 @@ class TensorReport:
         power: sum of squares.
         pruned: weights that were made 0 before coding.
         tensors: how many these are.
+        typical_error: squared error of the weights up to 16 times the mean magnitude, as a part of their power.
+        step: that it was coded with, where it has one.
+        wild: weights that are stored as they are, as they are far from all others.
     """
 
     name: str
@@ -46,6 +52,14 @@ class TensorReport:
     power: float = 0.0
     pruned: int = 0
     tensors: int = 1
+    typical_error: float | None = None
+    step: float | None = None
+    wild: int = 0
+
+    @property
+    def worst_error(self) -> float:
+        """The larger of relative and typical error: an outlier makes the former small."""
+        return max(self.relative_error or 0.0, self.typical_error or 0.0)
 
     @property
     def bits(self) -> float:
@@ -79,6 +93,9 @@ class TensorReport:
             "size": self.size,
             "bits": self.bits,
             "relative_error": self.relative_error,
+            "typical_error": self.typical_error,
+            "step": self.step,
+            "wild": self.wild,
             "gap_db": self.gap,
             "pruned": self.pruned,
         }
@@ -96,6 +113,7 @@ class Report:
         tensors: each of them.
         lossless: coded tensors have residuals, and come back exact.
         budget: what was spent of a limit of loss, where there was one.
+        notes: what is to be known of the source, and of what a size could not be used for.
     """
 
     size: int
@@ -105,6 +123,22 @@ class Report:
     tensors: tuple[TensorReport, ...]
     lossless: bool = False
     budget: Budget | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What has gone otherwise than was meant: tensors that lost more than half of themselves, and the notes."""
+        lost = sorted((one for one in self.tensors if one.worst_error > LOST), key=lambda one: -one.worst_error)
+        if not lost:
+            return list(self.notes)
+        named = ", ".join(f"{one.name[:80]} ({one.worst_error:.2f})" for one in lost[:NAMED])
+        more = f", and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+        what = "1 tensor has" if len(lost) == 1 else f"{len(lost)} tensors have"
+        return [
+            f"{what} a squared error above half of the weights' squares, so little of them is left: {named}{more}; "
+            "allow more bits, or a finer step, or keep them exact",
+            *self.notes,
+        ]
 
     @property
     def coded(self) -> TensorReport:
@@ -127,6 +161,7 @@ class Report:
             "lossless": self.lossless,
             "sha256": self.content,
             "coded": {k: v for k, v in self.coded.record().items() if k not in ("name", "dtype", "shape", "kind")},
+            "warnings": self.warnings,
             **({"budget": self.budget.record()} if self.budget else {}),
             "tensors": [one.record() for one in self.tensors],
         }
@@ -136,10 +171,15 @@ class Report:
         rows = list(self.tensors) if each else grouped(self.tensors)
         for kind in ("coded", "raw"):
             rows.append(total(kind, [one for one in self.tensors if one.kind == kind]))
+        rows = [replace(row, name=short(row.name)) for row in rows]
         width = max([6, *(len(row.name) for row in rows)])
         shown = [HEAD, *(_cells(row) for row in rows)]
         spent = self.budget.lines() if self.budget else []
-        return [COLUMNS.format(*cells, width=width).rstrip() for cells in shown] + [self.summary(), *spent]
+        return [COLUMNS.format(*cells, width=width).rstrip() for cells in shown] + [
+            self.summary(),
+            *self._worst(),
+            *spent,
+        ]
 
     def summary(self) -> str:
         """One line."""
@@ -147,6 +187,17 @@ class Report:
         settings = ", ".join(f"{key} {value:.7g}" for key, value in self.hyperfunction["parameters"].items())
         method = "lossless" if self.lossless else f"{self.hyperfunction['name']}: {settings}"
         return f"{self.raw_size} => {self.size} bytes ({ratio} : 1), {self.bits:.3f} bits a number; {method}"
+
+    def _worst(self) -> list[str]:
+        """What errors mean, tensor by tensor: a line, if anything was lost."""
+        found = sorted((one for one in self.tensors if one.worst_error), key=lambda one: -one.worst_error)
+        if not found:
+            return []
+        middle = 100 * math.sqrt(found[len(found) // 2].worst_error)
+        named = ", ".join(f"{one.name[:80]} {100 * math.sqrt(one.worst_error):.3g} %" for one in found[:WORST])
+        return [
+            f"weights are off by {middle:.3g} % of their tensor's root mean square (median of tensors), most in {named}"
+        ]
 
 
 def total(name: str, parts: Sequence[TensorReport]) -> TensorReport:

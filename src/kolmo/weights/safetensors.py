@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from kolmo.errors import CorruptError, FormatError, TruncatedError
+from kolmo.foreign import quoted
+from kolmo.weights.kinds import LONGEST_HEADER, ONNX, SAFETENSORS, TORCH, kind_of
 
-LONGEST_HEADER = 100_000_000
 MOST_DIMENSIONS, LARGEST = 32, 1 << 60
 BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 1),
@@ -73,7 +74,7 @@ def read_header(path: Path) -> Header:
         head = file.read(8)
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
         if not 2 <= length <= LONGEST_HEADER:
-            raise FormatError(f"{path}: is no safetensors file: its header would have {length} bytes; name another")
+            raise FormatError(f"{path}: is not a safetensors file{_instead(head + file.read(8), path)}")
         if length > size - 8:
             raise TruncatedError(f"{path}: ends within its header, of {length} bytes; get it again", size)
         text = file.read(length)
@@ -91,7 +92,7 @@ def read_header(path: Path) -> Header:
     for name, place in sorted(places.items(), key=lambda item: (item[1].begin, item[1].size)):
         if place.begin != at:
             _corrupt(
-                path, f"tensor {name[:80]!r} begins at byte {place.begin}, but {last or 'the header'} ends at {at}"
+                path, f"tensor {quoted(name)} begins at byte {place.begin}, but {last or 'the header'} ends at {at}"
             )
         at, last = at + place.size, repr(name[:80])
     if at > size:
@@ -158,18 +159,26 @@ def _are_sizes(value: Any) -> bool:
 
 
 def _place(path: Path, name: str, entry: Any, data: int) -> Place:
-    shown = f"tensor {name[:80]!r}"
+    shown = f"tensor {quoted(name)}"
     if not isinstance(entry, dict) or sorted(entry) != ["data_offsets", "dtype", "shape"]:
         _corrupt(path, f"{shown} has no dtype, shape and data_offsets, or has more")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BYTES:
-        raise FormatError(f"{path}: {shown} is of dtype {str(dtype)[:20]!r}, which is not known here; leave it out")
+        raise FormatError(f"{path}: {shown} is of dtype {quoted(dtype, 20)}, which is not known here; leave it out")
     if not is_shape(shape) or not _are_sizes(offsets) or len(offsets) != 2:
         _corrupt(path, f"{shown} has a shape or offsets that cannot be")
     place = Place(dtype, tuple(shape), data + offsets[0])
     if offsets[1] - offsets[0] != place.size:
         _corrupt(path, f"{shown} has {offsets[1] - offsets[0]} bytes, not {place.size}")
     return place
+
+
+def _instead(head: bytes, path: Path) -> str:
+    """What it is, and what to do."""
+    what = kind_of(head, path.name)
+    if what in (SAFETENSORS, TORCH, ONNX):
+        what = f"a file of {what}" if what != SAFETENSORS else ""
+    return f", but {what}" if ";" in what else f", but {what}; name another" if what else "; name another"
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -6,7 +6,7 @@ What it is not: it knows neither files nor models; sizes come from the functions
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,55 +19,53 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    Samples = Sequence[tuple[Coded, npt.NDArray[np.float32]]]
+    Samples = Mapping[str, tuple[Coded, npt.NDArray[np.float32]]]
+    Make = Callable[[str, float], Hyperfunction]  # of a tensor, with the common step
 
 TOLERANCE = 0.004  # of the size wished for: what may stay unused
-FINEST = 19.9  # octaves from the largest weight down to the least step: more levels than the trellis has
 NUDGE = 0.1  # octaves
 ROUNDS, PASSES = 40, 12  # of the search on the sample, over the whole
 
 
-def estimate(samples: Samples, make: Callable[[float], Hyperfunction], threads: int, step: float) -> float:
-    """Bytes of all codes with a step, each sample standing for its tensor."""
-    function = make(step)
+def estimate(samples: Samples, make: Make, threads: int, step: float) -> float:
+    """Bytes of all codes with a common step, each sample standing for its tensor."""
 
-    def work(item: tuple[Coded, npt.NDArray[np.float32]], tick: Report) -> float:
-        one, sample = item
+    def work(name: str, tick: Report) -> float:
+        one, sample = samples[name]
         try:
-            return min(len(function.encode(sample)) / sample.size * one.count, one.size)
+            return min(len(make(name, step).encode(sample)) / sample.size * one.count, one.size)
         except ValueError:  # too small a step
             return one.size
 
-    pipeline: Pipeline[tuple[Coded, npt.NDArray[np.float32]], float] = Pipeline(work, threads=threads)
-    return sum(ordered_map(pipeline, ((item, 0) for item in samples)))
+    pipeline: Pipeline[str, float] = Pipeline(work, threads=threads)
+    return sum(ordered_map(pipeline, ((name, 0) for name in samples)))
 
 
 def find_step(
     samples: Samples,
-    make: Callable[[float], Hyperfunction],
+    make: Make,
     code: Callable[[float], int],
     budget: int,
-    power: float,
-    largest: float,
+    scale: float,
+    bounds: tuple[float, float],
     threads: int,
 ) -> int:
-    """Code with the step whose codes fit the budget best, and never exceed it; returns their bytes.
+    """Code with the common step whose codes fit the budget best, and never exceed it; returns their bytes.
 
     Args:
         samples: of the tensors to be coded.
-        make: a hyperfunction of a step.
+        make: a hyperfunction of a tensor and the common step.
         code: codes everything with a step, in place of what was coded before; returns the bytes.
         budget: bytes for all codes.
-        power: mean square of the weights.
-        largest: magnitude of a weight.
+        scale: mean magnitude of the weights.
+        bounds: logarithms, to base 2, of the least and the largest step.
         threads: samples coded at once.
 
     Raises:
         KolmoError: even the coarsest step takes more.
     """
-    largest = largest or 1.0
-    low, high = math.log2(largest) - FINEST, math.log2(largest) + 2
-    guess = math.log2(math.sqrt(power) or largest) + 1.3 - 8 * budget / max(sum(one.count for one, _ in samples), 1)
+    low, high = bounds
+    guess = math.log2(scale) + 1.6 - 8 * budget / max(sum(one.count for one, _ in samples.values()), 1)
     measure = partial(estimate, samples, make, threads)
     place = _solve(partial(_scaled, measure, 1.0), budget, low, high, guess)
     best: tuple[int, float] | None = None

@@ -1,16 +1,17 @@
-"""A checkpoint in, a shrunk one out (docs/weights-format.md): one step for the whole model, or one that makes a size.
+"""A checkpoint in, a shrunk one out (docs/weights-format.md): with a given step, or with the one that makes a size.
 
-One step, not one rate: what a weight costs the model goes by its error, and equal steps are equal errors, so each
-tensor takes the bits that it needs. What it is not: it calibrates nothing and runs no model.
+Where a size is to be reached, each tensor's step follows its scale half-way (`steps`); a given one is that of all.
+What it is not: it calibrates nothing and runs no model.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,8 @@ import numpy as np
 
 from kolmo.codec.pipeline import Report as Tick
 from kolmo.codec.pipeline import available_cores
-from kolmo.errors import KolmoError
+from kolmo.errors import KolmoError, ShrinkWarning
+from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.targets import Attributes
 from kolmo.weights.budget import Budget, Loss, Trial, check, settle, spend
@@ -31,7 +33,9 @@ from kolmo.weights.packing import Packer, ShrunkFile, digest
 from kolmo.weights.report import Report, TensorReport
 from kolmo.weights.safetensors import BYTES
 from kolmo.weights.search import find_step
+from kolmo.weights.steps import Steps, by_scales
 from kolmo.weights.survey import Survey, survey
+from kolmo.weights.values import TYPICAL, is_wild
 
 if TYPE_CHECKING:
     from kolmo.weights.checkpoint import Checkpoint
@@ -40,6 +44,8 @@ Progress = Callable[[str, int], "AbstractContextManager[Tick | None]"]
 
 BITS = 4.0  # a coded weight, where nothing else is asked for
 METHODS = ("trellis", "torus")
+EXACT = 0.6  # of what weights take as they are: with so much, it is tried whether all fit without a loss
+USED = 0.98  # of a size; if a file uses less, that is said
 
 
 def shrink(
@@ -78,7 +84,7 @@ def shrink(
         target: the file to write; of a folder with a config.json, the folder, unless it ends in .safetensors or .kolmo.
         hyperfunction: `"trellis"`, `"torus"`, or one with all its settings.
         bits: of a coded weight on average, payloads counted whole; 4 if nothing else is given. Trellis.
-        step: distance of two levels. Trellis.
+        step: distance of two levels, of all tensors. Trellis.
         target_bytes: of the whole file, which takes at most so many. Trellis.
         max_delta_bpc: bits per character that the model may lose on `corpus`; the smallest file that loses no more.
             The source is a folder of transformers. Trellis.
@@ -102,6 +108,9 @@ def shrink(
         threads: tensors coded at once; 0 is one for each core.
         force: overwrite the target.
         progress: makes, of a title and the bytes to do, a context that yields what to call with bytes done.
+
+    Warns:
+        ShrinkWarning: a tensor has lost more than half of itself, or a size cannot be used; also `Report.warnings`.
 
     Raises:
         ValueError: settings that contradict each other, or out of their range.
@@ -146,6 +155,7 @@ def shrink(
     before, spent = 0.0, None
     trials: tuple[Trial, ...] = ()
     factors: dict[str, float] = {}
+    notes: list[str] = []
     with open_target(source, path, force, shrunk=True) as sink:
         with watch("reading", checkpoint.size) as tick:
             found = survey(
@@ -155,30 +165,50 @@ def shrink(
                 prune=prune,
                 prune_each=prune_each,
                 sampled=fixed is None,
+                exact=lossless,
                 threads=cores,
                 report=tick,
             )
-        packer = Packer(sink.file, path, checkpoint, found.record, cores, exact=lossless)
+        packer = Packer(
+            sink.file,
+            path,
+            checkpoint,
+            found.record,
+            cores,
+            grids=found.grids,
+            scales=None if lossless else found.scales,
+        )
 
-        def code(function: Hyperfunction) -> int:
+        def code(step: float, steps: Steps) -> int:
+            own = {name: make(steps.of(name, step)) for name in steps.factors}
+            return code_all(make(step), own)
+
+        def code_all(function: Hyperfunction, own: Mapping[str, Hyperfunction], exact: bool = False) -> int:
             with watch("coding", 4 * found.count) as tick:
-                return packer.code(function, found.prune, partial(_in_bytes, tick) if tick else None)
+                return packer.code(
+                    function, found.prune, partial(_in_bytes, tick) if tick else None, own=own, exact=exact
+                )
 
         if fixed is not None or not found.count:
-            code(fixed or make(1.0))
+            code_all(fixed or make(1.0), {}, lossless)
+            if fixed is None:
+                notes += _unused(checkpoint, packer, target_bytes, bits is not None or loss is not None)
         elif loss is not None and allowed is not None:
             before, trials, factors = spend(
                 checkpoint, found, packer, make, code, loss, allowed, framework, sensitivities
             )
         else:
-            _search(checkpoint, found, packer, make, code, bits, target_bytes, cores)
+            notes += _search(checkpoint, found, packer, make, code, code_all, bits, target_bytes, cores)
         with watch("comparing", 4 * found.count) as tick:
             errors = _compare(checkpoint, packer, found, tick)
         if loss is not None and allowed is not None:
             final = settle(sink.place, loss, allowed, framework, cores)
             spent = Budget(allowed, before, final, trials, factors, measure.facts() if measure else {})
         sink.keep(Attributes())
-    return replace(_report(path, found, errors), budget=spent)
+    report = replace(_report(path, found, errors), budget=spent, notes=(*checkpoint.notes, *notes))
+    for text in report.warnings:
+        warnings.warn(f"{path}: {text}", ShrinkWarning, stacklevel=2)
+    return report
 
 
 def _in_bytes(tick: Tick, weights: int) -> None:
@@ -249,62 +279,115 @@ def _search(
     found: Survey,
     packer: Packer,
     make: Callable[[float], Hyperfunction],
-    code: Callable[[Hyperfunction], int],
+    code: Callable[[float, Steps], int],
+    code_all: Callable[[Hyperfunction, Mapping[str, Hyperfunction], bool], int],
     bits: float | None,
     target_bytes: int | None,
     threads: int,
-) -> None:
-    """Code with the step that makes the size.
+) -> list[str]:
+    """Code with the step that makes the size, or exact where that fits; returns what is to be said of that.
 
     Raises:
         KolmoError: no step does.
     """
+    others = packer.overhead + packer.fixed
     if target_bytes is None:
         wished, budget = f"{BITS if bits is None else bits} bits a weight", int((bits or BITS) * found.count / 8)
     else:
-        wished, budget = f"{target_bytes} bytes", target_bytes - packer.overhead
+        wished, budget = f"{target_bytes} bytes", target_bytes - others
     if budget <= 0:
-        raise KolmoError(
-            f"{checkpoint.name}: {wished} are too few: what is not coded takes {packer.overhead}; allow more"
-        )
-    power = math.fsum(look.power for look in found.looks.values()) / found.count
-    largest = max(look.largest for look in found.looks.values())
+        raise KolmoError(f"{checkpoint.name}: {wished} are too few: what is not coded takes {others}; allow more")
+    whole = sum(found.record.coded[name].size for name in found.lossy)
+    if budget >= EXACT * whole and not any(found.thresholds.values()):
+        size = code_all(BASE, {}, True)
+        if size <= budget:
+            return [
+                f"{wished} leave room for every weight as it is: the file is exact, and takes {size + others} bytes"
+            ]
+    steps = by_scales(found.scales, found.counts)
+    step_of = partial(_step_of, make, steps)
     try:
-        find_step(found.samples(), make, lambda step: code(make(step)), budget, power, largest, threads)
+        size = find_step(
+            found.samples(), step_of, lambda step: code(step, steps), budget, found.scale, found.bounds(steps), threads
+        )
     except KolmoError as error:
         raise KolmoError(f"{checkpoint.name}: {wished} cannot be reached: {error}; allow more") from None
+    if size < USED * budget:
+        return [f"of {wished}, {8 * size / found.count:.3g} bits a weight are all that could be used"]
+    return []
 
 
-def _compare(checkpoint: Checkpoint, packer: Packer, found: Survey, tick: Tick | None) -> dict[str, tuple[float, int]]:
-    """Decode all that was written, compare, and finish the file; squared errors and numbers of pruned weights."""
+def _unused(checkpoint: Checkpoint, packer: Packer, target_bytes: int | None, wished: bool) -> list[str]:
+    """What is to be said where nothing can lose anything, though a size or a loss was asked for.
+
+    Raises:
+        KolmoError: the size is too small.
+    """
+    size = packer.overhead + packer.fixed
+    if target_bytes is not None and size > target_bytes:
+        raise KolmoError(
+            f"{checkpoint.name}: {target_bytes} bytes are too few: no tensor is a matrix of weights, and all of them "
+            f"take {size}; allow more"
+        )
+    if target_bytes is None and not wished:
+        return []
+    return [
+        f"no tensor is a matrix of weights, so nothing was coded with loss: the file is exact, and takes {size} bytes"
+    ]
+
+
+def _step_of(make: Callable[[float], Hyperfunction], steps: Steps, name: str, step: float) -> Hyperfunction:
+    return make(steps.of(name, step))
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What coding did to a tensor: sums of squared errors, of all weights and of typical ones, and what was pruned."""
+
+    error: float
+    typical: float
+    pruned: int
+
+
+def _compare(checkpoint: Checkpoint, packer: Packer, found: Survey, tick: Tick | None) -> dict[str, Compared]:
+    """Decode all that was written, compare, and finish the file."""
     errors, digests = {}, {}
     for name, data in packer.decoded():
-        tensor = checkpoint.tensors[name]
+        tensor, look = checkpoint.tensors[name], found.looks[name]
         source, width = tensor.read(), SLAB * BYTES[tensor.dtype]
-        threshold = np.float32(found.thresholds[name])
-        lost, zeros = 0.0, 0
-        for at in range(0, len(data), width):
+        threshold, most = np.float32(found.thresholds[name]), np.float32(TYPICAL * look.nature.scale)
+        lost, typical, zeros = 0.0, 0.0, 0
+        for at in range(0, len(data) if source != data else 0, width):
             before, after = (to_floats(part[at : at + width], tensor.dtype) for part in (source, data))
-            lost += float(np.square(after - before, dtype=np.float64).sum())
+            if look.nature.wild:
+                tame = ~is_wild(before, look.nature.scale)
+                before, after = before[tame], after[tame]
+            squares = np.square(after - before, dtype=np.float64)
+            lost += float(squares.sum())
+            typical += float(squares.sum(where=np.abs(before) <= most))
             zeros += int(np.count_nonzero((before != 0) & (np.abs(before) < threshold)))
-        errors[name] = lost, zeros
+        errors[name] = Compared(lost, typical, zeros)
         digests[name] = digest(data)
-        if packer.record.coded[name].base and digests[name] != found.looks[name].digest:
-            raise KolmoError(f"{checkpoint.name}: tensor {name!r} changed while it was read; leave it alone and repeat")
+        one = packer.record.coded[name]
+        if (one.base or look.nature.grid) and digests[name] != look.digest:
+            raise KolmoError(
+                f"{checkpoint.name}: tensor {quoted(name)} changed while it was read; leave it alone and repeat"
+            )
         if tick:
             tick(4 * tensor.count)
     packer.finish(digests)
     return errors
 
 
-def _report(path: str, found: Survey, errors: Mapping[str, tuple[float, int]]) -> Report:
+def _report(path: str, found: Survey, errors: Mapping[str, Compared]) -> Report:
     """Of the finished file, read anew."""
     report = describe(ShrunkFile(path))
     tensors = []
     for one in report.tensors:
         if one.name in errors:
-            error, pruned = errors[one.name]
-            one = replace(one, error=error, power=found.looks[one.name].power, pruned=pruned)
+            here, look = errors[one.name], found.looks[one.name]
+            typical = here.typical / look.typical if look.typical else 0.0
+            one = replace(one, error=here.error, power=look.power, pruned=here.pruned, typical_error=typical)
         tensors.append(one)
     return replace(report, tensors=tuple(tensors))
 
@@ -316,7 +399,10 @@ def describe(file: ShrunkFile) -> Report:
     for name in file.names:
         one = file.kind(name)
         kind = "coded" if name in record.coded else "raw" if name in record.raw else "tied"
-        tensors.append(TensorReport(name, one.dtype, one.shape, kind, one.count, file.stored_size(name)))
+        found = TensorReport(name, one.dtype, one.shape, kind, one.count, file.stored_size(name))
+        if kind == "coded":
+            found = replace(found, step=file.step(name), wild=record.coded[name].wild)
+        tensors.append(found)
     raw = sum(file.raw_size(one.name) for one in tensors if one.kind != "tied")
     function = {"name": record.hyperfunction.name, "parameters": record.hyperfunction.parameters}
     exact = any(one.base for one in record.coded.values())

@@ -10,7 +10,7 @@ next before, so that any order will do, of parts that are used twice too. What i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.weights.dtypes import as_torch
 from kolmo.weights.packing import ShrunkFile
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
     Holder = tuple[torch.nn.Module, str]
 
+PASSING = ("_lock", "_pool", "_ahead", "_filled", "_follows", "_last")  # of a stream, not of its copies
 
-@dataclass(frozen=True)
+
+@dataclass
 class Weight:
     """A parameter to be read from the file.
 
@@ -51,6 +54,16 @@ class Weight:
         for module, name in self.holders:
             module._parameters[name] = parameter
 
+    def withdraw(self) -> None:
+        """Take it from them, and note what dtype and device it was given meanwhile, as by `module.half()`."""
+        module, name = self.holders[0]
+        now = module._parameters[name]
+        if now is not None and not now.is_meta:
+            self.device = now.device
+            if now.dtype != self.empty.dtype:
+                self.empty.data = self.empty.data.to(now.dtype)
+        self.put(self.empty)
+
 
 @dataclass(eq=False)
 class Part:
@@ -69,6 +82,14 @@ class Part:
     users: int = 0
     filled: bool = False
     lock: Any = field(default_factory=RLock)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which begin with no call and nothing decoded."""
+        return {**self.__dict__, "lock": None, "users": 0, "filled": False}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The mirror of `__getstate__`."""
+        self.__dict__.update(state, lock=RLock())
 
     @property
     def size(self) -> int:
@@ -152,6 +173,19 @@ class Stream:
         self.parts: list[Part] = []
         self.most = self.decoded = self.foreseen = 0
         self._threads, self._device = threads or available_cores(), device
+        self._begin()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, which read the same file: what is decoded does not go with them."""
+        return {name: value for name, value in self.__dict__.items() if name not in PASSING}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """The mirror of `__getstate__`."""
+        self.__dict__.update(state)
+        self._begin()
+
+    def _begin(self) -> None:
+        """What a copy has of its own: `PASSING`."""
         self._lock = Lock()  # for all below, and the numbers above
         self._pool = ThreadPoolExecutor(1, "kolmo-stream")
         self._ahead: dict[Part, Future[list[torch.nn.Parameter]]] = {}
@@ -188,8 +222,8 @@ class Stream:
         module.requires_grad_(False)
         self.parts = [part for part in self.parts if part.weights]
         for part in self.parts:
-            part.module.register_forward_pre_hook(self._entering(part), prepend=True, with_kwargs=True)
-            part.module.register_forward_hook(self._leaving(part), always_call=True)
+            part.module.register_forward_pre_hook(Entering(self, part), prepend=True, with_kwargs=True)
+            part.module.register_forward_hook(Leaving(self, part), always_call=True)
         module.register_state_dict_pre_hook(_refuse_state_dict)
         module.kolmo_stream = self  # type: ignore[assignment]
 
@@ -210,7 +244,9 @@ class Stream:
             name = next((name for name in wanted if name in self.file), wanted[0])
             if (shape := self.file.kind(name).shape) != tuple(parameter.shape):
                 there = f"{shape} in the file, {tuple(parameter.shape)} in the module"
-                raise KolmoError(f"{self.file.path}: tensor {name!r} is {there}; take the module that it was made of")
+                raise KolmoError(
+                    f"{self.file.path}: tensor {quoted(name)} is {there}; take the module that it was made of"
+                )
             empty = torch.nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
             device = self._device if parameter.is_meta else parameter.device
             found.append(Weight(name, empty, device, [holder for _, holder in holders]))
@@ -225,7 +261,9 @@ class Stream:
                 value = as_torch(self.file.read(names[name]), kind.dtype, kind.shape)
                 module.get_submodule(prefix)._buffers[last] = value.to(device, buffer.dtype)
             elif buffer.is_meta:
-                raise KolmoError(f"{self.file.path}: has no buffer {name!r}; make the module on a device, not on meta")
+                raise KolmoError(
+                    f"{self.file.path}: has no buffer {quoted(name)}; make the module on a device, not on meta"
+                )
 
     def _decode(self, weights: Sequence[Weight]) -> list[torch.nn.Parameter]:
         """One after another, by all threads each: what decoding needs beside is that of one tensor."""
@@ -238,32 +276,31 @@ class Stream:
             found.append(torch.nn.Parameter(value.to(weight.device, weight.empty.dtype), requires_grad=False))
         return found
 
-    def _entering(self, part: Part) -> Callable[..., None]:
+    def enter(self, part: Part, given: Iterable[Any]) -> None:
+        """A call of a part begins, with these arguments.
+
+        Raises:
+            KolmoError: one of them requires gradients.
+        """
         import torch
 
-        def enter(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            given = chain(args, kwargs.values())
-            if torch.is_grad_enabled() and any(getattr(value, "requires_grad", False) for value in given):
-                raise KolmoError(
-                    f"{self.file.path}: streamed weights are for inference alone, and these inputs require gradients; "
-                    "use torch.no_grad(), or load the model whole"
-                )
-            with part.lock:
-                part.users += 1
-                if not part.filled:
-                    self._fill(part)
-            self._look_ahead(part)
+        if torch.is_grad_enabled() and any(getattr(value, "requires_grad", False) for value in given):
+            raise KolmoError(
+                f"{self.file.path}: streamed weights are for inference alone, and these inputs require gradients; "
+                "use torch.no_grad(), or load the model whole"
+            )
+        with part.lock:
+            part.users += 1
+            if not part.filled:
+                self._fill(part)
+        self._look_ahead(part)
 
-        return enter
-
-    def _leaving(self, part: Part) -> Callable[..., None]:
-        def leave(*_: object) -> None:
-            with part.lock:
-                part.users = max(part.users - 1, 0)  # it was not entered if an input was refused
-                if not part.users and self._follows.get(self._last) is not part:
-                    self._empty(part)
-
-        return leave
+    def leave(self, part: Part) -> None:
+        """A call of a part is over."""
+        with part.lock:
+            part.users = max(part.users - 1, 0)  # it was not entered if an input was refused
+            if not part.users and self._follows.get(self._last) is not part:
+                self._empty(part)
 
     def _fill(self, part: Part) -> None:
         with self._lock:
@@ -272,6 +309,8 @@ class Stream:
             self.foreseen += future is not None
         values = self._decode(part.weights) if future is None else future.result()
         for weight, value in zip(part.weights, values, strict=True):
+            if value.dtype != weight.empty.dtype:  # the module was cast since
+                value.data = value.data.to(weight.empty.dtype)
             weight.put(value)
         part.filled = True
         with self._lock:
@@ -281,7 +320,7 @@ class Stream:
     def _empty(self, part: Part) -> None:
         if part.filled:
             for weight in part.weights:
-                weight.put(weight.empty)
+                weight.withdraw()
             part.filled = False
             with self._lock:
                 self._filled.discard(part)
@@ -305,6 +344,30 @@ class Stream:
 
     def _count(self) -> None:
         self.most = max(self.most, sum(part.size for part in {*self._filled, *self._ahead}))
+
+
+@dataclass(eq=False)
+class Entering:
+    """The hook before a part's forward; a class, as modules are copied and pickled with their hooks."""
+
+    stream: Stream
+    part: Part
+
+    def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """As torch calls it."""
+        self.stream.enter(self.part, chain(args, kwargs.values()))
+
+
+@dataclass(eq=False)
+class Leaving:
+    """The hook after it."""
+
+    stream: Stream
+    part: Part
+
+    def __call__(self, *_: object) -> None:
+        """As torch calls it."""
+        self.stream.leave(self.part)
 
 
 def _refuse_state_dict(module: torch.nn.Module, *_: object) -> NoReturn:

@@ -4,8 +4,9 @@ line.py      the line, its error, intervals, families left out    table.py    ta
 areas.py     which columns hold what; a line for each area        figure.py   the picture, labels.py its names
 """
 
-from kolmo.evaluation.fit.line import Fit, HeldOut, Prediction, fit, leave_one_family_out, student_t
+from kolmo.evaluation.fit.line import Fit, HeldOut, Prediction, fit, leave_one_family_out
 from kolmo.evaluation.fit.table import Table, published, read_table
+from kolmo.evaluation.student import student_t
 
 __all__ = [
     "Fit",

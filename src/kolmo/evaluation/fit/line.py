@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from kolmo.errors import KolmoError
 from kolmo.evaluation.fit.table import Table, published, read_table
+from kolmo.evaluation.student import student_t
 
 __all__ = ["Fit", "HeldOut", "Prediction", "Table", "fit", "leave_one_family_out", "published", "read_table"]
 
@@ -200,45 +200,3 @@ def leave_one_family_out(bpc: Sequence[float], scores: Sequence[float], families
         squares += own
     error = math.sqrt(math.fsum(squares) / len(squares)) if squares else math.nan
     return HeldOut(tuple(out), tuple(skipped), len(squares), error)
-
-
-@lru_cache(maxsize=256)
-def student_t(probability: float, freedom: int) -> float:
-    """The quantile of Student's t distribution, to about twelve digits.
-
-    With t = sqrt(freedom) * tan(theta), P(|T| <= t) is a finite sum of positive terms (`_within`), which grows with
-    theta; bisection finds theta to its last bit.
-
-    Args:
-        probability: that T is at most the quantile, between 0 and 1.
-        freedom: degrees of freedom, 1 or more.
-    """
-    if not 0 < probability < 1 or freedom < 1:
-        raise ValueError(f"no quantile {probability} at {freedom} degrees of freedom")
-    wanted = abs(2 * probability - 1)
-    if wanted == 0:
-        return 0.0
-    low, high = 0.0, math.pi / 2
-    while low < (middle := (low + high) / 2) < high:
-        if _within(middle, freedom) < wanted:
-            low = middle
-        else:
-            high = middle
-    return math.copysign(math.sqrt(freedom) * math.tan(low), probability - 0.5)
-
-
-def _within(theta: float, freedom: int) -> float:
-    """P(|T| <= sqrt(freedom) tan(theta)): Abramowitz and Stegun, 26.7.3 (odd) and 26.7.4 (even).
-
-    odd    2/pi (theta + sin (cos + 2/3 cos^3 + (2 4)/(3 5) cos^5 + ... cos^(freedom - 2)))
-    even               sin (  1 + 1/2 cos^2 + (1 3)/(2 4) cos^4 + ... cos^(freedom - 2))
-    """
-    odd = freedom % 2
-    cosine = math.cos(theta)
-    term = cosine if odd else 1.0
-    total = 0.0 if freedom == 1 else term
-    for i in range(1 + odd, freedom - 2, 2):
-        term *= cosine * cosine * i / (i + 1)
-        total += term
-    total *= math.sin(theta)
-    return (theta + total) * 2 / math.pi if odd else total

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kolmo.errors import KolmoError
+from kolmo.foreign import quoted, short, uncomputed
 
 LARGEST = 16 << 20  # bytes of a table
 PUBLISHED = "published.csv"
@@ -60,7 +61,7 @@ class Table:
             return name
         alike = [column for column in self.columns if key(column) == key(name)]
         if len(alike) != 1:
-            raise KolmoError(f"{self.name}: has no column {name!r}; it has {', '.join(self.columns)}")
+            raise KolmoError(f"{self.name}: has no column {quoted(name)}; it has {short(', '.join(self.columns), 300)}")
         return alike[0]
 
     def numbers(self, column: str) -> list[float | None]:
@@ -79,11 +80,13 @@ class Table:
         """
         column = next((column for column in self.columns if key(column) in MODEL), None)
         if column is None:
-            raise KolmoError(f"{self.name}: has no column 'model'; name one so (it has {', '.join(self.columns)})")
+            raise KolmoError(
+                f"{self.name}: has no column 'model'; name one so (it has {short(', '.join(self.columns), 300)})"
+            )
         names = [_text(row.cells.get(column)) for row in self.rows]
         for row, name in zip(self.rows, names, strict=True):
             if not name:
-                raise KolmoError(f"{row.place}: names no model; fill in its column {column!r}")
+                raise KolmoError(f"{row.place}: names no model; fill in its column {quoted(column)}")
         return names
 
     def families(self) -> list[str]:
@@ -170,7 +173,7 @@ def _parse_csv(text: str, name: str) -> Table:
         for cells in reader:
             place = f"{name}:{line}"  # a quoted cell may span lines: the first counts
             line = reader.line_num + 1
-            cells = [cell.strip() for cell in cells]
+            cells = [uncomputed(cell).strip() for cell in cells]
             if not any(cells):
                 continue
             if header is None:
@@ -189,7 +192,7 @@ def _check_columns(header: Sequence[str], place: str) -> None:
     named = [column for column in header if column]
     twice = next((column for column in named if named.count(column) > 1), None)
     if twice is not None:
-        raise KolmoError(f"{place}: has two columns {twice!r}; rename one")
+        raise KolmoError(f"{place}: has two columns {quoted(twice)}; rename one")
 
 
 def _parse_json(text: str, name: str) -> Table:

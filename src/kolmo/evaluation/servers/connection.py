@@ -1,38 +1,28 @@
-"""A server that is asked over HTTP: JSON goes out, JSON comes back, and what may pass is tried again.
+"""A server of models: JSON goes out, JSON comes back, and every failure is one line that names the server.
 
-Connections are kept and shared by threads, each for one request at a time. Standard library only.
-
-What it is not: it knows nothing of models (`evaluation.servers`), follows no redirects and uses no proxies.
+What it is not: it knows nothing of tokens (`evaluation.servers.scorer`). Connections, deadlines and tries are those of
+`http_client`.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import ssl
-import threading
-import time
-import weakref
 from base64 import b64encode
 from collections.abc import Mapping
-from contextlib import suppress
-from datetime import datetime, timezone
-from email.message import Message
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from kolmo.errors import PredictorError
+from kolmo.foreign import quoted, short
+from kolmo.http_client import AGAIN, Answer, HttpClient, RequestError
 
-CONNECT = 10.0  # seconds until a connection stands
 TIMEOUT = 600.0  # seconds until an answer is whole; servers queue what they cannot do at once
 TRIES = 6
 PAUSE = 0.5  # seconds before the second try; doubled before each further one
-LONGEST_PAUSE = 8.0
-LONGEST_WISH = 60.0  # seconds that a server's Retry-After is followed for, at most
-LARGEST = 256 << 20  # bytes of an answer
-AGAIN = (408, 425, 429, 500, 502, 503, 504)
+LARGEST = 64 << 20  # bytes of an answer
+LARGEST_REFUSAL = 1 << 20  # bytes of an answer that says no, whose message is read
+LONGEST_MESSAGE = 200  # characters that are shown of it
 LOCAL = ("localhost", "127.0.0.1", "::1")
 EXAMPLE = "http://localhost:8000/v1"
 
@@ -67,17 +57,18 @@ class Server:
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT, tries: int = TRIES, pause: float = PAUSE) -> None:
         parts = _split(url)
-        self._secure = parts.scheme == "https"
-        self._host, self._port = str(parts.hostname), parts.port
         self._root = parts.path.rstrip("/").removesuffix("/completions").removesuffix("/v1").rstrip("/")
         self.url = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{self._root}"
-        self._headers = {"Accept": "application/json", "Content-Type": "application/json", **_authorization(parts)}
-        self._timeout, self._tries, self._pause = timeout, tries, pause
-        self._reached = False
-        self._stop = threading.Event()
-        self._idle: list[http.client.HTTPConnection] = []
-        self._busy: set[http.client.HTTPConnection] = set()
-        weakref.finalize(self, _close, self._idle)
+        headers = {"Accept": "application/json", "Content-Type": "application/json", **_authorization(parts)}
+        self._tries = tries
+        self._client = HttpClient(
+            str(parts.hostname),
+            parts.port,
+            secure=parts.scheme == "https",
+            headers=headers,
+            timeout=timeout,
+            pause=pause,
+        )
 
     def get(self, path: str) -> Any:
         """What JSON is at a path, such as /v1/models.
@@ -88,107 +79,43 @@ class Server:
         """
         return self._ask("GET", path, None)
 
-    def post(self, path: str, payload: Mapping[str, Any], tries: int = TRIES) -> Any:
-        """What JSON is answered to JSON; as `get`, with fewer tries perhaps."""
-        return self._ask("POST", path, json.dumps(payload).encode(), tries)
+    def post(self, path: str, payload: Mapping[str, Any], tries: int = TRIES, largest: int | None = None) -> Any:
+        """What JSON is answered to JSON; as `get`, with fewer tries or a smaller answer perhaps."""
+        return self._ask("POST", path, json.dumps(payload).encode(), tries, largest)
 
     def stop(self) -> None:
         """Let all requests in other threads fail soon, and later ones at once, until `go`."""
-        self._stop.set()
-        for connection in list(self._busy):
-            with suppress(OSError, AttributeError):  # closed meanwhile
-                connection.sock.shutdown(2)
+        self._client.stop()
 
     def go(self) -> None:
         """Requests are sent again."""
-        self._stop.clear()
+        self._client.go()
 
     def close(self) -> None:
         """Close what connections are kept."""
-        _close(self._idle)
+        self._client.close()
 
-    def _ask(self, method: str, path: str, body: bytes | None, tries: int = TRIES) -> Any:
-        place, tries, reason = self.url + path, min(tries, self._tries), ""
-        for attempt in range(tries):
-            wish = None
-            try:
-                status, headers, data = self._once(method, self._root + path, body)
-            except TimeoutError:
-                raise PredictorError(
-                    f"{place}: no answer within {self._timeout:g} seconds; see whether the server still works, or ask "
-                    "for less with --batch-size or --block-size"
-                ) from None
-            except (OSError, http.client.HTTPException, _TooLargeError) as error:
-                reason = _words(error)
-                broken = isinstance(error, ConnectionError | http.client.IncompleteRead)
-                if not broken or (isinstance(error, ConnectionRefusedError) and not self._reached):
-                    raise PredictorError(f"{place}: {reason}; see that a server is there, or correct the URL") from None
+    def _ask(self, method: str, path: str, body: bytes | None, tries: int = TRIES, largest: int | None = None) -> Any:
+        place = self.url + path
+        limit = LARGEST if largest is None else min(largest, LARGEST)
+        try:
+            answer = self._client.request(method, self._root + path, body, largest=limit, tries=min(tries, self._tries))
+        except RequestError as error:
+            if error.timed_out:
+                remedy = "see whether the server still works, or ask for less with --batch-size or --context"
+            elif error.stopped:
+                remedy = "another request failed"
+            elif error.unreachable:
+                remedy = "see that a server is there, or correct the URL"
             else:
-                self._reached = True
-                if 200 <= status < 300:
-                    return _decoded(place, data)
-                reason = f"HTTP {status}{_message(data)}"
-                if status not in AGAIN:
-                    raise RefusedError(f"{place}: {reason}; {_remedy(status, headers)}", status)
-                if attempt + 1 == tries:
-                    raise RefusedError(f"{place}: {reason}, {tries} times; see what the server reports", status)
-                wish = _retry_after(headers.get("Retry-After"))
-            if attempt + 1 < tries:
-                usual = min(self._pause * 2**attempt, LONGEST_PAUSE)
-                if self._stop.wait(usual if wish is None else min(wish, LONGEST_WISH)):
-                    raise PredictorError(f"{place}: stopped after {reason}; another request failed")
-        raise PredictorError(f"{place}: {reason}, {tries} times; see whether the server still works")
-
-    def _once(self, method: str, path: str, body: bytes | None) -> tuple[int, Message, bytes]:
-        """Status, headers and body of one answer."""
-        deadline = time.monotonic() + self._timeout
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._connected()
-            kept = False
-        else:
-            kept = True
-        self._busy.add(connection)
-        whole = False
-        try:
-            if self._stop.is_set():
-                raise ConnectionAbortedError("stopped")
-            try:
-                connection.request(method, path, body, self._headers)
-                response = connection.getresponse()
-            except (ConnectionError, http.client.BadStatusLine):
-                if not kept:
-                    raise
-                connection.close()  # the server closed it while it was idle
-                self._busy.discard(connection)
-                connection = self._connected()
-                self._busy.add(connection)
-                connection.request(method, path, body, self._headers)
-                response = connection.getresponse()
-            data = _read(response, deadline)
-            whole = not response.will_close
-            return response.status, response.headers, data
-        finally:
-            self._busy.discard(connection)
-            if whole:
-                self._idle.append(connection)
-            else:
-                connection.close()
-
-    def _connected(self) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=min(CONNECT, self._timeout))
-        try:
-            connection.connect()
-        except TimeoutError:
-            raise OSError(f"no connection within {connection.timeout:g} seconds") from None
-        connection.sock.settimeout(self._timeout)
-        return connection
-
-
-class _TooLargeError(Exception):
-    """An answer is larger than any that is asked for."""
+                remedy = "see whether the server still works"
+            raise PredictorError(f"{place}: {error}; {remedy}") from None
+        if 200 <= answer.status < 300:
+            return _decoded(place, answer.data)
+        said = f"HTTP {answer.status}{_message(answer.data)}"
+        if answer.tries > 1:
+            said += f", {answer.tries} times"
+        raise RefusedError(f"{place}: {said}; {_remedy(answer)}", answer.status)
 
 
 def _split(url: str) -> SplitResult:
@@ -210,7 +137,7 @@ def _hidden(url: str) -> str:
     before, slashes, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     shown = f"{before}{slashes}{host.rpartition('@')[2]}{slash}{path}"
-    return "".join(character if character.isprintable() else "?" for character in shown)
+    return short(shown, 200)
 
 
 def _authorization(parts: SplitResult) -> dict[str, str]:
@@ -229,87 +156,53 @@ def _authorization(parts: SplitResult) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    data = bytearray()
-    while part := response.read1(1 << 20):
-        data += part
-        if len(data) > LARGEST:
-            raise _TooLargeError
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    response.close()  # else its connection is not free
-    wanted = response.headers.get("Content-Length", "")
-    if wanted.isdecimal() and len(data) < int(wanted):
-        raise http.client.IncompleteRead(bytes(data), int(wanted) - len(data))
-    return bytes(data)
-
-
 def _decoded(place: str, data: bytes) -> Any:
     try:
-        return json.loads(data)
+        return _parsed(data)
     except (ValueError, RecursionError):
-        begin = _line(data[:40].decode("utf-8", "replace"))
+        begin = data[:40].decode("utf-8", "replace")
         raise PredictorError(
-            f"{place}: the answer is no JSON, or not all of it ({begin!r}, {len(data):,} bytes); give the URL of an "
-            f"OpenAI-compatible server, like {EXAMPLE}"
+            f"{place}: the answer is no JSON, or not all of it ({quoted(begin)}, {len(data):,} bytes); give the URL "
+            f"of an OpenAI-compatible server, like {EXAMPLE}"
         ) from None
 
 
-def _words(error: Exception) -> str:
-    if isinstance(error, _TooLargeError):
-        return f"the answer is larger than {LARGEST >> 20} MiB"
-    if isinstance(error, http.client.IncompleteRead):
-        return "the answer ends too early"
-    if isinstance(error, http.client.RemoteDisconnected):
-        return "the server closes the connection without an answer"
-    if isinstance(error, ssl.SSLError):
-        return f"no TLS connection ({_line(error.reason or str(error))})"
-    if isinstance(error, OSError) and error.strerror:
-        return _line(error.strerror)
-    return _line(str(error)) or type(error).__name__
+def _parsed(data: bytes) -> Any:
+    """JSON whose integers are no larger than any that is meant: others are floats, perhaps infinite.
+
+    Raises:
+        ValueError: it is not JSON in UTF-8; RecursionError: it is nested too deeply.
+    """
+    return json.loads(
+        data.decode("utf-8-sig"), parse_int=lambda digits: int(digits) if len(digits) < 19 else float(digits)
+    )
 
 
 def _message(data: bytes) -> str:
     """What the body of an error says, for the message."""
+    if len(data) > LARGEST_REFUSAL:
+        return ""
     try:
-        found = json.loads(data)
+        found = _parsed(data)
+        for name in ("error", "message", "detail"):
+            if isinstance(found, dict) and found.get(name):
+                found = found[name]
+        text = found if isinstance(found, str) else json.dumps(found)
     except (ValueError, RecursionError):
         return ""
-    for name in ("error", "message", "detail"):
-        if isinstance(found, dict) and found.get(name):
-            found = found[name]
-    text = found if isinstance(found, str) else json.dumps(found)
-    return f" ({_line(text)})"
+    return f" ({short(' '.join(text.split()), LONGEST_MESSAGE)})"
 
 
-def _line(text: str) -> str:
-    """A text from outside, on one line."""
-    shown = "".join(character if character.isprintable() else " " for character in text[:200])
-    return " ".join(shown.split())
-
-
-def _remedy(status: int, headers: Message) -> str:
+def _remedy(answer: Answer) -> str:
+    status = answer.status
     if status in (401, 403):
         return "set KOLMO_API_KEY to the server's key"
     if status == 404:
         return "correct the URL, or the model's name behind #"
     if 300 <= status < 400:
-        return f"give the URL that it points to, {_line(str(headers.get('Location', 'of the server itself')))}"
+        return (
+            f"give the URL that it points to, {short(str(answer.headers.get('Location', 'of the server itself')), 200)}"
+        )
+    if status in AGAIN:
+        return "see what the server reports"
     return "docs/servers.md says what a server must offer"
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds that a server asks to wait."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    with suppress(ValueError, TypeError):
-        wish = parsedate_to_datetime(value)
-        return max((wish - datetime.now(timezone.utc)).total_seconds(), 0.0)
-    return None
-
-
-def _close(connections: list[http.client.HTTPConnection]) -> None:
-    while connections:
-        connections.pop().close()

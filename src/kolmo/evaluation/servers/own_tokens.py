@@ -8,6 +8,7 @@ What it is not: it asks no server (`servers.server_tokens`).
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kolmo.evaluation.modes import Texts
 from kolmo.evaluation.scorers import Tokenised
 from kolmo.evaluation.token_scorers import exactly
 from kolmo.installing import install
+from kolmo.predictors.pretrained import open_tokenizer
 from kolmo.predictors.vocabulary import Vocabulary, load_tokenizer
 
 FILES = [
@@ -123,15 +125,9 @@ def _of_transformers(folder: Path) -> Any:
     """The tokenizer as transformers calls it; None where that is not installed, or the folder is not made for it."""
     if not (folder / "tokenizer_config.json").is_file():
         return None
-    try:
-        from transformers import AutoTokenizer
-    except ImportError:
+    if importlib.util.find_spec("transformers") is None:
         return None
-    try:
-        found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers raises what it likes
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise PredictorError(f"{folder}: transformers cannot open the tokenizer: {reason[0]}") from None
+    found = open_tokenizer(folder)
     return found if getattr(found, "is_fast", False) else None
 
 

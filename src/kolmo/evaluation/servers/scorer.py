@@ -14,22 +14,26 @@ say what the windows of `evaluation.windows` hold.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from kolmo.errors import PredictorError
+from kolmo.errors import KolmoError, PredictorError
 from kolmo.evaluation.modes import Texts
 from kolmo.evaluation.passages import Batch, Nats
 from kolmo.evaluation.scorers import Identity, Options, Tokenised
 from kolmo.evaluation.servers.connection import TRIES, RefusedError, Server
 from kolmo.evaluation.servers.own_tokens import OwnTokens, find_folder
 from kolmo.evaluation.servers.server_tokens import ServerTokens
+from kolmo.foreign import quoted, reason, short
 
+ANSWER_BYTES = 1 << 20  # of an answer, at most, and
+TOKEN_BYTES = 1 << 10  # for each token that was sent; servers take 50 to 200
 PARALLEL = 8  # requests at once
 AT_ONCE = 8  # passages of a request
 TOKENS = 16384  # of a request
@@ -38,6 +42,8 @@ IMPOSSIBLE = -9999.0  # what servers write for minus infinity
 ROOM = {"sglang": 8}  # places of a context that a server keeps for itself
 USUAL_ROOM = 2  # the token that is scored last is sent too, and one more may be made
 NEEDS = "kolmo needs those of the prompt's tokens, as vLLM and SGLang give them (docs/servers.md)"
+ANSWERS = ("answers with what cannot be used", "docs/servers.md says what a server must offer")
+TOKENIZER = ("fails", "give the folder of the model's own tokenizer with --tokenizer")
 
 Prompt = list[int]
 
@@ -133,23 +139,29 @@ class ApiScorer:
                 raise PredictorError(f"api:{url}: the server has its own {name}; leave it out, and set it there")
         server = server or Server(url)
         try:
-            model, facts = _model(server, wanted)
-            tokens: OwnTokens | ServerTokens
-            if options.tokenizer:
-                tokens = OwnTokens(find_folder(options.tokenizer, options.cache_dir))
-            else:
-                tokens = ServerTokens(server, model)
-            way = _find_way(server, model, tokens.start)
+            with _blaming(server.url):
+                return cls._open(url, wanted, options, server)
         except BaseException:
             server.close()
             raise
+
+    @classmethod
+    def _open(cls, url: str, wanted: str, options: Options, server: Server) -> ApiScorer:
+        model, facts = _model(server, wanted)
+        tokens: OwnTokens | ServerTokens
+        if options.tokenizer:
+            with _blaming(options.tokenizer, TOKENIZER):
+                tokens = OwnTokens(find_folder(options.tokenizer, options.cache_dir))
+        else:
+            tokens = ServerTokens(server, model)
+        way = _find_way(server, model, tokens.start)
         length = facts.get("max_model_len")
         length = length if type(length) is int and length > 0 else tokens.window
         window = None if length is None else max(length - ROOM.get(str(facts.get("owned_by")), USUAL_ROOM), 1)
         spec = f"api:{server.url}" + (f"#{wanted}" if wanted else "")
         settings = {"server": server.url, "model": model, "tokenizer": tokens.digest}
-        told = {name: facts[name] for name in ("owned_by", "root") if isinstance(facts.get(name), str)}
-        identity = Identity(spec, model, "api", settings, {"window": window, **told})
+        told = {name: short(facts[name], 200) for name in ("owned_by", "root") if isinstance(facts.get(name), str)}
+        identity = Identity(spec, short(model, 200), "api", settings, {"window": window, **told})
         return cls(identity, server, model, tokens, way, window)
 
     @property
@@ -160,8 +172,10 @@ class ApiScorer:
     def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
         """As in `Scorer`."""
         if isinstance(self._tokens, OwnTokens):
-            return [self._tokens.encode(text, how) for text in texts]
-        return self._in_parallel([partial(self._tokens.encode, text, how) for text in texts])
+            with _blaming(f"{self.identity.spec}: its tokenizer", TOKENIZER):
+                return [self._tokens.encode(text, how) for text in texts]
+        with _blaming(self._server.url):
+            return self._in_parallel([partial(self._tokens.encode, text, how) for text in texts])
 
     def budget(self, block: int) -> tuple[int, int]:
         """What keeps all connections busy, twice over."""
@@ -177,7 +191,8 @@ class ApiScorer:
                 room = TOKENS
             groups[-1].append(passage)
             room -= len(passage.tokens)
-        found = self._in_parallel([partial(self._score, group) for group in groups])
+        with _blaming(self._server.url):
+            found = self._in_parallel([partial(self._score, group) for group in groups])
         return [nats for group in found for nats in group]
 
     def close(self) -> None:
@@ -210,6 +225,22 @@ class ApiScorer:
                     self._server.stop()
 
 
+@contextmanager
+def _blaming(place: str, problem: tuple[str, str] = ANSWERS) -> Iterator[None]:
+    """Whatever goes wrong within for a server's answer, or in a tokenizer, becomes an error that names it.
+
+    Raises:
+        PredictorError: something went wrong that is not an error of kolmo's already.
+    """
+    try:
+        yield
+    except KolmoError:
+        raise
+    except Exception as error:
+        what, remedy = problem
+        raise PredictorError(f"{place}: {what} ({reason(error)}); {remedy}") from error
+
+
 class UnfitError(PredictorError):
     """The server's answer is not what was asked for."""
 
@@ -221,7 +252,9 @@ def ask(server: Server, model: str, way: Way, prompts: list[Prompt], tries: int 
         UnfitError: the answer is another than a list of the right length for each prompt.
     """
     prompt = prompts if way.at_once > 1 else prompts[0]
-    answer = server.post("/v1/completions", {"model": model, "prompt": prompt, "temperature": 0, **way.fields}, tries)
+    payload = {"model": model, "prompt": prompt, "temperature": 0, **way.fields}
+    largest = ANSWER_BYTES + TOKEN_BYTES * sum(map(len, prompts))
+    answer = server.post("/v1/completions", payload, tries, largest)
     try:
         return _read(answer, way, prompts)
     except ValueError as error:
@@ -241,7 +274,7 @@ def _read(answer: Any, way: Way, prompts: list[Prompt]) -> list[list[Any]]:
     read = usage.get("prompt_tokens") if isinstance(usage, dict) else None
     sent = sum(map(len, prompts))
     if type(read) is int and read > sent:
-        raise ValueError(f"{read} prompt tokens where {sent} were sent (it must add none of its own)")
+        raise ValueError(f"{quoted(read, 20)} prompt tokens where {sent} were sent (it must add none of its own)")
     found: list[list[Any]] = [[] for _ in prompts]
     for place, choice in zip(places, choices, strict=True):
         prompt = prompts[place]
@@ -271,11 +304,17 @@ def _nats(place: str, values: list[Any]) -> Nats:
 
 def _check(place: str, values: list[Any]) -> None:
     for value in values:
-        if type(value) not in (int, float) or not math.isfinite(value):
-            shown = repr(value)[:40]
-            raise UnfitError(f"{place}: gives {shown} as the log-probability of a token; {NEEDS}")
+        if type(value) not in (int, float) or not _is_finite(value):
+            raise UnfitError(f"{place}: gives {quoted(value, 40)} as the log-probability of a token; {NEEDS}")
         if value > ROUNDING:
             raise UnfitError(f"{place}: gives {value:.4g}, above 0, as the log-probability of a token; {NEEDS}")
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def _model(server: Server, wanted: str) -> tuple[str, dict[str, Any]]:
@@ -287,15 +326,16 @@ def _model(server: Server, wanted: str) -> tuple[str, dict[str, Any]]:
             return wanted, {}
         raise
     data = answer.get("data") if isinstance(answer, dict) else None
-    models = {one["id"]: one for one in data or () if isinstance(one, dict) and isinstance(one.get("id"), str)}
+    listed = data if isinstance(data, list) else []
+    models = {one["id"]: one for one in listed if isinstance(one, dict) and isinstance(one.get("id"), str)}
     if not models and wanted:
         return wanted, {}
     if wanted in models:
         return wanted, models[wanted]
     if len(models) == 1 and not wanted:
         return next(iter(models.items()))
-    known = ", ".join(list(models)[:8]) or "none"
-    problem = f"has no model {wanted!r}" if wanted else "does not have one model alone"
+    known = ", ".join(short(name) for name in list(models)[:8]) or "none"
+    problem = f"has no model {quoted(wanted)}" if wanted else "does not have one model alone"
     raise PredictorError(f"{server.url}/v1/models: {problem} (it names {known}); name one: api:{server.url}#MODEL")
 
 

@@ -21,8 +21,11 @@ from kolmo.evaluation.modes import Texts
 from kolmo.evaluation.scorers import Tokenised
 from kolmo.evaluation.servers.connection import RefusedError, Server
 from kolmo.evaluation.servers.own_tokens import word_of
+from kolmo.foreign import quoted
 from kolmo.predictors.vocabulary import byte_alphabet
 
+TOKENS_PER_BYTE = 16  # at most: U+FDFA has 3 bytes, and becomes 33 where a tokenizer normalises it
+MOST_TOKENS = 64  # more than that, which a tokenizer may add
 SPAN = 64  # tokens that a server undoes at once
 BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 GIVE = "give the model's tokenizer with --tokenizer"
@@ -69,12 +72,13 @@ class ServerTokens:
     def _ask_vllm(self, text: str, special: bool) -> tuple[list[int], list[Any] | None]:
         payload = {"model": self._model, "prompt": text, "add_special_tokens": special, "return_token_strs": True}
         answer = self._post("/tokenize", payload)
-        return self._numbers(answer.get("tokens", [])), answer.get("token_strs")
+        words = answer.get("token_strs")
+        return self._numbers(answer.get("tokens", [])), words if isinstance(words, list) else None
 
     def _ask_llama_cpp(self, text: str, special: bool) -> tuple[list[int], list[Any] | None]:
         answer = self._post("/tokenize", {"content": text, "add_special": special, "with_pieces": True})
         tokens = answer.get("tokens", [])
-        if tokens and isinstance(tokens[0], dict):
+        if isinstance(tokens, list) and tokens and all(isinstance(token, dict) for token in tokens):
             pieces = [token.get("piece") for token in tokens]
             return self._numbers([token.get("id") for token in tokens]), pieces
         return self._numbers(tokens), None
@@ -100,11 +104,13 @@ class ServerTokens:
         """
         data = text.encode()
         ids, words = self._ask(text, False) if text else ([], [])
+        if len(ids) > MOST_TOKENS + TOKENS_PER_BYTE * len(data):  # each asks for work here
+            raise PredictorError(f"{self._server.url}/tokenize: gives {len(ids)} tokens for {len(data)} bytes; {GIVE}")
         lengths = _spelt(words, data) if words is not None and len(words) == len(ids) else None
         if lengths is None:
             if how == "exact" and self._undone(ids) != text:
                 raise PredictorError(
-                    f"{self._server.url}/detokenize: does not give back a text that begins {text[:40]!r}; {GIVE}"
+                    f"{self._server.url}/detokenize: does not give back a text that begins {quoted(text[:40])}; {GIVE}"
                 )
             lengths = self._shared(ids, len(data))
         if how == "default":

@@ -10,14 +10,13 @@ What it is not: it writes no files (`cli.report`).
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from kolmo.errors import KolmoError
 from kolmo.evaluation.fit.table import family_of
+from kolmo.foreign import csv_table, markdown_text
 from kolmo.report.board.fit import is_exact
 from kolmo.report.board.leaderboard import Leaderboard
 from kolmo.report.board.results import MEASURES
@@ -52,7 +51,7 @@ def long_csv(board: Leaderboard) -> str:
     """All metrics, a row for each model, corpus and subset."""
     names = ["model", "corpus", "subset", "mode", "block", "stride", "dtype", "kind", *COUNTS, *METRICS]
     names += ["parameters", "vocabulary", "first_date", "last_date", "corpus_digest", "compared", "spec"]
-    return _csv([names, *([row.get(name) for name in names] for row in _long_rows(board))])
+    return csv_table([names, *([row.get(name) for name in names] for row in _long_rows(board))])
 
 
 def _long_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
@@ -102,7 +101,7 @@ def wide_csv(board: Leaderboard) -> str:
         numbers = [_current(entry.cells.get(column.name)) for column in section.columns]
         family = entry.facts.family or family_of(entry.model)
         rows.append([entry.name, family, entry.parameters, *numbers, *[score] * scored])
-    return _csv(rows)
+    return csv_table(rows)
 
 
 def wide_section(board: Leaderboard) -> Section:
@@ -139,7 +138,7 @@ def opencompass_csv(board: Leaderboard) -> str:
             head = [OPENCOMPASS[column.name] if known else column.name, column.digest[:6], "bpc"]
             values = [_current(entries[name].cells.get(column.name)) if name in entries else None for name in models]
             rows.append([*head, "unknown" if known else rule, *("-" if v is None else f"{v:.4f}" for v in values)])
-    return _csv(rows)
+    return csv_table(rows)
 
 
 def _is_theirs(section: Section) -> bool:
@@ -151,32 +150,24 @@ def _current(cell: Cell | None) -> float | None:
     return cell.values["bits_per_character"] if cell is not None and cell.current else None
 
 
-def _csv(rows: Iterable[Sequence[Any]]) -> str:
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows(
-        ["" if cell is None else repr(cell) if isinstance(cell, float) else cell for cell in row] for row in rows
-    )
-    return file.getvalue()
-
-
 # Markdown
 
 
 def markdown(board: Leaderboard) -> str:
     """A table for each section: models, corpora with half of their intervals, averages."""
-    parts = [f"# {_plain(board.title)}\n"]
+    parts = [f"# {markdown_text(board.title)}\n"]
     for section in board.sections:
         name, digits = MEASURES[section.measure]
-        parts.append(f"## {_plain(section.title)}\n\n{name.capitalize()}; lower is better.\n")
+        parts.append(f"## {markdown_text(section.title)}\n\n{name.capitalize()}; lower is better.\n")
         several = len(section.columns) > 1
-        heads = ["model", *(_plain(column.name) for column in section.columns), *["average"] * several]
+        heads = ["model", *(markdown_text(column.name) for column in section.columns), *["average"] * several]
         extra = section.measure == "bits_per_character"
         heads += ["bits/byte", "Min-20 %"] if extra else ["Min-20 %"]
         sized = any(entry.parameters for entry in section.entries)
         heads += ["parameters"] * sized
         rows = [heads, ["---", *["---:"] * (len(heads) - 1)]]
         for entry in section.entries:
-            label = _plain(entry.name)
+            label = markdown_text(entry.name)
             row = [f"*{label}* (reference)" if entry.reference else label]
             row += [_marked(section, entry, column.name, digits) for column in section.columns]
             row += [_digits(entry.averages[section.measure], digits)] * several
@@ -185,7 +176,7 @@ def markdown(board: Leaderboard) -> str:
             rows.append(row)
         parts.append("\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n")
         if section.notes:
-            parts.append("\n".join(f"- {_plain(note)}" for note in section.notes) + "\n")
+            parts.append("\n".join(f"- {markdown_text(note)}" for note in section.notes) + "\n")
     return "\n".join(parts)
 
 
@@ -204,12 +195,6 @@ def _marked(section: Section, entry: Entry, corpus: str, digits: int) -> str:
 
 def _digits(value: float | None, digits: int) -> str:
     return "" if value is None else "∞" if math.isinf(value) else f"{value:.{digits}f}"
-
-
-def _plain(text: str) -> str:
-    """Text in a cell: nothing in it acts."""
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-    return "".join(f"\\{c}" if c in "\\`*_[]<>|#~" else c for c in printable)
 
 
 # JSON

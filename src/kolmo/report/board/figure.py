@@ -13,8 +13,9 @@ from html import escape
 
 from kolmo.evaluation.fit import Fit, Prediction
 from kolmo.evaluation.fit.labels import Box, Label, place
+from kolmo.foreign import html
 from kolmo.report.board.fit import Placed, Scatter
-from kolmo.report.board.words import listing, plural, shown
+from kolmo.report.board.words import listing, plural
 
 SIZES = (("wide", 960, 500), ("narrow", 400, 420))  # class, width, height
 OWN = (("wide", 960, 340), ("narrow", 400, 320))
@@ -81,7 +82,7 @@ def figures(found: Scatter) -> Iterator[str]:
     if beyond:
         yield (
             f'<p class="note">Not drawn, since the line leads to no score between 0 and 1 there: '
-            f"{shown(listing(beyond))}.</p>\n"
+            f"{html(listing(beyond))}.</p>\n"
         )
     yield from _own(found)
     yield "</section>\n"
@@ -96,7 +97,7 @@ def _where(found: Scatter) -> str:
         )
     return (
         f"{what} as rough guesses: the comparison is exact only for the corpora cc, python and arxiv_math in mode "
-        f"paper, and these numbers are of {shown(found.section[0].lower() + found.section[1:])}."
+        f"paper, and these numbers are of {html(found.section[0].lower() + found.section[1:])}."
     )
 
 
@@ -110,7 +111,7 @@ def _placed(one: Placed) -> Mark:
 def _own(found: Scatter) -> Iterator[str]:
     """The user's scores, against the line through them."""
     if found.note:
-        yield f'<p class="note">{shown(found.note)}.</p>\n'
+        yield f'<p class="note">{html(found.note)}.</p>\n'
     if found.own is None:
         return
     own = found.own
@@ -235,7 +236,7 @@ def _ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 def _drawn(mark: Mark, axes: _Axes, height: int) -> str:
     x, y = axes.x(mark.bpc), height - axes.y(_within(mark.score, axes))
-    tip = f"<title>{shown(mark.tip)}</title>"
+    tip = f"<title>{html(mark.tip)}</title>"
     if mark.kind == "point":
         return f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="4">{tip}</circle>'
     if mark.kind == "scored":
@@ -278,7 +279,7 @@ def _names(marks: Sequence[Mark], axes: _Axes, fit: Fit, height: int, *, everyth
         middle, base = (box.left + box.right) / 2, height - box.bottom - 0.22 * SIZE
         yield (
             f'<text class="name {mark.kind}" x="{middle:.1f}" y="{base:.1f}" text-anchor="middle">'
-            f"{shown(_short(mark.name))}</text>"
+            f"{html(_short(mark.name))}</text>"
         )
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from kolmo.errors import KolmoError
 from kolmo.evaluation.fit.areas import SCORES, known_areas, means_of
 from kolmo.evaluation.fit.table import Row, Table, key, parse_table, read_table
+from kolmo.foreign import quoted
 
 CUTOFFS = "cutoffs.csv"
 DAY = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
@@ -182,14 +183,18 @@ def _end(stated: str, place: str) -> str:
         if not 1 <= day <= last:
             raise ValueError
     except ValueError:
-        raise KolmoError(f"{place}: cutoff is {stated[:40]!r}, no date; write it like 2023-12 or 2023-12-31") from None
+        raise KolmoError(
+            f"{place}: cutoff is {quoted(stated, 40)}, no date; write it like 2023-12 or 2023-12-31"
+        ) from None
     return f"{year:04}-{month:02}-{day:02}"
 
 
 def _address(text: str, place: str) -> str:
     """An address that a page may link to."""
     if text and not text.lower().startswith(("https://", "http://")):
-        raise KolmoError(f"{place}: url is {text[:40]!r}; write one that begins with https://, or leave the cell empty")
+        raise KolmoError(
+            f"{place}: url is {quoted(text, 40)}; write one that begins with https://, or leave the cell empty"
+        )
     return text
 
 
@@ -203,7 +208,7 @@ def _size(text: str, place: str) -> int | None:
     except (ValueError, OverflowError):
         value = 0
     if not 1 <= value < 1e18:
-        raise KolmoError(f"{place}: parameters is {text[:40]!r}, no number; write it like 7000000000 or 7B")
+        raise KolmoError(f"{place}: parameters is {quoted(text, 40)}, no number; write it like 7000000000 or 7B")
     return round(value)
 
 

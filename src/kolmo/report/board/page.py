@@ -13,13 +13,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from kolmo.foreign import html
 from kolmo.report.board.documents import payload
 from kolmo.report.board.figure import figures
 from kolmo.report.board.leaderboard import Leaderboard
 from kolmo.report.board.results import Column
 from kolmo.report.board.sections import Entry
 from kolmo.report.board.table import section_tables
-from kolmo.report.board.words import compact, plural, shown
+from kolmo.report.board.words import compact, plural
 from kolmo.report.frame import asset, head, tail
 
 EDGES = (0.5, 1, 2, 4, 8, 16, 32)  # bits at which the next colour begins
@@ -30,7 +31,7 @@ YEARS_APART = 8  # ticks of the time line, at most
 def page(board: Leaderboard) -> str:
     """The page."""
     style, script = (asset(Path(__file__).with_name(f"leaderboard.{kind}")) for kind in ("css", "js"))
-    title = shown(board.title)
+    title = html(board.title)
     documents = payload(board)
     parts = [*head(title, style, script), *_summary(board, title, documents is not None)]
     for place, section in enumerate(board.sections):
@@ -66,7 +67,7 @@ def _summary(board: Leaderboard, title: str, documents: bool) -> Iterator[str]:
     links.append(("scores", "Scores"))
     if documents:
         links.append(("documents", "Documents"))
-    items = "".join(f'<li><a href="#{anchor}">{shown(name)}</a></li>' for anchor, name in links)
+    items = "".join(f'<li><a href="#{anchor}">{html(name)}</a></li>' for anchor, name in links)
     yield f"<nav><ul>{items}</ul></nav>\n"
 
 
@@ -118,20 +119,20 @@ def _dates(board: Leaderboard) -> Iterator[str]:
         flag = f'<em class="flag">may be contaminated for {len(seen)} of {len(dated)}</em>' if seen else ""
         dates = column.first if first == last else f"{column.first} to {column.last}"
         yield (
-            f'<div class="row corpus" title="{shown(", ".join(seen))}"><span>{shown(column.name)}<small>{shown(dates)}'
+            f'<div class="row corpus" title="{html(", ".join(seen))}"><span>{html(column.name)}<small>{html(dates)}'
             f'</small>{flag}</span><span class="track"><b style="left:{at(first)};width:{width}"></b></span></div>\n'
         )
     for entry in dated:
         cutoff = entry.facts.cutoff
         yield (
-            f'<div class="row"><span>{shown(entry.model)}<small>{shown(entry.facts.stated)}</small></span>'
+            f'<div class="row"><span>{html(entry.model)}<small>{html(entry.facts.stated)}</small></span>'
             f'<span class="track"><s style="width:{at(_day(cutoff))}"></s><u style="left:{at(_day(cutoff))}"></u>'
             "</span></div>\n"
         )
     yield "</div>\n"
     unknown = [name for name, entry in models.items() if not entry.facts.cutoff]
     if unknown:
-        names = ", ".join(shown(name) for name in unknown[:12]) + (
+        names = ", ".join(html(name) for name in unknown[:12]) + (
             f" and {len(unknown) - 12} more" * (len(unknown) > 12)
         )
         yield (

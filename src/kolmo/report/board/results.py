@@ -37,6 +37,7 @@ class Column:
         name, digest: of the corpus.
         documents, characters: how many it has.
         first, last: dates of its documents, "" where they have none.
+        repeated: documents whose text is that of an earlier one.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Column:
     characters: int
     first: str
     last: str
+    repeated: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,6 +105,7 @@ class Found:
                     str(corpus["digest"]),
                     first=str(corpus.get("first_date", ""))[:10],
                     last=str(corpus.get("last_date", ""))[:10],
+                    repeated=_count(corpus.get("repeated")) or 0,
                     **counts,
                 ),
                 values=values,

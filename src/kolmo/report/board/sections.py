@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kolmo.errors import KolmoError
 from kolmo.evaluation.modes import MODES
 from kolmo.evaluation.results import Result, compare
 from kolmo.evaluation.store import Store
@@ -77,15 +78,15 @@ class Gap:
     """What a model differs from the best by, in bits per character (`evaluation.results.compare`)."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     wins: float
     documents: int
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.low > 0 or self.high < 0
+        """Whether there is an interval, and it leaves 0 out."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +288,7 @@ def _gap(one: Result, other: Result) -> Gap | None:
     try:
         with np.errstate(divide="ignore", invalid="ignore"):
             found = compare(one, other)
-    except (FileNotFoundError, ValueError, ZeroDivisionError):
+    except (FileNotFoundError, KolmoError, ValueError, ZeroDivisionError):
         return None
     if not math.isfinite(found["value"]) or found["documents"] < 2:
         return None
@@ -308,6 +309,11 @@ def _notes(measure: str, columns: Sequence[Column], entries: Sequence[Entry]) ->
             yield (
                 f"{column.name}: {names} had another version of it (digest {', '.join(versions)}, not "
                 f"{column.digest}); marked \u2020, ranked nowhere, and in no average."
+            )
+        if column.repeated:
+            yield (
+                f"{column.name}: {column.repeated:,} of {column.documents:,} documents repeat the text of an earlier "
+                "one."
             )
     if any(cell.seen for entry in entries for cell in entry.cells.values()):
         yield (

@@ -11,29 +11,32 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+from kolmo.foreign import html
 from kolmo.report.board.results import MEASURES, Column, number
 from kolmo.report.board.sections import Cell, Entry, Section
-from kolmo.report.board.words import compact, plural, shown
+from kolmo.report.board.words import compact, plural
 
 RULES = {  # what a mode does, in a sentence
     "strict": "Each document on its own, every token scored once, the first after a start token; all characters count.",
     "paper": "Documents joined to one stream and full windows alone, as in Huang et al., 2024.",
     "lm-eval": "Disjoint windows, the last filled up from behind, as the lm-evaluation-harness has them.",
-    "uncheatable": "Disjoint chunks whose first tokens are not scored, as uncheatable_eval has them.",
+    "lm-eval-no-bos": "As lm-eval, with add_bos_token=False: without the special tokens that tokenizers add.",
+    "uncheatable": "Disjoint chunks whose first tokens are not scored, as uncheatable_eval had them until 2025.",
+    "uncheatable-bos": "Disjoint chunks behind a start token, all scored, as uncheatable_eval has them now.",
     "llama.cpp": "Chunks whose second halves alone are scored, as llama.cpp's perplexity has them.",
 }
 
 
 def section_tables(section: Section, place: int) -> Iterator[str]:
     """All tables of a section, with their heads and notes."""
-    yield f'<section id="section-{place}" class="board">\n<h2>{shown(section.title)}</h2>\n'
+    yield f'<section id="section-{place}" class="board">\n<h2>{html(section.title)}</h2>\n'
     rule = RULES.get(section.mode)
     count = len(section.models)
     counts = [(count, "model"), (len(section.entries) - count, "reference")]
     head = ", ".join(plural(number, what) for number, what in counts if number)
     yield f'<p class="note">{escape(rule) + " " if rule else ""}{head}.</p>\n'
     yield _board(section, place)
-    notes = "".join(f"<li>{shown(note)}</li>" for note in section.notes)
+    notes = "".join(f"<li>{html(note)}</li>" for note in section.notes)
     if notes:
         yield f'<ul class="notes">{notes}</ul>\n'
     yield from _gaps(section)
@@ -84,7 +87,7 @@ def _board(section: Section, place: int) -> str:
         cells += [_plain(entry.averages[key], MEASURES[key][1]) for key in rest]
         cells += [_size(values[k]) for _, values in known]
         if dtypes:
-            cells.append(f'<td class="text">{shown(entry.dtype)}</td>')
+            cells.append(f'<td class="text">{html(entry.dtype)}</td>')
         rows.append(f"<tr{' class=reference' if entry.reference else ''}>{''.join(cells)}</tr>\n")
     options = "".join(
         f'<option value="{n}" data-digits="{places}"{" selected" if key == section.measure else ""}>{label}</option>'
@@ -93,7 +96,7 @@ def _board(section: Section, place: int) -> str:
     select = f'<select data-board="{place}">{options}</select>'
     choice = f'<p class="choice live"><label>columns of corpora: {select}</label></p>'
     return (
-        f'{choice}\n<div class="scroll" tabindex="0" role="region" aria-label="{shown(section.title)}">'
+        f'{choice}\n<div class="scroll" tabindex="0" role="region" aria-label="{html(section.title)}">'
         f'<table class="sortable" data-measure="{list(MEASURES).index(section.measure)}">'
         f"<caption>{name}{'; lower is better' if section.measure != 'min_k' else ''}</caption>"
         f"<thead><tr>{''.join(heads)}</tr></thead>\n<tbody>\n{''.join(rows)}</tbody></table></div>\n"
@@ -104,7 +107,7 @@ def _corpus_head(column: Column) -> str:
     dates = f", {column.first} to {column.last}" if column.first else ""
     tip = f"{plural(column.documents, 'document')}, {plural(column.characters, 'character')}{dates}, {column.digest}"
     small = f"{compact(column.documents)} doc{'s' * (column.documents != 1)}, {compact(column.characters)} chars"
-    return f'<th scope="col" class="num m" title="{shown(tip)}">{shown(column.name)}<small>{small}</small></th>'
+    return f'<th scope="col" class="num m" title="{html(tip)}">{html(column.name)}<small>{small}</small></th>'
 
 
 def _head(entry: Entry) -> str:
@@ -115,11 +118,11 @@ def _head(entry: Entry) -> str:
         if part
     )
     folder, slash, bare = entry.name.rpartition("/")
-    name = f'<small class="folder">{shown(folder)}/</small>{shown(bare)}' if slash and bare else shown(entry.name)
+    name = f'<small class="folder">{html(folder)}/</small>{html(bare)}' if slash and bare else html(entry.name)
     if facts.url:
         name = f'<a href="{escape(facts.url)}" rel="noreferrer">{name}</a>'
     tag = ' <small class="tag">reference</small>' if entry.reference else ""
-    return f'<th scope="row" title="{shown(about)}"><span>{name}</span>{tag}</th>'
+    return f'<th scope="row" title="{html(about)}"><span>{name}</span>{tag}</th>'
 
 
 def _cell(cell: Cell | None, measure: str, scale: tuple[float, float] | None, best: bool) -> str:
@@ -144,7 +147,7 @@ def _cell(cell: Cell | None, measure: str, scale: tuple[float, float] | None, be
         part = "all" if cell.seen == "all" else "part"
         tips.append(f"may be contaminated: {part} of the corpus is from before the model's training cutoff")
     names = " ".join(["m", *(["best"] if best else []), *([] if cell.current else ["other"])])
-    tip = f' title="{shown("; ".join(tips))}"' if tips else ""
+    tip = f' title="{html("; ".join(tips))}"' if tips else ""
     return f'<td class="{names}"{tip}{_measures(cell.values)}>{marks}<b>{_value(value, digits)}</b>{small}{bar}</td>'
 
 
@@ -212,12 +215,12 @@ def _gaps(section: Section) -> Iterator[str]:
         "get the same draws, so what makes a document hard for both cancels. In grey where the 95 % interval holds 0."
         "</p>\n"
     )
-    heads = "".join(f'<th scope="col" class="num">{shown(column.name)}</th>' for column in columns)
+    heads = "".join(f'<th scope="col" class="num">{html(column.name)}</th>' for column in columns)
     scales = {}
     for column in columns:
         names = {entry.name for entry in section.models} or {entry.name for entry in section.entries}
         here = [gap for (corpus, name), gap in section.gaps.items() if corpus == column.name and name in names]
-        ends = [0.0, *(gap.low for gap in here), *(gap.high for gap in here)]
+        ends = [0.0, *(end for gap in here for end in (gap.low, gap.high) if end is not None)]
         scales[column.name] = (min(ends), max(ends)) if max(ends) > min(ends) else None
     rows = []
     for entry in section.entries:
@@ -229,11 +232,14 @@ def _gaps(section: Section) -> Iterator[str]:
             elif gap is None:
                 cells.append("<td></td>")
             else:
-                tip = f"over {plural(gap.documents, 'document')}; better in {100 * gap.wins:.1f} % of the draws"
-                bar = whisker(gap.value, gap.low, gap.high, scales[column.name])
+                tip = f"over {plural(gap.documents, 'document')}; better on {100 * gap.wins:.1f} % of them"
+                spread = ""
+                if gap.low is not None and gap.high is not None:
+                    bar = whisker(gap.value, gap.low, gap.high, scales[column.name])
+                    spread = f" <small>{gap.low:.4f} to {gap.high:.4f}</small>{bar}"
                 cells.append(
                     f'<td class="{"clear" if gap.clear else "unclear"}" data-v="{gap.value:.6g}" title="{tip}">'
-                    f"<b>{gap.value:+.4f}</b> <small>{gap.low:.4f} to {gap.high:.4f}</small>{bar}</td>"
+                    f"<b>{gap.value:+.4f}</b>{spread}</td>"
                 )
         rows.append(f"<tr{' class=reference' if entry.reference else ''}>{''.join(cells)}</tr>\n")
     yield (
@@ -265,14 +271,14 @@ def _subsets(section: Section) -> Iterator[str]:
         if len(names) < 2:
             continue
         digits = MEASURES[section.measure][1]
-        heads = "".join(f'<th scope="col" class="num">{shown(name) or "(none)"}</th>' for name in names)
+        heads = "".join(f'<th scope="col" class="num">{html(name) or "(none)"}</th>' for name in names)
         rows = []
         for entry, found in cells:
             values = [_finite(found.get(name, {}).get(section.measure)) for name in names]
             filled = "".join(_plain(value, digits) for value in values)
             rows.append(f"<tr{' class=reference' if entry.reference else ''}>{_head(entry)}{filled}</tr>\n")
         yield (
-            f"<details><summary>{shown(column.name)} by subset</summary>\n"
+            f"<details><summary>{html(column.name)} by subset</summary>\n"
             f'<div class="scroll" tabindex="0" role="region" aria-label="subsets"><table class="sortable">'
             f'<thead><tr><th scope="col" class="name">model</th>{heads}</tr></thead>\n<tbody>\n{"".join(rows)}</tbody>'
             "</table></div></details>\n"

@@ -1,9 +1,8 @@
-"""Words of the leaderboard's page: numbers and names as people read them, safe in HTML."""
+"""Words of the leaderboard's page: numbers and names as people read them (`foreign.html` makes them safe)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 
 def compact(value: int) -> str:
@@ -20,11 +19,6 @@ def compact(value: int) -> str:
 def plural(count: int, what: str) -> str:
     """A number and its noun."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
-
-
-def shown(text: str) -> str:
-    """Text for HTML, with all that is not printable (controls, directions, lone surrogates) as escapes."""
-    return "".join(escape(c) if c.isprintable() else escape(c.encode("unicode_escape").decode("ascii")) for c in text)
 
 
 def listing(names: Sequence[str]) -> str:

@@ -1,0 +1,64 @@
+"""What kind of file holds weights, by its first bytes; its name does not count.
+
+What it is not: a check. A file of the right beginning may still be damaged, which its own reader says.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+LENGTH = 16  # first bytes that are looked at
+SAFETENSORS, TORCH, ONNX = "safetensors", "torch", "ONNX"  # the kinds that are read here
+LONGEST_HEADER = 100_000_000  # of safetensors
+FIELDS = (0x12, 0x1A, 0x22, 0x2A, 0x32, 0x3A, 0x42)  # that a model in ONNX has after its version
+OTHERS: dict[bytes, str] = {  # beginning -> what it is and what to do
+    b"GGUF": "a GGUF file; take the model that it was made of",
+    b"GGML": "a GGML file; take the model that it was made of",
+    b"\x89HDF\r\n\x1a\n": "an HDF5 file, as of Keras; save its weights as safetensors",
+    b"\x93NUMPY": "an array of NumPy; give kolmo.shrink a dictionary of arrays",
+    b"\x1f\x8b": "a gzip file; unpack it first",
+    b"\x28\xb5\x2f\xfd": "a zstandard file; unpack it first",
+    b"\xfd7zXZ\0": "an xz file; unpack it first",
+    b"BZh": "a bzip2 file; unpack it first",
+    b"7z\xbc\xaf": "a 7z archive; unpack it first",
+    b"\xb5KMO": "an archive of kolmo; unpack it with kolmo decompress",
+    b"version https://": "a pointer of Git LFS, not the file itself; fetch it with git lfs pull",
+    b"<": "a page in HTML or XML; fetch the file itself",
+}
+
+
+def kind_of_file(path: Path) -> str:
+    """`SAFETENSORS`, `TORCH`, `ONNX`; else what the file is instead, and what to do; "" if nobody knows.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return kind_of(file.read(LENGTH), path.name)
+
+
+def kind_of(head: bytes, name: str = "") -> str:
+    """The same of first bytes; a name serves to tell archives in the ZIP format from each other."""
+    if len(head) > 8 and struct.unpack_from("<Q", head)[0] <= LONGEST_HEADER and head[8:9] == b"{":
+        return SAFETENSORS
+    for beginning, what in OTHERS.items():
+        if head.startswith(beginning):
+            return what
+    if head.startswith(b"PK\x03\x04"):
+        known = {".npz": "arrays of NumPy; give kolmo.shrink a dictionary of them", ".keras": "a model of Keras"}
+        return next((f"a ZIP archive, {what}" for end, what in known.items() if name.endswith(end)), TORCH)
+    if head[:1] == b"\x80" and head[1:2] in (
+        b"\x02",
+        b"\x03",
+        b"\x04",
+        b"\x05",
+    ):  # a pickle: older files of torch are several
+        return TORCH
+    if head[4:8] == b"TFL3":
+        return "a model of TensorFlow Lite; take the model that it was made of"
+    if head[:1] == b"\x08" and len(head) > 2 and 0 < head[1] < 64 and head[2] in FIELDS:  # ir_version, then a field
+        return ONNX
+    if not head:
+        return "empty; get it again"
+    return ""
