@@ -107,6 +107,26 @@ def test_each_decodes_the_other(lanes: int) -> None:
             assert model.content() == TEXT
 
 
+@pytest.mark.skipif(NATIVE is None, reason="the C kernels are not built here")
+@pytest.mark.parametrize(
+    "data", [TEXT, b"abcab" * 60, random.Random(3).randbytes(200)], ids=["text", "again", "random"]
+)
+@pytest.mark.parametrize("lanes", [1, 2, 3, 4, 5])
+def test_guesses_change_no_bit_on_any_path(data: bytes, lanes: int) -> None:
+    """Up to four lanes guess what is next, in trees; wrong guesses leave nothing behind."""
+    steps = -(-len(data) // lanes)
+    encoder = NATIVE.BinaryEncoder()
+    mixer(NATIVE, len(data), lanes).encode(encoder, data, steps)
+    payload = encoder.finish()
+    for path in NATIVE.PATHS:
+        NATIVE.force_path(path)
+        for threads in (1, 2):
+            model, decoder = mixer(NATIVE, len(data), lanes, threads), NATIVE.BinaryDecoder(payload)
+            for done in range(0, steps, 37):
+                model.decode(decoder, min(37, steps - done))
+            assert model.content() == data, (path, threads)
+
+
 @pytest.mark.parametrize("module", IMPLEMENTATIONS)
 def test_misuse(module: ModuleType) -> None:
     model = mixer(module, 10, 2)

@@ -6,5 +6,8 @@
 #if defined(__x86_64__) && (defined(__clang__) || __GNUC__ >= 9)
 #define KOLMO_AVX512 1 /* with VNNI: the context mixer uses AVX2 there, the network all of it */
 #endif
+#if defined(__x86_64__) && defined(__linux__) && ((defined(__clang__) && __clang_major__ >= 12) || (!defined(__clang__) && __GNUC__ >= 11))
+#define KOLMO_AMX 1 /* the network's products of many rows */
+#endif
 #endif
 #endif

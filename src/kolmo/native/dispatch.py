@@ -1,7 +1,7 @@
 """Chooses the kernels once, at import: C where it was built, else the NumPy reference.
 
 `KOLMO_KERNEL` forces a path: `reference`, or one of the C paths that this machine can run (`baseline`, `avx2`,
-`avx512`). All paths give the same bits; the variable exists for tests and for measuring.
+`avx512`, `amx`). All paths give the same bits; the variable exists for tests and for measuring.
 """
 
 from __future__ import annotations

@@ -1,6 +1,12 @@
 /* The Python module `kolmo.native._kernels`. */
 #include "kernels.h"
 
+#if defined(KOLMO_AMX)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 PyObject *CorruptError;
 cm_run run_context_mixing = cm_run_baseline;
 cm_run_lanes run_lanes = cm_run_lanes_baseline;
@@ -40,8 +46,34 @@ static int has_avx512(void) {
 #endif
 }
 
-/* The path of a name; the context mixer has none of its own for AVX-512. */
+/* Tiles of 8-bit integers: the processor has them, and the system keeps them for this process when it is asked to. */
+static int has_amx(void) {
+#if defined(KOLMO_AMX)
+    static int answer = -1;
+    if (answer >= 0) return answer;
+    const unsigned tiles = 3u << 24, state = 3u << 17; /* TILE and INT8; both parts of their state */
+    unsigned a, b, c, d, low, high;
+    answer = 0;
+    if (!has_avx512() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & tiles) != tiles) return 0;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    if ((low & state) != state) return 0;
+    return answer = !syscall(SYS_arch_prctl, 0x1023, 18); /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+#else
+    return 0;
+#endif
+}
+
+/* The path of a name; the context mixer has none of its own for AVX-512 and AMX. */
 static int choose(const char *path) {
+#if defined(KOLMO_AMX)
+    if (!strcmp(path, "amx") && has_amx()) {
+        run_context_mixing = cm_run_avx2;
+        run_lanes = cm_run_lanes_avx2;
+        kolmo_network_path = network_run_amx;
+        kolmo_choose_masses(2);
+        return 1;
+    }
+#endif
 #if defined(KOLMO_AVX512)
     if (!strcmp(path, "avx512") && has_avx512()) {
         run_context_mixing = cm_run_avx2;
@@ -95,7 +127,8 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_kernels", "kolm
 PyMODINIT_FUNC PyInit__kernels(void) {
     PyObject *module = PyModule_Create(&definition), *errors = PyImport_ImportModule("kolmo.errors");
     PyTypeObject *tree;
-    PyObject *paths = has_avx512() ? Py_BuildValue("(sss)", "baseline", "avx2", "avx512")
+    PyObject *paths = has_amx()      ? Py_BuildValue("(ssss)", "baseline", "avx2", "avx512", "amx")
+                      : has_avx512() ? Py_BuildValue("(sss)", "baseline", "avx2", "avx512")
                       : has_avx2() ? Py_BuildValue("(ss)", "baseline", "avx2")
                                    : Py_BuildValue("(s)", "baseline");
     CorruptError = errors ? PyObject_GetAttrString(errors, "CorruptError") : NULL;
@@ -115,6 +148,6 @@ PyMODINIT_FUNC PyInit__kernels(void) {
     }
     Py_DECREF(paths);
     kolmo_token_tree_type(tree);
-    choose(has_avx512() ? "avx512" : has_avx2() ? "avx2" : "baseline");
+    choose(has_amx() ? "amx" : has_avx512() ? "avx512" : has_avx2() ? "avx2" : "baseline");
     return module;
 }

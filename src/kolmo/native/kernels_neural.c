@@ -1,49 +1,32 @@
 /* The type NeuralMixer: the context mixer over lanes, with a network's opinion; see reference_neural.py. */
 #include "kernels.h"
 
-enum { GUESSES = 1 << 15, ORDERS = 6 };
+#include "guesses.h"
+#include "pace.h"
 
-/* Guesses of the next byte, from what followed the last one to six bytes: right for more than half of all bytes of a text,
- * at no cost. Decoding one lane, the network then looks at two places in one go, which takes hardly longer than one;
- * where the guess was wrong the second look is forgotten. No bit depends on it. */
+enum { MAX_LANES = 256, PATIENCE = 64, BATCH = 64, AHEAD = 4 };
+/* BATCH: positions that the network looks at together while encoding. AHEAD: the most lanes that decoding guesses for. */
+
+/* A guessed byte of a lane, or a known one, the root: a place in the network's branches. */
 typedef struct {
-    struct {
-        uint8_t check, byte, sure;
-    } entry[ORDERS][GUESSES];
-    uint64_t last; /* bytes, newest lowest */
-} guesser;
+    guess_history history; /* this byte included */
+    guess_list next;
+    int tried;    /* of `next`, those that have places */
+    int parent;   /* the place before, -1 for a root */
+    uint8_t byte;
+    float chance; /* that decoding comes here */
+} place;
 
-/* A context's hash: the place of its entry, above its check. */
-static inline uint32_t guess_hash(const guesser *g, int order) {
-    return (uint32_t)((g->last << (56 - 8 * order)) * 0x9E3779B97F4A7C15u >> 41);
-}
-
-/* The next byte, or -1. */
-static int guess(const guesser *g) {
-    for (int order = ORDERS - 1; order >= 0; order--) {
-        uint32_t hash = guess_hash(g, order), at = hash >> 8;
-        if (g->entry[order][at].sure && g->entry[order][at].check == (hash & 255)) return g->entry[order][at].byte;
-    }
-    return -1;
-}
-
-static void guess_learn(guesser *g, uint8_t byte) {
-    for (int order = 0; order < ORDERS; order++) {
-        uint32_t hash = guess_hash(g, order), at = hash >> 8;
-        if (g->entry[order][at].check == (hash & 255) && g->entry[order][at].byte == byte) {
-            if (g->entry[order][at].sure < 8) g->entry[order][at].sure++;
-        } else if (g->entry[order][at].sure) {
-            g->entry[order][at].sure /= 2;
-        } else {
-            g->entry[order][at].check = (uint8_t)hash;
-            g->entry[order][at].byte = byte;
-            g->entry[order][at].sure = 1;
-        }
-    }
-    g->last = g->last << 8 | byte;
-}
-
-enum { MAX_LANES = 256, PATIENCE = 64, BATCH = 64 }; /* BATCH: positions that the network looks at together while encoding */
+/* Decoding: what was guessed, and where each lane is. */
+typedef struct {
+    guesser guesser;
+    kolmo_pace pace;
+    network_tree tree; /* what the network looks at next */
+    place place[NETWORK_BRANCHES]; /* lane k has those from k * (NETWORK_BRANCHES / lanes) on */
+    int used[AHEAD], now[AHEAD]; /* of a lane's places, those in use; the one that its last byte led to, -1 for none */
+    guess_history history[AHEAD];
+    uint32_t spoken[AHEAD * NETWORK_SUMS]; /* of each lane's present place */
+} foresight;
 
 typedef struct {
     PyObject_HEAD
@@ -57,8 +40,7 @@ typedef struct {
     Py_ssize_t capacity;    /* the largest block that there is room for */
     Py_ssize_t step, steps; /* done, and all */
     int batch, threads;
-    guesser *guesser;  /* decoding one lane */
-    int guessed;       /* the byte that the network has looked past already, -1 for none */
+    foresight *foresight; /* decoding a few lanes */
     int direction, busy; /* direction: -1 until the first call */
 } Neural;
 
@@ -84,7 +66,7 @@ static PyObject *neural_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     }
     Neural *self = (Neural *)kolmo_instance(type);
     if (!self) return NULL;
-    self->direction = self->guessed = -1;
+    self->direction = -1;
     self->batch = lanes < BATCH ? BATCH / lanes : 1;
     self->threads = threads < KOLMO_TEAM ? threads : KOLMO_TEAM;
     self->capacity = size;
@@ -113,7 +95,7 @@ static void neural_free(PyObject *object) {
     free(self->costs);
     free(self->symbols);
     free(self->sums);
-    free(self->guesser);
+    free(self->foresight);
     Py_XDECREF(self->prior);
     Py_XDECREF(self->owner);
     kolmo_release(object);
@@ -123,12 +105,14 @@ typedef struct {
     Neural *self;
     int steps;
     kolmo_team *team;
+    const network_tree *tree; /* NULL: all lanes' next `steps` bytes */
 } listening;
 
 /* A part of the network, for all lanes. */
 static void listen(void *work, int part, int parts) {
     const listening *l = (const listening *)work;
-    kolmo_network_share(l->self->network, l->self->symbols, l->steps, l->self->sums, l->team, part, parts);
+    if (l->tree) kolmo_network_look_ahead(l->self->network, l->tree, l->self->sums, l->team, part, parts);
+    else kolmo_network_share(l->self->network, l->self->symbols, l->steps, l->self->sums, l->team, part, parts);
 }
 
 /* Go on alone where the other threads keep coming late: on a busy machine they cost more than they do. */
@@ -139,30 +123,104 @@ static void neural_mind(Neural *self, kolmo_team *team, listening *work, Py_ssiz
     kolmo_team_begin(team, 1, listen, work);
 }
 
-/* The next `steps` bytes of the only lane, decoded. */
-static void neural_decode_lane(Neural *self, Py_ssize_t steps, void *coder, kolmo_team *team, listening *work) {
-    self->network->keeps = 1;
+/* Give a byte of a lane a place, after another place or (-1) after all that is decoded. */
+static int foresee(foresight *f, int lane, int room, int parent, uint8_t byte, float chance) {
+    const int at = lane * room + f->used[lane]++, row = f->tree.rows++;
+    place *p = &f->place[at];
+    p->history = guess_after(parent < 0 ? f->history[lane] : f->place[parent].history, byte);
+    p->next = guess_next(&f->guesser, &p->history);
+    p->tried = 0;
+    p->parent = parent;
+    p->byte = byte;
+    p->chance = chance;
+    f->tree.symbol[row] = byte;
+    f->tree.lane[row] = (int16_t)lane;
+    f->tree.parent[row] = (int8_t)parent;
+    f->tree.place[row] = (int8_t)at;
+    return at;
+}
+
+/* What the network is to look at: the last byte of each lane that has run out of guesses, and of those that may follow
+ * the likeliest ones, as long as one more is worth its time. */
+static void foresee_all(foresight *f, int lanes, const uint8_t *last) {
+    const int room = NETWORK_BRANCHES / lanes;
+    f->tree.rows = 0;
+    for (int lane = 0; lane < lanes; lane++) {
+        if (f->now[lane] >= 0) continue;
+        f->used[lane] = 0;
+        f->now[lane] = foresee(f, lane, room, -1, last[lane], 1);
+    }
+    const int roots = f->tree.rows, most = kolmo_pace_most(&f->pace, roots, NETWORK_BRANCHES);
+    while (f->tree.rows < most) {
+        float chance = kolmo_pace_least(&f->pace, f->tree.rows);
+        int best = -1;
+        for (int row = 0; row < f->tree.rows; row++) {
+            const place *p = &f->place[f->tree.place[row]];
+            if (f->used[f->tree.lane[row]] == room || p->tried == p->next.count) continue;
+            const float here = p->chance * p->next.chance[p->tried];
+            if (here > chance) chance = here, best = f->tree.place[row];
+        }
+        if (best < 0) break;
+        place *p = &f->place[best];
+        foresee(f, best / room, room, best, p->next.byte[p->tried], chance);
+        p->tried++;
+    }
+}
+
+/* Where a lane is once a byte is decoded: at its place, if it was foreseen. */
+static void foresight_learn(foresight *f, kolmo_network_lanes *network, int lane, int room, uint8_t byte) {
+    const int now = f->now[lane];
+    guess_learn(&f->guesser, &f->place[now].history, byte);
+    for (int at = lane * room; at < lane * room + f->used[lane]; at++)
+        if (f->place[at].parent == now && f->place[at].byte == byte) {
+            f->now[lane] = at;
+            return;
+        }
+    kolmo_network_follow(network, lane, now);
+    f->history[lane] = f->place[now].history;
+    f->now[lane] = -1;
+}
+
+/* The next `steps` bytes of a few lanes, decoded. */
+static void neural_decode_ahead(Neural *self, Py_ssize_t steps, void *coder, kolmo_team *team, listening *work) {
+    foresight *f = self->foresight;
+    const int lanes = self->model->lanes, room = NETWORK_BRANCHES / lanes;
+    work->tree = &f->tree;
     for (Py_ssize_t end = self->step + steps; self->step < end; self->step++) {
         if (kolmo_decoder_failed((kolmo_decoder *)coder)) break;
         neural_mind(self, team, work, self->step);
-        const uint32_t *sums = self->sums + 512;
-        if (self->guessed < 0) {
-            self->symbols[0] = self->step ? self->content[self->step - 1] : 10;
-            self->guessed = guess(self->guesser);
-            self->symbols[1] = (uint8_t)self->guessed;
-            work->steps = self->guessed < 0 ? 1 : 2;
+        uint8_t last[AHEAD];
+        int lacking = 0;
+        for (int lane = 0; lane < lanes; lane++) {
+            const cm_history *h = self->model->histories + lane;
+            const Py_ssize_t at = (Py_ssize_t)h->origin + self->step;
+            last[lane] = self->step == 0 ? 10 : at <= (Py_ssize_t)h->end ? self->content[at - 1] : 0;
+            lacking += f->now[lane] < 0;
+        }
+        if (lacking) {
+            foresee_all(f, lanes, last);
+            kolmo_pace_begin(&f->pace);
             kolmo_team_work(team);
-            sums = self->sums;
-        } else {
-            self->guessed = -1;
+            kolmo_pace_end(&f->pace, f->tree.rows);
         }
-        run_lanes(self->model, CM_DECODE, self->content, sums, coder, NULL);
-        uint8_t byte = self->content[self->step];
-        guess_learn(self->guesser, byte);
-        if (self->guessed >= 0 && self->guessed != byte) {
-            kolmo_network_undo(self->network);
-            self->guessed = -1;
+        for (int lane = 0; lane < lanes; lane++)
+            memcpy(f->spoken + lane * NETWORK_SUMS, self->sums + f->now[lane] * NETWORK_SUMS, NETWORK_SUMS * sizeof *f->spoken);
+        const size_t done = run_lanes(self->model, CM_DECODE, self->content, f->spoken, coder, NULL);
+        kolmo_pace_count(&f->pace, (int)done);
+        for (int lane = 0; lane < lanes; lane++) {
+            const cm_history *h = self->model->histories + lane;
+            const Py_ssize_t at = (Py_ssize_t)h->origin + self->step;
+            foresight_learn(f, self->network, lane, room, at < (Py_ssize_t)h->end ? self->content[at] : 0);
         }
+    }
+}
+
+/* A prompt of one lane was scored: the last byte is all that matters but for what follows what. */
+static void foresight_begin(foresight *f, int lanes, const uint8_t *content, Py_ssize_t known) {
+    for (int lane = 0; lane < lanes; lane++) f->now[lane] = -1;
+    for (Py_ssize_t at = 0; at < known; at++) {
+        if (at) f->history[0] = guess_after(f->history[0], content[at - 1]);
+        guess_learn(&f->guesser, &f->history[0], content[at]);
     }
 }
 
@@ -170,10 +228,10 @@ static void neural_decode_lane(Neural *self, Py_ssize_t steps, void *coder, kolm
 static void neural_run(Neural *self, int mode, uint8_t *block, Py_ssize_t steps, void *coder) {
     cm_model *m = self->model;
     kolmo_team team;
-    listening work = {self, 1, &team};
+    listening work = {self, 1, &team, NULL};
     kolmo_team_begin(&team, self->threads, listen, &work);
-    if (mode == CM_DECODE && m->lanes == 1) {
-        neural_decode_lane(self, steps, coder, &team, &work);
+    if (mode == CM_DECODE && self->foresight) {
+        neural_decode_ahead(self, steps, coder, &team, &work);
         kolmo_team_end(&team);
         return;
     }
@@ -238,9 +296,9 @@ static PyObject *neural_decode(PyObject *object, PyObject *args) {
         if (!(self->content = (uint8_t *)calloc(self->model->histories->size, 1))) return PyErr_NoMemory();
         memcpy(self->content, self->model->histories->bytes, (size_t)self->step);
     }
-    if (!self->guesser) {
-        if (!(self->guesser = (guesser *)calloc(1, sizeof *self->guesser))) return PyErr_NoMemory();
-        for (Py_ssize_t at = 0; at < self->step; at++) guess_learn(self->guesser, self->content[at]);
+    if (!self->foresight && self->model->lanes <= AHEAD) {
+        if (!(self->foresight = (foresight *)calloc(1, sizeof *self->foresight))) return PyErr_NoMemory();
+        foresight_begin(self->foresight, self->model->lanes, self->content, self->step);
     }
     self->busy = decoder->busy = 1;
     Py_BEGIN_ALLOW_THREADS
@@ -318,8 +376,10 @@ static PyObject *neural_forget(PyObject *object, PyObject *args) {
     self->steps = (size + lanes - 1) / lanes;
     free(self->costs);
     free(self->content);
+    free(self->foresight);
     self->costs = NULL;
     self->content = NULL;
+    self->foresight = NULL;
     Py_RETURN_NONE;
 }
 

@@ -214,7 +214,8 @@ static size_t place_lanes(kolmo_network_lanes *l, uint8_t *base) {
     l->z = (int32_t *)part(base, &used, 4 * rows * products);
     l->u = (uint8_t *)part(base, &used, (size_t)l->threads * rows * (width > state ? width : state));
     l->entries = (uint32_t *)part(base, &used, 4 * rows * NETWORK_MAX_TABLES);
-    l->kept = (float *)part(base, &used, 4 * (size_t)n->layers * state);
+    l->branch = (float *)part(base, &used, 4 * NETWORK_BRANCHES * (size_t)n->layers * state);
+    l->branch_history = (network_history *)part(base, &used, NETWORK_BRANCHES * sizeof *l->branch_history);
     return used;
 }
 
@@ -272,7 +273,8 @@ static void run_steps(kolmo_network_lanes *lanes, const uint8_t *symbols, int st
     for (int t = 0; t < steps; t += lanes->steps) {
         int some = steps - t < lanes->steps ? steps - t : lanes->steps;
         size_t at = (size_t)t * (size_t)lanes->lanes;
-        kolmo_network_path(lanes, symbols + at, some, first, last, sums + at * NETWORK_SUMS, team, part, parts);
+        kolmo_network_path(lanes, symbols + at, some, first, last, sums + at * NETWORK_SUMS, team, part, parts,
+                           NULL);
     }
     restore_arithmetic(had);
 }
@@ -287,8 +289,15 @@ void kolmo_network_share(kolmo_network_lanes *lanes, const uint8_t *symbols, int
     run_steps(lanes, symbols, steps, 0, lanes->lanes, sums, team, part, parts);
 }
 
-void kolmo_network_undo(kolmo_network_lanes *lanes) {
-    const kolmo_network *n = lanes->network;
-    memcpy(lanes->state, lanes->kept, 4 * (size_t)n->layers * (size_t)n->state);
-    lanes->history[0] = lanes->kept_history;
+void kolmo_network_look_ahead(kolmo_network_lanes *lanes, const network_tree *tree, uint32_t *sums, kolmo_team *team, int part,
+                              int parts) {
+    uint64_t had = plain_arithmetic();
+    kolmo_network_path(lanes, tree->symbol, 1, 0, lanes->lanes, sums, team, part, parts, tree);
+    restore_arithmetic(had);
+}
+
+void kolmo_network_follow(kolmo_network_lanes *lanes, int lane, int place) {
+    const size_t floats = (size_t)lanes->network->layers * (size_t)lanes->network->state;
+    memcpy(lanes->state + (size_t)lane * floats, lanes->branch + (size_t)place * floats, 4 * floats);
+    lanes->history[lane] = lanes->branch_history[place];
 }

@@ -30,6 +30,7 @@ enum {
     NETWORK_SUMS = 512,
     NETWORK_GROUP = 64, /* rows of a matrix that are stored, and multiplied, together */
     NETWORK_BATCH = 64, /* lanes times steps in work at a time, where the lanes are fewer */
+    NETWORK_BRANCHES = 16, /* places in the trees of guessed bytes */
 };
 
 /* Constants, computed in Python (native/tables.py). */
@@ -77,11 +78,19 @@ typedef struct {
     int32_t *z;        /* lanes * steps x the most rows of a matrix: products */
     uint8_t *u;        /* for each thread, lanes * steps x the most inputs: what is multiplied */
     uint32_t *entries; /* lanes * steps x tables */
-    int keeps;         /* the first step of two is kept, for kolmo_network_undo; one lane only */
-    float *kept;       /* layers x state */
-    network_history kept_history;
+    float *branch;     /* NETWORK_BRANCHES x layers x state: what a lane would remember after guessed bytes */
+    network_history *branch_history;
     uint8_t *memory;
 } kolmo_network_lanes;
+
+/* Bytes that may come next, to be looked at together: row k takes `symbol[k]` into what the branch `parent[k]` remembers,
+ * which is that of an earlier row or an earlier call, or (-1) into what `lane[k]` does, and becomes the branch `place[k]`. */
+typedef struct {
+    int rows;
+    uint8_t symbol[NETWORK_BRANCHES];
+    int16_t lane[NETWORK_BRANCHES];
+    int8_t parent[NETWORK_BRANCHES], place[NETWORK_BRANCHES];
+} network_tree;
 
 /* NULL, or what is wrong: sizes, the weights' length, or a value that the page does not allow. */
 const char *kolmo_network_problem(const int32_t *config, size_t config_count, const uint8_t *weights, size_t size);
@@ -104,12 +113,18 @@ void kolmo_network_step(kolmo_network_lanes *lanes, const uint8_t *symbols, int 
 void kolmo_network_share(kolmo_network_lanes *lanes, const uint8_t *symbols, int steps, uint32_t *sums, kolmo_team *team,
                          int part, int parts);
 
-/* Where `keeps` is set and the last call took two steps: as if it had taken the first alone. */
-void kolmo_network_undo(kolmo_network_lanes *lanes);
+/* Look at all rows of a tree without moving any lane, by the members of a team, as above; the sums after a row are written
+ * to sums + place * 512. At most lanes times steps rows. */
+void kolmo_network_look_ahead(kolmo_network_lanes *lanes, const network_tree *tree, uint32_t *sums, kolmo_team *team, int part,
+                              int parts);
 
-/* A step on one path, at most lanes->steps steps at a time. Without a team there is one part. */
+/* A lane goes on from a branch: as if it had taken the symbols that led there. */
+void kolmo_network_follow(kolmo_network_lanes *lanes, int lane, int place);
+
+/* A step on one path, at most lanes->steps steps at a time. Without a team there is one part. With a tree, its rows are
+ * looked at, and symbols, steps, first, last do not count. */
 typedef void network_run(kolmo_network_lanes *lanes, const uint8_t *symbols, int steps, int first, int last,
-                         uint32_t *sums, kolmo_team *team, int part, int parts);
+                         uint32_t *sums, kolmo_team *team, int part, int parts, const network_tree *tree);
 extern network_run *kolmo_network_path; /* the path in use */
 
 network_run network_run_baseline;
@@ -118,6 +133,9 @@ network_run network_run_avx2;
 #endif
 #if defined(KOLMO_AVX512)
 network_run network_run_avx512;
+#endif
+#if defined(KOLMO_AMX)
+network_run network_run_amx;
 #endif
 
 /* ln(s) in steps of 1/4096, s > 0. */

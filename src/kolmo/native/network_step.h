@@ -5,6 +5,8 @@
  *   NETWORK_TILE    the most rows of these that a tile multiplies at once
  *   network_tile    (weights, start, inputs, u, n, z, rows): a group's 64 rows of weights times n rows of u
  *
+ * and perhaps NETWORK_OWN_NORMALISE, where network_normalise is there already; NETWORK_MANY, from how many rows of u on network_product_many takes the place of network_product.
+ *
  * The loops over floats are plain ones, which compilers turn into vector code: each operation rounds once whatever the
  * width. Each has a variable to itself, since within an expression compilers may keep more than binary32 (s390x, x87).
  * A comparison picks its first operand only when it is true, so that not even a NaN could leave a clamp. */
@@ -19,7 +21,8 @@
 #pragma STDC FP_CONTRACT OFF
 #endif
 
-/* Ties to even; |x| <= 2^22, where the sum is in 2^23 .. 2^24 and so is rounded to whole numbers. */
+/* Ties to even where |x| <= 2^22, since the sum is in 2^23 .. 2^24 and so is rounded to whole numbers. Beyond, what
+ * docs/neural.md says: coarser, and a half may be left. */
 KOLMO_INLINE KOLMO_TARGET float network_rint(float x) {
     float shifted = x + 12582912.0f;
     return shifted - 12582912.0f;
@@ -35,6 +38,7 @@ KOLMO_INLINE KOLMO_TARGET float network_squeeze(float t) {
     return 0.5f + slope;
 }
 
+#if !defined(NETWORK_OWN_NORMALISE)
 /* Rows with a root mean square of `scale`, as integers within +-127. */
 static KOLMO_TARGET void network_normalise(const float *restrict x, int rows, int width, float scale,
                                            uint8_t *restrict u) {
@@ -55,11 +59,18 @@ static KOLMO_TARGET void network_normalise(const float *restrict x, int rows, in
         }
     }
 }
+#endif
 
 /* z = m . u for rows of u: (rows, m->rows), the columns first .. last - 1 (multiples of NETWORK_GROUP) of them. Weights
  * are read once for all rows of u: a group of them stays near. */
 static KOLMO_TARGET void network_product(const network_matrix *m, const uint8_t *u, int rows, int32_t *z, int first,
                                          int last) {
+#if defined(NETWORK_MANY)
+    if (rows >= NETWORK_MANY) {
+        network_product_many(m, u, rows, z, first, last);
+        return;
+    }
+#endif
     const int tiles = (rows + NETWORK_TILE - 1) / NETWORK_TILE;
     for (int group = first; group < last; group += NETWORK_GROUP) {
         const int8_t *w = m->weights + (size_t)group * (size_t)m->inputs;
@@ -120,14 +131,20 @@ static KOLMO_TARGET void network_weigh(const kolmo_network *n, const int32_t *re
         for (int i = 0; i < 16; i++) most[i] = l[b + i] > most[i] ? l[b + i] : most[i];
     for (int i = 1; i < 16; i++) most[0] = most[i] > most[0] ? most[i] : most[0];
     const float top = most[0];
+    uint32_t w[256], half[128], quarter[64]; /* apart from each other, so that vectors can be made of them */
     for (int b = 0; b < 256; b++) {
         float below = l[b] - top, d = below * 0x1.715476p+0f, fine = d * 1024.0f; /* 1.44269504 in binary32 */
         uint32_t q = (uint32_t)-(int32_t)network_rint(network_clamp(fine, -24576.0f, 0.0f));
-        uint32_t w = exp2[q & 1023] >> (q >> 10);
-        sums[256 + b] = w ? w : 1;
+        uint32_t weight = exp2[q & 1023] >> (q >> 10);
+        w[b] = weight ? weight : 1;
     }
-    for (int half = 128; half; half /= 2)
-        for (int i = half; i < 2 * half; i++) sums[i] = sums[2 * i] + sums[2 * i + 1];
+    for (int i = 0; i < 128; i++) half[i] = w[2 * i] + w[2 * i + 1];
+    for (int i = 0; i < 64; i++) quarter[i] = half[2 * i] + half[2 * i + 1];
+    memcpy(sums + 256, w, sizeof w);
+    memcpy(sums + 128, half, sizeof half);
+    memcpy(sums + 64, quarter, sizeof quarter);
+    for (int i = 0; i < 32; i++) sums[32 + i] = quarter[2 * i] + quarter[2 * i + 1];
+    for (int i = 31; i; i--) sums[i] = sums[2 * i] + sums[2 * i + 1];
     sums[0] = 0;
 }
 
@@ -177,10 +194,29 @@ static inline int network_share_of(int rows, int part, int parts) {
     return rows / NETWORK_GROUP * part / parts * NETWORK_GROUP;
 }
 
+/* What a row's layers remember: a lane's own, or a branch that begins as a copy of another. */
+static inline float *network_state(kolmo_network_lanes *l, const network_tree *tree, int row, int lane) {
+    const size_t floats = (size_t)l->network->layers * (size_t)l->network->state;
+    return tree ? l->branch + (size_t)tree->place[row] * floats : l->state + (size_t)lane * floats;
+}
+
+static inline const float *network_state_before(const kolmo_network_lanes *l, const network_tree *tree, int row) {
+    const size_t floats = (size_t)l->network->layers * (size_t)l->network->state;
+    return tree->parent[row] < 0 ? l->state + (size_t)tree->lane[row] * floats
+                                 : l->branch + (size_t)tree->parent[row] * floats;
+}
+
+static inline network_history *network_past(kolmo_network_lanes *l, const network_tree *tree, int row, int lane) {
+    if (!tree) return &l->history[lane];
+    network_history *h = &l->branch_history[tree->place[row]];
+    *h = tree->parent[row] < 0 ? l->history[tree->lane[row]] : l->branch_history[tree->parent[row]];
+    return h;
+}
+
 KOLMO_TARGET void KOLMO_RUN(kolmo_network_lanes *l, const uint8_t *symbols, int steps, int first, int last,
-                            uint32_t *sums, kolmo_team *team, int part, int parts) {
+                            uint32_t *sums, kolmo_team *team, int part, int parts, const network_tree *tree) {
     const kolmo_network *n = l->network;
-    const int lanes = last - first, rows = steps * lanes, width = n->width, state = n->state;
+    const int lanes = last - first, rows = tree ? tree->rows : steps * lanes, width = n->width, state = n->state;
     const size_t own = (size_t)first * (size_t)l->steps; /* rows of scratch before those of these lanes */
     float *x = l->x + own * (size_t)width, *y = l->y + own * (size_t)state;
     const size_t products = (size_t)(width > 3 * state ? width : 3 * state > 256 ? 3 * state : 256);
@@ -190,16 +226,17 @@ KOLMO_TARGET void KOLMO_RUN(kolmo_network_lanes *l, const uint8_t *symbols, int 
     uint32_t *entries = l->entries + own * NETWORK_MAX_TABLES;
     const int s0 = network_share_of(state, part, parts), s1 = network_share_of(state, part + 1, parts);
     const int w0 = network_share_of(width, part, parts), w1 = network_share_of(width, part + 1, parts);
-    /* Rows are steps x lanes, time first. Only the recurrence goes step by step; all else takes all rows at once.
-     * Parts meet where one needs what all have made: the first inputs, and the y and x of every layer. */
+    /* Rows are steps x lanes, time first, or a tree's, each after its parent. Only the recurrence goes row by row; all
+     * else takes all rows at once. Parts meet where one needs what all have made: the first inputs, and the y and x of
+     * every layer. */
     if (part == 0) {
         for (int row = 0; row < rows; row++) {
             const int lane = first + row % lanes;
-            if (row && l->keeps) l->kept_history = l->history[0];
-            network_look(n, &l->history[lane], symbols[row / lanes * l->lanes + lane], entries + row * NETWORK_MAX_TABLES);
+            const uint32_t c = symbols[tree ? row : row / lanes * l->lanes + lane];
+            network_look(n, network_past(l, tree, row, lane), c, entries + row * NETWORK_MAX_TABLES);
         }
         for (int row = 0; row < rows; row++) {
-            const uint32_t c = symbols[row / lanes * l->lanes + first + row % lanes];
+            const uint32_t c = symbols[tree ? row : row / lanes * l->lanes + first + row % lanes];
             network_embed(n, c, entries + row * NETWORK_MAX_TABLES, x + (size_t)row * (size_t)width);
         }
     }
@@ -209,10 +246,9 @@ KOLMO_TARGET void KOLMO_RUN(kolmo_network_lanes *l, const uint8_t *symbols, int 
         for (int third = 0; third < 3; third++)
             network_product(&n->in[k], u, rows, z, third * state + s0, third * state + s1);
         for (int row = 0; row < rows; row++) {
-            const size_t lane = (size_t)(first + row % lanes), at = (size_t)row * (size_t)state;
-            float *h = l->state + (lane * (size_t)n->layers + (size_t)k) * (size_t)state;
-            if (row && l->keeps)
-                memcpy(l->kept + k * state + s0, h + s0, sizeof *h * (size_t)(s1 - s0));
+            const size_t at = (size_t)row * (size_t)state, layer = (size_t)k * (size_t)state;
+            float *h = network_state(l, tree, row, first + row % lanes) + layer;
+            if (tree) memcpy(h + s0, network_state_before(l, tree, row) + layer + s0, sizeof *h * (size_t)(s1 - s0));
             network_recur(z + 3 * at, n->in[k].scale, n->bias[k], h, y + at, state, s0, s1);
         }
         if (parts > 1) kolmo_team_meet(team, part);
@@ -224,7 +260,9 @@ KOLMO_TARGET void KOLMO_RUN(kolmo_network_lanes *l, const uint8_t *symbols, int 
     network_normalise(x, rows, width, 24.0f, u);
     network_product(&n->head, u, rows, z, network_share_of(256, part, parts), network_share_of(256, part + 1, parts));
     if (parts > 1) kolmo_team_meet(team, part);
-    for (int row = rows * part / parts; row < rows * (part + 1) / parts; row++)
-        network_weigh(n, z + row * 256, sums + (size_t)(row / lanes * l->lanes + first + row % lanes) * NETWORK_SUMS);
+    for (int row = rows * part / parts; row < rows * (part + 1) / parts; row++) {
+        const int place = tree ? tree->place[row] : row / lanes * l->lanes + first + row % lanes;
+        network_weigh(n, z + row * 256, sums + (size_t)place * NETWORK_SUMS);
+    }
     if (parts > 1) kolmo_team_meet(team, part);
 }

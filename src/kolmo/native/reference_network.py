@@ -75,7 +75,8 @@ class Hasher:
 
 def normalise(x: Floats, scale: float) -> Floats:
     """Rows scaled to a root mean square of `scale`, as integers within +-127 (held as floats)."""
-    i = np.rint(np.clip(x * f32(4096), f32(-67108864), f32(67108864))).astype(np.int64)
+    near = np.clip(x * f32(4096), f32(-67108864), f32(67108864))
+    i = ((near + f32(12582912)) - f32(12582912)).astype(np.int64)
     total = (i * i).sum(-1, keepdims=True)
     m = (total.astype(np.float64) * (1 / (x.shape[-1] * 2.0**24))).astype(f32)
     by = f32(scale) / np.sqrt(m + f32(2.0**-20))

@@ -95,7 +95,7 @@ class ExactLanes:
 
 
 def _normalise(x: Tensor, scale: float) -> Tensor:
-    i = (x * 4096).clamp(-67108864, 67108864).round().long()
+    i = (((x * 4096).clamp(-67108864, 67108864) + 12582912) - 12582912).long()
     total = (i * i).sum(-1, keepdim=True)
     m = (total.double() * (1 / (x.shape[-1] * 2.0**24))).float()
     by = torch.full_like(m, scale) / _root(m + 2.0**-20)  # a number / a tensor would multiply by a reciprocal
