@@ -8,7 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("kolmo", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("kolmo")
 
 
 def pytest_configure() -> None:

@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -583,12 +583,12 @@ def test_rounding_is_forgiven(served: CompletionsServer, opened: Callable[..., A
 
 
 def test_a_slow_server(served: CompletionsServer, opened: Callable[..., ApiScorer]) -> None:
-    scorer = opened(served.url, timeout=0.3)
-    served.faults = [changed(lambda answer: time.sleep(1))]
-    began = time.monotonic()
+    scorer, asked, over = opened(served.url), opened(served.url, timeout=0.3), threading.Event()
+    served.faults = [changed(lambda answer: over.wait(600))]  # so an error comes before the answer, or none does
     with pytest.raises(PredictorError, match=r"no answer within 0.3 seconds; see whether the server still works"):
-        scorer.score(passages(scorer, ["a"]))
-    assert time.monotonic() - began < 0.9
+        asked.score(passages(scorer, ["a"]))
+    assert not over.is_set()
+    over.set()
     check(scorer)
 
 
@@ -599,21 +599,19 @@ def test_a_server_that_goes(served: CompletionsServer, opened: Callable[..., Api
     served.close()
     with pytest.raises(PredictorError, match=r"Connection refused, 4 times; see whether the server still works"):
         scorer.score(passages(scorer, ["a"]))
-    began = time.monotonic()
     with pytest.raises(PredictorError, match=r"/v1/models: Connection refused; see that a server is there, or correct"):
-        open_scorer(f"api:{url}")  # said at once
-    assert time.monotonic() - began < 0.4
+        open_scorer(f"api:{url}")  # said at the first try: no "4 times"
 
 
 def test_one_failure_stops_all(served: CompletionsServer, opened: Callable[..., ApiScorer]) -> None:
     scorer = opened(served.url)
     batch = passages(scorer, [f"text number {k}" for k in range(200)])
-    served.rules.append(lambda payload: time.sleep(0.2))
-    served.faults = [say(400, "no")] + [changed(lambda answer: time.sleep(20))] * 7
-    began = time.monotonic()
+    over, answered = threading.Event(), list[bool]()
+    served.faults = [say(400, "no")] + [changed(lambda answer: answered.append(over.wait(600)))] * 7
     with pytest.raises(PredictorError, match=r"HTTP 400 \(no\)"):
         scorer.score(batch)
-    assert time.monotonic() - began < 5
+    assert not answered  # none of the others was waited for
+    over.set()
     served.faults.clear()
     served.rules.clear()
     check(scorer)
