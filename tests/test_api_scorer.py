@@ -584,7 +584,11 @@ def test_rounding_is_forgiven(served: CompletionsServer, opened: Callable[..., A
 
 def test_a_slow_server(served: CompletionsServer, opened: Callable[..., ApiScorer]) -> None:
     scorer, asked, over = opened(served.url), opened(served.url, timeout=2), threading.Event()
-    served.faults = [changed(lambda answer: over.wait(600))]  # so an error comes before the answer, or none does
+
+    def hold(answer: dict[str, Any]) -> None:
+        over.wait(600)
+
+    served.faults = [changed(hold)]  # so an error comes before the answer, or none does
     with pytest.raises(PredictorError, match=r"no answer within 2 seconds; see whether the server still works"):
         asked.score(passages(scorer, ["a"]))
     assert not over.is_set()
