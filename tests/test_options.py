@@ -422,6 +422,7 @@ def test_extraction_can_be_repeated(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not os.path.exists(FULL), reason="no /dev/full here")
+@pytest.mark.parametrize("unbuffered", [False, True])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -438,12 +439,14 @@ def test_extraction_can_be_repeated(folder: Path) -> None:
         ["decompress", "-c", "a.kmo"],
     ],
 )
-def test_full_standard_output(folder: Path, arguments: list[str]) -> None:
+def test_full_standard_output(folder: Path, arguments: list[str], unbuffered: bool) -> None:
     (folder / "a.kmo").write_bytes(kolmo.compress(DATA, predictor="order0"))
     (folder / "b.txt").write_bytes(DATA)
     command = [sys.executable, "-c", "import order0; from kolmo.cli import main; main()", *arguments]
+    environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONUNBUFFERED"}
+    environment |= {"PYTHONUNBUFFERED": "1"} if unbuffered else {}
     with open(FULL, "wb") as full:
-        done = subprocess.run(command, env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE)
+        done = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE)
     lines = [line for line in done.stderr.decode().splitlines() if "none: no such" not in line]
     assert done.returncode == 1
     assert len(lines) == 1
@@ -451,7 +454,7 @@ def test_full_standard_output(folder: Path, arguments: list[str]) -> None:
     if arguments[0] == "compress" and "a.txt" in arguments:  # the work itself goes on
         assert {"a.txt.kmo", "b.txt.kmo"} <= set(names(folder))
     with open(FULL, "wb") as full:
-        done = subprocess.run([*command[:3], "test", "none"], env=ENVIRONMENT, stderr=full)
+        done = subprocess.run([*command[:3], "test", "none"], env=environment, stderr=full)
     assert done.returncode == 1
 
 

@@ -269,7 +269,7 @@ def test_bits_per_character(
     assert 0 < budget["loss"] <= 0.2
     shutil.copytree(folder, tmp_path / "again")
     kolmo.expand(tmp_path / "m", tmp_path / "again" / "model.safetensors", force=True)
-    found = evaluate([f"hf:{folder}", f"hf:{tmp_path / 'again'}"], str(corpus), limit=2, device="cpu")
+    found = evaluate([f"hf:{folder}", f"hf:{tmp_path / 'again'}"], str(corpus), limit=3, device="cpu")
     assert found[0].bits_per_character == pytest.approx(facts["before"], abs=1e-6)
     assert found[1].bits_per_character == pytest.approx(facts["after"], abs=1e-6)
 

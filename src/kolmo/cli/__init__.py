@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import click
 
-from kolmo.cli.console import STDOUT, give_up_stdout, say
+from kolmo.cli.console import STDOUT, give_up, say
 from kolmo.foreign import line
 
 VERBS = (
@@ -126,10 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         error.show()
         status = error.exit_code
     except BrokenPipeError:
-        give_up_stdout()
+        give_up(sys.stdout)
         status = 141
     except OSError as error:  # of a file, it would have been met where the file is worked on
-        give_up_stdout()
+        give_up(sys.stdout)
         say(f"{error.filename or STDOUT}: {error.strerror or error}")
         status = 1
     sys.exit(status if isinstance(status, int) else 0)

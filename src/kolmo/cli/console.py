@@ -95,15 +95,14 @@ class Console:
         except OSError as error:
             self.deaf, self.status = True, 1
             if not err:
-                give_up_stdout()
+                give_up(sys.stdout)
                 say(f"{STDOUT}: {error.strerror or error}; what was to be printed is lost")
 
     def line(self, text: str) -> None:
         """The line of a finished file, for a terminal or -v."""
         wanted = self.verbose or (is_terminal(sys.stderr) and not self.data_on_stdout)
         if wanted and not self.quiet:
-            with suppress(OSError):
-                click.echo(line(text), err=True)
+            show(line(text))
 
     def shows_progress(self) -> bool:
         """Whether anyone would see a bar."""
@@ -150,11 +149,13 @@ class Console:
         try:
             yield
         except BrokenPipeError:
-            give_up_stdout()
+            give_up(sys.stdout)
             raise SystemExit(141) from None
         except KolmoError as error:
             self.fail(str(error), path)
         except OSError as error:
+            if error.filename == STDOUT:
+                give_up(sys.stdout)
             self.fail(_describe(error, path), path)
         except MemoryError:
             self.fail(f"{path}: not enough memory; use fewer threads (-T 1) or smaller blocks", path)
@@ -162,14 +163,22 @@ class Console:
 
 def say(message: str) -> None:
     """A line for the person on standard error; where even that cannot be written, nothing."""
-    with suppress(OSError):
-        click.echo(f"kolmo: {line(message)}", err=True)
+    show(f"kolmo: {line(message)}")
 
 
-def give_up_stdout() -> None:
-    """Let standard output lead nowhere, so that the interpreter's last flush is quiet."""
+def show(text: str) -> None:
+    """A text on standard error, if that can be written."""
+    try:
+        click.echo(text, err=True)
+    except OSError:
+        give_up(sys.stderr)
+
+
+def give_up(stream: IO[Any] | None) -> None:
+    """Let a standard stream lead nowhere, since what it still holds would fail the last flush, with status 120."""
     with suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        assert stream is not None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -183,7 +192,7 @@ def print_lines(lines: Iterable[str]) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        give_up_stdout()
+        give_up(sys.stdout)
         error.filename = STDOUT
         raise
 
