@@ -51,8 +51,9 @@ def documents(path: Path, characters: int) -> list[str]:
 def make_model(folder: Path, text: Path, vocabulary: int, width: int, layers: int) -> None:
     """A Llama with random weights and a BPE tokenizer of a real text."""
     import torch
-    import transformers
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    import transformers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -85,6 +86,7 @@ def make_model(folder: Path, text: Path, vocabulary: int, width: int, layers: in
 def published(folder: Path, texts: list[str], dtype: str, batch: int, block: int, stride: int) -> dict[str, Any]:
     """The published loop."""
     import torch
+
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -119,7 +121,7 @@ def kolmo(folder: Path, texts: list[str], dtype: str, batch: int | None, block: 
     """`kolmo eval --mode paper`."""
     from kolmo.corpus import Corpus, Document
     from kolmo.evaluation.evaluate import Plan, evaluate_model
-    from kolmo.evaluation.scorers import Options
+    from kolmo.evaluation.scorers.scorers import Options
 
     plan = Plan("paper", block, stride, batch, Options(dtype))
     corpus = Corpus("texts", "texts", [Document(text) for text in texts])
@@ -238,7 +240,7 @@ def rolling(folder: Path, text: Path, characters: int, repeat: int) -> list[list
 
 def agreement(work: Path, text: Path) -> list[list[str]]:
     """Rows: paper mode against the published loop, real text, float32, several families."""
-    from models_made import stories, tiny
+    from helpers.models_made import stories, tiny
 
     rows = []
     for family, (block, stride) in FAMILIES.items():
@@ -269,12 +271,12 @@ def agreement(work: Path, text: Path) -> list[list[str]]:
 def stability(work: Path, text: Path) -> list[list[str]]:
     """Rows: strict mode over batch sizes, and over lengths of the cache."""
     from kolmo.evaluation import run
-    from kolmo.evaluation.engines import LocalEngine
+    from kolmo.evaluation.engines.engines import LocalEngine
     from kolmo.evaluation.evaluate import texts
-    from kolmo.evaluation.modes import MODES
-    from kolmo.evaluation.scorers import Scorer, open_scorer
-    from kolmo.evaluation.store import Store
-    from kolmo.evaluation.token_scorers import TokenScorer
+    from kolmo.evaluation.results.store import Store
+    from kolmo.evaluation.scorers.scorers import Scorer, open_scorer
+    from kolmo.evaluation.scorers.token_scorers import TokenScorer
+    from kolmo.evaluation.windows.modes import MODES
 
     corpus = texts("texts", [part[: 500 * (k + 1)] for k, part in enumerate(documents(text, 240_000))])
 
@@ -304,7 +306,7 @@ def stability(work: Path, text: Path) -> list[list[str]]:
 
 def worked_case() -> list[list[str]]:
     """Rows: full windows of a stream, by the published formula and by ours."""
-    from kolmo.evaluation.windows import paper
+    from kolmo.evaluation.windows.windows import paper
 
     rows = []
     for count in (1900, 1901, 10_000, 1_000_000):
@@ -318,8 +320,8 @@ def worked_case() -> list[list[str]]:
 
 def published_fit() -> str:
     """The line through the published table."""
-    from kolmo.evaluation.fit import published
-    from kolmo.evaluation.fit.areas import study
+    from kolmo.fit import published
+    from kolmo.fit.areas import study
 
     found = study(published()).overall.fit
     return (
@@ -396,6 +398,7 @@ def main() -> None:
             "\n".join(f"- {name}: {value}" for name, value in machine().items()),
         ]
     import torch
+
     import transformers
 
     parts.append(f"- torch {torch.__version__}, transformers {transformers.__version__}")

@@ -29,7 +29,7 @@ from pathlib import Path
 import kolmo
 from harness.kinds import KINDS
 from harness.measuring import run
-from kolmo.predictors import neural
+from kolmo.predictors.embedded import neural
 
 TIMED = 1 << 16  # bytes of a file that are timed, at most
 FORCED = 1 << 18  # bytes up to which data that look random are given to the network all the same

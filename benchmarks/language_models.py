@@ -24,16 +24,16 @@ sys.path += [str(Path(__file__).parents[1] / "tests")]
 
 import numpy as np
 import torch
-import transformers
 
 import kolmo
+import transformers
 from harness.report import machine
+from helpers.models_made import stories
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.native.dispatch import kernels
-from kolmo.predictors import grids
-from kolmo.predictors.huggingface import HuggingFace, cache_name
+from kolmo.predictors.language_models import grids
+from kolmo.predictors.language_models.huggingface import HuggingFace, cache_name
 from kolmo.predictors.settings import use
-from models_made import stories
 
 Seconds = float
 

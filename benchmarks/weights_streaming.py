@@ -93,9 +93,8 @@ def make(folder: Path) -> None:
 
 def llama(folder: Path, way: str) -> tuple[Any, Callable[[], torch.Tensor], int]:
     """The model, a forward pass, and its tokens."""
-    from transformers import AutoModelForCausalLM
-
     import kolmo.transformers
+    from transformers import AutoModelForCausalLM
 
     if way.startswith("streamed"):
         model = kolmo.transformers.stream(folder / "llama-small")

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import kolmo
 from kolmo.errors import KolmoError
-from kolmo.weights.groups import is_coded
+from kolmo.weights.format.groups import is_coded
 
 SMOKE_STEPS = 20
 SAVE_EVERY = 60.0  # seconds between checkpoints

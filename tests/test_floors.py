@@ -19,6 +19,7 @@ FLOORS = {
     "installing": 0,  # and say what to install
     "bits": 1,
     "native": 1,
+    "student": 1,
     "targets": 1,
     "http_client": 1,
     "coder": 2,
@@ -28,6 +29,7 @@ FLOORS = {
     "hyperfunctions": 2,
     "codec": 3,
     "evaluation": 3,
+    "fit": 3,
     "archive": 4,
     "report": 4,
     "sampling": 4,

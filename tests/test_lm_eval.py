@@ -17,15 +17,15 @@ pytest.importorskip(
 )
 
 import kolmo.lm_eval
-from completions_server import Bigrams, CompletionsServer
+from helpers.completions_server import Bigrams, CompletionsServer
+from helpers.models_made import stories
 from kolmo.bits import LN2
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.evaluation.evaluate import evaluate, texts
-from kolmo.evaluation.servers.scorer import ApiScorer
+from kolmo.evaluation.scorers.servers.scorer import ApiScorer
 from kolmo.lm_eval import KolmoLM
 from kolmo.lm_eval.__main__ import main
 from kolmo.predictors.registry import resolve
-from models_made import stories
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
@@ -263,8 +263,9 @@ metric_list: [{metric: acc}, {metric: acc_norm}]
 
 @pytest.mark.parametrize("spec", ["neural:5", "hf"])
 def test_tasks(tasks: Path, spec: str, request: pytest.FixtureRequest) -> None:
-    import lm_eval
     from lm_eval.tasks import TaskManager
+
+    import lm_eval
 
     spec = str(request.getfixturevalue("folder")) if spec == "hf" else spec
     found = lm_eval.simple_evaluate(

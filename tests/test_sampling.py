@@ -17,20 +17,22 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from test_neural import mixer
 
 import kolmo
-import order0
-from implementations import IMPLEMENTATIONS, NATIVE
+from helpers import order0
+from helpers.implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.cli import group
 from kolmo.errors import KolmoError, MissingExtraError, PredictorError
 from kolmo.native import reference, tables
 from kolmo.native.dispatch import SLOW
-from kolmo.predictors import classical, context_mixing, registry
+from kolmo.predictors import registry
 from kolmo.predictors.base import Predictor, Sampler
 from kolmo.predictors.choice import Choice, Randomness, choose
-from kolmo.predictors.classical import Classical
+from kolmo.predictors.classical import compressors as classical
+from kolmo.predictors.classical.compressors import Classical
+from kolmo.predictors.embedded import context_mixing
 from kolmo.sampling import pieces
-from test_neural import mixer
 
 PROMPT = b"the zebra quietly folds nine umbrellas\n" * 12
 LOGITS = np.log([0.1, 0.4, 0.2, 0.0625, 0.2375])
@@ -225,7 +227,7 @@ def test_samples_follow_the_probabilities(spec: str) -> None:
 def test_binary_prompts_are_left_to_the_plain_mixer(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(1).bytes(600)
     heard = kolmo.sample(PROMPT, "neural:5", 20, seed=1)
-    monkeypatch.setattr("kolmo.predictors.neural.NeuralModel._mixer", None)  # cannot be called
+    monkeypatch.setattr("kolmo.predictors.embedded.neural.NeuralModel._mixer", None)  # cannot be called
     assert len(kolmo.sample(noise, "neural:5", 20, seed=1)) == 20
     with pytest.raises(TypeError):
         kolmo.sample(PROMPT, "neural:5", 20, seed=1)

@@ -17,13 +17,13 @@ import pytest
 import kolmo
 from kolmo.errors import CorruptError, FormatError, KolmoError
 from kolmo.native.dispatch import SLOW
-from kolmo.weights.packing import ShrunkFile
+from kolmo.weights.format.packing import ShrunkFile
 
 torch: Any = pytest.importorskip("torch")
 transformers: Any = pytest.importorskip("transformers", minversion="5.0")
 plugin: Any = pytest.importorskip("kolmo.transformers")
 
-from models_made import tiny  # noqa: E402 - needs what is missing above
+from helpers.models_made import tiny  # noqa: E402 - needs what is missing above
 
 pytestmark = pytest.mark.skipif(SLOW, reason="models of so many weights take minutes without the C kernels")
 Auto = transformers.AutoModelForCausalLM
@@ -270,7 +270,8 @@ def test_evaluation_finds_the_plugin(folders: tuple[Path, Path, Path], tmp_path:
     """In a process that has not imported it."""
     _, small, again = folders
     code = (
-        "import sys; import numpy as np; from pathlib import Path; from kolmo.predictors.huggingface import load\n"
+        "import sys; import numpy as np; from pathlib import Path\n"
+        "from kolmo.predictors.language_models.huggingface import load\n"
         "one, two = (load(Path(p), 'float32').lanes(1, 1).feed(np.arange(9)[None], 1) for p in sys.argv[1:])\n"
         "print(np.allclose(one, two, atol=1e-4), 'kolmo.transformers' in sys.modules)"
     )
@@ -285,7 +286,7 @@ def test_evaluation_finds_the_plugin(folders: tuple[Path, Path, Path], tmp_path:
 
 
 def test_the_door_stays_light() -> None:
-    rooms = "kolmo, kolmo.weights.folder, kolmo.weights.streamed"
+    rooms = "kolmo, kolmo.weights.sources.folder, kolmo.weights.running.streamed"
     code = f"import sys, {rooms}; print({{'torch', 'transformers'}} & {{*sys.modules}})"
     environment = {**os.environ, "PYTHONPATH": str(Path(kolmo.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from kolmo.streams.file import KolmoFile, open
     from kolmo.streams.incremental import Compressor, Decompressor
     from kolmo.streams.whole import compress, decompress
-    from kolmo.weights.expand import expand, load
+    from kolmo.weights.running.expand import expand, load
+    from kolmo.weights.running.streamed import stream
     from kolmo.weights.shrink import shrink
-    from kolmo.weights.streamed import stream
 
     __version__: str
 
@@ -43,9 +43,9 @@ _HOMES = {
     "open": "kolmo.streams.file",
     "sample": "kolmo.sampling",
     "shrink": "kolmo.weights.shrink",
-    "expand": "kolmo.weights.expand",
-    "load": "kolmo.weights.expand",
-    "stream": "kolmo.weights.streamed",
+    "expand": "kolmo.weights.running.expand",
+    "load": "kolmo.weights.running.expand",
+    "stream": "kolmo.weights.running.streamed",
     "KolmoFile": "kolmo.streams.file",
     "Compressor": "kolmo.streams.incremental",
     "Decompressor": "kolmo.streams.incremental",

@@ -3,7 +3,7 @@
 Decoding random bits is sampling: a code of n bits stands for contents of probability 2^-n, so of all random codes a
 share of 2^-n leads there. That is how predictors sample that are fused with the coder; others draw from their
 distribution (`predictors.choice`). Deletang et al., "Language Modeling Is Compression" (2024), section 2, turn any
-compressor into one of these (`predictors.classical`).
+compressor into one of these (`predictors.classical.compressors`).
 
 What it is not: it holds no model and no arithmetic of one.
 """

@@ -29,8 +29,8 @@ def command(
     All tensors are there again under their names, in their dtypes; the coded ones as close as they were coded. Where
     FILE was a model in ONNX, and OUT ends in .onnx, it is that model.
     """
-    from kolmo.weights.expand import expand
-    from kolmo.weights.packing import ShrunkFile
+    from kolmo.weights.format.packing import ShrunkFile
+    from kolmo.weights.running.expand import expand
 
     console = Console(quiet, verbose, as_json)
     with console.guarded(file), console.writing_to(output):

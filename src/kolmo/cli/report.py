@@ -13,7 +13,7 @@ from kolmo.cli.console import STDOUT, Console, is_terminal, may_overwrite, stand
 from kolmo.errors import KolmoError
 
 if TYPE_CHECKING:
-    from kolmo.evaluation.results import Result
+    from kolmo.evaluation.results.results import Result
     from kolmo.report import Leaderboard
 
 PAGE = "report.html"
@@ -119,7 +119,7 @@ def _load(folders: tuple[str, ...]) -> list[Result]:
     Raises:
         KolmoError: one has none.
     """
-    from kolmo.evaluation.results import load_results
+    from kolmo.evaluation.results.results import load_results
 
     found: list[Result] = []
     for folder in folders:

@@ -96,9 +96,9 @@ def command(
     config.json, OUT is a folder that transformers open, unless it ends in .safetensors or .kolmo. Read OUT with
     kolmo.load in Python, or kolmo expand.
     """
-    from kolmo.weights.budget import check
-    from kolmo.weights.folder import companions, makes_folder
+    from kolmo.weights.choice.budget import check
     from kolmo.weights.shrink import plan, shrink
+    from kolmo.weights.sources.folder import companions, makes_folder
 
     sizes = {key: given.pop(key) for key in ("bits", "step", "target_bytes", "preset", "max_delta_bpc")}
     measured = {key: given.pop(key) for key in ("corpus", "mode", "limit", "device")}

@@ -24,7 +24,7 @@ from kolmo.targets import check_folder
 from kolmo.training.watch import Watcher
 
 if TYPE_CHECKING:
-    from kolmo.training.models import Shape
+    from kolmo.training.networks.models import Shape
     from kolmo.training.run import Job, Outcome
     from kolmo.training.settings import Budget, Settings
     from kolmo.training.watch import Status
@@ -228,8 +228,8 @@ def _job(output: Path, given: dict[str, Any], typed: str) -> Job:
 def _shape(given: dict[str, Any]) -> Shape:
     import dataclasses
 
-    from kolmo.training.models import SHAPES
-    from kolmo.training.transformer import TRANSFORMERS as SIZES_OF
+    from kolmo.training.networks.models import SHAPES
+    from kolmo.training.networks.transformer import TRANSFORMERS as SIZES_OF
 
     network = given["network"]
     sizes = {name: given[name] for name in SIZES if given[name] is not None}
@@ -250,8 +250,8 @@ def _shape(given: dict[str, Any]) -> Shape:
 
 
 def _settings(given: dict[str, Any]) -> Settings:
+    from kolmo.training.networks.transformer import TransformerShape
     from kolmo.training.settings import Settings
-    from kolmo.training.transformer import TransformerShape
 
     transformer = given["network"] in TRANSFORMERS
     lanes, steps = (TRANSFORMER_LANES, TransformerShape.context) if transformer else (LANES, STEPS)

@@ -19,11 +19,11 @@ from pathlib import Path
 from kolmo.corpus import Corpus, Document, open_corpus
 from kolmo.errors import KolmoError, MissingExtraError, PredictorError
 from kolmo.evaluation import run as running
-from kolmo.evaluation.engines import Engine, LocalEngine
-from kolmo.evaluation.modes import Mode, mode_of
-from kolmo.evaluation.results import Evaluation, Result
-from kolmo.evaluation.scorers import Options, full_spec, open_scorer
-from kolmo.evaluation.store import Store, folder_of, slug
+from kolmo.evaluation.engines.engines import Engine, LocalEngine
+from kolmo.evaluation.results.results import Evaluation, Result
+from kolmo.evaluation.results.store import Store, folder_of, slug
+from kolmo.evaluation.scorers.scorers import Options, full_spec, open_scorer
+from kolmo.evaluation.windows.modes import Mode, mode_of
 from kolmo.evaluation.work import Scan
 
 Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None] | None]]
@@ -258,14 +258,14 @@ def open_engine(spec: str, plan: Plan, mode: Mode) -> Engine:
     if full_spec(spec).startswith("hf:") and not options.dtype:
         options = replace(options, dtype=mode.dtype)
     if plan.engine == "ray":
-        from kolmo.evaluation.ray_engine import RayEngine
+        from kolmo.evaluation.engines.ray_engine import RayEngine
 
         return RayEngine.open(full_spec(spec), options, address=plan.address, workers=plan.workers, gpus=None)
     devices = options.device.split(",") if options.device else []
     if plan.workers and len(devices) < 2:
         devices = (devices or ["cpu"]) * plan.workers
     if len(devices) > 1:
-        from kolmo.evaluation.workers import ProcessEngine
+        from kolmo.evaluation.engines.workers import ProcessEngine
 
         return ProcessEngine.open(full_spec(spec), options, devices)
     return LocalEngine(open_scorer(spec, options))

@@ -23,12 +23,13 @@ import numpy as np
 
 from kolmo.corpus import Corpus
 from kolmo.errors import KolmoError
-from kolmo.evaluation import metrics, windows
-from kolmo.evaluation.engines import Engine
-from kolmo.evaluation.modes import Mode
-from kolmo.evaluation.passages import Nats
-from kolmo.evaluation.rows import document_key
-from kolmo.evaluation.store import Store, read_columns
+from kolmo.evaluation.engines.engines import Engine
+from kolmo.evaluation.results import metrics
+from kolmo.evaluation.results.rows import document_key
+from kolmo.evaluation.results.store import Store, read_columns
+from kolmo.evaluation.windows import windows
+from kolmo.evaluation.windows.modes import Mode
+from kolmo.evaluation.windows.passages import Nats
 from kolmo.evaluation.work import Labels, Report, Scan, Work
 from kolmo.installing import installed_version
 

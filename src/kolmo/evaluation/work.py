@@ -19,14 +19,14 @@ import numpy.typing as npt
 
 from kolmo.corpus import Corpus, Document
 from kolmo.errors import KolmoError
-from kolmo.evaluation import windows
-from kolmo.evaluation.engines import Engine
-from kolmo.evaluation.modes import Mode
-from kolmo.evaluation.passages import Batch, Ids, Nats, Passage, batches
-from kolmo.evaluation.rows import Row, count_words, document_key
-from kolmo.evaluation.scorers import LITERAL, Tokenised
-from kolmo.evaluation.store import Store
-from kolmo.evaluation.windows import Window
+from kolmo.evaluation.engines.engines import Engine
+from kolmo.evaluation.results.rows import Row, count_words, document_key
+from kolmo.evaluation.results.store import Store
+from kolmo.evaluation.scorers.scorers import LITERAL, Tokenised
+from kolmo.evaluation.windows import windows
+from kolmo.evaluation.windows.modes import Mode
+from kolmo.evaluation.windows.passages import Batch, Ids, Nats, Passage, batches
+from kolmo.evaluation.windows.windows import Window
 
 GROUP = 1 << 18  # characters of the documents that are batched together, for each worker
 PAUSE = 30.0  # seconds between parts of the store

@@ -5,7 +5,7 @@ quantisation" in VVC and ISO/IEC 15938-17: a state machine says which half of th
 levels of neighbours pack space better than a grid does. docs/trellis.md holds the algorithm and the payload's layout.
 
 What it is not: it takes the step as given and looks at one matrix, by squared error alone; which step, or what a weight
-is worth to a model, is asked elsewhere. The hot loops are kernels; see kolmo.native.reference_trellis.
+is worth to a model, is asked elsewhere. The hot loops are kernels; see kolmo.native.trellis.reference.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "context_mixing.h"
-#include "network.h"
+#include "mixer/context_mixing.h"
+#include "network/network.h"
 
 typedef struct {
     PyObject_HEAD
@@ -40,7 +40,7 @@ extern cm_run run_context_mixing;
 typedef size_t (*cm_run_lanes)(cm_model *, int, uint8_t *, const uint32_t *, void *, uint16_t *);
 extern cm_run_lanes run_lanes;
 
-/* The same for masses of logits: 0 baseline, 1 AVX2, 2 AVX-512. And the type that kernels_tokens.c looks for. */
+/* The same for masses of logits: 0 baseline, 1 AVX2, 2 AVX-512. And the type that tokens/bindings.c looks for. */
 void kolmo_choose_masses(int width);
 void kolmo_token_tree_type(PyTypeObject *type);
 

@@ -5,7 +5,8 @@
 
 Whatever is raised within becomes a `PredictorError` of one line that names the model, with the error itself as its
 cause; and within, transformers can neither ask on standard input nor run code of a model's own or of the hub
-(`predictors.pretrained` asks `is_guarded`). What it is not: a sandbox. Code that is installed here is trusted.
+(`predictors.language_models.pretrained` asks `is_guarded`). What it is not: a sandbox. Code that is installed here is
+trusted.
 """
 
 from __future__ import annotations

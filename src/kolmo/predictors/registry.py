@@ -110,7 +110,7 @@ def known() -> list[str]:
 def level_of(name: str, parameters: bytes) -> int | None:
     """The level in a file's predictor record, where the predictor has levels."""
     if name == "network":
-        from kolmo.predictors.own_network import parse
+        from kolmo.predictors.embedded.own_network import parse
 
         try:
             return parse(parameters)[0]
@@ -122,7 +122,7 @@ def level_of(name: str, parameters: bytes) -> int | None:
 def model_of(name: str, parameters: bytes) -> str | None:
     """The language model, or the network of one's own, in a file's predictor record, in words; None of others."""
     if name == "network":
-        from kolmo.predictors.own_network import parse
+        from kolmo.predictors.embedded.own_network import parse
 
         try:
             _, mark, label = parse(parameters)
@@ -131,7 +131,7 @@ def model_of(name: str, parameters: bytes) -> str | None:
         return f"{label}, hash {mark.hex()}".removeprefix(", ")
     if name not in LANGUAGE_MODELS:
         return None
-    from kolmo.predictors.records import Record
+    from kolmo.predictors.language_models.records import Record
 
     try:
         return Record.from_bytes(parameters).describe()
@@ -144,27 +144,27 @@ _UPDATE = "install a newer version"
 
 def _find(name: str) -> Any:
     if name == "cm":
-        from kolmo.predictors.context_mixing import ContextMixing
+        from kolmo.predictors.embedded.context_mixing import ContextMixing
 
         return ContextMixing
     if name == "neural":
-        from kolmo.predictors.neural import Neural
+        from kolmo.predictors.embedded.neural import Neural
 
         return Neural
     if name == "network":
-        from kolmo.predictors.own_network import Network
+        from kolmo.predictors.embedded.own_network import Network
 
         return Network
     if name == "hf":
-        from kolmo.predictors.huggingface import HuggingFace
+        from kolmo.predictors.language_models.huggingface import HuggingFace
 
         return HuggingFace
     if name == "gguf":
-        from kolmo.predictors.llamacpp import LlamaCpp
+        from kolmo.predictors.language_models.llamacpp import LlamaCpp
 
         return LlamaCpp
     if name == "classical":
-        from kolmo.predictors.classical import Classical
+        from kolmo.predictors.classical.compressors import Classical
 
         return Classical
     if name in _registered:

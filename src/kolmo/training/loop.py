@@ -16,14 +16,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from kolmo.errors import KolmoError
-from kolmo.training.data import Corpus, Sampler
-from kolmo.training.feed import Feed
-from kolmo.training.folder import RunFolder
-from kolmo.training.models import Shape, build
+from kolmo.training.networks.models import Shape, build
 from kolmo.training.optim import Optimisers
+from kolmo.training.products.folder import RunFolder
 from kolmo.training.settings import Settings
+from kolmo.training.texts.data import Corpus, Sampler
+from kolmo.training.texts.feed import Feed
+from kolmo.training.texts.vocabulary import ByteVocabulary, Vocabulary
 from kolmo.training.validation import Stop, beginnings, count, select, size, validate
-from kolmo.training.vocabulary import ByteVocabulary, Vocabulary
 from kolmo.training.watch import Status, Watcher
 
 LOG_EVERY = 50  # steps,

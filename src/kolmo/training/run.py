@@ -22,19 +22,19 @@ import torch
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import printable, short
 from kolmo.installing import install, installed_version
-from kolmo.predictors.network import Weights, save
-from kolmo.predictors.own_network import PRODUCT, open_network
-from kolmo.training import card, curve
-from kolmo.training.data import Corpus, open_corpus
-from kolmo.training.export import quantise
-from kolmo.training.folder import RunFolder, replace
+from kolmo.predictors.embedded.network import Weights, save
+from kolmo.predictors.embedded.own_network import PRODUCT, open_network
 from kolmo.training.loop import Trainer
-from kolmo.training.models import GatedRecurrent, Shape, fill
-from kolmo.training.priors import with_priors
+from kolmo.training.networks.models import GatedRecurrent, Shape, fill
+from kolmo.training.networks.transformer import Transformer, TransformerShape
+from kolmo.training.products import card, curve
+from kolmo.training.products.export import quantise
+from kolmo.training.products.folder import RunFolder, replace
+from kolmo.training.products.priors import with_priors
 from kolmo.training.settings import Settings
-from kolmo.training.transformer import Transformer, TransformerShape
+from kolmo.training.texts.data import Corpus, open_corpus
+from kolmo.training.texts.vocabulary import Vocabulary, prepare
 from kolmo.training.validation import beginnings, exact_scores, size
-from kolmo.training.vocabulary import Vocabulary, prepare
 from kolmo.training.watch import Status, Watcher
 
 DRAW_EVERY = 60.0  # seconds between pictures

@@ -19,12 +19,12 @@ import torch
 from torch.nn import functional
 
 from kolmo.native.dispatch import SLOW, kernels
-from kolmo.predictors.network import Weights
-from kolmo.training.data import Passage
-from kolmo.training.exact import ExactNetwork
-from kolmo.training.feed import Feed
-from kolmo.training.models import Model
-from kolmo.training.vocabulary import Vocabulary
+from kolmo.predictors.embedded.network import Weights
+from kolmo.training.networks.exact import ExactNetwork
+from kolmo.training.networks.models import Model
+from kolmo.training.texts.data import Passage
+from kolmo.training.texts.feed import Feed
+from kolmo.training.texts.vocabulary import Vocabulary
 
 SHORTEST_PIECE = 256  # symbols of each piece that are scored at least
 SYMBOLS_AT_ONCE = 1 << 14  # symbols of all lanes that a model takes in one call

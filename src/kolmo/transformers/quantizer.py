@@ -2,7 +2,8 @@
 
 A model that was opened is the one that the expanded folder gives, of plain tensors. It keeps in mind the file that it
 came from: `save_pretrained` writes the codes of that again, as coding anew would lose anew, and refuses where
-the weights are others by now. What it is not: it reads no tensor (`view`), and streams none (`weights.streamed`).
+the weights are others by now. What it is not: it reads no tensor (`view`), and streams none
+(`weights.running.streamed`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_utils
 from transformers.core_model_loading import (
     WeightConverter,
     WeightRenaming,
@@ -31,15 +31,16 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from kolmo.errors import FormatError, KolmoError
 from kolmo.foreign import quoted
-from kolmo.predictors.pretrained import check_weights, open_pretrained
+from kolmo.predictors.language_models.pretrained import check_weights, open_pretrained
 from kolmo.transformers.view import ShrunkPath, View
-from kolmo.weights import streamed
-from kolmo.weights.dtypes import as_torch, from_torch
-from kolmo.weights.folder import METHOD, VARIANT, WEIGHTS
-from kolmo.weights.packing import ShrunkFile
-from kolmo.weights.record import KEY, VERSION
-from kolmo.weights.safetensors import read_span
+from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.record import KEY, VERSION
+from kolmo.weights.running import streamed
 from kolmo.weights.shrink import shrink
+from kolmo.weights.sources.dtypes import as_torch, from_torch
+from kolmo.weights.sources.folder import METHOD, VARIANT, WEIGHTS
+from kolmo.weights.sources.safetensors import read_span
+from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_utils
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kolmo.weights.dtypes import TORCH, as_torch
-from kolmo.weights.packing import ShrunkFile
+from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.sources.dtypes import TORCH, as_torch
 
 if TYPE_CHECKING:
     import torch

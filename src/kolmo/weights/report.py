@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kolmo.foreign import short
-from kolmo.weights.sensitivity import kind_of
+from kolmo.weights.choice.sensitivity import kind_of
 
 if TYPE_CHECKING:
-    from kolmo.weights.budget import Budget
+    from kolmo.weights.choice.budget import Budget
 
 COLUMNS = "{:<{width}}  {:>5}  {:>13}  {:>11}  {:>7}  {:>10}  {:>8}"
 LOST = 0.5  # of a tensor's power: with more error than that, it is said

@@ -24,21 +24,21 @@ from kolmo.errors import KolmoError, ShrinkWarning
 from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.targets import Attributes
-from kolmo.weights.budget import Budget, Loss, Trial, check, settle, spend
-from kolmo.weights.checkpoint import open_checkpoint
-from kolmo.weights.dtypes import SLAB, to_floats
-from kolmo.weights.folder import makes_folder, open_target
-from kolmo.weights.lossless import BASE
-from kolmo.weights.packing import Packer, ShrunkFile, digest
+from kolmo.weights.choice.budget import Budget, Loss, Trial, check, settle, spend
+from kolmo.weights.choice.search import find_step
+from kolmo.weights.choice.steps import Steps, by_scales
+from kolmo.weights.choice.survey import Survey, survey
+from kolmo.weights.choice.values import TYPICAL, is_wild
+from kolmo.weights.format.lossless import BASE
+from kolmo.weights.format.packing import Packer, ShrunkFile, digest
 from kolmo.weights.report import Report, TensorReport
-from kolmo.weights.safetensors import BYTES
-from kolmo.weights.search import find_step
-from kolmo.weights.steps import Steps, by_scales
-from kolmo.weights.survey import Survey, survey
-from kolmo.weights.values import TYPICAL, is_wild
+from kolmo.weights.sources.checkpoint import open_checkpoint
+from kolmo.weights.sources.dtypes import SLAB, to_floats
+from kolmo.weights.sources.folder import makes_folder, open_target
+from kolmo.weights.sources.safetensors import BYTES
 
 if TYPE_CHECKING:
-    from kolmo.weights.checkpoint import Checkpoint
+    from kolmo.weights.sources.checkpoint import Checkpoint
 
 Progress = Callable[[str, int], "AbstractContextManager[Tick | None]"]
 
@@ -144,7 +144,7 @@ def shrink(
     framework, allowed = framework or checkpoint.framework, max_loss
     measure = None
     if max_delta_bpc is not None:
-        from kolmo.weights.bpc import BitsPerCharacter
+        from kolmo.weights.choice.bpc import BitsPerCharacter
 
         if not isinstance(source, str | Path):
             raise KolmoError(

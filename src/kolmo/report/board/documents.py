@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.bits import LN2
-from kolmo.evaluation.results import Result
-from kolmo.evaluation.rows import Row
+from kolmo.evaluation.results.results import Result
+from kolmo.evaluation.results.rows import Row
 
 if TYPE_CHECKING:
     from kolmo.report.board.leaderboard import Leaderboard

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from kolmo.evaluation.fit import Fit, Prediction
-from kolmo.evaluation.fit.labels import Box, Label, place
+from kolmo.fit import Fit, Prediction
+from kolmo.fit.labels import Box, Label, place
 from kolmo.foreign import html
 from kolmo.report.board.fit import Placed, Scatter
 from kolmo.report.board.words import listing, plural

@@ -1,7 +1,7 @@
 """Bits per character against benchmark scores: the published line, and where the models of a leaderboard lie on it.
 
 The line is that of Huang et al., "Compression Represents Intelligence Linearly" (2024), through their published models
-(`evaluation.fit`). A model's place on it means what theirs do only where it was measured as they were: on their
+(`fit`). A model's place on it means what theirs do only where it was measured as they were: on their
 corpora, in mode paper with their block and stride. Elsewhere it is a rough guess, and the page says so.
 
 What it is not: it draws nothing (`board.figure`).
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kolmo.errors import KolmoError
-from kolmo.evaluation.fit import Fit, Prediction, fit
-from kolmo.evaluation.fit.areas import Point, study
-from kolmo.evaluation.fit.table import published
+from kolmo.fit import Fit, Prediction, fit
+from kolmo.fit.areas import Point, study
+from kolmo.fit.table import published
 
 if TYPE_CHECKING:
     from kolmo.report.board.models import Scores

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kolmo.errors import KolmoError
-from kolmo.evaluation.results import Evaluation, Result, load_results
+from kolmo.evaluation.results.results import Evaluation, Result, load_results
 from kolmo.report.board.fit import Scatter, scatter
 from kolmo.report.board.models import Known, Scores
 from kolmo.report.board.results import Found

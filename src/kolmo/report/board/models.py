@@ -18,8 +18,8 @@ from functools import cache
 from pathlib import Path
 
 from kolmo.errors import KolmoError
-from kolmo.evaluation.fit.areas import SCORES, known_areas, means_of
-from kolmo.evaluation.fit.table import Row, Table, key, parse_table, read_table
+from kolmo.fit.areas import SCORES, known_areas, means_of
+from kolmo.fit.table import Row, Table, key, parse_table, read_table
 from kolmo.foreign import quoted
 
 CUTOFFS = "cutoffs.csv"

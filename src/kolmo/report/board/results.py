@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kolmo.errors import KolmoError
-from kolmo.evaluation.results import Result
+from kolmo.evaluation.results.results import Result
 from kolmo.report.board.models import Facts, Known
 
 REFERENCES = ("predictor", "classical")  # kinds of models that are there to compare with

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kolmo.errors import KolmoError
-from kolmo.evaluation.modes import MODES
-from kolmo.evaluation.results import Result, compare
-from kolmo.evaluation.store import Store
+from kolmo.evaluation.results.results import Result, compare
+from kolmo.evaluation.results.store import Store
+from kolmo.evaluation.windows.modes import MODES
 from kolmo.report.board.models import Facts
 from kolmo.report.board.results import MEASURES, Column, Found, Numbers
 
@@ -75,7 +75,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Gap:
-    """What a model differs from the best by, in bits per character (`evaluation.results.compare`)."""
+    """What a model differs from the best by, in bits per character (`evaluation.results.results.compare`)."""
 
     value: float
     low: float | None

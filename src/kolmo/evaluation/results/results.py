@@ -1,0 +1,202 @@
+"""Results: what runs found, for programs and for people.
+
+What it is not: it computes no metrics (`evaluation.results.metrics`), and draws nothing (`kolmo.report`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.evaluation.results import metrics
+from kolmo.evaluation.results.rows import Row
+from kolmo.evaluation.results.store import Store, find_results, read_columns
+from kolmo.installing import install
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """One model on one corpus in one mode.
+
+    Attributes:
+        folder: where its rows are.
+        record: result.json, as docs/evaluation.md has it.
+        kept: what the folder lives as long as, where it is a temporary one.
+    """
+
+    folder: Path
+    record: Mapping[str, Any]
+    kept: object = None
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return str(self.record["model"]["name"])
+
+    @property
+    def corpus(self) -> str:
+        """Name of the corpus."""
+        return str(self.record["corpus"]["name"])
+
+    @property
+    def mode(self) -> str:
+        """Name of the mode."""
+        return str(self.record["mode"]["name"])
+
+    @property
+    def metrics(self) -> Mapping[str, Any]:
+        """Metrics by name (see `metrics.Metrics`), and `min_k`."""
+        return dict(self.record["metrics"])
+
+    @property
+    def bits_per_character(self) -> float | None:
+        """Of the whole corpus; None where the mode does not define it."""
+        value: float | None = self.record["metrics"]["bits_per_character"]
+        return value
+
+    @property
+    def documents(self) -> int:
+        """How many the corpus has."""
+        return int(self.record["metrics"]["documents"])
+
+    def rows(self, *, content: bool = False) -> Iterator[Row]:
+        """A row for each document, in the order of the corpus.
+
+        Args:
+            content: whether with the texts, where they were kept.
+        """
+        return islice(Store(self.folder).table(content=content), self.documents)
+
+    def columns(self) -> dict[str, Any]:
+        """Arrays of a value for each document: key, name, subset, date, characters, bytes, words, tokens, nats."""
+        return read_columns(self.folder, self.documents)
+
+    def full(self) -> dict[str, Any]:
+        """What a program reads: the record, and where the rows are."""
+        return {**self.record, "folder": str(self.folder)}
+
+    def flat(self) -> dict[str, Any]:
+        """One row of a table: names, then metrics."""
+        corpus, mode = self.record["corpus"], self.record["mode"]
+        return {
+            "model": self.model,
+            "corpus": self.corpus,
+            "mode": self.mode,
+            "block": mode["block"],
+            "stride": mode["stride"],
+            **self.metrics,
+            "corpus_digest": corpus["digest"],
+            "spec": self.record["model"]["spec"],
+            "folder": str(self.folder),
+        }
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for each document, with its bits per character, bits per byte and Min-K %.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        frame = _pandas().DataFrame(self.columns())
+        bits = frame["nats"] / np.log(2)
+        frame["bits_per_character"] = bits / frame["characters"]
+        frame["bits_per_byte"] = bits / frame["bytes"]
+        frame["min_k"] = [metrics.min_k(row.token_nats) for row in self.rows()]
+        return frame
+
+
+class Evaluation(list[Result]):
+    """Results of some models on some corpora."""
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for each result: names, then metrics.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        return _pandas().DataFrame([result.flat() for result in self])
+
+    def to_dataset(self) -> Any:
+        """The same as a `datasets.Dataset`.
+
+        Raises:
+            MissingExtraError: datasets is not installed.
+        """
+        try:
+            from datasets import Dataset
+        except ImportError:
+            raise MissingExtraError(f"this needs datasets; {install('eval')}") from None
+        return Dataset.from_list([result.flat() for result in self])
+
+    def differences(self, *, level: float = 0.95) -> list[dict[str, Any]]:
+        """Every two models that were given the same corpus in the same mode: see `compare`."""
+        found = []
+        for one, other in combinations(self, 2):
+            same = (one.corpus, one.mode) == (other.corpus, other.mode)
+            if same and one.model != other.model and one.bits_per_character is not None and _shared(one, other):
+                found.append(compare(one, other, level=level))
+        return found
+
+
+def compare(one: Result, other: Result, *, level: float = 0.95) -> dict[str, Any]:
+    """Bits per character of one model less those of another, paired by document (`metrics.difference`).
+
+    Args:
+        one: on a corpus.
+        other: on the same one; documents that only one has are left out.
+        level: of the interval.
+
+    Returns:
+        corpus, model, other, value, low, high, wins, documents.
+
+    Raises:
+        KolmoError: they have no document in common.
+    """
+    pairs = _shared(one, other)
+    mine, others = one.columns(), other.columns()
+    if not pairs:
+        raise KolmoError(f"{one.folder} and {other.folder} have no document in common; evaluate both on one corpus")
+    a, b = (np.array([pair[k] for pair in pairs], np.intp) for k in (0, 1))
+    keys = [mine["key"][place] for place in a]
+    found = metrics.difference(mine["nats"][a], others["nats"][b], mine["characters"][a], keys, level=level)
+    return {"corpus": one.corpus, "model": one.model, "other": other.model, **vars(found)}
+
+
+def _shared(one: Result, other: Result) -> list[tuple[int, int]]:
+    """Places of each document that both have, in the one and in the other."""
+    places = {name: place for place, name in enumerate(_occurrences(other.columns()["key"]))}
+    return [(place, places[name]) for place, name in enumerate(_occurrences(one.columns()["key"])) if name in places]
+
+
+def _occurrences(keys: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Each key with how often it came before, so that equal documents are paired one to one."""
+    seen: Counter[str] = Counter()
+    for key in keys:
+        yield key, seen[key]
+        seen[key] += 1
+
+
+def load_results(folder: str | Path) -> Evaluation:
+    """All results below a folder that `kolmo eval -o` has made.
+
+    Raises:
+        KolmoError: there is no such folder, or a result in it cannot be read.
+    """
+    return Evaluation(Result(place, record) for place, record in find_results(Path(folder)))
+
+
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise MissingExtraError(f"this needs pandas; {install('eval')}") from None
+    return pandas

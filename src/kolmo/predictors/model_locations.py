@@ -1,0 +1,87 @@
+"""Where on this machine the models are that files name by their hashes.
+
+A file records a model's name and hashes, and no path: paths say more of their writer than a file should, and are of no
+use elsewhere. So each model that is opened here is noted in a small file of the user's cache, and found again by the
+marks of its hashes (`predictors.language_models.records`). What it is not: a cache of models; only their places are
+kept, and losing them costs a `--model FOLDER`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+MOST = 1000  # places
+
+
+def index() -> Path:
+    """The file that holds the places: in the user's folder for caches."""
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "kolmo" / "models.json"
+
+
+def remember(marks: bytes, place: Path) -> None:
+    """Note where the model with these marks is. Where nothing can be written, nothing is."""
+    with suppress(OSError, RuntimeError):  # no home
+        places = _read(index())
+        found = str(place.resolve())
+        if places.get(marks.hex()) == found:
+            return
+        places.pop(marks.hex(), None)
+        places[marks.hex()] = found
+        while len(places) > MOST:
+            places.pop(next(iter(places)))
+        _write(places)
+
+
+def known() -> dict[str, str]:
+    """Place of each model that was noted, by its marks in hexadecimal, the oldest first."""
+    with suppress(RuntimeError):  # no home
+        return _read(index())
+    return {}
+
+
+def forget(what: str) -> int:
+    """Remove the notes of a place, or of marks in hexadecimal; returns how many there were.
+
+    Raises:
+        OSError: the index cannot be written.
+    """
+    places = known()
+    kept = {marks: place for marks, place in places.items() if what != marks and os.path.abspath(what) != place}
+    if len(kept) < len(places):
+        _write(kept)
+    return len(places) - len(kept)
+
+
+def recall(marks: bytes) -> str | None:
+    """Where the model with these marks was, if it is still there."""
+    with suppress(OSError, RuntimeError):
+        place = _read(index()).get(marks.hex())
+        if place is not None and os.path.exists(place):
+            return place
+    return None
+
+
+def _write(places: dict[str, str]) -> None:
+    path = index()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new.write_text(json.dumps(places, indent=1), "utf-8")
+    new.replace(path)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        places = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(places, dict):
+        return {}
+    return {key: place for key, place in places.items() if isinstance(place, str)}

@@ -1,0 +1,1 @@
+"""Which tensors are coded, and with which quantisation steps."""

@@ -1,0 +1,1 @@
+"""The shrunk file: its record, its tensors, coded with loss or exactly."""

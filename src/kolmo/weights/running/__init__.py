@@ -1,0 +1,1 @@
+"""Shrunk files in use: expanded, or decoded part by part while a module runs."""

@@ -1,0 +1,1 @@
+"""Where weights come from: checkpoints, ONNX models, folders of transformers."""
