@@ -17,6 +17,7 @@ FLOORS = {
     "errors": 0,  # the ground: every room may raise them
     "foreign": 0,  # and show names from outside
     "installing": 0,  # and say what to install
+    "progress": 0,  # and take a progress callback
     "bits": 1,
     "native": 1,
     "student": 1,

@@ -16,9 +16,10 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from kolmo.progress import Progress
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Report = Callable[[int], None]
 
 PATIENCE = 0.1  # seconds between two looks at progress and at Ctrl-C
 
@@ -60,7 +61,7 @@ class Pipeline(Generic[Item, Result]):
         work: makes a result of an item; calls its second argument with the bytes done between slices.
         threads: worker threads; 0 is one for each core.
         capacity: upper bound on the sum of the weights in flight (one item alone may exceed it).
-        report: called in the consumer's thread with the bytes done since the last call.
+        progress: called in the consumer's thread with the bytes done since the last call.
 
     Raises:
         TypeError, ValueError: `threads` is not an integer from 0 on.
@@ -68,16 +69,16 @@ class Pipeline(Generic[Item, Result]):
 
     def __init__(
         self,
-        work: Callable[[Item, Report], Result],
+        work: Callable[[Item, Progress], Result],
         *,
         threads: int = 1,
         capacity: int | None = None,
-        report: Report | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._work = work
         self._threads = whole_number(threads, "threads", 0) or available_cores()
         self._capacity = capacity
-        self._report = report
+        self._progress = progress
         self._pool: ThreadPoolExecutor | None = None
         self._pending: deque[tuple[Future[Result], int]] = deque()
         self._load = 0
@@ -99,7 +100,7 @@ class Pipeline(Generic[Item, Result]):
         The iterator must be used up: the item is taken on at its end.
         """
         if self._threads == 1:
-            yield self._work(item, self._report or _silence)
+            yield self._work(item, self._progress or _silence)
             return
         while self._pending and (self._is_full(weight) or self._pending[0][0].done()):
             yield self._next()
@@ -145,8 +146,8 @@ class Pipeline(Generic[Item, Result]):
     def _show(self) -> None:
         with self._lock:
             done, self._done = self._done, 0
-        if done and self._report:
-            self._report(done)
+        if done and self._progress:
+            self._progress(done)
 
 
 def ordered_map(pipeline: Pipeline[Item, Result], items: Iterable[tuple[Item, int]]) -> Iterator[Result]:
