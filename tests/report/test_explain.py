@@ -16,16 +16,15 @@ import numpy.typing as npt
 import pytest
 
 import kolmo
-from helpers import order0
+from helpers import command, order0
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.progress import Progress
 from kolmo.report import Explanation, explain
 from kolmo.report import explain_page as pages
 from kolmo.report import text as texts
 
-HERE = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(Path(kolmo.__file__).parents[1])])}
-COMMAND = [sys.executable, "-c", "import order0; from kolmo.cli import main; main()", "explain", "-m", "order0"]
+COMMAND = [*command.COMMAND, "explain", "-m", "order0"]
+ENVIRONMENT = command.ENVIRONMENT
 
 PROSE = b"It's a long way; the way is long.\r\nSome 42 words, and more_words...\n\n" * 3 + b"no end"
 UTF8 = "Naïve café, 日本語、テスト。 e\u0301 👩‍💻 שלום \u202eevil\u2028 x\u00a0y\n".encode() * 2
