@@ -22,7 +22,7 @@ from kolmo.codec import blocks, frames
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.codec.frames import FrameEncoder, decode_frames, even_blocks, make_header
 from kolmo.codec.limits import DEFAULT_EXPANSION, Place
-from kolmo.codec.pipeline import Pipeline, available_cores, ordered_map
+from kolmo.parallel import Pipeline, available_cores, ordered_map
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.index import Index
 from kolmo.container.structures import CODED, PAYLOAD_ALLOWANCE, STORED, BlockHead

@@ -11,7 +11,7 @@ import re
 from kolmo.codec.limits import least_payload
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.structures import CODED, STORED
-from kolmo.container.wire import varint
+from kolmo.varints import varint
 from kolmo.errors import CorruptError
 from kolmo.predictors.base import Predictor
 from kolmo.progress import Progress

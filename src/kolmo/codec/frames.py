@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from kolmo.codec.blocks import decode_block, encode_block, is_exclusive
 from kolmo.codec.limits import MEMORY_LIMIT, Place, SizeLimit, check_memory, checked_limits
-from kolmo.codec.pipeline import PATIENCE, Pipeline, available_cores, ordered_map, physical_memory, whole_number
+from kolmo.parallel import PATIENCE, Pipeline, available_cores, ordered_map, physical_memory, whole_number
 from kolmo.container.frames import FrameWriter, read_frames
 from kolmo.container.index import Index, read_head
 from kolmo.container.structures import (

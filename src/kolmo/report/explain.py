@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from kolmo.codec.blocks import encode_block, is_exclusive
 from kolmo.codec.frames import even_blocks, make_header
-from kolmo.codec.pipeline import available_cores
+from kolmo.parallel import available_cores
 from kolmo.container.structures import CODED, DEFAULT_BLOCK_LIMIT, STORED, BlockHead, Footer
-from kolmo.container.wire import DIGEST_SIZE, varint
+from kolmo.container.wire import DIGEST_SIZE
+from kolmo.varints import varint
 from kolmo.errors import KolmoError
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL, level_of, resolve

@@ -10,7 +10,7 @@ import io
 
 from kolmo.codec.frames import FrameEncoder, decode_checked, make_header, restore_predictor
 from kolmo.codec.limits import MEMORY_LIMIT, Place, SizeLimit, check_memory
-from kolmo.codec.pipeline import whole_number
+from kolmo.parallel import whole_number
 from kolmo.container.frames import FrameReader
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT, INDEX_KIND, BlockHead
 from kolmo.container.wire import Reader, new_digest

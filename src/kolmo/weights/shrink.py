@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kolmo.codec.pipeline import available_cores
+from kolmo.parallel import available_cores
 from kolmo.errors import KolmoError, ShrinkWarning
 from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kolmo.codec.pipeline import Pipeline, ordered_map
+from kolmo.parallel import Pipeline, ordered_map
 from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.progress import Progress

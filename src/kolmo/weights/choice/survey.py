@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kolmo.codec.pipeline import Pipeline, ordered_map
+from kolmo.parallel import Pipeline, ordered_map
 from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.progress import Progress

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kolmo.codec.pipeline import Pipeline, available_cores, ordered_map
+from kolmo.parallel import Pipeline, available_cores, ordered_map
 from kolmo.errors import CorruptError, KolmoError
 from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction

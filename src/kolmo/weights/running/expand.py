@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kolmo.codec.pipeline import available_cores
+from kolmo.parallel import available_cores
 from kolmo.errors import FormatError, KolmoError, MissingExtraError
 from kolmo.installing import install
 from kolmo.progress import Progress

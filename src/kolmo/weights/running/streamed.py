@@ -18,7 +18,7 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from kolmo.codec.pipeline import available_cores
+from kolmo.parallel import available_cores
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
