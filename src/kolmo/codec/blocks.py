@@ -11,10 +11,10 @@ import re
 from kolmo.codec.limits import least_payload
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.structures import CODED, STORED
-from kolmo.varints import varint
 from kolmo.errors import CorruptError
 from kolmo.predictors.base import Predictor
 from kolmo.progress import Progress
+from kolmo.varints import varint
 
 SAMPLE = 1 << 16  # raw bytes whose counts are looked at together
 PROBE = 1 << 18  # raw bytes after which a hopeless block is given up

@@ -10,9 +10,9 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from kolmo.arguments import whole_number
 from kolmo.codec.blocks import decode_block, encode_block, is_exclusive
 from kolmo.codec.limits import MEMORY_LIMIT, Place, SizeLimit, check_memory, checked_limits
-from kolmo.parallel import PATIENCE, Pipeline, available_cores, ordered_map, physical_memory, whole_number
 from kolmo.container.frames import FrameWriter, read_frames
 from kolmo.container.index import Index, read_head
 from kolmo.container.structures import (
@@ -25,6 +25,7 @@ from kolmo.container.structures import (
 )
 from kolmo.container.wire import Reader, digest, new_digest
 from kolmo.errors import CorruptError, MissingExtraError, PredictorError
+from kolmo.parallel import POLL_SECONDS, Pipeline, available_cores, ordered_map, physical_memory
 from kolmo.predictors import registry
 from kolmo.predictors.base import Predictor
 from kolmo.progress import Progress
@@ -192,7 +193,7 @@ def _turn(predictor: Predictor, progress: Progress) -> Iterator[None]:
     if not is_exclusive(predictor):
         yield
         return
-    while not _turns.acquire(timeout=PATIENCE):
+    while not _turns.acquire(timeout=POLL_SECONDS):
         progress(0)  # stops the wait where all work stops
     try:
         yield

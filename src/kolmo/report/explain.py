@@ -17,16 +17,16 @@ import numpy.typing as npt
 
 from kolmo.codec.blocks import encode_block, is_exclusive
 from kolmo.codec.frames import even_blocks, make_header
-from kolmo.parallel import available_cores
 from kolmo.container.structures import CODED, DEFAULT_BLOCK_LIMIT, STORED, BlockHead, Footer
 from kolmo.container.wire import DIGEST_SIZE
-from kolmo.varints import varint
 from kolmo.errors import KolmoError
+from kolmo.parallel import available_cores
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL, level_of, resolve
 from kolmo.predictors.registry import for_level as predictor_for_level
 from kolmo.progress import Progress
 from kolmo.report.text import CLASSES, OTHER, Text, class_of, cut, is_text
+from kolmo.varints import varint
 
 MEASURED = 2 << 20  # bytes of content up to which the archive is made, to have its real size
 LARGEST = 128 << 20  # bytes of content; the arrays take 30 to 50 times as much

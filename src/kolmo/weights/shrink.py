@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kolmo.parallel import available_cores
 from kolmo.errors import KolmoError, ShrinkWarning
 from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.parallel import available_cores
 from kolmo.progress import Phases, Progress, no_phases
 from kolmo.targets import Attributes
 from kolmo.weights.choice.budget import Budget, Loss, Trial, check, settle, spend

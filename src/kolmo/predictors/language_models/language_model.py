@@ -26,13 +26,14 @@ from kolmo.native.dispatch import kernels
 from kolmo.predictors.choice import Choice, Randomness, choose
 from kolmo.predictors.embedded import context_mixing
 from kolmo.predictors.language_models import grids
-from kolmo.predictors.language_models.byte_sources import CodedSource, varint, write_bytes
+from kolmo.predictors.language_models.byte_sources import CodedSource, write_bytes
 from kolmo.predictors.language_models.grids import Tolerance
 from kolmo.predictors.language_models.records import Record
 from kolmo.predictors.language_models.vocabulary import Tokens, Vocabulary
 from kolmo.predictors.model_locations import recall
 from kolmo.predictors.settings import settings
 from kolmo.progress import Progress
+from kolmo.varints import varint
 
 if TYPE_CHECKING:
     from typing_extensions import Self

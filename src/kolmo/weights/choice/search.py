@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kolmo.parallel import Pipeline, ordered_map
 from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.parallel import Pipeline, ordered_map
 from kolmo.progress import Progress
 from kolmo.weights.format.record import Coded
 

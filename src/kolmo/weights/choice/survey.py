@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kolmo.parallel import Pipeline, ordered_map
 from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.parallel import Pipeline, ordered_map
 from kolmo.progress import Progress
 from kolmo.weights.choice.steps import Steps
 from kolmo.weights.choice.values import NEITHER, TYPICAL, Nature, is_wild, nature

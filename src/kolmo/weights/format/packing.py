@@ -16,11 +16,11 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kolmo.parallel import Pipeline, available_cores, ordered_map
 from kolmo.errors import CorruptError, KolmoError
 from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.hyperfunctions.trellis import HEADER, Trellis
+from kolmo.parallel import Pipeline, available_cores, ordered_map
 from kolmo.progress import Progress
 from kolmo.weights.choice.values import MOST_LEVEL, is_wild
 from kolmo.weights.format import lossless

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kolmo.parallel import available_cores
 from kolmo.errors import FormatError, KolmoError, MissingExtraError
 from kolmo.installing import install
+from kolmo.parallel import available_cores
 from kolmo.progress import Progress
 from kolmo.targets import Attributes, Target
 from kolmo.weights.format.packing import ShrunkFile
