@@ -22,6 +22,7 @@ from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.parallel import available_cores
 from kolmo.progress import Phases, Progress, no_phases
+from kolmo.safetensors import BYTES
 from kolmo.targets import Attributes
 from kolmo.weights.choice.budget import Budget, Loss, Trial, check, settle, spend
 from kolmo.weights.choice.search import find_step
@@ -34,7 +35,6 @@ from kolmo.weights.report import Report, TensorReport
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import SLAB, to_floats
 from kolmo.weights.sources.folder import makes_folder, open_target
-from kolmo.weights.sources.safetensors import BYTES
 
 if TYPE_CHECKING:
     from kolmo.weights.sources.checkpoint import Checkpoint

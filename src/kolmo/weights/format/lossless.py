@@ -23,8 +23,8 @@ from kolmo.errors import CorruptError
 from kolmo.hyperfunctions.trellis import HEADER, STEPS, TILE, Trellis, checksum
 from kolmo.native.dispatch import kernels
 from kolmo.progress import Progress
+from kolmo.safetensors import BYTES
 from kolmo.weights.sources.dtypes import NUMPY, to_floats
-from kolmo.weights.sources.safetensors import BYTES
 
 if TYPE_CHECKING:
     import numpy.typing as npt

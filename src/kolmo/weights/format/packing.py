@@ -22,6 +22,7 @@ from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.hyperfunctions.trellis import HEADER, Trellis
 from kolmo.parallel import Pipeline, available_cores, ordered_map
 from kolmo.progress import Progress
+from kolmo.safetensors import BYTES, Kind, lay_out, read_header, read_span, write_header
 from kolmo.weights.choice.values import MOST_LEVEL, is_wild
 from kolmo.weights.format import lossless
 from kolmo.weights.format.groups import from_matrix, to_matrix
@@ -29,7 +30,6 @@ from kolmo.weights.format.record import CODES, DIGEST, KEY, PLACE_BYTES, Coded, 
 from kolmo.weights.sources.checkpoint import Checkpoint
 from kolmo.weights.sources.dtypes import from_floats, to_floats
 from kolmo.weights.sources.folder import weights_of
-from kolmo.weights.sources.safetensors import BYTES, Kind, lay_out, read_header, read_span, write_header
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 from kolmo.errors import CorruptError, FormatError, KolmoError
 from kolmo.foreign import quoted, short
 from kolmo.hyperfunctions.base import Hyperfunction, restore
+from kolmo.safetensors import BYTES, LARGEST, Header, Kind, Place, is_shape, without_twins
 from kolmo.weights.sources.dtypes import FLOATS
-from kolmo.weights.sources.safetensors import BYTES, LARGEST, Header, Kind, Place, is_shape, without_twins
 
 VERSION = 1
 KEY, CODES = "kolmo", "kolmo.codes"  # of the metadata; the tensor that holds all codes

@@ -14,12 +14,12 @@ from kolmo.errors import FormatError, KolmoError, MissingExtraError
 from kolmo.installing import install
 from kolmo.parallel import available_cores
 from kolmo.progress import Progress
+from kolmo.safetensors import BYTES, Kind, lay_out, write_header
 from kolmo.targets import Attributes, Target
 from kolmo.weights.format.packing import ShrunkFile
 from kolmo.weights.sources.dtypes import as_numpy, as_torch
 from kolmo.weights.sources.folder import open_target
 from kolmo.weights.sources.onnx import GRAPH, SUFFIX, assemble
-from kolmo.weights.sources.safetensors import BYTES, Kind, lay_out, write_header
 
 
 def load(

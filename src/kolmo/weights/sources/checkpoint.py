@@ -16,10 +16,10 @@ from kolmo.errors import CorruptError, FormatError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.predictors.embedded.network import FORMAT as NETWORK
+from kolmo.safetensors import Kind, Place, read_header, read_span
 from kolmo.weights.sources.dtypes import from_numpy, from_torch, numpy_dtype, torch_dtype
 from kolmo.weights.sources.kinds import ONNX, SAFETENSORS, TORCH, kind_of_file
 from kolmo.weights.sources.onnx import SUFFIX, Graph
-from kolmo.weights.sources.safetensors import Kind, Place, read_header, read_span
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # whole, or in shards with an index; the first that is there
 WITHIN = ("state_dict", "model_state_dict", "model")  # where training loops put the weights

@@ -21,7 +21,7 @@ from typing import Any
 from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraError
 from kolmo.foreign import quoted, reason
 from kolmo.installing import install
-from kolmo.weights.sources.safetensors import MOST_DIMENSIONS, Kind, is_shape, read_span
+from kolmo.safetensors import MOST_DIMENSIONS, Kind, is_shape, read_span
 
 GRAPH = "model.onnx"  # the tensor's name
 SUFFIX = ".onnx"
@@ -219,7 +219,7 @@ def _inline(tensor: Any, dtype: str) -> bytes:
     """The bytes within a message: raw, or numbers one by one."""
     import numpy as np
 
-    from kolmo.weights.sources.safetensors import BYTES
+    from kolmo.safetensors import BYTES
 
     if tensor.HasField("raw_data"):
         data: bytes = tensor.raw_data
