@@ -22,7 +22,7 @@ from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.hyperfunctions.trellis import HEADER, Trellis
 from kolmo.parallel import Pipeline, available_cores, ordered_map
 from kolmo.progress import Progress
-from kolmo.safetensors import BYTES, Kind, lay_out, read_header, read_span, write_header
+from kolmo.safetensors import BYTES, Kind, lay_out, read_span, write_header
 from kolmo.weights.choice.values import MOST_LEVEL, is_wild
 from kolmo.weights.format import lossless
 from kolmo.weights.format.groups import from_matrix, to_matrix
@@ -30,6 +30,7 @@ from kolmo.weights.format.record import CODES, DIGEST, KEY, PLACE_BYTES, Coded, 
 from kolmo.weights.sources.checkpoint import Checkpoint
 from kolmo.weights.sources.dtypes import from_floats, to_floats
 from kolmo.weights.sources.folder import weights_of
+from kolmo.weights.sources.kinds import header_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -308,7 +309,7 @@ class ShrunkFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = weights_of(path)
-        self.header = read_header(self.path)
+        self.header = header_of(self.path)
         self.record = Record.parse(self.header, str(path))
         self._begins: dict[str, int] = {}  # of codes
         at = self.header.places[CODES].begin if self.record.coded else 0
