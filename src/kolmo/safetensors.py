@@ -4,8 +4,8 @@ Needs neither the library of that name nor NumPy. A header is untrusted until `p
 every place lies within the file and agrees with its dtype and shape, and the tensors fill the file without gaps.
 
 Stricter than the library, on purpose: a key that occurs twice (JSON readers choose different ones), a field besides
-dtype, shape and data_offsets, metadata that are null, more than 32 dimensions (NumPy has no more), and an array whose size would overflow with
-its zero dimensions left out are refused. Dtypes of less than a byte are not supported.
+dtype, shape and data_offsets, metadata that are null, more than 32 dimensions (NumPy has no more), and a size that
+overflows when its zeros are left out are refused. Dtypes of less than a byte are not supported.
 
 What it is not: it decodes no tensor.
 """
