@@ -25,13 +25,14 @@ from kolmo.installing import install, installed_version
 from kolmo.predictors.embedded.network import Weights, save
 from kolmo.predictors.embedded.own_network import PRODUCT, open_network
 from kolmo.progress import Progress
+from kolmo.targets import replacing
 from kolmo.training.loop import Trainer
 from kolmo.training.monitor import Monitor, Status
 from kolmo.training.networks.models import GatedRecurrent, Shape, fill
 from kolmo.training.networks.transformer import Transformer, TransformerShape
 from kolmo.training.products import card, curve
 from kolmo.training.products.export import quantise
-from kolmo.training.products.folder import RunFolder, replace
+from kolmo.training.products.folder import RunFolder
 from kolmo.training.products.priors import with_priors
 from kolmo.training.settings import Settings
 from kolmo.training.texts.data import Corpus, open_corpus
@@ -218,7 +219,8 @@ class _Run:
             ),
             network=network,
         )
-        replace(self.folder.card, lambda file: file.write(text.encode()))
+        with replacing(self.folder.card, durable=True) as file:
+            file.write(text.encode())
         self.folder.append({"step": trainer.step, "bytes": trainer.seen, "product": product.name, "scores": scores})
         return product, scores
 
@@ -367,7 +369,8 @@ def _save_floats(model: Transformer, path: Path) -> None:
     from safetensors.torch import save as pack
 
     content = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    replace(path, lambda file: file.write(pack(content, {"format": "pt"})))
+    with replacing(path, durable=True) as file:
+        file.write(pack(content, {"format": "pt"}))
 
 
 __all__ = ["Job", "Outcome", "choose_device", "choose_dtype", "train"]

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.installing import install
 from kolmo.predictors.language_models.vocabulary import byte_alphabet
-from kolmo.training.products.folder import replace
+from kolmo.targets import replacing
 from kolmo.training.texts.data import Bytes, Corpus, Passage, Source, Symbols, encode
 
 CHUNK = 1 << 20  # bytes encoded at once, cut at a line's end
@@ -220,7 +220,8 @@ def prepare(corpus: Corpus, name: str, tokenizer: Path, cache: Path) -> tuple[Vo
     else:
         vocabulary, arrays = BytePairs.load(str(found["tokenizer"]), name), found
         encoded = _unpack(corpus, arrays)
-    replace(tokenizer, lambda file: file.write(vocabulary.text().encode()))
+    with replacing(tokenizer, durable=True) as file:
+        file.write(vocabulary.text().encode())
     return vocabulary, encoded
 
 
@@ -230,7 +231,8 @@ def _write_cache(cache: Path, key: str, vocabulary: BytePairs, corpus: Corpus) -
         arrays[f"source{i}"], arrays[f"held_out{i}"] = source.text, np.array(source.held_out)
     for i, passage in enumerate(corpus.extra):
         arrays |= {f"extra{i}.{j}": piece for j, piece in enumerate(passage.pieces)}
-    replace(cache, lambda file: np.savez(file, **arrays))
+    with replacing(cache) as file:
+        np.savez(file, **arrays)
 
 
 def _read_cache(cache: Path, key: str) -> dict[str, Any] | None:
