@@ -93,8 +93,9 @@ def make(folder: Path) -> None:
 
 def llama(folder: Path, way: str) -> tuple[Any, Callable[[], torch.Tensor], int]:
     """The model, a forward pass, and its tokens."""
-    import kolmo.transformers
     from transformers import AutoModelForCausalLM
+
+    import kolmo.transformers
 
     if way.startswith("streamed"):
         model = kolmo.transformers.stream(folder / "llama-small")
