@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kolmo.bits import LN2
 from kolmo.errors import KolmoError
 from kolmo.training.monitor import Monitor, Status
 from kolmo.training.networks.models import Shape, build
@@ -199,7 +200,7 @@ class Trainer:
         loss.backward()
         self.optimisers.step(progress)
         size = int(self.vocabulary.lengths[symbols[1:]].sum())
-        self.losses.append(loss.detach() * (targets.numel() / size / math.log(2)))
+        self.losses.append(loss.detach() * (targets.numel() / size / LN2))
         self.step += 1
         self.seen += size
         if self.step % LOG_EVERY == 0 or self.step in LOG_EARLY:

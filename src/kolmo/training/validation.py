@@ -6,7 +6,6 @@ What it is not: it decides neither when to measure nor what that may cost (`loop
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from kolmo.bits import LN2
 from kolmo.native.dispatch import SLOW, kernels
 from kolmo.predictors.embedded.network import Weights
 from kolmo.progress import Progress
@@ -105,7 +105,7 @@ def validate(
                     progress(int((targets[part] != IGNORED).sum()))
     finally:
         model.quantised = quantised
-    found = (nats.cpu() / math.log(2)).tolist()
+    found = (nats.cpu() / LN2).tolist()
     counted = [sum(int(vocabulary.lengths[piece[1:]].sum()) for piece in passage.pieces) for passage in passages]
     return {p.name: bits / number for p, bits, number in zip(passages, found, counted, strict=True)}
 
