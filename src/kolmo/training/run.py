@@ -35,8 +35,9 @@ from kolmo.training.products.export import quantise
 from kolmo.training.products.folder import RunFolder
 from kolmo.training.products.priors import with_priors
 from kolmo.training.settings import Settings
+from kolmo.training.texts.cache import prepare
 from kolmo.training.texts.data import Corpus, open_corpus
-from kolmo.training.texts.vocabulary import Vocabulary, prepare
+from kolmo.training.texts.vocabulary import Vocabulary
 from kolmo.training.validation import beginnings, count, exact_scores, size
 
 DRAW_EVERY = 60.0  # seconds between pictures
