@@ -25,7 +25,7 @@ from kolmo.training.settings import Settings
 from kolmo.training.texts.data import Corpus, Sampler
 from kolmo.training.texts.feed import Feed
 from kolmo.training.texts.vocabulary import ByteVocabulary, Vocabulary
-from kolmo.training.validation import Stop, beginnings, count, select, size, validate
+from kolmo.training.validation import Stop, beginnings, count, count_scored, select, size, validate
 
 LOG_EVERY = 50  # steps,
 LOG_EARLY = (1, 2, 5, 10, 20)  # and these
@@ -120,7 +120,7 @@ class Trainer:
             each: symbols of each piece to score, from its first on; None is all of them.
         """
         passages = beginnings(self.passages, each)
-        with self.monitor.phase("validating", count(passages)) as progress:
+        with self.monitor.phase("validating", count_scored(passages)) as progress:
             return validate(self.model, passages, self.vocabulary, self.dtype, stop, progress) or {}
 
     def portion(self) -> int | None:

@@ -38,7 +38,7 @@ from kolmo.training.settings import Settings
 from kolmo.training.texts.cache import prepare
 from kolmo.training.texts.data import Corpus, open_corpus
 from kolmo.training.texts.vocabulary import Vocabulary
-from kolmo.training.validation import beginnings, count, exact_scores, size
+from kolmo.training.validation import beginnings, count_scored, exact_scores, size
 
 DRAW_EVERY = 60.0  # seconds between pictures
 BF16_UNITS = {"avx512_bf16", "amx_bf16"}  # flags in /proc/cpuinfo
@@ -242,7 +242,7 @@ class _Run:
     def _exact_scores(self, weights: Weights, each: int | None) -> dict[str, float]:
         """The same of the exact network, on the same text."""
         passages = beginnings(self.texts.passages(), each)
-        with self.monitor.phase("scoring the exact network", count(passages)) as progress:
+        with self.monitor.phase("scoring the exact network", count_scored(passages)) as progress:
             return exact_scores(weights, passages, self.trainer.feed.device, progress)
 
 

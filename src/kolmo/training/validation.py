@@ -41,6 +41,11 @@ def count(passages: Sequence[Passage]) -> int:
     return sum(len(piece) for passage in passages for piece in passage.pieces)
 
 
+def count_scored(passages: Sequence[Passage]) -> int:
+    """Symbols that `validate` and `exact_scores` score: all but the first of each piece."""
+    return sum(len(piece) - 1 for passage in passages for piece in passage.pieces)
+
+
 def size(passages: Sequence[Passage], vocabulary: Vocabulary) -> int:
     """Bytes of all pieces."""
     return sum(int(vocabulary.lengths[piece].sum()) for passage in passages for piece in passage.pieces)
@@ -236,4 +241,4 @@ def _portions(shape: tuple[int, ...], reach: int | None) -> Iterator[tuple[slice
         yield from ((slice(None), slice(at, at + most)) for at in range(0, lanes, most))
 
 
-__all__ = ["beginnings", "count", "exact_scores", "select", "size", "validate"]
+__all__ = ["beginnings", "count", "count_scored", "exact_scores", "select", "size", "validate"]
