@@ -195,7 +195,7 @@ def test_seeds_differ_unless_given() -> None:
 def test_cm_draws_the_same_everywhere() -> None:
     plain = kolmo.sample(PROMPT[:39], "cm:1", 20, seed=2, temperature=1)
     assert plain.hex() == "9210a6fd9a270a9a513cc78a67481fdbc2b72704"
-    assert hashlib.sha256(remapped_bits(0.7) or b"").hexdigest() == "80adfedae142a51b4ad46ef5f78bbff49f7655dfeecefc980213c18bf751a36c"
+    assert hashlib.sha256(remapped_bits(0.7) or b"").hexdigest()[:16] == "80adfedae142a51b"
     assert kolmo.sample(PROMPT[:39], "cm:1", 20, seed=2).hex() == "92839c1adb35c3e097bfdc75696e6794ba8d6e5d"
 
 

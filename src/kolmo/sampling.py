@@ -1,9 +1,9 @@
 """What a predictor expects: from a prompt to a continuation, whole (`sample`) or as it is made (`pieces`).
 
 Decoding random bits is sampling: a code of n bits stands for contents of probability 2^-n, so of all random codes a
-share of 2^-n leads there. That is how predictors sample that are fused with the coder (with a temperature, of codes
-for sharpened probabilities); others draw from their distribution (`predictors.choice`). Deletang et al., "Language Modeling Is Compression" (2024), section 2, turn any
-compressor into one of these (`predictors.classical`).
+share of 2^-n leads there. That is how predictors sample that are fused with the coder; their decoder applies the
+temperature to the probability of each bit. Others draw from their distribution (`predictors.choice`). Deletang et al.,
+"Language Modeling Is Compression" (2024), section 2, turn any compressor into one of these (`predictors.classical`).
 
 What it is not: it holds no model and no arithmetic of one.
 """

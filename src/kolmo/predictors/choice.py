@@ -55,7 +55,7 @@ class Choice:
 
 @lru_cache(maxsize=8)
 def remapped_bits(temperature: float) -> bytes | None:
-    """A temperature as `coder.BinaryDecoder` applies it: to the log-odds of each bit; None for 1, which changes nothing.
+    """A temperature as `coder.BinaryDecoder` applies it, to the log-odds of each bit; None for 1, which does nothing.
 
     Entry i stands for the probabilities from 16 i to 16 i + 15 of 65,536 and holds the probability that replaces
     them, 16 bits, little-endian, in 1..65535: the logistic function of their middle's log-odds divided by the
