@@ -48,6 +48,10 @@ def sample(
         PredictorError: no such predictor, or it does not sample, or not with these options.
         MissingExtraError: the predictor needs a package that is not installed.
         ValueError: an option is out of its range.
+
+    Examples:
+        >>> kolmo.sample("the zebra quietly folds nine umbrellas\\n" * 12, "cm:1", 39, seed=1, temperature=0)
+        b'the zebra quietly folds nine umbrellas\\n'
     """
     choice = Choice(temperature, top_k, top_p)
     return b"".join(pieces(prompt, predictor, size, seed=new_seed() if seed is None else seed, choice=choice))
