@@ -20,8 +20,8 @@ from helpers import command, order0
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.progress import Progress
 from kolmo.report import Explanation, explain
-from kolmo.report import explain_page as pages
 from kolmo.report import text as texts
+from kolmo.report.page import curve, rows
 
 COMMAND = [*command.COMMAND, "explain", "-m", "order0"]
 ENVIRONMENT = command.ENVIRONMENT
@@ -304,17 +304,17 @@ def test_page_size_is_bounded(data: bytes, limit: int) -> None:
     source = found.html(limit=limit)
     page = Page(source)
     assert page.token_costs() > 0
-    assert len(source) < 200 * max(limit, pages.LONG_ROW + pages.STRETCH) + 60_000
+    assert len(source) < 200 * max(limit, rows.LONG_ROW + rows.STRETCH) + 60_000
 
 
 def test_ticks_of_the_axes() -> None:
     for most in (0.003, 0.04, 0.9, 1, 2.2, 3.9, 4.1, 8, 9.7, 20.0):
-        top, ticks = pages._ticks(most)
+        top, ticks = curve._ticks(most)
         assert top >= most
         assert 3 <= len(ticks) <= 6
         assert ticks[-1] == pytest.approx(top)
     for size in (1, 2, 9, 10, 99, 100, 11108, 152089, 10**8):
-        offsets = pages._offset_ticks(size)
+        offsets = curve._offset_ticks(size)
         assert offsets[0] == 0
         assert offsets[-1] == size
         assert offsets == sorted(set(offsets))

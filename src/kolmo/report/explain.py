@@ -2,7 +2,7 @@
 
 A code length is -log2 of the probability that the predictor gave to what came (Shannon 1948); summed, it is what the
 arithmetic coder writes (docs/format.md). Blocks are those of `kolmo.compress`, each from a fresh model.
-What it is not: it draws nothing (see `explain_page`) and reads no files.
+What it is not: it draws nothing (see `report.page`) and reads no files.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class Explanation:
         Args:
             limit: bytes of content to show; of more, its head and the stretches that cost most.
         """
-        from kolmo.report.explain_page import page
+        from kolmo.report.page.page import page
 
         return page(self, limit)
 

@@ -1,6 +1,6 @@
 """A checkpoint of a billion weights through `kolmo shrink` and `kolmo expand`: peak memory, and time of a weight.
 
-    python benchmarks/weights_stream.py --markdown docs/benchmarks/weights.md
+    python benchmarks/weights_billion.py --markdown docs/benchmarks/weights.md
 
 The checkpoint is made here, tensor by tensor, in --work (needs about 5 GB): bfloat16 in the shapes of a LLaMA, Gaussian
 with log-normal scales of rows and columns (deviation 0.3 and 0.2). Both commands run as their users run them, one after
