@@ -419,7 +419,7 @@ def test_passages_side_by_side_cost_what_each_costs(
     for passage, one in zip(passages, alone, strict=True):
         assert one is not None
         assert together[passage.name] == pytest.approx(one[passage.name], rel=1e-5)
-    assert min(parts) > 0
+    assert min(parts) >= 0  # a portion may hold nothing but padding
     assert sum(parts) == validation.count_scored(passages)
     assert validation.validate(model, passages, ByteVocabulary(), torch.float32, lambda: True) is None
     assert not model.quantised
@@ -445,7 +445,7 @@ def test_the_exact_network_scores_alike_by_kernels_and_by_torch(threads: int, mo
         monkeypatch.setattr(validation, "SLOW", slow)
         parts: list[int] = []
         found.append(validation.exact_scores(weights, passages, progress=parts.append))
-        assert min(parts) > 0
+        assert min(parts) >= 0  # a portion may hold nothing but padding
         assert sum(parts) == validation.count_scored(passages)
     assert found[0] == pytest.approx(found[1], rel=1e-12)
     floats = validation.validate(model, passages, ByteVocabulary(), torch.float32)
