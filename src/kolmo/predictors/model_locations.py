@@ -14,6 +14,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from kolmo.errors import KolmoError
+from kolmo.targets import replacing
+
 MOST = 1000  # places
 
 
@@ -28,7 +31,7 @@ def index() -> Path:
 
 def remember(marks: bytes, place: Path) -> None:
     """Note where the model with these marks is. Where nothing can be written, nothing is."""
-    with suppress(OSError, RuntimeError):  # no home
+    with suppress(OSError, RuntimeError, KolmoError):  # no home, or a folder where the file should be
         places = _read(index())
         found = str(place.resolve())
         if places.get(marks.hex()) == found:
@@ -72,9 +75,8 @@ def recall(marks: bytes) -> str | None:
 def _write(places: dict[str, str]) -> None:
     path = index()
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    new.write_text(json.dumps(places, indent=1), "utf-8")
-    new.replace(path)
+    with replacing(path) as file:
+        file.write(json.dumps(places, indent=1).encode())
 
 
 def _read(path: Path) -> dict[str, str]:

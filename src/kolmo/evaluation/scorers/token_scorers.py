@@ -9,13 +9,13 @@ What it is not: it makes no windows, and knows nothing of documents.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kolmo.bits import to_nats
 from kolmo.errors import PredictorError
 from kolmo.evaluation.scorers.scorers import LITERAL, Identity, Options, Tokenised
 from kolmo.evaluation.windows.modes import Texts
@@ -192,7 +192,7 @@ def exactly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
     if not tokens.literals:
         return Tokenised(tokens.ids, lengths)
     places = np.array([place for place, _ in tokens.literals])
-    costs = [float(score_literal(literal).sum()) * math.log(2) for _, literal in tokens.literals]
+    costs = [to_nats(float(score_literal(literal).sum())) for _, literal in tokens.literals]
     nats = np.full(len(tokens.ids), np.nan, np.float32)
     return Tokenised(
         np.insert(tokens.ids, places, LITERAL),

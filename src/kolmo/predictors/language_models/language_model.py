@@ -10,7 +10,6 @@ mixer. docs/language-models.md has the layout. What it is not: it runs no networ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from kolmo.bits import to_bits
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError, PredictorError
 from kolmo.foreign import short
@@ -395,7 +395,7 @@ class LanguageModelBlock:
             wanted = chunks[lane][at : at + len(logits)]
             nats = _checked(tree.costs, logits, logits.itemsize, wanted, True)
             costs[lane][at : at + len(logits)] = np.frombuffer(nats, np.float64)
-        bits = np.concatenate([*costs, np.zeros(0)]) / math.log(2)
+        bits = to_bits(np.concatenate([*costs, np.zeros(0)]))
         lengths = vocabulary.lengths(tokens.ids)
         shares = np.repeat(bits / np.maximum(lengths, 1), lengths)
         starts = np.concatenate([[0], np.cumsum(lengths)])
