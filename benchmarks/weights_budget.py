@@ -26,8 +26,8 @@ from helpers.models_made import stories
 from kolmo.corpus import Corpus
 from kolmo.evaluation.evaluate import texts
 from kolmo.weights.choice.bpc import BitsPerCharacter
-from kolmo.weights.choice.budget import State
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.choice.losses import State
+from kolmo.weights.format.reader import ShrunkFile
 
 LIMITS = (0.05, 0.015, 0.005)
 FOREIGN = (0.05, 0.015)  # where less says nothing
@@ -38,7 +38,6 @@ HEAD = "| text | documents | steps | at most | lost | 95 % | lost on other such 
 def told(folder: Path, count: int) -> list[str]:
     """Stories of the model, from their beginning to their end, or to 250 tokens."""
     import torch
-
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

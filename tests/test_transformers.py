@@ -17,7 +17,7 @@ import pytest
 import kolmo
 from kolmo.errors import CorruptError, FormatError, KolmoError
 from kolmo.native.dispatch import SLOW
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 
 torch: Any = pytest.importorskip("torch")
 transformers: Any = pytest.importorskip("transformers", minversion="5.0")

@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 import kolmo
 from kolmo.hyperfunctions.torus import PRESETS, Torus
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 
 Floats = npt.NDArray[np.float32]
 Weights = dict[str, Floats]

@@ -18,11 +18,12 @@ import kolmo
 from helpers.implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.cli import group
 from kolmo.errors import CorruptError, KolmoError
-from kolmo.hyperfunctions.trellis import HEADER, Trellis, checksum
+from kolmo.hyperfunctions.trellis import Trellis
+from kolmo.hyperfunctions.trellis_payload import HEADER, checksum
 from kolmo.native import reference
 from kolmo.native.dispatch import SLOW
-from kolmo.weights.format import lossless, packing
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format import lossless, reader
+from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.dtypes import from_floats, to_floats
 from kolmo.weights.sources.safetensors import read_span
 
@@ -258,7 +259,7 @@ def test_the_base_alone(exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         read.append((begin, size))
         return spans(file, path, begin, size)
 
-    monkeypatch.setattr(packing, "read_span", watched)
+    monkeypatch.setattr(reader, "read_span", watched)
     near = kolmo.load(exact, ["conv.weight", "norm.weight"], base=True)
     file = ShrunkFile(exact)
     (begin, size), base = file.span("conv.weight"), file.record.coded["conv.weight"].base

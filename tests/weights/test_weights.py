@@ -29,7 +29,7 @@ from kolmo.hyperfunctions.torus import Torus
 from kolmo.native.dispatch import SLOW
 from kolmo.targets import TargetExistsError
 from kolmo.weights.format.groups import columns_of, is_coded
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import from_floats, to_floats
 from kolmo.weights.sources.safetensors import lay_out, read_header, read_span, write_header
@@ -293,7 +293,7 @@ def test_partial_load(shrunk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         spans.append((begin, size))
         return read_span(file, path, begin, size)
 
-    monkeypatch.setattr("kolmo.weights.format.packing.read_span", read)
+    monkeypatch.setattr("kolmo.weights.format.reader.read_span", read)
     found = kolmo.load(shrunk, ["head.weight", "flag"])
     assert list(found) == ["head.weight", "flag"]
     np.testing.assert_array_equal(found["head.weight"], whole["head.weight"])

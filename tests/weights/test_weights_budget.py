@@ -20,7 +20,8 @@ import kolmo
 from kolmo.cli import group
 from kolmo.errors import KolmoError, ShrinkWarning
 from kolmo.native.dispatch import SLOW
-from kolmo.weights.choice.budget import State, Trial, chosen, search
+from kolmo.weights.choice.budget import Trial, chosen, search
+from kolmo.weights.choice.losses import State
 
 kernels = pytest.mark.skipif(SLOW, reason="trellises by the score take minutes without the C kernels")
 SOURCE: dict[str, Any] = {

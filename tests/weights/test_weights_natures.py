@@ -23,7 +23,7 @@ from kolmo.hyperfunctions.torus import Torus
 from kolmo.native.dispatch import SLOW
 from kolmo.weights.choice.steps import by_scales
 from kolmo.weights.choice.values import Nature, nature
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.dtypes import from_floats, to_floats
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -145,7 +145,7 @@ def test_wild_weights_in_other_dtypes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", ["first", "last", "order"])
 def test_damaged_places_of_wild_weights(tmp_path: Path, at: str) -> None:
     """A file whose digests were made to fit: what is out of place is still refused."""
-    from kolmo.weights.format.packing import decode
+    from kolmo.weights.format.codes import decode
 
     kolmo.shrink({"w": changed(normal(64, 64), np.inf, 2)}, tmp_path / "m", step=0.01)
     file = ShrunkFile(tmp_path / "m")

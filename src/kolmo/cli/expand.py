@@ -29,7 +29,7 @@ def command(
     All tensors are there again under their names, in their dtypes; the coded ones as close as they were coded. Where
     FILE was a model in ONNX, and OUT ends in .onnx, it is that model.
     """
-    from kolmo.weights.format.packing import ShrunkFile
+    from kolmo.weights.format.reader import ShrunkFile
     from kolmo.weights.running.expand import expand
 
     console = Console(quiet, verbose, as_json)

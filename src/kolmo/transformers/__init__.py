@@ -21,6 +21,9 @@ except ImportError as error:
         f"kolmo.transformers needs torch and transformers 5 or later ({error}); {install('hf', upgrade=True)}"
     ) from None
 
-from kolmo.transformers.quantizer import KolmoConfig, KolmoQuantizer, stream
+import kolmo.transformers.patches  # noqa: F401 - replaces what reads and saves models
+from kolmo.transformers.configuration import KolmoConfig
+from kolmo.transformers.quantizer import KolmoQuantizer
+from kolmo.transformers.streaming import stream
 
 __all__ = ["KolmoConfig", "KolmoQuantizer", "stream"]

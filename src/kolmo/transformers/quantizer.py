@@ -8,14 +8,11 @@ the weights are others by now. What it is not: it reads no tensor (`view`), and 
 
 from __future__ import annotations
 
-import inspect
 import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Sequence
 from copy import deepcopy
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,82 +22,24 @@ from transformers.core_model_loading import (
     rename_source_key,
     revert_weight_conversion,
 )
-from transformers.quantizers import auto
 from transformers.quantizers.base import HfQuantizer
-from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from kolmo.errors import FormatError, KolmoError
-from kolmo.foreign import quoted
-from kolmo.predictors.language_models.pretrained import check_weights, open_pretrained
-from kolmo.transformers.view import ShrunkPath, View
-from kolmo.weights.format.packing import ShrunkFile
-from kolmo.weights.format.record import KEY, VERSION
+from kolmo.errors import KolmoError
+from kolmo.transformers.configuration import KolmoConfig
+from kolmo.transformers.view import ShrunkPath
+from kolmo.weights.format.reader import ShrunkFile
+from kolmo.weights.format.record import KEY
 from kolmo.weights.running import streamed
 from kolmo.weights.shrink import shrink
 from kolmo.weights.sources.dtypes import as_torch, from_torch
-from kolmo.weights.sources.folder import METHOD, VARIANT, WEIGHTS
+from kolmo.weights.sources.folder import WEIGHTS
 from kolmo.weights.sources.safetensors import read_span
-from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_utils
 
 if TYPE_CHECKING:
     import torch
 
-UNDIVIDED = 1 << 62  # bytes of a shard, at most: a shrunk checkpoint is one file
-FETCHING = ("revision", "cache_dir", "token", "subfolder", "local_files_only", "force_download")
+
 DEQUANTIZE = "model.dequantize() makes it a plain model, to be saved and shrunk"
-
-
-class KolmoConfig(QuantizationConfigMixin):
-    """How weights are quantised, or are to be.
-
-    Args:
-        bits, step, states, prune, keep: for a model that is not shrunk yet, as for `kolmo.shrink`.
-        streamed: for one that is: decode its layers as they are used, as `stream` does.
-        version: of the format.
-
-    Raises:
-        FormatError: the version is a later one.
-    """
-
-    def __init__(
-        self,
-        bits: float | None = None,
-        *,
-        step: float | None = None,
-        states: int = 8,
-        prune: float = 0.0,
-        keep: Sequence[str] = (),
-        streamed: bool = False,
-        version: int = VERSION,
-    ) -> None:
-        if version != VERSION:
-            raise FormatError(
-                f"config.json: names version {quoted(version)} of kolmo, here is {VERSION}; install a newer one"
-            )
-        self.quant_method: Any = METHOD
-        self.version = version
-        self.streamed = streamed
-        self.settings: dict[str, Any] = {
-            "bits": bits,
-            "step": step,
-            "states": states,
-            "prune": prune,
-            "keep": list(keep),
-        }
-
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
-        """From a config.json, or from `stream`."""
-        made = cls(version=config_dict.get("version", 0), streamed=bool(config_dict.get("streamed", False)))
-        return (made, kwargs) if return_unused_kwargs else made
-
-    def to_dict(self) -> dict[str, Any]:
-        """For a config.json: what does not depend on how it is opened."""
-        return {"quant_method": self.quant_method, "version": self.version}
-
-    def get_loading_attributes(self) -> dict[str, Any]:
-        """What counts of a configuration that is given for a model that has its own."""
-        return {"streamed": self.streamed}
 
 
 class KolmoQuantizer(HfQuantizer):
@@ -304,34 +243,6 @@ class KolmoQuantizer(HfQuantizer):
         return model if wanted in (None, model.dtype) else model.to(wanted)
 
 
-def stream(folder: str | Path, model_class: Any = AutoModelForCausalLM, **given: Any) -> Any:
-    """A model whose layers are decoded as they are used: about two of them are in memory, and what is not coded.
-
-    The input embedding is in memory, too. For inference alone; outputs are those of the whole model, to the bit.
-
-    Args:
-        folder: a shrunk folder, or its id on the hub.
-        model_class: whose `from_pretrained` opens it.
-        given: for `from_pretrained`; code of a model's own is not run, so `trust_remote_code` cannot be True.
-
-    Raises:
-        KolmoError: it is not shrunk, cannot be streamed, lacks tensors, or needs code of its own.
-    """
-    if given.pop("trust_remote_code", None):
-        raise KolmoError(f"{folder}: kolmo runs no code of a model's own; leave out trust_remote_code")
-    given.setdefault("local_files_only", False)
-    fetching = {name: given[name] for name in FETCHING if name in given}
-    config = given.pop("config", None) or open_pretrained("AutoConfig", folder, "its configuration", **fetching)
-    quantised = getattr(config, "quantization_config", None)
-    if not isinstance(quantised, dict) or quantised.get("quant_method") != METHOD:
-        raise KolmoError(f"{folder}: is not shrunk; kolmo shrink makes a folder of it that can be streamed")
-    config.quantization_config = {**quantised, "streamed": True}
-    told = given.pop("output_loading_info", False)
-    model, found = open_pretrained(model_class, folder, config=config, output_loading_info=True, **given)
-    check_weights(folder, found)
-    return (model, found) if told else model
-
-
 def _merges(conversions: list[Any], file: ShrunkFile) -> bool:
     """Whether any of a file's coded tensors is made into another by more than its name."""
     conversions = deepcopy(conversions)  # as they note what they were used for
@@ -339,63 +250,3 @@ def _merges(conversions: list[Any], file: ShrunkFile) -> bool:
     renamings = [one for one in conversions if isinstance(one, WeightRenaming)]
     coded = filter(file.is_coded, file.names if converters else ())
     return any(rename_source_key(name, renamings, converters)[1] is not None for name in coded)
-
-
-def _quantizer_of(model: Any) -> KolmoQuantizer | None:
-    found = getattr(model, "hf_quantizer", None)
-    return found if isinstance(found, KolmoQuantizer) else None
-
-
-@wraps(PreTrainedModel.save_pretrained)
-def _save_pretrained(model: Any, *args: Any, **kwargs: Any) -> Any:
-    """As transformers have it; a shrunk model in one file, under the name of such.
-
-    Raises:
-        KolmoError: a streamed model would be saved over its own file.
-    """
-    quantizer = _quantizer_of(model)
-    if quantizer is None:
-        return _saving(model, *args, **kwargs)
-    path = quantizer.path
-    given = inspect.signature(_saving).bind(model, *args, **kwargs)
-    given.arguments["max_shard_size"] = UNDIVIDED
-    if not getattr(model, "_hf_peft_config_loaded", False):
-        given.arguments["variant"] = VARIANT
-    folder = given.arguments["save_directory"]
-    is_own = path is not None and os.path.isdir(folder) and os.path.samefile(folder, os.path.dirname(path) or ".")
-    if path is not None and is_own and path.lazy:
-        raise KolmoError(f"{path}: is what the model is streamed from; save it to another folder")
-    saved = _saving(*given.args, **given.kwargs)
-    if path is not None and is_own:
-        path.file = ShrunkFile(path)  # tensors may have changed places
-    return saved
-
-
-def _casting(name: str) -> Any:
-    """`half` or `float` of a model: transformers refuse them for what is quantised, and these are plain tensors."""
-    refusing = getattr(PreTrainedModel, name)
-
-    @wraps(refusing)
-    def cast(model: Any, *args: Any) -> Any:
-        if _quantizer_of(model) is None:
-            return refusing(model, *args)
-        return getattr(super(PreTrainedModel, model), name)(*args)
-
-    return cast
-
-
-def _open(path: Any, *args: Any, **kwargs: Any) -> Any:
-    """`safe_open`; of a `ShrunkPath` a `View`."""
-    return View(path) if isinstance(path, ShrunkPath) else _safe_open(path, *args, **kwargs)
-
-
-_saving: Any = PreTrainedModel.save_pretrained
-_model: Any = PreTrainedModel  # of the class, not of each model: models are copied, pickled and sent to other processes
-_model.save_pretrained, _model.half, _model.float = _save_pretrained, _casting("half"), _casting("float")
-_reader: Any = modeling_utils
-_safe_open = _reader.safe_open
-_reader.safe_open = _open
-_registry: Any = auto
-_registry.register_quantization_config(METHOD)(KolmoConfig)
-_registry.register_quantizer(METHOD)(KolmoQuantizer)
-_registry.LOADING_ATTRIBUTES_CONFIG_TYPES = (*_registry.LOADING_ATTRIBUTES_CONFIG_TYPES, KolmoConfig)

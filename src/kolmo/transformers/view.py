@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.dtypes import TORCH, as_torch
 
 if TYPE_CHECKING:

@@ -24,13 +24,16 @@ from kolmo.errors import KolmoError, ShrinkWarning
 from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.targets import Attributes
-from kolmo.weights.choice.budget import Budget, Loss, Trial, check, settle, spend
+from kolmo.weights.choice.budget import Budget, Trial, check
+from kolmo.weights.choice.losses import Loss, settle, spend
 from kolmo.weights.choice.search import find_step
 from kolmo.weights.choice.steps import Steps, by_scales
 from kolmo.weights.choice.survey import Survey, survey
 from kolmo.weights.choice.values import TYPICAL, is_wild
+from kolmo.weights.format.codes import digest
 from kolmo.weights.format.lossless import BASE
-from kolmo.weights.format.packing import Packer, ShrunkFile, digest
+from kolmo.weights.format.reader import ShrunkFile
+from kolmo.weights.format.writer import Packer
 from kolmo.weights.report import Report, TensorReport
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import SLAB, to_floats

@@ -19,7 +19,7 @@ from kolmo.weights.sources.dtypes import as_torch
 
 if TYPE_CHECKING:
     from kolmo.evaluation.results.results import Result
-    from kolmo.weights.choice.budget import State
+    from kolmo.weights.choice.losses import State
 
 Progress = Callable[[str, int], "AbstractContextManager[Callable[[int], None] | None]"]
 

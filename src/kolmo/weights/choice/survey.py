@@ -17,8 +17,8 @@ from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.weights.choice.steps import Steps
 from kolmo.weights.choice.values import NEITHER, TYPICAL, Nature, is_wild, nature
+from kolmo.weights.format.codes import CAPACITY, WORKING, digest
 from kolmo.weights.format.groups import columns_of, is_coded
-from kolmo.weights.format.packing import CAPACITY, WORKING, digest
 from kolmo.weights.format.record import CODES, Coded, Record
 from kolmo.weights.sources.checkpoint import Checkpoint
 from kolmo.weights.sources.dtypes import SLAB, to_floats

@@ -21,7 +21,8 @@ import numpy as np
 
 from kolmo.errors import CorruptError
 from kolmo.hyperfunctions.base import Tick
-from kolmo.hyperfunctions.trellis import HEADER, STEPS, TILE, Trellis, checksum
+from kolmo.hyperfunctions.trellis import Trellis
+from kolmo.hyperfunctions.trellis_payload import HEADER, STEPS, TILE, checksum
 from kolmo.native.dispatch import kernels
 from kolmo.weights.sources.dtypes import NUMPY, to_floats
 from kolmo.weights.sources.safetensors import BYTES

@@ -1,6 +1,6 @@
 """A shrunk checkpoint read: as arrays, as a plain safetensors file, or as the model in ONNX that it was.
 
-What it is not: the format (`packing`, `record`). Every tensor's digest is compared before it is handed out.
+What it is not: the format (`reader`, `record`). Every tensor's digest is compared before it is handed out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kolmo.codec.pipeline import available_cores
 from kolmo.errors import FormatError, KolmoError, MissingExtraError
 from kolmo.installing import install
 from kolmo.targets import Attributes, Target
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.dtypes import as_numpy, as_torch
 from kolmo.weights.sources.folder import open_target
 from kolmo.weights.sources.onnx import GRAPH, SUFFIX, assemble

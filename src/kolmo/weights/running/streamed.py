@@ -10,19 +10,20 @@ next before, so that any order will do, of parts that are used twice too. What i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from threading import Lock, RLock
+from threading import Lock
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
+from kolmo.weights.running.parts import Part, Weight, default_parts
 from kolmo.weights.sources.dtypes import as_torch
 
 if TYPE_CHECKING:
@@ -30,71 +31,8 @@ if TYPE_CHECKING:
 
     Holder = tuple[torch.nn.Module, str]
 
+
 PASSING = ("_lock", "_pool", "_ahead", "_filled", "_follows", "_last")  # of a stream, not of its copies
-
-
-@dataclass
-class Weight:
-    """A parameter to be read from the file.
-
-    Attributes:
-        name: in the file.
-        empty: stands for it, with its shape and dtype, on device "meta".
-        device: that it is decoded to.
-        holders: modules that have it, each with its name there.
-    """
-
-    name: str
-    empty: torch.nn.Parameter
-    device: Any
-    holders: Sequence[Holder]
-
-    def put(self, parameter: torch.nn.Parameter) -> None:
-        """Give it to all that hold it."""
-        for module, name in self.holders:
-            module._parameters[name] = parameter
-
-    def withdraw(self) -> None:
-        """Take it from them, and note what dtype and device it was given meanwhile, as by `module.half()`."""
-        module, name = self.holders[0]
-        now = module._parameters[name]
-        if now is not None and not now.is_meta:
-            self.device = now.device
-            if now.dtype != self.empty.dtype:
-                self.empty.data = self.empty.data.to(now.dtype)
-        self.put(self.empty)
-
-
-@dataclass(eq=False)
-class Part:
-    """A module that is decoded as a whole while calls of it run.
-
-    Attributes:
-        module: itself.
-        weights: that it, or modules within it, have.
-        users: calls that run.
-        filled: whether its weights are there.
-        lock: for these two.
-    """
-
-    module: torch.nn.Module
-    weights: list[Weight] = field(default_factory=list)
-    users: int = 0
-    filled: bool = False
-    lock: Any = field(default_factory=RLock)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles, which begin with no call and nothing decoded."""
-        return {**self.__dict__, "lock": None, "users": 0, "filled": False}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """The mirror of `__getstate__`."""
-        self.__dict__.update(state, lock=RLock())
-
-    @property
-    def size(self) -> int:
-        """Bytes of its weights, decoded."""
-        return sum(weight.empty.numel() * weight.empty.element_size() for weight in self.weights)
 
 
 def stream(
@@ -139,23 +77,6 @@ def stream(
     found = Stream(file, threads, device or "cpu")
     found._take(module, list(default_parts(module) if parts is None else parts), set(resident), names)
     return found
-
-
-def default_parts(module: torch.nn.Module) -> list[torch.nn.Module]:
-    """The members of the outermost lists and sequences, and the children beside these."""
-    import torch
-
-    lists = (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict)
-
-    def divide(one: torch.nn.Module, within: bool) -> Iterator[torch.nn.Module]:
-        is_list = isinstance(one, lists)
-        if one is module or is_list or (not within and any(isinstance(inner, lists) for inner in one.modules())):
-            for child in one.children():
-                yield from divide(child, within or is_list)
-        else:
-            yield one
-
-    return list(dict.fromkeys(divide(module, False)))
 
 
 class Stream:
