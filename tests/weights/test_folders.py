@@ -19,7 +19,7 @@ from kolmo.targets import TargetExistsError, TargetFolder
 from kolmo.weights.sources.folder import LARGEST, companions
 from kolmo.weights.sources.safetensors import lay_out, write_header
 
-WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"step": 0.1}  # one that is fast here
+WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"goal": kolmo.Step(0.1)}  # one that is fast here
 OPTIONS = ("--method", "torus") if SLOW else ("--step", "0.1")
 
 
@@ -132,17 +132,17 @@ def test_existing_targets(source: Path, tmp_path: Path) -> None:
     with pytest.raises(TargetExistsError, match="use -f"):
         kolmo.shrink(source, target, **WAY)
     (target / "old.txt").write_text("old")
-    kolmo.shrink(source, target, **WAY, force=True)
+    kolmo.shrink(source, target, force=True, **WAY)
     assert not (target / "old.txt").exists()
     (target / "config.json").unlink()
     with pytest.raises(KolmoError, match="may be replaced"):
-        kolmo.shrink(source, target, **WAY, force=True)
+        kolmo.shrink(source, target, force=True, **WAY)
     (tmp_path / "link").symlink_to(target, target_is_directory=True)
     with pytest.raises(KolmoError, match="may be replaced"):
-        kolmo.shrink(source, tmp_path / "link", **WAY, force=True)
+        kolmo.shrink(source, tmp_path / "link", force=True, **WAY)
     for inside in (source, source / "small", source / "1_Pooling" / "small"):
         with pytest.raises(KolmoError):
-            kolmo.shrink(source, inside, **WAY, force=True)
+            kolmo.shrink(source, inside, force=True, **WAY)
     assert everything(source)[:3] == [".git/config", "1_Pooling/config.json", "config.json"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -187,5 +187,5 @@ def test_folders_that_are_not_shrunk(source: Path, tmp_path: Path) -> None:
             kolmo.load(folder)
     kolmo.shrink(source, tmp_path / "small", **WAY)
     with pytest.raises(FormatError, match="shrunk already"):
-        kolmo.shrink(tmp_path / "small", tmp_path / "smaller", step=0.2)
+        kolmo.shrink(tmp_path / "small", tmp_path / "smaller", kolmo.Step(0.2))
     assert not (tmp_path / "smaller").exists()

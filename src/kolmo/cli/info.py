@@ -25,7 +25,7 @@ def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
     """
     from kolmo.weights.format.reader import ShrunkFile
     from kolmo.weights.format.record import VERSION
-    from kolmo.weights.shrink import describe
+    from kolmo.weights.report import describe
 
     console = Console(verbose=verbose, json=as_json)
     for path in files:

@@ -1,23 +1,18 @@
-"""The points of the torus's line, and the nearest one to a place."""
+"""The codebook of the torus: the points of its line, and the one that is nearest to a place; nothing is stored."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    pass
-
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.uint32]
 
 
-NARROW = 6  # rows; with fewer, missing columns are too wide a gap for the argument of `bands`
+MIN_ROWS = 6  # rows below which the gap of the missing columns is too wide for the argument of `bands`
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Codebook:
         columns, longer = divmod(self.points, rows)
         if not longer and columns == rows:
             return [(0, rows - 1, rows)]
-        if rows < NARROW:
+        if rows < MIN_ROWS:
             return [(b, b, columns + (b < longer)) for b in range(rows) if columns + (b < longer)]
         return [(0, longer - 1, columns + 1), (longer, rows - 1, columns)] if longer else [(0, rows - 1, columns)]
 

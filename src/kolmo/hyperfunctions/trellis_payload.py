@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 
-TILE = 1 << 18  # weights that decode on their own: columns are learned within a tile, so not too few
-LINE = 128  # weights between two of one column at least: the Viterbi search looks back as far
-STEPS = 2.0**-100, 2.0**100
+TILE = 1 << 18  # weights per tile; a tile decodes on its own and learns its columns anew, so it is not small
+LINE = 128  # least distance, in weights, between two weights of one column: the Viterbi search looks back this far
+STEPS = 2.0**-100, 2.0**100  # bounds of a step
 HEADER = struct.Struct("<BBHf6bI")  # log2 of the states, flags, start, step, offsets, CRC-32 of all else
 TABLE, HOLES = 1, 2  # flags: first probabilities follow; weights that are exactly 0 are holes
-ENOUGH = 24  # decisions of a context that pay for its byte
-HOLE = -(1 << 31)  # in place of a level
+MIN_DECISIONS = 24  # decisions of a context that make its stored probability worth a byte
+HOLE = -(1 << 31)  # stands in place of a level where a weight is exactly 0
 
 
 @dataclass(frozen=True)
 class Walk:
-    """The kernels with what all tiles of a matrix share."""
+    """The kernels, with the arguments that all tiles of a matrix share."""
 
     states: int
     holes: bool
@@ -67,7 +67,7 @@ class Walk:
 
 @dataclass(frozen=True)
 class Payload:
-    """A payload that was checked against its shape, tile by tile."""
+    """A payload that was checked against its shape, as tiles."""
 
     walk: Walk
     step: float
@@ -83,13 +83,13 @@ class Payload:
             CorruptError: the payload is damaged, or it does not have this shape.
         """
         if len(payload) < HEADER.size:
-            raise CorruptError(f"a trellis payload of {len(payload)} bytes ends within its head", len(payload))
+            raise CorruptError(f"a trellis payload of {len(payload)} bytes ends within its header", len(payload))
         bits, flags, start, step, *offsets, digest = HEADER.unpack_from(payload)
         body = payload[HEADER.size :]
         if checksum(HEADER.pack(bits, flags, start, step, *offsets, 0), body, shape) != digest:
             raise CorruptError("the trellis payload is damaged, or not of this shape: its checksum differs", 0)
         if bits not in (0, 3, 6) or flags > TABLE + HOLES or start > 16384 or not STEPS[0] <= step <= STEPS[1]:
-            raise CorruptError("the trellis payload's head is not one of this version", 0)
+            raise CorruptError("the header of the trellis payload is not one of this version", 0)
         table, at = unpack_table(body, 1 << bits) if flags & TABLE else (default_table(1 << bits), 0)
         rows, columns = shape
         if (len(body) - at) // 4 < -(-rows * columns // TILE):
@@ -106,7 +106,7 @@ class Payload:
         return cls(Walk(1 << bits, bool(flags & HOLES), start, columns), step, offsets, table, tiles)
 
     def each(self, keep: Callable[[int, Integers], None], threads: int) -> None:
-        """Hand each tile's levels over, and where its first one stands."""
+        """Call `keep` with the place of each tile's first level, and the levels."""
 
         def work(tile: tuple[int, int, bytes]) -> None:
             first, count, code = tile
@@ -121,13 +121,13 @@ class Payload:
 
 
 def checksum(head: bytes, body: bytes, shape: tuple[int, ...]) -> int:
-    """CRC-32 of a payload whose checksum is 0, and of the shape, without which it says nothing."""
+    """CRC-32 of a payload whose own checksum is set to 0, and of its shape."""
     return zlib.crc32(struct.pack("<2Q", *shape), zlib.crc32(body, zlib.crc32(head)))
 
 
 def pack_table(table: bytes, counts: Any) -> bytes:
-    """The rows from the first class in use to the last; of each, as many places as are worth it."""
-    used = np.minimum.accumulate(counts.sum(2) >= ENOUGH, 1).sum(1) if isinstance(counts, np.ndarray) else None
+    """The rows from the first class in use to the last; of each row as many places as have enough decisions."""
+    used = np.minimum.accumulate(counts.sum(2) >= MIN_DECISIONS, 1).sum(1) if isinstance(counts, np.ndarray) else None
     if used is None or not used.any():
         return b""
     classes = np.flatnonzero(used.reshape(2, CLASSES).any(0))
@@ -140,7 +140,7 @@ def pack_table(table: bytes, counts: Any) -> bytes:
 
 
 def unpack_table(body: bytes, states: int) -> tuple[bytes, int]:
-    """The first probabilities, and where what follows them begins."""
+    """The first probabilities, and where the rest of the body begins."""
     table = bytearray(default_table(states))
     if not body:
         return bytes(table), 0

@@ -1,4 +1,4 @@
-"""Tables of the trellis: first probabilities, their stored form, costs of levels."""
+"""Tables of the trellis: first probabilities, and costs of levels for the encoder. All are computed from integers."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 
-CLASSES, PLACES, UNARY = 24, 9, 18
+CLASSES = 24  # classes of activity
+PLACES = 9  # decisions of a level that have contexts of their own
+UNARY = 18  # values from here on end in an exp-Golomb code
 
 
 @cache
 def activity_logs() -> bytes:
-    """floor(4 log2(x / 16 + 1)) of an activity x (64 to a level), by x >> 2; integers alone."""
+    """floor(4 log2(x / 16 + 1)) of an activity x, in 1/64 of a level, at place x >> 2; integers alone."""
     return bytes(((i + 4) ** 4).bit_length() - 9 for i in range(8192))
 
 
 @cache
 def default_table(states: int) -> bytes:
-    """First probabilities, of 256, of "larger": geometric, with the mean of the class."""
+    """First probabilities of the decision "larger", in 1/256: geometric, with the mean of the class."""
     table = bytearray()
     for c in range(CLASSES):
-        root = math.floor((2**24 << (c + 3)) ** (1 / 3))  # 64 (activity / 16 + 1) / 4, to be made exact
+        root = math.floor((2**24 << (c + 3)) ** (1 / 3))  # an estimate of 64 (activity / 16 + 1) / 4, made exact below
         root += (root + 1) ** 3 <= 2**24 << (c + 3)
         root -= root**3 > 2**24 << (c + 3)
         activity = root // 16 - 16
@@ -39,7 +41,7 @@ def default_table(states: int) -> bytes:
 
 
 def trained_table(states: int, counts: Any) -> bytes:
-    """First probabilities from counts of decisions, leaning on the default ones where these are few."""
+    """First probabilities from counts of decisions, close to the default ones where there are few decisions."""
     default = np.frombuffer(default_table(states), np.uint8).astype(np.int64).reshape(-1, PLACES)
     zeros, ones = np.moveaxis(counts + np.zeros((2 * CLASSES, PLACES, 2), np.int64), 2, 0)
     table: bytes = np.clip((256 * ones + 4 * default) // (zeros + ones + 4), 1, 255).astype(np.uint8).tobytes()
@@ -48,13 +50,13 @@ def trained_table(states: int, counts: Any) -> bytes:
 
 @cache
 def _bits() -> tuple[int, ...]:
-    """Code length of a decision by its probability of 256, in 1/256 bit; integers alone."""
+    """Code length of a decision in 1/256 bit, by its probability in 1/256; integers alone."""
     return (0, *(256 * 8 - ((p**256).bit_length() - 1) for p in range(1, 256)))
 
 
 @lru_cache(maxsize=64)  # the rows and tiles of a matrix share one table, and a search takes less time than this loop
 def level_costs(table: bytes, states: int, slope: int) -> bytes:
-    """Costs of all magnitudes with their signs, in each row of contexts."""
+    """Costs of all magnitudes with their signs, for each row of contexts."""
     bits = _bits()
     costs = np.zeros((2 * CLASSES, UNARY + 1), np.int32)
     for row in range(2 * CLASSES if states > 1 else CLASSES):

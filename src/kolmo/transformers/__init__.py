@@ -3,8 +3,11 @@
     import kolmo.transformers
     model = AutoModelForCausalLM.from_pretrained("small", dtype="auto")
 
-quantizer   the configuration and the quantizer, made known to transformers when this is imported; `stream`
-view        a shrunk file as transformers' reader sees it
+configuration    the arguments of the quantization method
+quantizer        the hooks by which transformers open and save models
+view             a shrunk file as transformers read it
+streaming        `stream`: layers decoded when they are used
+patches          what the import replaces in transformers
 
 What it is not: a kernel for small weights; they are decoded when they are read, or, by `stream`, when they are used.
 """

@@ -1,4 +1,7 @@
-"""What is replaced in transformers when `kolmo.transformers` is imported."""
+"""The functions of transformers that `import kolmo.transformers` replaces, and the registration of the method.
+
+What it is not: a change for models of other kinds, which all of these functions pass on unchanged.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     pass
 
 
-UNDIVIDED = 1 << 62  # bytes of a shard, at most: a shrunk checkpoint is one file
+MAX_SHARD_BYTES = 1 << 62  # never reached: a shrunk checkpoint is one file
 
 
 def _quantizer_of(model: Any) -> KolmoQuantizer | None:
@@ -31,23 +34,23 @@ def _quantizer_of(model: Any) -> KolmoQuantizer | None:
 
 @wraps(PreTrainedModel.save_pretrained)
 def _save_pretrained(model: Any, *args: Any, **kwargs: Any) -> Any:
-    """As transformers have it; a shrunk model in one file, under the name of such.
+    """`save_pretrained`, which saves a shrunk model as one file under its own name.
 
     Raises:
-        KolmoError: a streamed model would be saved over its own file.
+        KolmoError: a streamed model would be saved over the file that it is streamed from.
     """
     quantizer = _quantizer_of(model)
     if quantizer is None:
         return _saving(model, *args, **kwargs)
     path = quantizer.path
     given = inspect.signature(_saving).bind(model, *args, **kwargs)
-    given.arguments["max_shard_size"] = UNDIVIDED
+    given.arguments["max_shard_size"] = MAX_SHARD_BYTES
     if not getattr(model, "_hf_peft_config_loaded", False):
         given.arguments["variant"] = VARIANT
     folder = given.arguments["save_directory"]
     is_own = path is not None and os.path.isdir(folder) and os.path.samefile(folder, os.path.dirname(path) or ".")
     if path is not None and is_own and path.lazy:
-        raise KolmoError(f"{path}: is what the model is streamed from; save it to another folder")
+        raise KolmoError(f"{path}: the model is streamed from this file; save it to another folder")
     saved = _saving(*given.args, **given.kwargs)
     if path is not None and is_own:
         path.file = ShrunkFile(path)  # tensors may have changed places
@@ -55,7 +58,7 @@ def _save_pretrained(model: Any, *args: Any, **kwargs: Any) -> Any:
 
 
 def _casting(name: str) -> Any:
-    """`half` or `float` of a model: transformers refuse them for what is quantised, and these are plain tensors."""
+    """`half` or `float` of a model; transformers refuse these for quantised models, but here all tensors are plain."""
     refusing = getattr(PreTrainedModel, name)
 
     @wraps(refusing)
@@ -68,12 +71,12 @@ def _casting(name: str) -> Any:
 
 
 def _open(path: Any, *args: Any, **kwargs: Any) -> Any:
-    """`safe_open`; of a `ShrunkPath` a `View`."""
+    """`safe_open`, which gives a `View` for a `ShrunkPath`."""
     return View(path) if isinstance(path, ShrunkPath) else _safe_open(path, *args, **kwargs)
 
 
 _saving: Any = PreTrainedModel.save_pretrained
-_model: Any = PreTrainedModel  # of the class, not of each model: models are copied, pickled and sent to other processes
+_model: Any = PreTrainedModel  # the class is changed, not each model, because models are copied and pickled
 _model.save_pretrained, _model.half, _model.float = _save_pretrained, _casting("half"), _casting("float")
 _reader: Any = modeling_utils
 _safe_open = _reader.safe_open

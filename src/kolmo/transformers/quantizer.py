@@ -1,8 +1,8 @@
 """The quantization method `kolmo` of transformers: folders opened, models shrunk in memory, and both saved again.
 
-A model that was opened is the one that the expanded folder gives, of plain tensors. It keeps in mind the file that it
-came from: `save_pretrained` writes the codes of that again, as coding anew would lose anew, and refuses where
-the weights are others by now. What it is not: it reads no tensor (`view`), and streams none
+An opened model is the one that the expanded folder gives, with plain tensors. It refers to the file that it came from:
+`save_pretrained` writes the codes of that file again, because coding anew would lose anew, and refuses a model whose
+weights have changed. What it is not: a reader of tensors (`view`), or the code that streams them
 (`weights.running.streamed`).
 """
 
@@ -43,10 +43,10 @@ DEQUANTIZE = "model.dequantize() makes it a plain model, to be saved and shrunk"
 
 
 class KolmoQuantizer(HfQuantizer):
-    """What transformers ask while they open and save a model.
+    """The hooks that transformers call while they open and save a model.
 
     Attributes:
-        path: of the shrunk file that the model came from; None before, and where it came from none.
+        path: path of the shrunk file that the model came from; None before it is known, or if there is none.
     """
 
     quantization_config: KolmoConfig
@@ -56,10 +56,10 @@ class KolmoQuantizer(HfQuantizer):
         self.path: ShrunkPath | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._conversions: Any = None
-        self._is_own = False  # whether the file was made here, of a model in memory
+        self._is_own = False  # whether the file was made here, from a model in memory
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: with a file that was made here go its bytes, as it is removed with this object."""
+        """The state for copies and pickles; it has the bytes of a file that was made here, which this object removes."""
         own = Path(self.path).read_bytes() if self._is_own and self.path else None
         return {**self.__dict__, "path": None if own else self.path, "own": own}
 
@@ -74,15 +74,15 @@ class KolmoQuantizer(HfQuantizer):
 
     @property
     def streams(self) -> bool:
-        """Whether layers are decoded as they are used."""
+        """Whether layers are decoded when they are used."""
         return self.quantization_config.streamed
 
     def update_attn_implementation(self, config: Any) -> Any:
-        """Name the weights, before transformers look for them."""
+        """Set the name of the weights, before transformers look for them."""
         return self._with_name(super().update_attn_implementation(config))
 
     def update_tp_plan(self, config: Any) -> Any:
-        """The same, in versions that ask this before."""
+        """The same, for versions of transformers that call this one earlier."""
         above: Any = getattr(super(), "update_tp_plan", lambda config: config)
         return self._with_name(above(config))
 
@@ -96,25 +96,27 @@ class KolmoQuantizer(HfQuantizer):
     ) -> Any:
         if not self.pre_quantized and self.streams:
             raise KolmoError(
-                f"{type(model).__name__}: is not shrunk, so it cannot be streamed; kolmo shrink its folder"
+                f"{type(model).__name__}: is not shrunk, so it cannot be streamed; shrink its folder with kolmo shrink"
             )
         if hasattr(model.config, "transformers_weights"):
-            del model.config.transformers_weights  # a saved config.json shall not lead transformers alone to the file
+            del (
+                model.config.transformers_weights
+            )  # else a saved config.json would lead transformers without kolmo to the file
         if self.pre_quantized and checkpoint_files:
             if len(checkpoint_files) > 1:
                 raise KolmoError(
-                    f"{checkpoint_files[0]}: is one of several files; the weights of a shrunk folder are one"
+                    f"{checkpoint_files[0]}: is one of several files, but the weights of a shrunk folder are one file"
                 )
             self.path = ShrunkPath(checkpoint_files[0], self.streams)
-            checkpoint_files[0] = self.path  # in the list that transformers read from
+            checkpoint_files[0] = self.path  # in the list that transformers read the weights from
             self._shapes = {name: tuple(one.shape) for name, one in model.named_parameters()}
         return model
 
     def update_weight_conversions(self, weight_conversions: list[Any], model: Any) -> Any:
-        """As they are; but what is merged from several tensors cannot be streamed.
+        """The conversions, unchanged.
 
         Raises:
-            KolmoError: a streamed model's tensors are merged.
+            KolmoError: the model is to be streamed, and transformers merge several of its tensors into one.
         """
         if self.path is not None and self.streams and _merges(weight_conversions, self.path.file):
             raise KolmoError(
@@ -124,7 +126,7 @@ class KolmoQuantizer(HfQuantizer):
         return super().update_weight_conversions(weight_conversions, model)
 
     def param_needs_quantization(self, model: Any, param_name: str, **_: Any) -> bool:
-        """Whether a parameter's shape may differ from the model's, as that of stand-ins does."""
+        """Whether the shape of a parameter may differ from that in the model, as the shape of a stand-in does."""
         return self.path is not None and self.streams
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
@@ -132,17 +134,18 @@ class KolmoQuantizer(HfQuantizer):
             self._make(model)
         elif self.path is not None:
             if not self.path.opened:
-                raise KolmoError(f"{self.path}: transformers read it past kolmo; leave out disable_mmap")
+                raise KolmoError(f"{self.path}: transformers bypassed kolmo when they read it; leave out disable_mmap")
             if self.streams:
                 self._stream(model, self.path)
         self._conversions, model._weight_conversions = getattr(model, "_weight_conversions", None), []
         return model
 
     def _make(self, model: Any) -> None:
-        """Shrink a model in memory: its weights become what the codes decode to, and the file is kept for saving."""
+        """Shrink a model in memory: its weights become the decoded ones, and the file is kept for `save_pretrained`."""
         self._is_own, path = True, self._own_path()
         state = model.state_dict()
-        shrink(state, path, **self.quantization_config.settings)
+        given = self.quantization_config
+        shrink(state, path, given.goal, hyperfunction=given.options, selection=given.selection)
         self.path = ShrunkPath(path, False)
         file = self.path.file
         for name, data in file.read_all(filter(file.is_coded, file.names)):
@@ -150,13 +153,13 @@ class KolmoQuantizer(HfQuantizer):
             state[name].copy_(as_torch(data, kind.dtype, kind.shape))
 
     def _own_path(self) -> str:
-        """A file in a folder that goes with this object."""
+        """The path of a file in a folder that is removed with this object."""
         folder = tempfile.mkdtemp(prefix="kolmo-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return os.path.join(folder, WEIGHTS)
 
     def _stream(self, model: Any, path: ShrunkPath) -> None:
-        """Stand-ins become parameters of their shape on device "meta", which are decoded when they are used."""
+        """Turn stand-ins into parameters of the right shape on device "meta", which are decoded when they are used."""
         import torch
 
         names: dict[str, str] = {}
@@ -170,20 +173,20 @@ class KolmoQuantizer(HfQuantizer):
                 shaped[parameter] = torch.nn.Parameter(torch.empty(shape, dtype=parameter.dtype, device="meta"), False)
                 devices.add(parameter.device)
             if shape != wanted:
-                raise KolmoError(f"{path}: {name} is {shape} in it, {wanted} by config.json; get both again")
+                raise KolmoError(f"{path}: {name} has shape {shape} in it, but {wanted} by config.json; get both again")
         if len(devices) > 1:
-            raise KolmoError(f"{path}: is streamed to one device, not to {len(devices)}; choose another device_map")
+            raise KolmoError(f"{path}: can be streamed to one device, not to {len(devices)}; choose another device_map")
         for module in model.modules():
             for name, parameter in module._parameters.items():
                 module._parameters[name] = shaped.get(parameter, parameter)
-        first = next(iter(model.parameters()))  # where it is, transformers take the model to be
+        first = next(iter(model.parameters()))  # transformers take its device for that of the model
         resident = [one for one in model.modules() if any(value is first for value in one._parameters.values())]
         resident.append(model.get_input_embeddings())
         device = devices.pop() if devices else None
         streamed.stream(model, path.file, names=names, resident=resident, device=device)
 
     def is_serializable(self, *_: Any, **__: Any) -> bool:
-        """Whether it can be saved."""
+        """Whether the model can be saved."""
         return True
 
     @property
@@ -194,12 +197,12 @@ class KolmoQuantizer(HfQuantizer):
     def get_state_dict_and_metadata(
         self, model: Any, *_: Any, **__: Any
     ) -> tuple[dict[str, Any] | None, dict[str, str]]:
-        """What `save_pretrained` writes: the tensors of the file that the model came from, codes as they are.
+        """The tensors that `save_pretrained` writes: those of the file that the model came from, with its codes.
 
         Raises:
-            KolmoError: the model's weights are others by now.
+            KolmoError: the weights of the model have changed.
         """
-        if getattr(model, "_hf_peft_config_loaded", False):  # adapters alone are saved
+        if getattr(model, "_hf_peft_config_loaded", False):  # only adapters are saved
             return None, {}
         if self.path is None:
             raise KolmoError(f"{type(model).__name__} was not opened from a shrunk file; {DEQUANTIZE}")
@@ -213,9 +216,9 @@ class KolmoQuantizer(HfQuantizer):
         return found, {KEY: file.header.metadata[KEY]}
 
     def _compare(self, model: Any, file: ShrunkFile) -> None:
-        """Refuse a model that has other weights than the file; those that are not in memory have not changed."""
+        """Refuse a model whose weights differ from those of the file; weights that are not in memory cannot differ."""
         state = dict(model.named_parameters()) if self.streams else model.state_dict()
-        if not self._is_own:  # a file that was made here has the model's own names
+        if not self._is_own:  # in a file that was made here, tensors have the names of the model
             model._weight_conversions = self._conversions
         try:
             state = revert_weight_conversion(model, {name: one for name, one in state.items() if not one.is_meta})
@@ -237,15 +240,15 @@ class KolmoQuantizer(HfQuantizer):
         import torch
 
         if self.streams:
-            raise KolmoError(f"{self.path}: a streamed model is not in memory; open it whole")
+            raise KolmoError(f"{self.path}: a streamed model is not in memory; open it without streaming")
         model._weight_conversions = self._conversions
         wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         return model if wanted in (None, model.dtype) else model.to(wanted)
 
 
 def _merges(conversions: list[Any], file: ShrunkFile) -> bool:
-    """Whether any of a file's coded tensors is made into another by more than its name."""
-    conversions = deepcopy(conversions)  # as they note what they were used for
+    """Whether transformers change any coded tensor of a file by more than its name."""
+    conversions = deepcopy(conversions)  # they keep a record of their use
     converters = [one for one in conversions if isinstance(one, WeightConverter)]
     renamings = [one for one in conversions if isinstance(one, WeightRenaming)]
     coded = filter(file.is_coded, file.names if converters else ())

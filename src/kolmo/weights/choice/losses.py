@@ -1,40 +1,37 @@
-"""Any loss of decoded tensors, and the coarsest step whose loss stays within a limit."""
+"""Any loss of decoded tensors: how it is measured for a step, and the search for the coarsest step within a limit.
+
+What it is not: a loss. `bpc` is one, and any function of decoded tensors is another.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from kolmo.errors import FormatError, KolmoError
-from kolmo.weights.choice.budget import Trial, chosen, search
+from kolmo.weights.choice.budget import LossBudget, Trial, chosen, search
+from kolmo.weights.choice.coding import Coding
 from kolmo.weights.choice.sensitivity import factors, kind_of
-from kolmo.weights.choice.steps import by_scales
+from kolmo.weights.choice.steps import Steps
 from kolmo.weights.format.groups import to_matrix
 from kolmo.weights.format.reader import ShrunkFile
-from kolmo.weights.format.writer import Packer
 from kolmo.weights.sources.dtypes import as_numpy, as_torch, from_floats, to_floats
 from kolmo.weights.sources.safetensors import Kind
 
-if TYPE_CHECKING:
-    from kolmo.hyperfunctions.base import Hyperfunction
-    from kolmo.weights.choice.steps import Steps
-    from kolmo.weights.choice.survey import Survey
-    from kolmo.weights.sources.checkpoint import Checkpoint
+GUESS_OCTAVES = 2.4  # octaves from the mean magnitude of the weights down to the step of about 4 bits
 
 
-GUESS = 2.4  # octaves from the mean magnitude of the weights down to the step of about 4 bits
-
-
-class State(Mapping[str, Any]):
-    """A model's tensors by name, each decoded when it is asked for.
+class DecodedTensors(Mapping[str, Any]):
+    """The tensors of a model by name, each decoded when it is looked up.
 
     Args:
-        kinds: dtypes and shapes.
-        read: a tensor's bytes, by its name.
-        coded: names of the tensors that are coded, and so may differ from the source's.
-        exact: whether they do not: nothing was coded or pruned yet.
-        framework: "np" or "pt", as in `kolmo.load`.
+        kinds: dtype and shape of each tensor.
+        read: returns the bytes of a tensor, by its name.
+        coded: names of the tensors that are coded, and so may differ from the source.
+        exact: whether no tensor differs from the source, because nothing was coded or pruned yet.
+        framework: "np" or "pt", as for `kolmo.load`.
     """
 
     def __init__(
@@ -61,119 +58,153 @@ class State(Mapping[str, Any]):
         return len(self._kinds)
 
 
-Loss = Callable[[State], float]
+Loss = Callable[[DecodedTensors], float]
 
 
-def spend(
-    source: Checkpoint,
-    found: Survey,
-    packer: Packer,
-    make: Callable[[float], Hyperfunction],
-    code: Callable[[float, Steps], int],
-    loss: Loss,
-    limit: float,
-    framework: str,
-    sensitivities: bool,
-) -> tuple[float, tuple[Trial, ...], dict[str, float]]:
+@dataclass(frozen=True)
+class LossLimit:
+    """A loss with an upper bound.
+
+    Attributes:
+        loss: the loss.
+        limit: the upper bound.
+        framework: of the tensors that the loss takes: "np" or "pt".
+        sensitivities: whether each kind of tensors is measured alone first, so that it gets a step of its own.
+        facts: what the loss reports about its last call.
+    """
+
+    loss: Loss
+    limit: float
+    framework: str = "np"
+    sensitivities: bool = False
+    facts: Callable[[], Mapping[str, Any]] = dict
+
+    def of_file(self, path: str, threads: int) -> float:
+        """The loss of a finished file.
+
+        Raises:
+            KolmoError: it exceeds the limit.
+        """
+        file = ShrunkFile(path)
+        coded = {name for name in file.names if file.is_coded(name)}
+        kinds = {name: file.kind(name) for name in file.names}
+        tensors = DecodedTensors(kinds, lambda name: file.read(name, threads), coded, framework=self.framework)
+        found = float(self.loss(tensors))
+        if not found <= self.limit:
+            raise KolmoError(
+                f"the loss of the file, measured once more, is {found:.6g}, above {self.limit:g}: the measurement is "
+                "not repeatable; measure on a CPU, or allow more"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class LossSearch:
+    """What the search for a step found.
+
+    Attributes:
+        allowed: the loss and its limit.
+        before: the loss before anything was coded.
+        trials: the steps that were tried.
+        factors: factors of the steps by kind of tensor, where sensitivities were measured.
+    """
+
+    allowed: LossLimit
+    before: float = 0.0
+    trials: tuple[Trial, ...] = ()
+    factors: Mapping[str, float] | None = None
+
+    def settle(self, path: str, threads: int) -> LossBudget:
+        """Measure the finished file.
+
+        Raises:
+            KolmoError: its loss exceeds the limit.
+        """
+        loss = self.allowed.of_file(path, threads)
+        return LossBudget(self.allowed.limit, self.before, loss, self.trials, self.factors or {}, self.allowed.facts())
+
+
+def search_by_loss(coding: Coding, allowed: LossLimit) -> LossSearch:
     """Code with the coarsest step whose loss is within the limit.
 
-    Args:
-        source: the tensors.
-        found: the survey of them; some are coded.
-        packer: holds what was coded last.
-        make: a hyperfunction of a step.
-        code: codes everything into the packer, with a common step and what it is multiplied by, of each tensor;
-            returns the bytes of all codes but the fixed ones.
-        loss: of decoded tensors.
-        limit: of the loss.
-        framework: of the tensors that the loss is given.
-        sensitivities: whether each kind of tensors is measured alone first, to have a step of its own.
-
-    Returns:
-        the loss before coding, the trials, and factors of steps by the kinds of tensors, if they are measured.
-
     Raises:
-        KolmoError: the limit is exceeded without coding, or with any step.
+        KolmoError: the limit is exceeded without coding, or with every step.
     """
-    record = found.record
-    first = {name: record.aliases.get(name, name) for name in source.tensors}  # of tied ones
-    coded = {name for name in source.tensors if first[name] in record.coded}
-    pruned = any(found.thresholds.values())
-
-    def lost(read: Callable[[str], bytes], *, exact: bool = False) -> float:
-        """The loss where coded tensors are what `read` gives."""
-
-        def any_tensor(name: str) -> bytes:
-            return read(first[name]) if name in coded else source.tensors[name].read()
-
-        return float(loss(State(source.tensors, any_tensor, coded, exact=exact, framework=framework)))
-
-    def uncoded(name: str) -> bytes:
-        tensor = source.tensors[name]
-        if not pruned:
-            return tensor.read()
-        return from_floats(found.prune(name, to_floats(tensor.read(), tensor.dtype)), tensor.dtype)
-
-    before = lost(uncoded, exact=not pruned)
+    name, survey, limit = coding.checkpoint.name, coding.survey, allowed.limit
+    measured = _Measurement(coding, allowed)
+    before = measured.before()
     if not before <= limit:
-        what, remedy = ("pruning alone", "prune less") if pruned else ("the model before coding", "measure it so")
-        raise KolmoError(f"{source.name}: {what} has a loss of {before:.6g}, above {limit:g}; {remedy}, or allow more")
-    steps = by_scales(found.scales, found.counts)
-    low, high = found.bounds(steps)
-    guess = math.log2(found.scale) - GUESS
+        pruned = any(survey.thresholds.values())
+        what, remedy = ("pruning alone", "prune less") if pruned else ("the model before coding", "check the loss")
+        raise KolmoError(f"{name}: {what} has a loss of {before:.6g}, above {limit:g}; {remedy}, or allow more")
+    steps = coding.steps_by_scales()
+    low, high = survey.bounds(steps)
+    guess = math.log2(survey.scale) - GUESS_OCTAVES
+    found: dict[str, float] = {}
+    if allowed.sensitivities:
+        found = factors(survey.counts, lambda names: measured.of_some(names, steps, 2.0**guess) - before)
+        steps = steps.times(found)
+    trials = search(lambda step: measured.trial(step, steps), limit, before, low, high, guess)
+    best = chosen(trials, limit)
+    if best is None:
+        raise KolmoError(f"{name}: a loss of {limit:g} is exceeded with every step; allow more")
+    if trials[-1] is not best:
+        coding.with_step(best.step, steps)
+    return LossSearch(allowed, before, tuple(trials), {kind_of(name): factor for name, factor in found.items()})
 
-    def alone(names: Collection[str]) -> float:
-        """What coding these alone loses."""
+
+class _Measurement:
+    """The loss where coded tensors are decoded in one way or another, and all others come from the source."""
+
+    def __init__(self, coding: Coding, allowed: LossLimit) -> None:
+        self._coding, self._allowed = coding, allowed
+        self._record, self._source = coding.survey.record, coding.checkpoint
+        self._is_pruned = any(coding.survey.thresholds.values())
+        self._stored = {name: self._record.aliases.get(name, name) for name in self._source.tensors}
+        self._coded = {name for name, stored in self._stored.items() if stored in self._record.coded}
+
+    def _loss(self, read: Callable[[str], bytes], *, exact: bool = False) -> float:
+        """The loss where coded tensors are what `read` returns."""
+        source = self._source.tensors
+
+        def read_any(name: str) -> bytes:
+            return read(self._stored[name]) if name in self._coded else source[name].read()
+
+        tensors = DecodedTensors(source, read_any, self._coded, exact=exact, framework=self._allowed.framework)
+        return float(self._allowed.loss(tensors))
+
+    def _uncoded(self, name: str) -> bytes:
+        """The bytes of a tensor, pruned but not coded."""
+        tensor = self._source.tensors[name]
+        if not self._is_pruned:
+            return tensor.read()
+        weights = self._coding.survey.prune(name, to_floats(tensor.read(), tensor.dtype))
+        return from_floats(weights, tensor.dtype)
+
+    def before(self) -> float:
+        """The loss where nothing is coded."""
+        return self._loss(self._uncoded, exact=not self._is_pruned)
+
+    def of_some(self, names: Collection[str], steps: Steps, step: float) -> float:
+        """The loss where only these tensors are coded."""
 
         def read(name: str) -> bytes:
-            one, data = record.coded[name], uncoded(name)
+            one, data = self._record.coded[name], self._uncoded(name)
             if name not in names:
                 return data
-            function = make(steps.of(name, 2.0**guess))
+            function = self._coding.options.at(steps.of(name, step))
             try:
                 payload = function.encode(to_matrix(to_floats(data, one.dtype), one.columns))
-            except ValueError:  # a wild weight, which does not count here
+            except ValueError:  # a wild weight, which makes no difference here
                 return data
             return from_floats(function.decode(payload, one.matrix), one.dtype)
 
-        return lost(read) - before
+        return self._loss(read)
 
-    measured = factors(found.counts, alone) if sensitivities else {}
-    steps = steps.times(measured)
-
-    def size_at(step: float) -> int:
-        return packer.overhead + packer.fixed + code(step, steps)
-
-    def measure(step: float) -> Trial:
+    def trial(self, step: float, steps: Steps) -> Trial:
+        """Code everything with a common step, and measure."""
         try:
-            size = size_at(step)
-        except FormatError:  # so coarse that no reader would take it
-            return Trial(step, packer.overhead + packer.fixed, math.inf)
-        return Trial(step, size, lost(packer.decoded_tensor))
-
-    trials = search(measure, limit, before, low, high, guess)
-    best = chosen(trials, limit)
-    if best is None:
-        raise KolmoError(f"{source.name}: a loss of {limit:g} is exceeded with every step; allow more")
-    if trials[-1] is not best:
-        size_at(best.step)
-    return before, tuple(trials), {kind_of(name): factor for name, factor in measured.items()}
-
-
-def settle(path: str, loss: Loss, limit: float, framework: str, threads: int) -> float:
-    """The loss of a finished file.
-
-    Raises:
-        KolmoError: it exceeds the limit.
-    """
-    file = ShrunkFile(path)
-    aliases = file.record.aliases
-    coded = {name for name in file.names if aliases.get(name, name) in file.record.coded}
-    kinds = {name: file.kind(name) for name in file.names}
-    found = float(loss(State(kinds, lambda name: file.read(name, threads), coded, framework=framework)))
-    if not found <= limit:
-        raise KolmoError(
-            f"the file's loss, measured once more, is {found:.6g}, above {limit:g}: measuring is not repeatable; "
-            "measure on a CPU, or allow more"
-        )
-    return found
+            self._coding.with_step(step, steps)
+        except FormatError:  # the step is so coarse that no reader would accept the file
+            return Trial(step, self._coding.fixed_size, math.inf)
+        return Trial(step, self._coding.packer.size, self._loss(self._coding.packer.decoded_tensor))

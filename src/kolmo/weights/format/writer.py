@@ -1,6 +1,6 @@
-"""Shrunk checkpoints written and read (docs/weights-format.md), one tensor in memory at a time.
+"""A shrunk checkpoint in the making (docs/weights-format.md): raw tensors once, codes as often as a step is tried.
 
-What it is not: it chooses no step and no tensor, and decides nothing about quality; see `shrink`.
+What it is not: a judge of quality. It chooses no step and no tensor.
 """
 
 from __future__ import annotations
@@ -12,42 +12,57 @@ from itertools import takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import numpy as np
-
 from kolmo.codec.pipeline import Pipeline, Report, ordered_map
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.hyperfunctions.trellis import Trellis
-from kolmo.weights.format.codes import CAPACITY, WORKING, Code, _encode_exact, _tamed, decode, digest
-from kolmo.weights.format.groups import to_matrix
-from kolmo.weights.format.record import CODES, KEY, PLACE_BYTES, Record, check_expansion
+from kolmo.weights.format.codes import (
+    CAPACITY_BYTES,
+    WORKING_BYTES,
+    Code,
+    checksum_of,
+    decode,
+    encode,
+    encode_exact,
+    encode_grid,
+)
+from kolmo.weights.format.record import CODES, KEY, Record, check_expansion
+from kolmo.weights.format.table import TableBuilder
 from kolmo.weights.sources.checkpoint import Checkpoint
-from kolmo.weights.sources.dtypes import from_floats, to_floats
+from kolmo.weights.sources.dtypes import to_floats
 from kolmo.weights.sources.safetensors import BYTES, lay_out, read_span, write_header
 
 if TYPE_CHECKING:
+    import numpy as np
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float32]
 
+Prune = Callable[[str, "Floats"], "Floats"]  # the weights of the tensor of a name, with the small ones made 0
 
-Prune = Callable[[str, "Floats"], "Floats"]
-
-LONGEST_NUMBER = 24  # digits of a binary64
+MAX_ENTRY_BYTES = 256  # upper bound on the length of a hyperfunction's entry, by which room for the header is reserved
+COPY_BYTES = 1 << 24  # bytes that are moved at once when the header turns out shorter than its room
 
 
 class Packer:
-    """A shrunk checkpoint in the making: raw tensors once, codes as often as a step is tried, the record at the end.
+    """Writes a shrunk checkpoint.
+
+        room for the header | raw tensors | codes          while codes are tried
+        header | raw tensors | codes                       after `finish`
 
     Args:
-        file: opened for writing and reading, empty.
-        name: of the file, for errors.
+        file: open for writing and reading, empty.
+        name: name of the file, for errors.
         source: the tensors.
-        record: which are coded, which raw, which tied; digests of coded ones do not matter yet.
-        threads: tensors coded at once.
-        grids: steps of tensors on a grid, which are coded exactly, whatever the others are.
-        scales: of all other coded tensors, as `values.Nature` has them.
+        record: which tensors are coded, raw and tied; the checksums of coded ones do not matter yet.
+        threads: number of tensors that are coded at once.
+        grids: steps of tensors whose values are multiples of a step; these are coded exactly, whatever the others are.
+        scales: scales of all other coded tensors, as `values.Nature` has them.
+
+    Attributes:
+        record: the record of what was coded last.
+        overhead: bytes of a file without codes: the raw tensors, and the header before any code is known.
     """
 
     def __init__(
@@ -69,81 +84,82 @@ class Packer:
         raw = [(name, source.tensors[name]) for name in record.raw]
         raw.sort(key=lambda item: -BYTES[item[1].dtype])
         self._raw = [(name, tensor.dtype, tensor.shape) for name, tensor in raw]
-        worst = {
-            name: replace(one, stored=one.size, base=one.size, verbatim=True, by=int(name in self._grids))
-            for name, one in record.coded.items()
-        }
-        functions = (*record.hyperfunctions, *list(self._grids.values())[:1])
-        header = self._header(replace(record, coded=worst, hyperfunctions=functions))
-        numbers = sum(len(one.parameters) for one in functions)
-        self._start = len(header) + LONGEST_NUMBER * numbers + 7 & ~7
-        file.write(bytes(self._start))
+        empty = len(self._header(record))
+        largest = {name: replace(one, stored=one.size, base=one.size) for name, one in record.coded.items()}
+        widest = len(self._header(replace(record, coded=largest)))
+        self._room = widest + MAX_ENTRY_BYTES * (len(record.coded) + 1) + 7 & ~7
+        file.write(bytes(self._room))
         for name, tensor in raw:
             data = tensor.read()
-            if digest(data) != record.raw[name]:
+            if checksum_of(data) != record.raw[name]:
                 raise KolmoError(
                     f"{source.name}: tensor {quoted(name)} changed while it was read; leave it alone and repeat"
                 )
             file.write(data)
         self._codes = file.tell()
+        self.overhead = empty + self._codes - self._room
 
     @property
-    def overhead(self) -> int:
-        """Bytes of all but the codes."""
-        return self._codes
+    def size(self) -> int:
+        """Bytes of the file, finished with what was coded last."""
+        codes = sum(one.stored for one in self.record.coded.values())
+        return len(self._header(self.record)) + self._codes - self._room + codes
+
+    @property
+    def lossy_size(self) -> int:
+        """Bytes of the codes that depend on a step."""
+        return sum(one.stored for name, one in self.record.coded.items() if name not in self._grids)
 
     @property
     def fixed(self) -> int:
-        """Bytes of the codes that depend on no step."""
-        for name in self._grids:
-            self._on_grids[name] = self._on_grids.get(name) or self._encode_grid(name)
+        """Bytes of the codes that do not."""
+        self._code_grids()
         return sum(len(code.data) for code in self._on_grids.values())
 
     def code(
         self,
         hyperfunction: Hyperfunction,
         prune: Prune,
-        report: Report | None = None,
+        progress: Report | None = None,
         *,
         own: Mapping[str, Hyperfunction] | None = None,
         exact: bool = False,
-    ) -> int:
-        """Code all tensors anew; returns the bytes of all codes, but the fixed ones.
+    ) -> None:
+        """Code all tensors, in place of what was coded before.
 
         Args:
-            hyperfunction: of coded tensors that are on no grid and have none of their own.
-            prune: what is done to weights before.
+            hyperfunction: that of coded tensors that are on no grid and have none of their own.
+            prune: applied to weights before they are coded.
+            progress: called with the number of weights just done.
             own: hyperfunctions of tensors that have one of their own.
-            report: called with the weights done.
-            exact: tensors are to come back exact, by base and residual, of `lossless.BASE`.
+            exact: code for exact bytes, by base and residual, and ignore the hyperfunctions.
 
         Raises:
-            FormatError: more weights in fewer bytes than the format allows.
+            FormatError: there are more weights than the format allows in so few bytes.
         """
         self._file.seek(self._codes)
         self._file.truncate()
-        fixed, coded, table = self.fixed, {}, [hyperfunction]
-        items = ((name, WORKING * one.count) for name, one in self.record.coded.items())
+        self._code_grids()
+        coded, table = {}, TableBuilder()
+        items = ((name, WORKING_BYTES * one.count) for name, one in self.record.coded.items())
         pipeline = Pipeline(
             partial(self._encode, hyperfunction, own or {}, exact, prune),
             threads=self._threads,
-            capacity=CAPACITY,
-            report=report,
+            capacity=CAPACITY_BYTES,
+            report=progress,
         )
         for name, code in zip(self.record.coded, ordered_map(pipeline, items), strict=True):
             self._file.write(code.data)
-            coded[name] = replace(
-                self.record.coded[name],
-                stored=len(code.data),
-                verbatim=code.by is None,
-                base=code.base,
-                wild=code.wild,
-                by=0 if code.by is None else _place(table, code.by),
-            )
-        self.record = replace(self.record, hyperfunctions=tuple(table), coded=coded)
+            by = None if code.by is None else table.index_of(code.by)
+            coded[name] = replace(self.record.coded[name], stored=len(code.data), by=by, base=code.base, wild=code.wild)
+        self.record = replace(self.record, hyperfunctions=tuple(table.functions), coded=coded)
         total = sum(one.stored for one in coded.values())
         check_expansion(self._name, sum(one.count for one in coded.values() if not one.verbatim), total)
-        return total - fixed
+
+    def _code_grids(self) -> None:
+        for name in self._grids.keys() - self._on_grids.keys():
+            data = self._source.tensors[name].read()
+            self._on_grids[name] = encode_grid(self.record.coded[name], data, self._grids[name])
 
     def _encode(
         self,
@@ -152,69 +168,55 @@ class Packer:
         exact: bool,
         prune: Prune,
         name: str,
-        report: Report,
+        progress: Report,
     ) -> Code:
-        if name in self._grids:
-            report(self.record.coded[name].count)
-            return self._on_grids[name]
         one = self.record.coded[name]
+        if name in self._grids:
+            progress(one.count)
+            return self._on_grids[name]
         data = self._source.tensors[name].read()
         if exact:
-            return _encode_exact(one, data, report)
+            return encode_exact(one, data, progress)
         weights = prune(name, to_floats(data, one.dtype))
-        function = own.get(name, common)
-        tame, tail = _tamed(weights, data, one, self._scales.get(name, 0.0), function)
-        try:
-            payload = function.encode(to_matrix(tame, one.columns), report)
-        except ValueError:  # a weight too large for this step
-            payload = None
-        if payload is not None and len(payload) + len(tail) < one.size:
-            return Code(payload + tail, function, wild=len(tail) // (PLACE_BYTES + BYTES[one.dtype]))
-        return Code(data if len(tail) else from_floats(weights, one.dtype))
-
-    def _encode_grid(self, name: str) -> Code:
-        """A tensor on a grid, coded and decoded; verbatim if that is not exact, as of binary64, or not smaller."""
-        one, function = self.record.coded[name], self._grids[name]
-        data = self._source.tensors[name].read()
-        weights = to_floats(data, one.dtype)
-        levels = np.rint(weights.astype(np.float64) / function.step).astype(np.int32)
-        code = Code(function.encode_levels(to_matrix(levels, one.columns)), function)
-        coded = replace(one, stored=len(code.data))
-        return code if len(code.data) < one.size and decode(coded, code.data, function) == data else Code(data)
-
-    def finish(self, digests: Mapping[str, str]) -> None:
-        """Write the header, with the digests of what the codes decode to."""
-        coded = {name: replace(one, digest=digests[name]) for name, one in self.record.coded.items()}
-        self.record = replace(self.record, coded=coded)
-        header = self._header(self.record, self._start)
-        assert len(header) == self._start
-        self._file.seek(0)
-        self._file.write(header)
-        self._file.flush()
+        return encode(one, data, weights, own.get(name, common), self._scales.get(name, 0.0), progress)
 
     def decoded(self) -> Iterator[tuple[str, bytes]]:
-        """Each coded tensor's bytes as they will come back, decoded from the file."""
+        """The bytes of each coded tensor as a reader will return them, decoded from the file."""
         for name in self.record.coded:
             yield name, self.decoded_tensor(name)
 
     def decoded_tensor(self, name: str) -> bytes:
-        """The same of one."""
+        """The bytes of one coded tensor as a reader will return them."""
         self._file.flush()
         coded = self.record.coded
         at = self._codes + sum(coded[other].stored for other in takewhile(name.__ne__, coded))
         code = read_span(self._file, Path(self._name), at, coded[name].stored)
         return decode(coded[name], code, self.record.function_of(coded[name]), self._threads)
 
-    def _header(self, record: Record, room: int = 0) -> bytes:
+    def finish(self, checksums: Mapping[str, str]) -> None:
+        """Write the header, with the checksums of what the codes decode to, and close the gap behind it."""
+        coded = {name: replace(one, checksum=checksums[name]) for name, one in self.record.coded.items()}
+        self.record = replace(self.record, coded=coded)
+        header = self._header(self.record)
+        assert len(header) <= self._room
+        self._move(self._room, len(header))
+        self._file.seek(0)
+        self._file.write(header)
+        self._file.flush()
+
+    def _move(self, begin: int, to: int) -> None:
+        """Move everything from `begin` on to the earlier place `to`."""
+        while begin != to:
+            self._file.seek(begin)
+            if not (data := self._file.read(COPY_BYTES)):
+                self._file.seek(to)
+                self._file.truncate()
+                return
+            self._file.seek(to)
+            self._file.write(data)
+            begin, to = begin + len(data), to + len(data)
+
+    def _header(self, record: Record) -> bytes:
         codes = [(CODES, "U8", (sum(one.stored for one in record.coded.values()),))] if record.coded else []
         places = lay_out([*self._raw, *codes])
-        return write_header({KEY: record.dump(places)}, places, room)
-
-
-def _place(table: list[Hyperfunction], function: Hyperfunction) -> int:
-    """Where a hyperfunction is in the table; at its end if there is none like it. Each payload names its own step."""
-    for i, one in enumerate(table):
-        if (one.name, one.version) == (function.name, function.version):
-            return i
-    table.append(function)
-    return len(table) - 1
+        return write_header({KEY: record.dump(places)}, places)

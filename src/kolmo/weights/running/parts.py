@@ -1,4 +1,7 @@
-"""The parts of a module that are decoded one by one, and the parameters in them."""
+"""The parts of a streamed module, which are decoded one by one, and the parameters in them.
+
+What it is not: the code that decodes them (`streamed`).
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,14 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Weight:
-    """A parameter to be read from the file.
+class StreamedParameter:
+    """A parameter that is read from the file.
 
     Attributes:
-        name: in the file.
-        empty: stands for it, with its shape and dtype, on device "meta".
-        device: that it is decoded to.
-        holders: modules that have it, each with its name there.
+        name: its name in the file.
+        empty: a placeholder with its shape and dtype, on device "meta".
+        device: the device that it is decoded to.
+        holders: the modules that have it, each with its name there.
     """
 
     name: str
@@ -30,12 +33,12 @@ class Weight:
     holders: Sequence[Holder]
 
     def put(self, parameter: torch.nn.Parameter) -> None:
-        """Give it to all that hold it."""
+        """Set the parameter in all modules that have it."""
         for module, name in self.holders:
             module._parameters[name] = parameter
 
     def withdraw(self) -> None:
-        """Take it from them, and note what dtype and device it was given meanwhile, as by `module.half()`."""
+        """Replace it by the placeholder, and take over a dtype or a device that it was given, as by `module.half()`."""
         module, name = self.holders[0]
         now = module._parameters[name]
         if now is not None and not now.is_meta:
@@ -47,24 +50,24 @@ class Weight:
 
 @dataclass(eq=False)
 class Part:
-    """A module that is decoded as a whole while calls of it run.
+    """A module whose parameters are decoded together while calls of it run.
 
     Attributes:
-        module: itself.
-        weights: that it, or modules within it, have.
-        users: calls that run.
-        filled: whether its weights are there.
-        lock: for these two.
+        module: the module.
+        weights: the parameters of it and of the modules within it.
+        users: number of calls that run.
+        filled: whether the parameters are decoded.
+        lock: guards `users` and `filled`.
     """
 
     module: torch.nn.Module
-    weights: list[Weight] = field(default_factory=list)
+    weights: list[StreamedParameter] = field(default_factory=list)
     users: int = 0
     filled: bool = False
     lock: Any = field(default_factory=RLock)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles, which begin with no call and nothing decoded."""
+        """The state for copies and pickles, which begin without calls and with nothing decoded."""
         return {**self.__dict__, "lock": None, "users": 0, "filled": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -73,7 +76,7 @@ class Part:
 
     @property
     def size(self) -> int:
-        """Bytes of its weights, decoded."""
+        """Bytes of its parameters, decoded."""
         return sum(weight.empty.numel() * weight.empty.element_size() for weight in self.weights)
 
 

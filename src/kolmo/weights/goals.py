@@ -1,0 +1,343 @@
+"""Goals of `kolmo.shrink`: how small a file is to become, or how much it may lose; each chooses the steps itself.
+
+    Bits(3)                            3 bits per coded weight on average
+    Step(0.002)                        one quantisation step for all tensors
+    Bytes(16 << 20)                    a file of at most 16 MiB
+    MaxLoss(0.08, loss)                the smallest file whose loss is at most 0.08
+    MaxDeltaBpc(0.01, "texts/")        the smallest file that loses at most 0.01 bits per character on a corpus
+    Lossless()                         every tensor exact
+
+`Selection` names the tensors that stay exact, and the weights that are pruned. What it is not: a coder; `choice.coding`
+codes with the steps that a goal tries.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kolmo.errors import KolmoError
+from kolmo.hyperfunctions.families import FamilyOptions, TrellisOptions
+from kolmo.weights.choice.coding import Coding, Phases
+from kolmo.weights.choice.losses import Loss, LossLimit, LossSearch, search_by_loss
+from kolmo.weights.choice.sizes import code_without_loss, search_by_size
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which weights are coded, and which of them become 0 first.
+
+    Args:
+        keep: globs of names of tensors that stay exact.
+        prune: part of the coded weights, from 0 to below 1, that become 0 before coding: the smallest in magnitude.
+        prune_each: prune this part of each tensor, not of the whole model.
+
+    Raises:
+        ValueError: `prune` is out of its range.
+
+    Example:
+        >>> Selection(keep="lm_head*", prune=0.5).keep
+        ('lm_head*',)
+    """
+
+    keep: Sequence[str] = ()
+    prune: float = 0.0
+    prune_each: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keep", (self.keep,) if isinstance(self.keep, str) else tuple(self.keep))
+        if not 0 <= self.prune < 1:
+            raise ValueError(f"prune = {self.prune}: a part of the weights is from 0 to below 1")
+
+
+class Outcome(NamedTuple):
+    """What came of a goal.
+
+    Attributes:
+        notes: sentences that the report repeats.
+        search: the search for a step by its loss, if there was one.
+    """
+
+    notes: tuple[str, ...] = ()
+    search: LossSearch | None = None
+
+
+class Goal:
+    """The base of all goals: a frozen dataclass that validates itself."""
+
+    @property
+    def needs_samples(self) -> bool:
+        """Whether steps are tried on samples of the tensors."""
+        return False
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every tensor comes back exact."""
+        return False
+
+    def check(self, options: FamilyOptions, selection: Selection) -> None:
+        """Check that the goal can be reached with these options and this selection.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        if not options.has_step:
+            raise ValueError(
+                f"{self} needs a hyperfunction with a step, and {options.name} has none; leave the goal out, or take "
+                "the trellis"
+            )
+
+    def prepare(self, source: Any, framework: str, phases: Phases | None) -> LossLimit | None:
+        """Prepare the measurement of a loss, before anything is read; None for goals without one.
+
+        Args:
+            source: what is to be shrunk.
+            framework: "np" or "pt", that of the source.
+            phases: shows progress.
+
+        Raises:
+            KolmoError: the loss cannot be measured.
+        """
+        return None
+
+    def reach(self, coding: Coding, allowed: LossLimit | None) -> Outcome:
+        """Code with the steps that reach the goal.
+
+        Raises:
+            KolmoError: no step does.
+        """
+        raise NotImplementedError
+
+
+def _check_positive(name: str, value: float) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} = {value}: it must be a finite number above 0")
+
+
+@dataclass(frozen=True)
+class Bits(Goal):
+    """A number of bits per coded weight on average, whole payloads counted.
+
+    Raises:
+        ValueError: `bits` is not above 0, or not finite.
+    """
+
+    bits: float
+
+    def __post_init__(self) -> None:
+        _check_positive("bits", self.bits)
+
+    @property
+    def needs_samples(self) -> bool:
+        """See `Goal`."""
+        return True
+
+    def reach(self, coding: Coding, allowed: LossLimit | None) -> Outcome:
+        """See `Goal`."""
+        if not coding.survey.count:
+            return Outcome((code_without_loss(coding),))
+        budget = int(self.bits * coding.survey.count / 8)
+        return Outcome(search_by_size(coding, f"{self.bits} bits a weight", budget, lambda: coding.packer.lossy_size))
+
+
+@dataclass(frozen=True)
+class Bytes(Goal):
+    """An upper bound on the size of the whole file, in bytes; the file is as large as that allows.
+
+    Raises:
+        ValueError: `target_bytes` is not above 0.
+    """
+
+    target_bytes: int
+
+    def __post_init__(self) -> None:
+        _check_positive("target_bytes", self.target_bytes)
+
+    @property
+    def needs_samples(self) -> bool:
+        """See `Goal`."""
+        return True
+
+    def reach(self, coding: Coding, allowed: LossLimit | None) -> Outcome:
+        """See `Goal`."""
+        if not coding.survey.count:
+            note = code_without_loss(coding)
+            if (size := coding.packer.size) > self.target_bytes:
+                raise KolmoError(
+                    f"{coding.checkpoint.name}: {self.target_bytes} bytes are too few: no tensor is a matrix of "
+                    f"weights, and all of them take {size}; allow more"
+                )
+            return Outcome((note,))
+        fixed = coding.fixed_size
+        wanted = f"{self.target_bytes} bytes"
+        budget = self.target_bytes - fixed
+        return Outcome(search_by_size(coding, wanted, budget, lambda: coding.packer.size - fixed))
+
+
+@dataclass(frozen=True)
+class Step(Goal):
+    """One quantisation step, the distance between two levels, for all tensors.
+
+    Raises:
+        ValueError: `step` is not above 0, or not finite.
+    """
+
+    step: float
+
+    def __post_init__(self) -> None:
+        _check_positive("step", self.step)
+
+    def check(self, options: FamilyOptions, selection: Selection) -> None:
+        """See `Goal`."""
+        super().check(options, selection)
+        options.at(self.step)  # which refuses steps out of its range
+
+    def reach(self, coding: Coding, allowed: LossLimit | None) -> Outcome:
+        """See `Goal`."""
+        coding.with_function(coding.options.at(self.step))
+        return Outcome()
+
+
+@dataclass(frozen=True)
+class MaxLoss(Goal):
+    """The smallest file whose loss is at most a limit.
+
+    Args:
+        max_loss: the limit.
+        loss: called with the decoded tensors by name, each of which is decoded when it is looked up; returns a number
+            that increases with the step: an error rate, 1 - Dice.
+        framework: of these tensors: "np", as `kolmo.load` returns them, or "pt"; by default that of the source.
+        sensitivities: measure the loss of each kind of tensors first, and choose its step by that. This takes one
+            more measurement for each kind.
+
+    Raises:
+        ValueError: `max_loss` is not finite, `loss` is not a function, or the framework is unknown.
+    """
+
+    max_loss: float
+    loss: Loss
+    framework: str | None = None
+    sensitivities: bool = False
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.max_loss):
+            raise ValueError(f"max_loss = {self.max_loss}: a limit is a finite number")
+        if not callable(self.loss):
+            raise ValueError(f"loss is of type {type(self.loss).__name__}; give a function of decoded tensors")
+        if self.framework not in (None, "np", "pt"):
+            raise ValueError(f"framework = {self.framework!r} is not known; choose np or pt")
+
+    def prepare(self, source: Any, framework: str, phases: Phases | None) -> LossLimit | None:
+        """See `Goal`."""
+        return LossLimit(self.loss, self.max_loss, self.framework or framework, self.sensitivities)
+
+    def reach(self, coding: Coding, allowed: LossLimit | None) -> Outcome:
+        """See `Goal`."""
+        return _reach_loss(coding, allowed)
+
+
+@dataclass(frozen=True)
+class MaxDeltaBpc(Goal):
+    """The smallest file by which a language model loses at most so many bits per character on a corpus.
+
+    The source is a folder of transformers with its tokenizer.
+
+    Args:
+        max_delta_bpc: bits per character, above 0.
+        corpus: a spec (docs/corpora.md) or a `Corpus`, as for `kolmo.evaluate`.
+        mode: the rule of evaluation; strict if None.
+        limit: upper bound on the number of documents.
+        device: where the model is evaluated, cpu or cuda; if None, cuda where there is one.
+        sensitivities: as for `MaxLoss`.
+
+    Raises:
+        ValueError: `max_delta_bpc` is not above 0, or not finite.
+    """
+
+    max_delta_bpc: float
+    corpus: Any
+    mode: str | None = None
+    limit: int | None = None
+    device: str | None = None
+    sensitivities: bool = False
+
+    def __post_init__(self) -> None:
+        _check_positive("max_delta_bpc", self.max_delta_bpc)
+        if self.corpus is None:
+            raise ValueError("max_delta_bpc is measured on a corpus; give one")
+
+    def prepare(self, source: Any, framework: str, phases: Phases | None) -> LossLimit | None:
+        """See `Goal`; the model and the corpus are opened."""
+        from kolmo.weights.choice.bpc import BitsPerCharacter
+
+        if not isinstance(source, str | Path):
+            raise KolmoError("max_delta_bpc needs a folder of transformers; for a model in memory, take MaxLoss")
+        loss = BitsPerCharacter(
+            source, self.corpus, mode=self.mode, limit=self.limit, device=self.device, phases=phases
+        )
+        return LossLimit(loss, self.max_delta_bpc, "pt", self.sensitivities, loss.facts)
+
+    def reach(self, coding: Coding, allowed: LossLimit | None) -> Outcome:
+        """See `Goal`."""
+        return _reach_loss(coding, allowed)
+
+
+@dataclass(frozen=True)
+class Lossless(Goal):
+    """Every tensor comes back exact to the bit, whatever float it holds; steps are chosen for the least size."""
+
+    @property
+    def is_exact(self) -> bool:
+        """See `Goal`."""
+        return True
+
+    def check(self, options: FamilyOptions, selection: Selection) -> None:
+        """See `Goal`."""
+        if options != TrellisOptions():
+            raise ValueError(
+                "Lossless and a hyperfunction with options of its own exclude each other; give one of them"
+            )
+        if selection.prune:
+            raise ValueError("Lossless and prune exclude each other; give one of them")
+
+    def reach(self, coding: Coding, allowed: LossLimit | None) -> Outcome:
+        """See `Goal`."""
+        coding.exactly()
+        return Outcome()
+
+
+@dataclass(frozen=True)
+class FixedParameters(Goal):
+    """Not a goal to choose: a hyperfunction without a step, which codes everything as it is."""
+
+    def check(self, options: FamilyOptions, selection: Selection) -> None:
+        """See `Goal`."""
+
+    def reach(self, coding: Coding, allowed: LossLimit | None) -> Outcome:
+        """See `Goal`."""
+        coding.with_function(coding.options.at(None))
+        return Outcome()
+
+
+DEFAULT_GOAL = Bits(4.0)
+
+
+def agreed(goal: Goal, options: FamilyOptions, selection: Selection) -> Goal:
+    """The given goal, checked; in place of the default one, none for a family of hyperfunctions without steps.
+
+    Raises:
+        ValueError: goal, options and selection contradict each other.
+    """
+    found = FixedParameters() if goal is DEFAULT_GOAL and not options.has_step else goal
+    found.check(options, selection)
+    return found
+
+
+def _reach_loss(coding: Coding, allowed: LossLimit | None) -> Outcome:
+    assert allowed is not None
+    if not coding.survey.count:
+        return Outcome((code_without_loss(coding),), LossSearch(allowed))
+    return Outcome((), search_by_loss(coding, allowed))
