@@ -24,9 +24,9 @@ sys.path += [str(Path(__file__).parents[1] / "tests")]
 
 import numpy as np
 import torch
+import transformers
 
 import kolmo
-import transformers
 from harness.report import machine
 from helpers.models_made import stories
 from kolmo.codec.blocks import decode_block, encode_block

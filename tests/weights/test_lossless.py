@@ -23,10 +23,10 @@ from kolmo.hyperfunctions.trellis import Trellis
 from kolmo.hyperfunctions.trellis_payload import HEADER, checksum
 from kolmo.native import reference
 from kolmo.native.dispatch import SLOW
+from kolmo.safetensors import read_span
 from kolmo.weights.format import lossless, reader
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.dtypes import from_floats, to_floats
-from kolmo.weights.sources.safetensors import read_span
 
 Bits = npt.NDArray[np.integer[Any]]
 quick = pytest.mark.skipif(SLOW, reason="too slow in Python")

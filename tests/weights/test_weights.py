@@ -29,12 +29,12 @@ from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraErro
 from kolmo.hyperfunctions import TrellisOptions
 from kolmo.hyperfunctions.torus import Torus
 from kolmo.native.dispatch import SLOW
+from kolmo.safetensors import lay_out, read_header, read_span, write_header
 from kolmo.targets import TargetExistsError
 from kolmo.weights.format.groups import columns_of, is_coded
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import from_floats, to_floats
-from kolmo.weights.sources.safetensors import lay_out, read_header, read_span, write_header
 
 Arrays = dict[str, npt.NDArray[Any]]
 WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"goal": kolmo.Step(0.01)}  # one that is fast here

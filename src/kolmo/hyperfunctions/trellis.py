@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kolmo.errors import CorruptError
-from kolmo.hyperfunctions.base import Tick
 from kolmo.hyperfunctions.trellis_payload import (
     HEADER,
     HOLE,
@@ -32,6 +31,7 @@ from kolmo.hyperfunctions.trellis_payload import (
     unpack_table,
 )
 from kolmo.hyperfunctions.trellis_tables import default_table, trained_table
+from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -101,7 +101,7 @@ class Trellis:
         """Step and states; the step is the shortest decimal number that rounds to it."""
         return {"step": float(str(np.float32(self.step))), "states": self.states}
 
-    def encode(self, weights: npt.NDArray[np.float32], tick: Tick | None = None) -> bytes:
+    def encode(self, weights: npt.NDArray[np.float32], progress: Progress | None = None) -> bytes:
         """The payload of a matrix; see `Hyperfunction.encode`."""
         flat = self._checked(weights)
         tiles = [self._grid(flat[at : at + TILE]) for at in range(0, flat.size, TILE)]
@@ -114,8 +114,8 @@ class Trellis:
         levels = []
         for x in tiles:
             levels.append(walk.quantise(x, table, self.rate))
-            if tick:
-                tick(x.size)
+            if progress:
+                progress(x.size)
         offsets = _offsets(tiles, levels) if self.centred else [0] * 6
         return self._payload(walk, levels, offsets, weights.shape)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 
+from kolmo.arguments import whole_number
 from kolmo.codec.frames import FrameEncoder, decode_checked, make_header, restore_predictor
 from kolmo.codec.limits import MEMORY_LIMIT, Place, SizeLimit, check_memory
-from kolmo.codec.pipeline import whole_number
 from kolmo.container.frames import FrameReader
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT, INDEX_KIND, BlockHead
 from kolmo.container.wire import Reader, new_digest
@@ -52,6 +52,12 @@ class Compressor:
     Raises:
         LevelError, PredictorError: no such level or predictor.
         TypeError, ValueError: an argument is of a wrong type, or out of its limits.
+
+    Examples:
+        >>> compressor = kolmo.Compressor(level=1)
+        >>> pieces = [compressor.compress(b"one "), compressor.compress(b"two"), compressor.flush()]
+        >>> kolmo.decompress(b"".join(pieces))
+        b'one two'
     """
 
     FLUSH_BLOCK = 1  # the names and values of compression.zstd in Python 3.14
@@ -123,6 +129,14 @@ class Decompressor:
         eof: the frame is complete.
         unused_data: what was fed after the frame's end.
         needs_input: False while `decompress(b"")` gives more.
+
+    Examples:
+        >>> packed = kolmo.compress(b"piece by piece", level=1)
+        >>> decompressor = kolmo.Decompressor()
+        >>> decompressor.decompress(packed[:20]) + decompressor.decompress(packed[20:])
+        b'piece by piece'
+        >>> decompressor.eof
+        True
     """
 
     def __init__(self, *, memory_limit: int = MEMORY_LIMIT, max_length: int | None = None) -> None:

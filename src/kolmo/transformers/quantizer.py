@@ -25,6 +25,7 @@ from transformers.core_model_loading import (
 from transformers.quantizers.base import HfQuantizer
 
 from kolmo.errors import KolmoError
+from kolmo.safetensors import read_span
 from kolmo.transformers.configuration import KolmoConfig
 from kolmo.transformers.view import ShrunkPath
 from kolmo.weights.format.reader import ShrunkFile
@@ -33,7 +34,6 @@ from kolmo.weights.running import streamed
 from kolmo.weights.shrink import shrink
 from kolmo.weights.sources.dtypes import as_torch, from_torch
 from kolmo.weights.sources.folder import WEIGHTS
-from kolmo.weights.sources.safetensors import read_span
 
 if TYPE_CHECKING:
     import torch
@@ -59,7 +59,7 @@ class KolmoQuantizer(HfQuantizer):
         self._is_own = False  # whether the file was made here, from a model in memory
 
     def __getstate__(self) -> dict[str, Any]:
-        """The state for copies and pickles; it has the bytes of a file that was made here, which this object removes."""
+        """The state for copies and pickles; it holds the bytes of a file that was made here, and so will be removed."""
         own = Path(self.path).read_bytes() if self._is_own and self.path else None
         return {**self.__dict__, "path": None if own else self.path, "own": own}
 
@@ -99,9 +99,8 @@ class KolmoQuantizer(HfQuantizer):
                 f"{type(model).__name__}: is not shrunk, so it cannot be streamed; shrink its folder with kolmo shrink"
             )
         if hasattr(model.config, "transformers_weights"):
-            del (
-                model.config.transformers_weights
-            )  # else a saved config.json would lead transformers without kolmo to the file
+            # Else a saved config.json would name the file to transformers without kolmo.
+            del model.config.transformers_weights
         if self.pre_quantized and checkpoint_files:
             if len(checkpoint_files) > 1:
                 raise KolmoError(

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kolmo.codec.pipeline import Report as Progress
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
+from kolmo.progress import Progress
+from kolmo.safetensors import BYTES
 from kolmo.weights.choice.survey import Survey
 from kolmo.weights.choice.values import TYPICAL_SCALES, is_wild
 from kolmo.weights.format.codes import checksum_of
 from kolmo.weights.format.writer import Packer
 from kolmo.weights.sources.checkpoint import Checkpoint
 from kolmo.weights.sources.dtypes import SLAB, to_floats
-from kolmo.weights.sources.safetensors import BYTES
 
 
 @dataclass(frozen=True)

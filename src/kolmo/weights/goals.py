@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.families import FamilyOptions, TrellisOptions
-from kolmo.weights.choice.coding import Coding, Phases
+from kolmo.progress import Phases
+from kolmo.weights.choice.coding import Coding
 from kolmo.weights.choice.losses import Loss, LossLimit, LossSearch, search_by_loss
 from kolmo.weights.choice.sizes import code_without_loss, search_by_size
 
@@ -90,13 +91,13 @@ class Goal:
                 "the trellis"
             )
 
-    def prepare(self, source: Any, framework: str, phases: Phases | None) -> LossLimit | None:
+    def prepare(self, source: Any, framework: str, progress: Phases | None) -> LossLimit | None:
         """Prepare the measurement of a loss, before anything is read; None for goals without one.
 
         Args:
             source: what is to be shrunk.
             framework: "np" or "pt", that of the source.
-            phases: shows progress.
+            progress: shows the phases and their bytes.
 
         Raises:
             KolmoError: the loss cannot be measured.
@@ -230,7 +231,7 @@ class MaxLoss(Goal):
         if self.framework not in (None, "np", "pt"):
             raise ValueError(f"framework = {self.framework!r} is not known; choose np or pt")
 
-    def prepare(self, source: Any, framework: str, phases: Phases | None) -> LossLimit | None:
+    def prepare(self, source: Any, framework: str, progress: Phases | None) -> LossLimit | None:
         """See `Goal`."""
         return LossLimit(self.loss, self.max_loss, self.framework or framework, self.sensitivities)
 
@@ -269,14 +270,14 @@ class MaxDeltaBpc(Goal):
         if self.corpus is None:
             raise ValueError("max_delta_bpc is measured on a corpus; give one")
 
-    def prepare(self, source: Any, framework: str, phases: Phases | None) -> LossLimit | None:
+    def prepare(self, source: Any, framework: str, progress: Phases | None) -> LossLimit | None:
         """See `Goal`; the model and the corpus are opened."""
         from kolmo.weights.choice.bpc import BitsPerCharacter
 
         if not isinstance(source, str | Path):
             raise KolmoError("max_delta_bpc needs a folder of transformers; for a model in memory, take MaxLoss")
         loss = BitsPerCharacter(
-            source, self.corpus, mode=self.mode, limit=self.limit, device=self.device, phases=phases
+            source, self.corpus, mode=self.mode, limit=self.limit, device=self.device, progress=progress
         )
         return LossLimit(loss, self.max_delta_bpc, "pt", self.sensitivities, loss.facts)
 

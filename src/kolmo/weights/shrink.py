@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import os
 import warnings
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError, ShrinkWarning
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.hyperfunctions.families import FamilyOptions, resolve
+from kolmo.parallel import available_cores
+from kolmo.progress import Phases, no_phases
 from kolmo.targets import Attributes
-from kolmo.weights.choice.coding import Coding, Phases
+from kolmo.weights.choice.coding import Coding
 from kolmo.weights.choice.survey import Survey, survey
 from kolmo.weights.comparison import TensorError, compare
 from kolmo.weights.format.reader import ShrunkFile
@@ -58,7 +58,7 @@ def shrink(
         selection: tensors that stay exact, and weights that are pruned.
         threads: number of tensors that are coded at once; 0 is one for each core.
         force: overwrite the target.
-        progress: for a title and a number of bytes, a context that yields the function to call with bytes done.
+        progress: shows the phases and their bytes.
 
     Warns:
         ShrinkWarning: a tensor has lost more than half of itself, or a size cannot be used; these sentences are also
@@ -70,23 +70,22 @@ def shrink(
             limit of the loss is exceeded with every step.
         OSError: reading or writing failed; no half-written file is left.
 
-    Example:
-        >>> import kolmo, numpy, tempfile
-        >>> weights = {"w": numpy.random.default_rng(0).standard_normal((64, 64), numpy.float32)}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     report = kolmo.shrink(weights, folder + "/small", kolmo.Step(0.1))
-        >>> report.coded.count
-        4096
+    Examples:
+        >>> import numpy as np
+        >>> weights = {"weight": np.random.default_rng(1).standard_normal((256, 256)).astype(np.float32)}
+        >>> report = kolmo.shrink(weights, "small.safetensors", kolmo.Bits(3))
+        >>> round(report.coded.bits, 1)
+        3.0
     """
     options, is_default = resolve(hyperfunction), goal is DEFAULT_GOAL
     goal = agreed(goal, options, selection)
     checkpoint, path = open_checkpoint(source), os.fspath(target)
     _check_target(source, path)
-    phases = progress or (lambda title, size: nullcontext())
+    phases = progress or no_phases
     cores = threads or available_cores()
     allowed = goal.prepare(source, checkpoint.framework, progress)
     with open_target(source, path, force, shrunk=True) as sink:
-        with phases("reading", checkpoint.size) as tick:
+        with phases("reading", checkpoint.size) as done:
             found = survey(
                 checkpoint,
                 keep=selection.keep,
@@ -95,13 +94,13 @@ def shrink(
                 sampled=goal.needs_samples,
                 exact=goal.is_exact,
                 threads=cores,
-                progress=tick,
+                progress=done,
             )
         scales = None if goal.is_exact else found.scales
         packer = Packer(sink.file, path, checkpoint, found.record, cores, grids=found.grids, scales=scales)
         outcome = goal.reach(Coding(checkpoint, found, packer, options, cores, phases), allowed)
-        with phases("comparing", 4 * found.count) as tick:
-            errors, checksums = compare(checkpoint, packer, found, tick)
+        with phases("comparing", 4 * found.count) as done:
+            errors, checksums = compare(checkpoint, packer, found, done)
         packer.finish(checksums)
         budget = outcome.search.settle(sink.place, cores) if outcome.search else None
         sink.keep(Attributes())

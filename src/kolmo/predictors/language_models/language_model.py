@@ -23,16 +23,17 @@ from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError, PredictorError
 from kolmo.foreign import short
 from kolmo.native.dispatch import kernels
-from kolmo.predictors.base import Tick
 from kolmo.predictors.choice import Choice, Randomness, choose
 from kolmo.predictors.embedded import context_mixing
 from kolmo.predictors.language_models import grids
-from kolmo.predictors.language_models.byte_sources import CodedSource, varint, write_bytes
+from kolmo.predictors.language_models.byte_sources import CodedSource, write_bytes
 from kolmo.predictors.language_models.grids import Tolerance
 from kolmo.predictors.language_models.records import Record
 from kolmo.predictors.language_models.vocabulary import Tokens, Vocabulary
 from kolmo.predictors.model_locations import recall
 from kolmo.predictors.settings import settings
+from kolmo.progress import Progress
+from kolmo.varints import varint
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -308,7 +309,7 @@ class LanguageModelBlock:
 
     # -- the block: tokens, literals, lanes --
 
-    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
+    def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
         """Code the block; unless switched off, decode it too, on the decoder's way, and compare.
 
         Raises:
@@ -319,8 +320,8 @@ class LanguageModelBlock:
         verify = settings().verify
         chosen, noise = self._tolerance(chunks)
         for attempt in range(TRIES):
-            payloads, chosen, choices = self._encode_chunks(chunks, chosen, None if verify else tick)
-            if not verify or self._same(chunks, payloads, chosen, tick):
+            payloads, chosen, choices = self._encode_chunks(chunks, chosen, None if verify else progress)
+            if not verify or self._same(chunks, payloads, chosen, progress):
                 break
             if self._model.tolerance != "auto" or attempt == TRIES - 1:
                 raise PredictorError(
@@ -342,7 +343,7 @@ class LanguageModelBlock:
         for payload in payloads:
             write_bytes(encoder, payload)
 
-    def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
+    def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
         """Decode the block: the mirror of `encode`.
 
         Raises:
@@ -362,15 +363,15 @@ class LanguageModelBlock:
         payloads = [source.take(size) for size in sizes]
         done = 0
 
-        def watch(size: int) -> None:
+        def advance(size: int) -> None:
             nonlocal done
             done += size
             if done > self._size:
                 raise CorruptError("its tokens are longer than the block")
-            if tick:
-                tick(size)
+            if progress:
+                progress(size)
 
-        chunks = self._decode_chunks(payloads, lengths, chosen, watch)
+        chunks = self._decode_chunks(payloads, lengths, chosen, advance)
         cut = np.cumsum([0, *(length for _, length in places)])
         pieces = tuple((place, literals[a:b]) for (place, _), a, b in zip(places, cut[:-1], cut[1:], strict=True))
         data = self._backend.vocabulary.join(Tokens(np.concatenate([*chunks, np.zeros(0, np.int32)]), pieces))
@@ -378,7 +379,7 @@ class LanguageModelBlock:
             raise CorruptError(f"its tokens are {len(data)} bytes, not {self._size}")
         return data
 
-    def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
+    def score(self, data: bytes, progress: Progress | None = None) -> npt.NDArray[np.float64]:
         """Code length of each byte in bits, shape (len(data),): a token's bits are shared out to its bytes evenly.
 
         By teacher forcing, on the finest grid: what is written is longer by what the tolerance costs. A token that the
@@ -390,7 +391,7 @@ class LanguageModelBlock:
         chunks = self._chunks(tokens.ids)
         tree = self._tree(grids.WITHOUT)
         costs = [np.zeros(len(chunk)) for chunk in chunks]
-        for lane, at, logits in self._passes(chunks, tick):
+        for lane, at, logits in self._passes(chunks, progress):
             wanted = chunks[lane][at : at + len(logits)]
             nats = _checked(tree.costs, logits, logits.itemsize, wanted, True)
             costs[lane][at : at + len(logits)] = np.frombuffer(nats, np.float64)
@@ -418,7 +419,7 @@ class LanguageModelBlock:
         return kernels.TokenTree(grids.tables(chosen), self._backend.size)
 
     def _encode_chunks(
-        self, chunks: list[Ids], chosen: Tolerance, tick: Tick | None
+        self, chunks: list[Ids], chosen: Tolerance, progress: Progress | None
     ) -> tuple[list[bytes], Tolerance, int]:
         """Payloads; the tolerance, with shorter spans where no choice of grids served one; the number of choices."""
         while True:
@@ -426,10 +427,10 @@ class LanguageModelBlock:
             encoders = [kernels.TokenEncoder(tree) for _ in chunks]
             try:
                 if self._sums:
-                    for lane, at, (top, leaf) in self._passes(chunks, tick, sums=True):
+                    for lane, at, (top, leaf) in self._passes(chunks, progress, sums=True):
                         _checked(encoders[lane].encode_sums, top, leaf, chunks[lane][at : at + len(top)])
                 else:
-                    for lane, at, logits in self._passes(chunks, tick):
+                    for lane, at, logits in self._passes(chunks, progress):
                         _checked(encoders[lane].encode, logits, logits.itemsize, chunks[lane][at : at + len(logits)])
                 payloads = [encoder.finish() for encoder in encoders]
             except OverflowError:
@@ -439,19 +440,19 @@ class LanguageModelBlock:
                         f"no grids serve a tolerance of {chosen.bound:.2g} in the logits here; lower --tolerance, or "
                         "use --dtype float64 (of GGUF models, F32 weights)"
                     ) from None
-                chosen, tick = shorter, None  # progress has been told once
+                chosen, progress = shorter, None  # progress has been told once
                 continue
             return payloads, chosen, sum(encoder.choices() for encoder in encoders)
 
-    def _same(self, chunks: list[Ids], payloads: list[bytes], chosen: Tolerance, tick: Tick | None) -> bool:
+    def _same(self, chunks: list[Ids], payloads: list[bytes], chosen: Tolerance, progress: Progress | None) -> bool:
         try:
-            decoded = self._decode_chunks(payloads, [len(chunk) for chunk in chunks], chosen, tick, chunks)
+            decoded = self._decode_chunks(payloads, [len(chunk) for chunk in chunks], chosen, progress, chunks)
         except CorruptError:
             return False
         return all(np.array_equal(a, b) for a, b in zip(chunks, decoded, strict=True))
 
     def _passes(
-        self, chunks: Sequence[Ids], tick: Tick | None, *, sums: bool = False
+        self, chunks: Sequence[Ids], progress: Progress | None, *, sums: bool = False
     ) -> Iterator[tuple[int, int, Any]]:
         """(chunk, place, logits of the tokens there) for all tokens, by teacher forcing; `sums`: of their masses."""
         backend, lengths = self._backend, self._backend.vocabulary.lengths
@@ -481,8 +482,8 @@ class LanguageModelBlock:
                         if count > 0:
                             rows = tuple(value[lane, :count] for value in values)
                             yield group + lane, first, rows if sums else rows[0]
-                            if tick:
-                                tick(int(lengths(ids[first : first + count]).sum()))
+                            if progress:
+                                progress(int(lengths(ids[first : first + count]).sum()))
                     at += part.shape[1]
 
     def _decode_chunks(
@@ -490,7 +491,7 @@ class LanguageModelBlock:
         payloads: list[bytes],
         lengths: list[int],
         chosen: Tolerance,
-        tick: Tick | None,
+        progress: Progress | None,
         expected: list[Ids] | None = None,
     ) -> list[Ids]:
         """Tokens of all chunks; stops at the first that is not as expected."""
@@ -517,8 +518,8 @@ class LanguageModelBlock:
                             texts[active, at] = self._step(decoders, logits, active, pool if workers > 1 else None)
                         if expected is not None and any(texts[k, at] != expected[group + k][at] for k in active):
                             raise CorruptError("another token was decoded")
-                        if tick:
-                            tick(int(bytes_of(texts[active, at]).sum()))
+                        if progress:
+                            progress(int(bytes_of(texts[active, at]).sum()))
                         part = texts[:, at : at + 1]
                 result += [texts[k, :size].astype(np.int32) for k, size in enumerate(sizes)]
         return result

@@ -7,18 +7,17 @@ What it is not: a search (`losses`), or a change of any file.
 from __future__ import annotations
 
 import shutil
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
+from kolmo.progress import Phases, no_phases
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import as_torch
 
 if TYPE_CHECKING:
     from kolmo.evaluation.results.results import Result
-    from kolmo.weights.choice.coding import Phases
     from kolmo.weights.choice.losses import DecodedTensors
 
 
@@ -31,7 +30,7 @@ class BitsPerCharacter:
         mode: the rule of evaluation; strict if None.
         limit: upper bound on the number of documents.
         device: cpu or cuda; if None, cuda where there is one.
-        phases: for a title and a number of bytes, a context that yields the function to call with bytes done.
+        progress: shows the phases and their bytes.
 
     Raises:
         KolmoError: the model or the corpus cannot be opened, or the mode gives no bits per character.
@@ -46,7 +45,7 @@ class BitsPerCharacter:
         mode: str | None = None,
         limit: int | None = None,
         device: str | None = None,
-        phases: Phases | None = None,
+        progress: Phases | None = None,
     ) -> None:
         from kolmo.corpus import open_corpus
         from kolmo.evaluation import run
@@ -62,7 +61,7 @@ class BitsPerCharacter:
         Store(Path(self._work.name))  # fails now, not after the model was loaded, if an extra is missing
         self._corpus = open_corpus(corpus, limit=limit) if isinstance(corpus, str) else corpus
         self._found = run.scan(self._corpus, stream=chosen.stream)
-        self._folder, self._phases = Path(folder), phases or (lambda title, size: nullcontext())
+        self._folder, self._phases = Path(folder), progress or no_phases
         self._scorer: Any = open_scorer(f"hf:{folder}", Options(dtype=chosen.dtype, device=device))
         self._engine = LocalEngine(self._scorer)
         self._mode = run.mode_for(self._engine, chosen)
@@ -120,9 +119,9 @@ class BitsPerCharacter:
 
         folder = Path(self._work.name) / title
         shutil.rmtree(folder, ignore_errors=True)
-        with self._phases("scoring", sum(self._found.sizes)) as report:
+        with self._phases("scoring", sum(self._found.sizes)) as progress:
             record = run.run(
-                self._engine, self._corpus, self._mode, Store(folder), self._found, keep_text=False, report=report
+                self._engine, self._corpus, self._mode, Store(folder), self._found, keep_text=False, progress=progress
             )
         return Result(folder, record)
 

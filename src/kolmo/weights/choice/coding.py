@@ -5,21 +5,17 @@ What it is not: a search. Goals (`kolmo.weights.goals`) decide with which steps 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kolmo.codec.pipeline import Report as Progress
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.hyperfunctions.families import FamilyOptions
+from kolmo.progress import Phases
 from kolmo.weights.choice.steps import Steps, by_scales
 from kolmo.weights.choice.survey import Survey
 from kolmo.weights.format.lossless import BASE
 from kolmo.weights.format.writer import Packer
 from kolmo.weights.sources.checkpoint import Checkpoint
-
-# For a title and a number of bytes, a context that yields the function to call with bytes done, or None.
-Phases = Callable[[str, int], "AbstractContextManager[Progress | None]"]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kolmo.errors import FormatError, KolmoError
+from kolmo.safetensors import Kind
 from kolmo.weights.choice.budget import LossBudget, Trial, chosen, search
 from kolmo.weights.choice.coding import Coding
 from kolmo.weights.choice.sensitivity import factors, kind_of
@@ -18,7 +19,6 @@ from kolmo.weights.choice.steps import Steps
 from kolmo.weights.format.groups import to_matrix
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.dtypes import as_numpy, as_torch, from_floats, to_floats
-from kolmo.weights.sources.safetensors import Kind
 
 GUESS_OCTAVES = 2.4  # octaves from the mean magnitude of the weights down to the step of about 4 bits
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kolmo.codec.pipeline import Pipeline, Report, ordered_map
 from kolmo.errors import KolmoError
+from kolmo.parallel import Pipeline, ordered_map
+from kolmo.progress import Progress
 from kolmo.weights.choice.steps import Steps
 from kolmo.weights.choice.values import NEITHER, TYPICAL_SCALES, Nature, is_wild, nature
 from kolmo.weights.format.codes import CAPACITY_BYTES, WORKING_BYTES, checksum_of
@@ -142,7 +143,7 @@ def survey(
     sampled: bool = True,
     exact: bool = False,
     threads: int = 1,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> Survey:
     """Read every tensor once.
 
@@ -167,7 +168,7 @@ def survey(
     }
     size = max(SAMPLE_WEIGHTS // max(sum(wanted.values()), 1), MIN_TENSOR_SAMPLE) if sampled else 0
 
-    def work(name: str, tick: Report) -> Look:
+    def work(name: str, progress: Progress) -> Look:
         tensor = source.tensors[name]
         data = tensor.read()
         look = Look(checksum_of(data), False)
@@ -178,10 +179,10 @@ def survey(
                 look = replace(look, coded=True, nature=found)
             elif found.scale and (not exact or np.isfinite(values).all()):
                 look = _look(Look(look.checksum, True, found), values, columns, size, prune, prune_each)
-        tick(len(data))
+        progress(len(data))
         return look
 
-    pipeline: Pipeline[str, Look] = Pipeline(work, threads=threads, capacity=CAPACITY_BYTES, report=progress)
+    pipeline: Pipeline[str, Look] = Pipeline(work, threads=threads, capacity=CAPACITY_BYTES, progress=progress)
     items = ((name, WORKING_BYTES * tensor.count) for name, tensor in source.tensors.items())
     looks: dict[str, Look] = {}
     coded: dict[str, Coded] = {}

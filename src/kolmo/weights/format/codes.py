@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kolmo.codec.pipeline import Report
 from kolmo.errors import CorruptError
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.hyperfunctions.trellis import Trellis
+from kolmo.progress import Progress
+from kolmo.safetensors import BYTES
 from kolmo.weights.choice.values import MAX_GRID_LEVEL, is_wild
 from kolmo.weights.format import lossless
 from kolmo.weights.format.groups import from_matrix, to_matrix
 from kolmo.weights.format.record import CHECKSUM_DIGITS, PLACE_BYTES, Coded
 from kolmo.weights.sources.dtypes import from_floats, to_floats
-from kolmo.weights.sources.safetensors import BYTES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -56,7 +56,7 @@ def checksum_of(data: bytes) -> str:
 
 
 def encode(
-    one: Coded, data: bytes, weights: Floats, function: Hyperfunction, scale: float, progress: Report | None
+    one: Coded, data: bytes, weights: Floats, function: Hyperfunction, scale: float, progress: Progress | None
 ) -> Code:
     """Code a tensor with loss; verbatim where that is not smaller, or where the step is too small for a weight.
 
@@ -78,7 +78,7 @@ def encode(
     return Code(data if len(tail) else from_floats(weights, one.dtype))
 
 
-def encode_exact(one: Coded, data: bytes, progress: Report | None) -> Code:
+def encode_exact(one: Coded, data: bytes, progress: Progress | None) -> Code:
     """Code a tensor as base and residual; verbatim where that is not smaller, or impossible."""
     try:
         base, rest = lossless.encode(data, one.dtype, one.columns, progress)

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kolmo.codec.pipeline import Pipeline, Report, available_cores, ordered_map
 from kolmo.errors import CorruptError, KolmoError
 from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.parallel import Pipeline, available_cores, ordered_map
+from kolmo.progress import Progress
+from kolmo.safetensors import Kind, read_span
 from kolmo.weights.format.codes import CAPACITY_BYTES, WORKING_BYTES, checksum_of, decode
 from kolmo.weights.format.record import CODES, Record
 from kolmo.weights.sources.folder import weights_of
-from kolmo.weights.sources.safetensors import Kind, read_header, read_span
+from kolmo.weights.sources.kinds import header_of
 
 MIN_DIVIDED_WEIGHTS = 1 << 22  # number of weights above which several threads decode one tensor together
 
@@ -36,7 +38,7 @@ class ShrunkFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = weights_of(path)
-        self.header = read_header(self.path)
+        self.header = header_of(self.path)
         self.record = Record.parse(self.header, str(path))
         self._begins: dict[str, int] = {}  # where each code begins in the file
         at = self.header.places[CODES].begin if self.record.coded else 0
@@ -124,7 +126,7 @@ class ShrunkFile:
         return data
 
     def read_all(
-        self, names: Iterable[str], threads: int = 1, progress: Report | None = None, *, base: bool = False
+        self, names: Iterable[str], threads: int = 1, progress: Progress | None = None, *, base: bool = False
     ) -> Iterator[tuple[str, bytes]]:
         """Tensors in the order of `names`, several read at once.
 
@@ -137,13 +139,13 @@ class ShrunkFile:
         wanted = list(names)
         cores = threads or available_cores()
 
-        def work(name: str, tick: Report) -> bytes:
+        def work(name: str, progress: Progress) -> bytes:
             is_large = self._coded_count(name) > MIN_DIVIDED_WEIGHTS
             data = self.read(name, cores if is_large else 1, base=base)
-            tick(len(data))
+            progress(len(data))
             return data
 
-        pipeline: Pipeline[str, bytes] = Pipeline(work, threads=cores, capacity=CAPACITY_BYTES, report=progress)
+        pipeline: Pipeline[str, bytes] = Pipeline(work, threads=cores, capacity=CAPACITY_BYTES, progress=progress)
         items = ((name, WORKING_BYTES * self._coded_count(name)) for name in wanted)
         yield from zip(wanted, ordered_map(pipeline, items), strict=True)
 

@@ -16,9 +16,9 @@ from typing import Any, NoReturn
 from kolmo.errors import CorruptError, FormatError
 from kolmo.foreign import quoted, short
 from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.safetensors import BYTES, MAX_COUNT, Header, Kind, Place, is_shape, reject_duplicate_keys
 from kolmo.weights.format.table import Table, check_references, dump_entry, parse_table
 from kolmo.weights.sources.dtypes import FLOATS
-from kolmo.weights.sources.safetensors import BYTES, LARGEST, Header, Kind, Place, is_shape, without_twins
 
 VERSION = 1
 KEY = "kolmo"  # key of the record among the metadata of the safetensors file
@@ -140,7 +140,7 @@ class Record:
         if KEY not in header.metadata:
             raise FormatError(f"{where}: is not a checkpoint that kolmo shrank; make one with kolmo shrink")
         try:
-            found = json.loads(header.metadata[KEY], object_pairs_hook=without_twins)
+            found = json.loads(header.metadata[KEY], object_pairs_hook=reject_duplicate_keys)
         except (ValueError, RecursionError) as error:
             _corrupt(where, f"its record is not JSON ({error})")
         version = found.get("version") if isinstance(found, dict) else None
@@ -231,7 +231,7 @@ def _is_second_part(value: Any) -> bool:
     """Whether the last element of an entry is one number, of a base or of wild weights."""
     if not isinstance(value, dict) or len(value) != 1 or not value.keys() <= {"base", "wild"}:
         return False
-    return all(type(number) is int and 0 < number < LARGEST for number in value.values())
+    return all(type(number) is int and 0 < number < MAX_COUNT for number in value.values())
 
 
 def _is_checksum(value: Any) -> bool:

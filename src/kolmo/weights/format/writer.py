@@ -12,11 +12,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from kolmo.codec.pipeline import Pipeline, Report, ordered_map
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.hyperfunctions.trellis import Trellis
+from kolmo.parallel import Pipeline, ordered_map
+from kolmo.progress import Progress
+from kolmo.safetensors import BYTES, lay_out, read_span, write_header
 from kolmo.weights.format.codes import (
     CAPACITY_BYTES,
     WORKING_BYTES,
@@ -31,7 +33,6 @@ from kolmo.weights.format.record import CODES, KEY, Record, check_expansion
 from kolmo.weights.format.table import TableBuilder
 from kolmo.weights.sources.checkpoint import Checkpoint
 from kolmo.weights.sources.dtypes import to_floats
-from kolmo.weights.sources.safetensors import BYTES, lay_out, read_span, write_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,7 +121,7 @@ class Packer:
         self,
         hyperfunction: Hyperfunction,
         prune: Prune,
-        progress: Report | None = None,
+        progress: Progress | None = None,
         *,
         own: Mapping[str, Hyperfunction] | None = None,
         exact: bool = False,
@@ -146,7 +147,7 @@ class Packer:
             partial(self._encode, hyperfunction, own or {}, exact, prune),
             threads=self._threads,
             capacity=CAPACITY_BYTES,
-            report=progress,
+            progress=progress,
         )
         for name, code in zip(self.record.coded, ordered_map(pipeline, items), strict=True):
             self._file.write(code.data)
@@ -168,7 +169,7 @@ class Packer:
         exact: bool,
         prune: Prune,
         name: str,
-        progress: Report,
+        progress: Progress,
     ) -> Code:
         one = self.record.coded[name]
         if name in self._grids:

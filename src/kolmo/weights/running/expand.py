@@ -10,16 +10,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kolmo.codec.pipeline import Report as Progress
-from kolmo.codec.pipeline import available_cores
 from kolmo.errors import FormatError, KolmoError, MissingExtraError
 from kolmo.installing import install
+from kolmo.parallel import available_cores
+from kolmo.progress import Progress
+from kolmo.safetensors import BYTES, Kind, lay_out, write_header
 from kolmo.targets import Attributes, Target
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.dtypes import as_numpy, as_torch
 from kolmo.weights.sources.folder import open_target
 from kolmo.weights.sources.onnx import GRAPH, SUFFIX, assemble
-from kolmo.weights.sources.safetensors import BYTES, Kind, lay_out, write_header
 
 
 def load(
@@ -49,6 +49,13 @@ def load(
         MissingExtraError: torch is needed and not installed.
         ValueError: the framework is unknown.
         OSError: the file cannot be read.
+
+    Examples:
+        >>> import numpy as np
+        >>> weights = {"weight": np.random.default_rng(1).standard_normal((64, 64)).astype(np.float32)}
+        >>> report = kolmo.shrink(weights, "exact.safetensors", kolmo.Lossless())
+        >>> bool((kolmo.load("exact.safetensors")["weight"] == weights["weight"]).all())
+        True
     """
     if framework not in ("np", "pt"):
         raise ValueError(f"framework {framework!r} is not known; choose np or pt")
@@ -89,6 +96,13 @@ def expand(
             model in ONNX.
         TargetExistsError: the target exists and `force` is not set.
         OSError: reading or writing failed; no half-written file is left.
+
+    Examples:
+        >>> import numpy as np
+        >>> weights = {"weight": np.random.default_rng(1).standard_normal((64, 64)).astype(np.float32)}
+        >>> report = kolmo.shrink(weights, "small.safetensors")
+        >>> kolmo.expand("small.safetensors", "model.safetensors") > 4 * 64 * 64
+        True
     """
     file, path = _open(source, base), os.fspath(target)
     if os.path.exists(path) and os.path.samefile(file.path, path):

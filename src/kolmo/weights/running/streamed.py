@@ -18,10 +18,10 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
+from kolmo.parallel import available_cores
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.running.parts import Part, StreamedParameter, default_parts
 from kolmo.weights.sources.dtypes import as_torch
@@ -68,6 +68,14 @@ def stream(
         CorruptError, FormatError: as for `kolmo.load`.
         MissingExtraError: torch is not installed.
         OSError: the file cannot be read.
+
+    Examples:
+        >>> import torch
+        >>> network = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
+        >>> report = kolmo.shrink(network, "small.safetensors")
+        >>> streamed = kolmo.stream(network, "small.safetensors")
+        >>> network(torch.zeros(1, 64)).shape
+        torch.Size([1, 64])
     """
     try:
         import torch  # noqa: F401
