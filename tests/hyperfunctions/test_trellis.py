@@ -331,6 +331,4 @@ def test_rows_share_one_table_of_costs() -> None:
     weights = gaussian(300, 64)
     trellis_tables.level_costs.cache_clear()
     Trellis(0.3, rate=0.3).quantise_rows(weights)
-    assert (
-        trellis_tables.level_costs.cache_info().misses <= 3
-    )  # two while probabilities are trained, one for rows
+    assert trellis_tables.level_costs.cache_info().misses <= 3  # two while probabilities are trained, one for rows

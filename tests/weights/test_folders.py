@@ -17,7 +17,7 @@ from kolmo.errors import CorruptError, FormatError, KolmoError
 from kolmo.native.dispatch import SLOW
 from kolmo.safetensors import lay_out, write_header
 from kolmo.targets import TargetExistsError, TargetFolder
-from kolmo.weights.sources.folder import LARGEST, companions
+from kolmo.weights.sources.folder import MAX_COPIED_BYTES, companions
 
 WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"goal": kolmo.Step(0.1)}  # one that is fast here
 OPTIONS = ("--method", "torus") if SLOW else ("--step", "0.1")
@@ -100,14 +100,14 @@ def test_links_and_odd_files(source: Path, tmp_path: Path) -> None:
     (source / "loop").symlink_to(source, target_is_directory=True)
     os.mkfifo(source / "pipe")
     with open(source / "huge.txt", "wb") as file:
-        file.truncate(LARGEST + 1)
+        file.truncate(MAX_COPIED_BYTES + 1)
     found = companions(source)
     assert "alias.json" in found.taken
     assert not {"leak.txt", "dangling.txt", "loop", "pipe", "huge.txt"} & set(found.taken)
     reasons = dict(line.rstrip(")").split(" (", 1) for line in found.left)
-    assert reasons["leak.txt"] == reasons["loop"] or reasons["loop"] == "no regular file"
+    assert reasons["leak.txt"] == reasons["loop"] or reasons["loop"] == "not a regular file"
     assert reasons["huge.txt"] == "larger than 64 MiB"
-    assert reasons["pipe"] == "no regular file"
+    assert reasons["pipe"] == "not a regular file"
     kolmo.shrink(source, tmp_path / "small", **WAY)
     assert (tmp_path / "small" / "alias.json").read_text() == "{}"
     assert not (tmp_path / "small" / "alias.json").is_symlink()

@@ -177,7 +177,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     image = torch.randn(1, 3, 16, 16)
     with pytest.raises(KolmoError, match="no state dict"):
         streamed.state_dict()
-    with pytest.raises(KolmoError, match="inference alone"):
+    with pytest.raises(KolmoError, match="only for inference"):
         streamed(image.requires_grad_())
     assert not any(parameter.requires_grad for parameter in streamed.parameters())
     streamed(image.detach())  # all is as it was

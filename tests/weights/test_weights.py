@@ -272,7 +272,7 @@ def test_shards(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
     with pytest.raises(KolmoError, match="beside"):
         kolmo.shrink(folder, folder / "part-0.safetensors", force=True)
-    for bad, reason in ({"flag": "../whole.safetensors"}, "no index"), ({"nothing": "part-0.safetensors"}, "lacks"):
+    for bad, reason in ({"flag": "../whole.safetensors"}, "not an index"), ({"nothing": "part-0.safetensors"}, "lacks"):
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": bad}))
         with pytest.raises(CorruptError, match=reason):
             open_checkpoint(folder)

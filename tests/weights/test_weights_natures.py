@@ -304,8 +304,8 @@ FOREIGN: dict[str, tuple[bytes | Callable[[Path], None], str]] = {
     "page": (b"<!DOCTYPE html><html>", "HTML"),
     "TFLite": (b"\x1c\0\0\0TFL3" + bytes(50), "TensorFlow Lite"),
     "empty": (b"", "empty"),
-    "text": (b"just some text that is not weights at all", "no kind of weights"),
-    "random": (bytes(R.integers(0, 256, 999, dtype=np.uint8) | 1), "no kind of weights"),
+    "text": (b"just some text that is not weights at all", "any known kind of weights"),
+    "random": (bytes(R.integers(0, 256, 999, dtype=np.uint8) | 1), "any known kind of weights"),
     "archive": (kolmo.compress(b"hello"), "an archive of kolmo"),
 }
 

@@ -147,7 +147,7 @@ def test_external_data(tmp_path: Path) -> None:
         open_checkpoint(tmp_path / "m.onnx").tensors["w"].read()
     (tmp_path / "m.data").unlink()
     (tmp_path / "m.data").symlink_to("/dev/zero")
-    with pytest.raises(CorruptError, match="no plain file"):
+    with pytest.raises(CorruptError, match="not a plain file"):
         open_checkpoint(tmp_path / "m.onnx").tensors["w"].read()
     (tmp_path / "m.data").unlink()
     with pytest.raises(FileNotFoundError):
@@ -216,7 +216,7 @@ def test_two_of_one_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"\xff" * 100, b"\x08\x07", b"\x08\x07\x12" + b"\xff" * 50])
 def test_no_model(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(data)
-    with pytest.raises(CorruptError, match=r"m\.onnx: is no model in ONNX"):
+    with pytest.raises(CorruptError, match=r"m\.onnx: is not a model in ONNX"):
         open_checkpoint(tmp_path / "m.onnx")
 
 
@@ -245,7 +245,7 @@ def test_graph_and_tensors_that_differ(tmp_path: Path) -> None:
         with pytest.raises(CorruptError):
             kolmo.expand(tmp_path / "small", tmp_path / "again.onnx")
     kolmo.shrink({"w": MATRIX}, tmp_path / "small", force=True, selection=kolmo.Selection(keep=["w"]))
-    with pytest.raises(FormatError, match="no model in ONNX before"):
+    with pytest.raises(FormatError, match="not made from a model in ONNX"):
         kolmo.expand(tmp_path / "small", tmp_path / "again.onnx")
     assert not (tmp_path / "again.onnx").exists()
 

@@ -84,9 +84,9 @@ class Payload:
         """
         if len(payload) < HEADER.size:
             raise CorruptError(f"a trellis payload of {len(payload)} bytes ends within its header", len(payload))
-        bits, flags, start, step, *offsets, digest = HEADER.unpack_from(payload)
+        bits, flags, start, step, *offsets, expected = HEADER.unpack_from(payload)
         body = payload[HEADER.size :]
-        if checksum(HEADER.pack(bits, flags, start, step, *offsets, 0), body, shape) != digest:
+        if checksum(HEADER.pack(bits, flags, start, step, *offsets, 0), body, shape) != expected:
             raise CorruptError("the trellis payload is damaged, or not of this shape: its checksum differs", 0)
         if bits not in (0, 3, 6) or flags > TABLE + HOLES or start > 16384 or not STEPS[0] <= step <= STEPS[1]:
             raise CorruptError("the header of the trellis payload is not one of this version", 0)

@@ -39,8 +39,8 @@ class Selection:
     Raises:
         ValueError: `prune` is out of its range.
 
-    Example:
-        >>> Selection(keep="lm_head*", prune=0.5).keep
+    Examples:
+        >>> kolmo.Selection(keep="lm_head*", prune=0.5).keep
         ('lm_head*',)
     """
 
@@ -124,6 +124,13 @@ class Bits(Goal):
 
     Raises:
         ValueError: `bits` is not above 0, or not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> weights = {"weight": np.random.default_rng(1).standard_normal((256, 256)).astype(np.float32)}
+        >>> report = kolmo.shrink(weights, "small", kolmo.Bits(2.5))
+        >>> round(report.coded.bits, 1)
+        2.5
     """
 
     bits: float
@@ -149,7 +156,14 @@ class Bytes(Goal):
     """An upper bound on the size of the whole file, in bytes; the file is as large as that allows.
 
     Raises:
-        ValueError: `target_bytes` is not above 0.
+        ValueError: `target_bytes` is not above 0, or not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> weights = {"weight": np.random.default_rng(1).standard_normal((256, 256)).astype(np.float32)}
+        >>> report = kolmo.shrink(weights, "small", kolmo.Bytes(20_000))
+        >>> 19_900 <= report.size <= 20_000
+        True
     """
 
     target_bytes: int
@@ -184,6 +198,13 @@ class Step(Goal):
 
     Raises:
         ValueError: `step` is not above 0, or not finite.
+
+    Examples:
+        >>> import numpy as np
+        >>> weights = {"weight": np.random.default_rng(1).standard_normal((256, 256)).astype(np.float32)}
+        >>> report = kolmo.shrink(weights, "small", kolmo.Step(0.25))
+        >>> report.tensors[0].step
+        0.25
     """
 
     step: float
@@ -216,6 +237,15 @@ class MaxLoss(Goal):
 
     Raises:
         ValueError: `max_loss` is not finite, `loss` is not a function, or the framework is unknown.
+
+    Examples:
+        >>> import numpy as np
+        >>> weights = {"weight": np.random.default_rng(1).standard_normal((256, 256)).astype(np.float32)}
+        >>> def loss(decoded):
+        ...     return float(np.abs(decoded["weight"] - weights["weight"]).mean())
+        >>> report = kolmo.shrink(weights, "small", kolmo.MaxLoss(0.1, loss))
+        >>> 0.09 < report.budget.loss <= 0.1
+        True
     """
 
     max_loss: float
@@ -256,6 +286,11 @@ class MaxDeltaBpc(Goal):
 
     Raises:
         ValueError: `max_delta_bpc` is not above 0, or not finite.
+
+    Examples:
+        >>> goal = kolmo.MaxDeltaBpc(0.01, "texts/", limit=100)
+        >>> goal.max_delta_bpc  # then kolmo.shrink("folder", "small", goal)
+        0.01
     """
 
     max_delta_bpc: float
@@ -288,7 +323,15 @@ class MaxDeltaBpc(Goal):
 
 @dataclass(frozen=True)
 class Lossless(Goal):
-    """Every tensor comes back exact to the bit, whatever float it holds; steps are chosen for the least size."""
+    """Every tensor comes back exact to the bit, whatever float it holds; steps are chosen for the least size.
+
+    Examples:
+        >>> import numpy as np
+        >>> weights = {"weight": np.random.default_rng(1).standard_normal((256, 256)).astype(np.float32)}
+        >>> report = kolmo.shrink(weights, "exact", kolmo.Lossless())
+        >>> bool((kolmo.load("exact")["weight"] == weights["weight"]).all())
+        True
+    """
 
     @property
     def is_exact(self) -> bool:

@@ -1,1 +1,1 @@
-"""Which tensors are coded, and with which quantisation steps."""
+"""How a goal of `kolmo.shrink` is reached: a survey of the tensors, and searches for their steps."""

@@ -218,8 +218,8 @@ def _unpack(rest: bytes, shape: tuple[int, int]) -> tuple[int, int, int, int, li
     """The mirror of `_pack`."""
     if len(rest) < HEAD.size:
         raise CorruptError(f"a residual of {len(rest)} bytes ends within its header", len(rest))
-    dropped, flags, exponent, digest = HEAD.unpack_from(rest)
-    if checksum(HEAD.pack(dropped, flags, exponent, 0), rest[HEAD.size :], shape) != digest:
+    dropped, flags, exponent, expected = HEAD.unpack_from(rest)
+    if checksum(HEAD.pack(dropped, flags, exponent, 0), rest[HEAD.size :], shape) != expected:
         raise CorruptError("the residual is damaged, or not of this shape: its checksum differs", 0)
     count = -(-shape[0] * shape[1] // TILE)
     at = HEAD.size + count * SIZES.size
