@@ -1,5 +1,6 @@
 /* The types Network and NetworkLanes: see network.h and network/reference.py. */
-#include "kernels.h"
+#include "module.h"
+#include "objects.h"
 
 typedef struct {
     PyObject_HEAD
@@ -7,8 +8,6 @@ typedef struct {
     PyObject *network;
     int busy;
 } Lanes;
-
-PyTypeObject *NetworkType, *NetworkLanesType;
 
 /* A table of native/tables.py, of `size` bytes. */
 static int network_constant(PyObject *tables, const char *name, void *into, Py_ssize_t size) {
