@@ -24,15 +24,16 @@ sys.path += [str(Path(__file__).parents[1] / "tests")]
 
 import numpy as np
 import torch
+import transformers
 
 import kolmo
-import transformers
 from harness.report import machine
 from helpers.models_made import stories
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.language_models import grids
-from kolmo.predictors.language_models.huggingface import HuggingFace, cache_name
+from kolmo.predictors.language_models.huggingface import HuggingFace
+from kolmo.predictors.language_models.torch_models.backend import cache_name
 from kolmo.predictors.settings import use
 
 Seconds = float
@@ -173,13 +174,13 @@ def where_bytes_go(model: HuggingFace, data: bytes) -> list[str]:
     use(verify=False, batch=0)
     model.tolerance = "auto"
     block = model.start(len(data), torch.get_num_threads())
-    chunks = block._chunks(model.backend.vocabulary.tokenise(data).ids)
-    chosen, noise = block._tolerance(chunks)
+    chunks = block.coder.split(model.backend.vocabulary.tokenise(data).ids)
+    chosen, noise = block.choose_tolerance(chunks)
     rounded = grids.Tolerance(chosen.step, grids.EXACT)
     trees = [kernels.TokenTree(grids.tables(one), model.backend.size) for one in (rounded, chosen)]
     encoders = [kernels.TokenEncoder(trees[1]) for _ in chunks]
     ideal = nearest = 0.0
-    for lane, at, logits in block._passes(chunks, None):
+    for lane, at, logits in block.coder.passes(chunks, None):
         wanted = chunks[lane][at : at + len(logits)]
         costs = [np.frombuffer(trees[0].costs(logits, logits.itemsize, wanted, coded)) for coded in (False, True)]
         ideal, nearest = ideal + costs[0].sum() / math.log(256), nearest + costs[1].sum() / math.log(256)

@@ -29,7 +29,10 @@ from kolmo.errors import CorruptError, KolmoError, MissingExtraError, PredictorE
 from kolmo.predictors import model_locations as whereabouts
 from kolmo.predictors import registry
 from kolmo.predictors.language_models import grids, language_model
-from kolmo.predictors.language_models.language_model import LanguageModel, LanguageModelBlock, Logits, segments
+from kolmo.predictors.language_models.backends import Logits
+from kolmo.predictors.language_models.block import LanguageModelBlock
+from kolmo.predictors.language_models.chunks import ChunkCoder, segments
+from kolmo.predictors.language_models.language_model import LanguageModel
 from kolmo.predictors.language_models.records import Record
 from kolmo.predictors.language_models.vocabulary import Tokens
 from kolmo.predictors.settings import settings, use
@@ -100,6 +103,7 @@ class Markov:
     window: int | None = None
     itemsize = 8
     continues = True
+    sums = False
     token_bytes = 1
 
     def __init__(self, noise: Noise | None = None) -> None:
@@ -215,11 +219,12 @@ class CountingLanes(MarkovLanes):
 def no_coding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever codes a block, decodes one or measures noise fails."""
 
-    def never(self: LanguageModelBlock, *arguments: Any, **named: Any) -> None:
+    def never(self: object, *arguments: Any, **named: Any) -> None:
         raise AssertionError("only scores are wanted")
 
-    for name in ("encode", "decode", "noise", "_encode_chunks", "_decode_chunks"):
-        monkeypatch.setattr(LanguageModelBlock, name, never)
+    for owner, names in ((LanguageModelBlock, ("encode", "decode", "noise")), (ChunkCoder, ("encode", "decode"))):
+        for name in names:
+            monkeypatch.setattr(owner, name, never)
 
 
 @pytest.mark.usefixtures("no_coding")
@@ -307,11 +312,11 @@ def test_measured_noise_is_that_of_decisions() -> None:
     def one_at_a_time(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return logits + (1e-5 * upper - 3.0 if logits.shape[1] == 1 else 0)  # a shift of all changes nothing
 
-    noise = LanguageModelBlock(ours(one_at_a_time), len(TEXT), 1).noise(ids)
+    noise = ours(one_at_a_time).start(len(TEXT)).noise(ids)
     assert noise == pytest.approx(1e-5, rel=1e-6)  # of the first decision, by as much as its side was raised
-    noise = LanguageModelBlock(ours(shift(1e-5)), len(TEXT), 1).noise(ids)
+    noise = ours(shift(1e-5)).start(len(TEXT)).noise(ids)
     assert 1e-5 < noise < 4.001e-5  # two ways, each off by up to twice the bound
-    assert LanguageModelBlock(ours(), len(TEXT), 1).noise(ids) == 0
+    assert ours().start(len(TEXT)).noise(ids) == 0
 
 
 def test_a_span_that_no_choice_serves_is_made_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,7 +481,7 @@ class Found(dict[str, Any]):
 
 @pytest.mark.parametrize("name", ["cache", "past_key_values", "cache_params", "state"])
 def test_every_name_of_a_cache(models: Callable[[str], Path], name: str) -> None:
-    from kolmo.predictors.language_models.huggingface import cache_name, load
+    from kolmo.predictors.language_models.torch_models.backend import cache_name, load
 
     backend = load(models("llama"), "float32")
     tokens = np.arange(6, dtype=np.int64)[None]
@@ -492,7 +497,7 @@ def test_every_name_of_a_cache(models: Callable[[str], Path], name: str) -> None
 
 @pytest.mark.parametrize(("name", "remembers"), [("", False), ("cache", False)])
 def test_a_cache_that_does_not_work_is_refused(models: Callable[[str], Path], name: str, remembers: bool) -> None:
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     backend = load(models("llama"), "float32")
     backend.model = Renamed(backend.model, name, remembers)
@@ -513,7 +518,7 @@ def test_written_in_one_batch_read_in_another(models: Callable[[str], Path], fam
 
 @pytest.mark.parametrize("family", ["llama", "mamba", "rwkv"])
 def test_noise_in_every_logit(models: Callable[[str], Path], family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kolmo.predictors.language_models.huggingface import HuggingFaceLanes
+    from kolmo.predictors.language_models.torch_models.backend import HuggingFaceLanes
 
     model = hugging_face(models(family), chunk=64, tolerance=1e-4)
     payload = pack(model, STORY)
@@ -672,7 +677,7 @@ def test_golden_files_open(models: Callable[[str], Path], path: Path) -> None:
 def test_weights_are_known_by_their_tensors(models: Callable[[str], Path], tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
-    from kolmo.predictors.language_models.huggingface import hash_tensors
+    from kolmo.predictors.language_models.torch_models.hashes import hash_tensors
 
     whole = models("stories") / "model.safetensors"
     tensors = load_file(whole)
@@ -729,7 +734,7 @@ def test_explaining_with_a_model_of_transformers(tmp_path: Path, monkeypatch: py
     """The command, with a real model: as many tokens are fed as the text has."""
     pytest.importorskip("transformers", reason="pip install 'kolmo-codelength[hf]'")
     from helpers.models_made import stories
-    from kolmo.predictors.language_models import huggingface
+    from kolmo.predictors.language_models.torch_models import backend as torch_backend
 
     folder = stories(tmp_path / "stories")
     text = b"Once upon a time, there was a little girl named Lily. She loved to play outside in the park.\n" * 9
@@ -738,13 +743,13 @@ def test_explaining_with_a_model_of_transformers(tmp_path: Path, monkeypatch: py
     wanted = model.start(len(text)).score(text)
     tokens = cast(LanguageModel, model).backend.vocabulary.tokenise(text).ids
     fed: list[int] = []
-    feed = huggingface.HuggingFaceLanes.feed
+    feed = torch_backend.HuggingFaceLanes.feed
 
     def counted(self: Any, part: npt.NDArray[np.int64], count: int) -> Logits:
         fed.append(part.size)
         return feed(self, part, count)
 
-    monkeypatch.setattr(huggingface.HuggingFaceLanes, "feed", counted)
+    monkeypatch.setattr(torch_backend.HuggingFaceLanes, "feed", counted)
     found = explain(text, model)
     assert sum(fed) == len(tokens) > 200
     np.testing.assert_allclose(found.costs, wanted, atol=1e-3)

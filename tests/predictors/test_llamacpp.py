@@ -30,11 +30,14 @@ from helpers.tokenizers_made import TEXT, byte_level
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import KolmoError, MissingExtraError, PredictorError
 from kolmo.predictors import registry, settings
-from kolmo.predictors.language_models import llamacpp
-from kolmo.predictors.language_models.gguf_files import check, parts
-from kolmo.predictors.language_models.huggingface import hash_files
-from kolmo.predictors.language_models.llamacpp import FLASH, PLAIN, WAYS, LlamaCpp, LlamaCppBackend, load
+from kolmo.predictors.language_models.gguf_models import backend as gguf_backend
+from kolmo.predictors.language_models.gguf_models import library as llama_library
+from kolmo.predictors.language_models.gguf_models.backend import FLASH, PLAIN, WAYS, LlamaCppBackend, load
+from kolmo.predictors.language_models.gguf_models.files import check, parts
+from kolmo.predictors.language_models.gguf_models.library import library
+from kolmo.predictors.language_models.llamacpp import LlamaCpp
 from kolmo.predictors.language_models.records import Record
+from kolmo.predictors.language_models.torch_models.hashes import hash_files
 from kolmo.predictors.language_models.vocabulary import Vocabulary, load_tokenizer
 
 KINDS = ("spm", "byte_level", "q8", "mamba")
@@ -74,7 +77,7 @@ def _own_settings() -> Iterator[None]:
 
 
 def quantise(source: Path, target: Path, kind: str) -> None:
-    llama = llamacpp._llama()
+    llama = library()
     parameters = llama.llama_model_quantize_default_params()
     parameters.ftype, parameters.nthread = getattr(llama, kind), 1
     assert llama.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters)) == 0
@@ -163,7 +166,7 @@ def test_no_shape_of_a_batch_changes_much(
     folder: Path, kind: str, noise: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And where weights are rounded coarsely, none changes a bit."""
-    monkeypatch.setattr(llamacpp, "WORK", 1)  # threads at work, however small the model
+    monkeypatch.setattr(gguf_backend, "WORK", 1)  # threads at work, however small the model
     path = folder / f"{kind}.gguf"
     if kind == "f16":
         quantise(folder / "spm.gguf", path, "LLAMA_FTYPE_MOSTLY_F16")
@@ -208,7 +211,7 @@ def test_the_measured_noise(folder: Path) -> None:
     for kind, most in (("spm", 1e-3), ("q8", 0.0)):
         model = LlamaCpp.from_spec(str(folder / f"{kind}.gguf"), chunk=30)
         block = model.start(200, 2)
-        assert block.noise(block._chunks(model.backend.vocabulary.tokenise(TEXT.encode()[:200]).ids)) <= most
+        assert block.noise(block.coder.split(model.backend.vocabulary.tokenise(TEXT.encode()[:200]).ids)) <= most
 
 
 def test_a_context_serves_again(folder: Path) -> None:
@@ -328,15 +331,15 @@ def test_options(folder: Path, options: dict[str, Any], message: str) -> None:
 def test_devices(folder: Path) -> None:
     settings.use(device="cpu")
     assert load(folder / "spm.gguf").on_cpu
-    if not llamacpp._llama().llama_supports_gpu_offload():
+    if not library().llama_supports_gpu_offload():
         settings.use(device="cuda")
         with pytest.raises(PredictorError, match=r"has no device cuda; .* --device cpu"):
             load(folder / "spm.gguf")
 
 
 def test_llama_cpp_is_missing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(llamacpp, "_library", None)
-    monkeypatch.setattr(llamacpp, "NEWEST", "llama_model_of_tomorrow")
+    monkeypatch.setattr(llama_library, "_library", None)
+    monkeypatch.setattr(llama_library, "NEWEST", "llama_model_of_tomorrow")
     with pytest.raises(MissingExtraError, match=r"^gguf models need a newer llama-cpp-python; pip install -U 'kolmo"):
         LlamaCpp.from_spec(str(folder / "spm.gguf"))
     monkeypatch.setitem(sys.modules, "llama_cpp", None)

@@ -264,7 +264,7 @@ def test_piped_data_is_no_answer(canary: Callable[[str], tuple[Path, Path]], tmp
 
 def test_code_that_nothing_needs_is_left_alone(folder_of: Families, tmp_path: Path, yes: io.TextIOWrapper) -> None:
     """Folders that still carry the code of a model that transformers know by now, and `custom_generate`."""
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder = tmp_path / "known"
     shutil.copytree(folder_of("llama"), folder)
@@ -279,8 +279,8 @@ def test_code_that_nothing_needs_is_left_alone(folder_of: Families, tmp_path: Pa
 
 def test_kernels_are_code(folder_of: Families, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a configuration asks of the hub's kernels is left out; where an architecture fetches some, it cannot."""
-    from kolmo.predictors.language_models.huggingface import load
     from kolmo.predictors.language_models.pretrained import CodeRefusedError
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     kernels: Any = importlib.import_module("transformers.integrations.hub_kernels")
     fetched: list[str] = []
@@ -448,7 +448,7 @@ def test_missing_tensors_are_not_made_up(
 
 
 def test_tensors_of_other_shapes_are_not_made_up(weights: tuple[Path, dict[str, Any]]) -> None:
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, tensors = weights
     tensors["model.norm.weight"] = tensors["model.norm.weight"][:20].clone()
@@ -463,7 +463,7 @@ def test_tensors_of_other_shapes_are_not_made_up(weights: tuple[Path, dict[str, 
 
 @pytest.mark.parametrize("claims", [{"vocab_size": 10**11}, {"hidden_size": 1 << 20}, {"intermediate_size": 10**9}])
 def test_no_memory_is_taken_for_claims(claims: dict[str, Any], weights: tuple[Path, dict[str, Any]]) -> None:
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, _ = weights
     edit(folder / "config.json", **claims)
@@ -475,7 +475,7 @@ def test_what_is_rightly_not_there(weights: tuple[Path, dict[str, Any]], folder_
     """Tied tensors, buffers that nobody stores; and what is there in vain changes nothing but the hash."""
     import torch
 
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, tensors = weights
     ids = torch.arange(10)[None]
@@ -499,7 +499,7 @@ def test_what_is_rightly_not_there(weights: tuple[Path, dict[str, Any]], folder_
 
 
 def test_shrunk_folders_are_not_filled_up(weights: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, tensors = weights
     plugin = importlib.import_module("kolmo.transformers")
@@ -555,7 +555,8 @@ LIES: dict[str, bytes] = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_files_that_lie(lie: str, tmp_path: Path, folder_of: Families) -> None:
-    from kolmo.predictors.language_models.huggingface import hash_tensors, load
+    from kolmo.predictors.language_models.torch_models.backend import load
+    from kolmo.predictors.language_models.torch_models.hashes import hash_tensors
 
     path = tmp_path / "model.safetensors"
     path.write_bytes(LIES[lie])
@@ -571,7 +572,7 @@ def test_files_that_lie(lie: str, tmp_path: Path, folder_of: Families) -> None:
 
 
 def test_only_what_the_index_names(weights: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, tensors = weights
     right = load(folder, "float32").hashes
@@ -605,7 +606,7 @@ def test_only_what_the_index_names(weights: tuple[Path, dict[str, Any]], tmp_pat
 
 
 def test_weights_that_a_configuration_names(weights: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, tensors = weights
     right = load(folder, "float32").hashes
@@ -624,7 +625,7 @@ def test_weights_that_a_configuration_names(weights: tuple[Path, dict[str, Any]]
 
 def test_adapters(weights: tuple[Path, dict[str, Any]]) -> None:
     """peft changes the model where it is installed, and does not elsewhere."""
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, _ = weights
     (folder / "adapter_config.json").write_text("{}")

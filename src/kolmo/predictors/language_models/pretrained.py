@@ -334,10 +334,9 @@ def _put_up_fences() -> None:
     `trust_remote_code=False` says the same to most of transformers, but not all of it passes that on: parts of a
     composite model are made with its default, which is to ask.
     """
+    from transformers import dynamic_module_utils
     from transformers.generation import utils as generation
     from transformers.integrations import hub_kernels
-
-    from transformers import dynamic_module_utils
 
     for module, name in (
         (dynamic_module_utils, "get_class_in_module"),

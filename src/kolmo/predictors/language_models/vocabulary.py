@@ -12,10 +12,6 @@ only where the data holds that token's bytes:
 
 So nothing rests on a guess of a token's bytes, or on the tokenizer's offsets: a wrong one costs bits.
 
-Bytes in vocabularies are after Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), a
-printable character for each, and after Kudo and Richardson, "SentencePiece" (2018), U+2581 for a space and `<0xNN>`
-for a byte.
-
 What it is not: it predicts nothing, and trains no tokenizer (`kolmo.training.texts.vocabulary`).
 """
 
@@ -25,7 +21,7 @@ import hashlib
 import json
 import re
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +33,7 @@ import numpy.typing as npt
 from kolmo.errors import CorruptError, MissingExtraError, PredictorError
 from kolmo.installing import install
 from kolmo.predictors.guard import guarded
+from kolmo.predictors.language_models.token_table import byte_alphabet, parts_of, read_table
 
 if TYPE_CHECKING:
     import tokenizers
@@ -49,7 +46,6 @@ LARGEST = 1 << 22  # tokens; vocabularies in use have up to 2^18
 LINE = re.compile(rb"(?s:.*)\n(?=\S)")  # up to the last end of a line that text follows
 WORD = re.compile(rb"(?s:.*)\S(?=\s)")  # up to the last end of a word
 ALIEN = re.compile("[\udc80-\udcff]")  # how `surrogateescape` writes a byte that is outside UTF-8
-BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 DROPPING = ("BertPreTokenizer", "CharDelimiterSplit", "Whitespace", "WhitespaceSplit")  # pre-tokenizers
 
 
@@ -89,7 +85,7 @@ class Vocabulary:
                 f"a vocabulary of {size} tokens, not 1 to {LARGEST}; the model's configuration is damaged"
             )
         self._description: str = tokenizer.to_str()
-        self._set_table(*_read_table(json.loads(self._description), size))
+        self._set_table(*read_table(json.loads(self._description), size))
 
     def _set_table(self, table: list[bytes], preferred: list[int]) -> None:
         """Take the bytes of each token, and all tokens that have some, of equal ones first the one that fills gaps."""
@@ -347,7 +343,7 @@ def _plain(facts: dict[str, Any]) -> dict[str, Any]:
     if "dropout" in facts["model"]:
         facts["model"]["dropout"] = None
     dropped = False
-    for part in _parts(facts.get("pre_tokenizer")):
+    for part in parts_of(facts.get("pre_tokenizer")):
         if dropped:
             break  # where spaces were dropped, the one put before each word stands for what was there
         dropped = part["type"] in DROPPING or part.get("behavior") == "Removed"
@@ -363,80 +359,6 @@ def _without_prepend(part: Any) -> Any:
         kept = [_without_prepend(inner) for inner in part["normalizers"]]
         return {**part, "normalizers": [inner for inner in kept if inner]}
     return None if part and part["type"] == "Prepend" else part
-
-
-def _parts(part: Any) -> Iterator[dict[str, Any]]:
-    """A normalizer, pre-tokenizer or decoder, and those that it is a sequence of."""
-    if part:
-        yield part
-        for name in ("normalizers", "pretokenizers", "decoders"):
-            for inner in part.get(name, ()):
-                yield from _parts(inner)
-
-
-def _read_table(facts: dict[str, Any], size: int) -> tuple[list[bytes], list[int]]:
-    """Bytes of each token below `size`; and all tokens that have some, of equal ones first the one that fills gaps."""
-    model = facts["model"]
-    words = model["vocab"]
-    pairs = list(words.items()) if isinstance(words, dict) else [(text, i) for i, (text, _) in enumerate(words)]
-    vocabulary = dict(pairs)
-    spell = _speller(facts)
-    table = [b""] * size
-    ranks = [0] * size
-    for text, token in pairs:
-        if token < size:
-            table[token], ranks[token] = spell(text)
-    unknown = vocabulary.get(model.get("unk_token"), model.get("unk_id"))
-    if unknown is not None and unknown < size:
-        table[unknown] = b""
-    for added in facts["added_tokens"]:
-        token, text = added["id"], added["content"]
-        if token < size and added["special"]:
-            table[token] = b""
-        elif token < size and vocabulary.get(text) != token:
-            table[token], ranks[token] = text.encode(), 1
-    used = [token for token in range(size) if table[token]]
-    return table, sorted(used, key=lambda token: (ranks[token], token))
-
-
-def _speller(facts: dict[str, Any]) -> Callable[[str], tuple[bytes, int]]:
-    """A function from a token's text to its bytes, and to its rank among tokens with the same bytes."""
-    model = facts["model"]
-    parts = [part for name in ("normalizer", "pre_tokenizer", "decoder") for part in _parts(facts.get(name))]
-    types = {part["type"] for part in parts}
-    byte_of = byte_alphabet() if "ByteLevel" in types else None
-    spaces = [part["replacement"] for part in parts if part["type"] == "Metaspace"]
-    for part in parts:
-        if part["type"] == "Replace" and "String" in part["pattern"]:
-            pattern, content = part["pattern"]["String"], part["content"]
-            spaces += [content] if pattern == " " and content else [pattern] if content == " " and pattern else []
-    fallback = "ByteFallback" in types or model.get("byte_fallback", False)
-    prefix = model.get("continuing_subword_prefix")
-    suffix = model.get("end_of_word_suffix") or next((p["suffix"] for p in parts if p["type"] == "BPEDecoder"), None)
-
-    def spell(text: str) -> tuple[bytes, int]:
-        byte = BYTE.fullmatch(text) if fallback else None
-        if byte:
-            return bytes.fromhex(byte[1]), 3
-        rank, end = 0, b""
-        if prefix and text.startswith(prefix) and text != prefix:
-            text, rank = text[len(prefix) :], 2
-        if suffix and text.endswith(suffix):
-            text, end = text[: -len(suffix)], b" "  # in prose a space follows most words
-        if byte_of and all(character in byte_of for character in text):
-            return bytes([byte_of[character] for character in text]) + end, rank
-        for space in spaces:
-            text = text.replace(space, " ")
-        return text.encode() + end, rank
-
-    return spell
-
-
-def byte_alphabet() -> dict[str, int]:
-    """The byte for which each printable character stands in GPT-2's vocabulary, and in all of type ByteLevel."""
-    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = iter(range(256, 512))
-    return {chr(byte) if byte in own else chr(next(others)): byte for byte in range(256)}
 
 
 __all__ = ["Tokens", "Vocabulary", "byte_alphabet", "load_tokenizer"]

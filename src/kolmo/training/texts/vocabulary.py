@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.installing import install
-from kolmo.predictors.language_models.vocabulary import byte_alphabet
+from kolmo.predictors.language_models.token_table import byte_alphabet
 from kolmo.training.products.folder import replace
 from kolmo.training.texts.data import Bytes, Corpus, Passage, Source, Symbols, encode
 
