@@ -23,7 +23,7 @@ from kolmo.native.dispatch import SLOW
 DATA = b"".join(b"%d bottles of beer on the wall\n" % n for n in range(99))
 HERE = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(Path(kolmo.__file__).parents[1])])}
-COMMAND = [sys.executable, "-c", "import order0; from kolmo.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "import helpers.order0; from kolmo.cli import main; main()"]
 O0 = ["-m", "order0"]
 
 

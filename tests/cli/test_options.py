@@ -272,7 +272,7 @@ def test_outputs_that_hold_nothing_keep_the_input(folder: Path) -> None:
 def test_changed_inputs_are_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that is appended while the input is compressed is not lost."""
     code = (
-        "import order0, kolmo.archive.files as files\n"
+        "import helpers.order0, kolmo.archive.files as files\n"
         "whole = files.compress_stream\n"
         "def compress_stream(source, *rest, **more):\n"
         "    done = whole(source, *rest, **more)\n"
@@ -319,7 +319,7 @@ def test_pipes_by_force_and_of_the_shell(folder: Path) -> None:
     read, write = os.pipe()
     os.write(write, kolmo.compress(DATA, predictor="order0"))
     os.close(write)
-    command = [*(sys.executable, "-c", "import order0; from kolmo.cli import main; main()"), "test", f"/dev/fd/{read}"]
+    command = [*(sys.executable, "-c", "import helpers.order0; from kolmo.cli import main; main()"), "test", f"/dev/fd/{read}"]
     assert subprocess.run(command, env=ENVIRONMENT, pass_fds=[read]).returncode == 0
     os.close(read)
     with open("a.txt", "rb") as file:
@@ -442,7 +442,7 @@ def test_extraction_can_be_repeated(folder: Path) -> None:
 def test_full_standard_output(folder: Path, arguments: list[str], unbuffered: bool) -> None:
     (folder / "a.kmo").write_bytes(kolmo.compress(DATA, predictor="order0"))
     (folder / "b.txt").write_bytes(DATA)
-    command = [sys.executable, "-c", "import order0; from kolmo.cli import main; main()", *arguments]
+    command = [sys.executable, "-c", "import helpers.order0; from kolmo.cli import main; main()", *arguments]
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONUNBUFFERED"}
     environment |= {"PYTHONUNBUFFERED": "1"} if unbuffered else {}
     with open(FULL, "wb") as full:
@@ -459,7 +459,7 @@ def test_full_standard_output(folder: Path, arguments: list[str], unbuffered: bo
 
 
 def test_closed_pipe_is_quiet(folder: Path) -> None:
-    command = [sys.executable, "-c", "import order0; from kolmo.cli import main; main()"]
+    command = [sys.executable, "-c", "import helpers.order0; from kolmo.cli import main; main()"]
     for arguments in (["--help"], ["list", "--help"], ["test", "--json", "none"]):
         read, write = os.pipe()
         os.close(read)

@@ -25,7 +25,7 @@ from kolmo.report import text as texts
 
 HERE = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(Path(kolmo.__file__).parents[1])])}
-COMMAND = [sys.executable, "-c", "import order0; from kolmo.cli import main; main()", "explain", "-m", "order0"]
+COMMAND = [sys.executable, "-c", "import helpers.order0; from kolmo.cli import main; main()", "explain", "-m", "order0"]
 
 PROSE = b"It's a long way; the way is long.\r\nSome 42 words, and more_words...\n\n" * 3 + b"no end"
 UTF8 = "Naïve café, 日本語、テスト。 e\u0301 👩‍💻 שלום \u202eevil\u2028 x\u00a0y\n".encode() * 2
