@@ -319,7 +319,11 @@ def test_pipes_by_force_and_of_the_shell(folder: Path) -> None:
     read, write = os.pipe()
     os.write(write, kolmo.compress(DATA, predictor="order0"))
     os.close(write)
-    command = [*(sys.executable, "-c", "import helpers.order0; from kolmo.cli import main; main()"), "test", f"/dev/fd/{read}"]
+    command = [
+        *(sys.executable, "-c", "import helpers.order0; from kolmo.cli import main; main()"),
+        "test",
+        f"/dev/fd/{read}",
+    ]
     assert subprocess.run(command, env=ENVIRONMENT, pass_fds=[read]).returncode == 0
     os.close(read)
     with open("a.txt", "rb") as file:

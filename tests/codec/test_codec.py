@@ -21,7 +21,7 @@ from kolmo.archive.streams import compress_stream
 from kolmo.codec import blocks, frames
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.codec.frames import FrameEncoder, decode_frames, even_blocks, make_header
-from kolmo.codec.limits import DEFAULT_EXPANSION, Place
+from kolmo.codec.limits import Place
 from kolmo.codec.pipeline import Pipeline, Report, available_cores, ordered_map
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.index import Index
@@ -30,7 +30,7 @@ from kolmo.container.wire import Reader, digest
 from kolmo.errors import CorruptError
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors import base
-from kolmo.predictors.base import Tick
+from kolmo.predictors.base import DEFAULT_EXPANSION, Tick
 
 Item = TypeVar("Item")
 TEXT = b"it was the best of times, it was the worst of times; " * 100

@@ -34,7 +34,7 @@ class Compress:
     @property
     def notes(self) -> list[str]:
         """What the predictor has to say of the last block."""
-        return list(getattr(self.predictor, "notes", ()))
+        return list(self.predictor.notes)
 
     def target(self, path: str) -> str:
         """FILE.kmo."""

@@ -10,7 +10,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from kolmo.codec.blocks import decode_block, encode_block, is_exclusive
+from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.codec.limits import MEMORY_LIMIT, Place, SizeLimit, check_memory, checked_limits
 from kolmo.codec.pipeline import PATIENCE, Pipeline, Report, available_cores, ordered_map, physical_memory, whole_number
 from kolmo.container.frames import FrameWriter, read_frames
@@ -106,7 +106,7 @@ class FrameEncoder:
         return b"".join([self._writer.add(*block) for block in self._pipeline.put(raw, weight)])
 
     def _encode(self, raw: bytes, tick: Report) -> tuple[BlockHead, bytes, bytes]:
-        threads = self._threads if self._alone or is_exclusive(self._predictor) else 1
+        threads = self._threads if self._alone or self._predictor.exclusive else 1
         with _turn(self._predictor, tick):
             kind, payload = encode_block(self._predictor, raw, tick, threads)
         return BlockHead(kind, len(raw), len(payload), digest(raw)), payload, raw
@@ -169,7 +169,7 @@ def decode_checked(
     Raises:
         CorruptError: it is damaged.
     """
-    caveat = getattr(predictor, "caveat", "") if head.kind == CODED else ""
+    caveat = predictor.caveat if head.kind == CODED else ""
     try:
         with _turn(predictor, tick):
             raw = decode_block(predictor, head.kind, payload, head.raw_size, tick, threads)
@@ -186,7 +186,7 @@ _turns = threading.Lock()
 @contextmanager
 def _turn(predictor: Predictor, tick: Report) -> Iterator[None]:
     """An exclusive predictor's blocks go one after another, though several threads bring them."""
-    if not is_exclusive(predictor):
+    if not predictor.exclusive:
         yield
         return
     while not _turns.acquire(timeout=PATIENCE):
@@ -305,7 +305,7 @@ def _share_threads(steps: Iterator[tuple[_Step, int]], threads: int) -> Iterator
             step, weight = held
             if isinstance(step, _Job):
                 alone = not isinstance(before, _Job) and not (ahead and isinstance(ahead[0], _Job))
-                if alone or is_exclusive(step.predictor):
+                if alone or step.predictor.exclusive:
                     step = replace(step, threads=threads)
             yield step, weight
             before = step

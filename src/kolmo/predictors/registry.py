@@ -1,14 +1,14 @@
 """Predictors by level, by spec (`cm:5`) and by what a file records.
 
 Predictors are imported when asked for. Other packages add their own through the entry-point group
-`kolmo.predictors`: an entry point's name is the predictor's, and it loads to a class with the classmethods
-`from_spec(argument: str)` and `restore(version: int, parameters: bytes)`; both return a `Predictor`.
-`register` does the same within a program. What it is not: it makes no predictions, and reads no files.
+`kolmo.predictors`: an entry point's name is the predictor's, and it loads to a class derived from
+`predictors.base.Predictor`, with `from_spec` and `restore`. `register` does the same within a program.
+What it is not: it makes no predictions, and reads no files.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from kolmo.errors import KolmoError, LevelError, PredictorError
 from kolmo.foreign import quoted, short
@@ -21,7 +21,7 @@ BUILTIN = ("cm", "neural", "network", "hf", "gguf", "classical")
 LEVELLED = ("cm", "neural")
 LANGUAGE_MODELS = ("hf", "gguf")
 NEURAL_LEVELS = 5  # from here on
-_registered: dict[str, Any] = {}
+_registered: dict[str, type[Predictor]] = {}
 
 
 def for_level(level: int) -> Predictor:
@@ -31,7 +31,8 @@ def for_level(level: int) -> Predictor:
         LevelError: no such level.
     """
     check_level(level)
-    return cast(Predictor, _find("neural" if level >= NEURAL_LEVELS else "cm")(level))
+    name = "neural" if level >= NEURAL_LEVELS else "cm"
+    return checked(_find(name)(level), name)
 
 
 def check_level(level: int) -> None:
@@ -57,13 +58,13 @@ def resolve(spec: str, **options: Any) -> Predictor:
     name, _, argument = spec.partition(":")
     maker = _find(name)
     given = {key: value for key, value in options.items() if value is not None}
-    if unknown := sorted(set(given) - set(getattr(maker, "options", ()))):
+    if unknown := sorted(set(given) - set(maker.options)):
         raise PredictorError(
             f"predictor {quoted(name)} takes no {', '.join(unknown)}; leave it out, or use a language model"
         )
     try:
         with guarded(spec, "cannot be opened", passing=ValueError):
-            return cast(Predictor, maker.from_spec(argument, **given))
+            return checked(maker.from_spec(argument, **given), name)
     except ValueError as error:
         raise PredictorError(f"predictor spec {quoted(spec)}: {error}; see the predictor's documentation") from None
 
@@ -77,7 +78,7 @@ def restore(name: str, version: int, fingerprint: bytes, parameters: bytes) -> P
     maker = _find(name)
     try:
         with guarded(f"predictor {name!r}", "cannot be opened", passing=ValueError):
-            predictor = cast(Predictor, maker.restore(version, parameters))
+            predictor = checked(maker.restore(version, parameters), name)
     except ValueError as error:
         raise PredictorError(
             f"predictor {quoted(name)} does not take the file's parameters: {error}; {_UPDATE}"
@@ -97,9 +98,37 @@ def restore(name: str, version: int, fingerprint: bytes, parameters: bytes) -> P
     return predictor
 
 
-def register(name: str, maker: Any) -> None:
-    """Make a predictor known to this program: what an entry point does for all programs."""
-    _registered[name] = maker
+def register(name: str, maker: type[Predictor]) -> None:
+    """Make a predictor known to this program: what an entry point does for all programs.
+
+    Raises:
+        PredictorError: the class is not derived from `predictors.base.Predictor`.
+    """
+    _registered[name] = _checked_class(maker, name)
+
+
+def checked(predictor: object, name: str) -> Predictor:
+    """What a class of predictors made, if it is a predictor.
+
+    Raises:
+        PredictorError: it is not derived from `predictors.base.Predictor`.
+    """
+    if isinstance(predictor, Predictor):
+        return predictor
+    raise _not_derived(type(predictor), name)
+
+
+def _checked_class(maker: Any, name: str) -> type[Predictor]:
+    if isinstance(maker, type) and issubclass(maker, Predictor):
+        return maker
+    raise _not_derived(maker, name)
+
+
+def _not_derived(kind: Any, name: str) -> PredictorError:
+    return PredictorError(
+        f"predictor {quoted(name)}: {short(getattr(kind, '__qualname__', repr(kind)))} is not derived from "
+        "kolmo.predictors.base.Predictor; update the package that provides it"
+    )
 
 
 def known() -> list[str]:
@@ -172,7 +201,7 @@ def _find(name: str) -> Any:
     for point in _entry_points():
         if point.name == name:
             with guarded(f"predictor {name!r}", "its package cannot be loaded", "install it again"):
-                return point.load()
+                return _checked_class(point.load(), name)
     raise PredictorError(
         f"unknown predictor {quoted(name)}; known here: {', '.join(known())}; install the package that provides it"
     )

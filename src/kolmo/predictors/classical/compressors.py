@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.foreign import quoted
-from kolmo.predictors.base import Tick
+from kolmo.predictors.base import Predictor, Tick
 from kolmo.predictors.choice import Choice, Randomness, choose
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ COMPRESSORS: dict[str, Compressor] = {
 }
 
 
-class Classical:
+class Classical(Predictor):
     """A classical compressor in a predictor's clothes: it scores and samples, and drives no coder."""
 
     name = "classical"
@@ -280,7 +280,7 @@ class Classical:
         return probabilities
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Choice) -> Iterator[bytes]:
-        """Go on where a prompt ends, byte by byte: see `predictors.base.Sampler`.
+        """Go on where a prompt ends, byte by byte: see `predictors.base.Predictor`.
 
         Raises:
             MissingExtraError: the compressor is not installed.

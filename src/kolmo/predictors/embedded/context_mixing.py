@@ -35,7 +35,7 @@ from kolmo.native.tables import (
     SELECTOR_SIZES,
     SQUASH_SIZE,
 )
-from kolmo.predictors.base import Tick, slices
+from kolmo.predictors.base import Predictor, Tick, slices
 from kolmo.predictors.choice import Choice, Randomness
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ def start(shape: Shape, size: int, most_bits: int) -> ContextMixingModel:
     return ContextMixingModel(kernels.ContextMixer(config, tables.packed(), prior(shape), size), size)
 
 
-class ContextMixing:
+class ContextMixing(Predictor):
     """The predictor `cm` at a level from 1 (fast) to 9 (small)."""
 
     name = "cm"
@@ -307,7 +307,7 @@ class ContextMixing:
         return start(self.shape, size, self._most_bits)
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Choice) -> Iterator[bytes]:
-        """Go on where a prompt ends: see `predictors.base.Sampler`.
+        """Go on where a prompt ends: see `predictors.base.Predictor`.
 
         Raises:
             PredictorError: the choice is not plain, or prompt and sample are too long.

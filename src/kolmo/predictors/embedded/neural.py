@@ -27,7 +27,7 @@ from kolmo.errors import PredictorError
 from kolmo.foreign import quoted
 from kolmo.native import tables
 from kolmo.native.dispatch import SLOW, kernels
-from kolmo.predictors.base import Tick, slices
+from kolmo.predictors.base import Predictor, Tick, slices
 from kolmo.predictors.choice import Choice, Randomness
 from kolmo.predictors.embedded import context_mixing
 from kolmo.predictors.embedded.context_mixing import (
@@ -180,7 +180,7 @@ class ShippedNetwork:
 SHIPPED = ShippedNetwork()
 
 
-class Neural:
+class Neural(Predictor):
     """The predictor `neural` at a level from 5 to 9 (small)."""
 
     name = "neural"
@@ -253,7 +253,7 @@ class Neural:
         return NeuralModel(self._level, size, self.lanes(size), threads, self.source)
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Choice) -> Iterator[bytes]:
-        """Go on where a prompt ends: see `predictors.base.Sampler`.
+        """Go on where a prompt ends: see `predictors.base.Predictor`.
 
         Raises:
             PredictorError: the choice is not plain, or prompt and sample are too long.

@@ -17,6 +17,7 @@ import numpy as np
 
 from kolmo.errors import PredictorError
 from kolmo.foreign import short
+from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness, choose
 from kolmo.predictors.language_models.backends import LOGITS, Backend
 from kolmo.predictors.language_models.block import LanguageModelBlock
@@ -49,7 +50,7 @@ class Options(NamedTuple):
     tolerance: str | float | None = None
 
 
-class LanguageModel:
+class LanguageModel(Predictor):
     """The predictor: a backend, and how a content is cut. `HuggingFace` and `LlamaCpp` say where backends come from."""
 
     name = ""
