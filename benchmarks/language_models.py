@@ -34,7 +34,7 @@ from kolmo.native.dispatch import kernels
 from kolmo.predictors.language_models import grids
 from kolmo.predictors.language_models.huggingface import HuggingFace
 from kolmo.predictors.language_models.torch_models.backend import cache_name
-from kolmo.predictors.settings import use
+from kolmo.predictors.settings import RunSettings
 
 Seconds = float
 
@@ -119,7 +119,7 @@ def against_generation(folder: Path, data: bytes, lanes: int, steps: int, repeat
     ids = vocabulary.tokenise(data).ids[: lanes * steps]
     text = b"".join(vocabulary.bytes_of(int(token)) for token in ids)
     text = text[: len(text) // 2 * 2]
-    use(verify=False, batch=lanes)
+    model.settings = RunSettings(verify=False, batch=lanes)
     kind, payload = encode_block(model, text)
     count = len(vocabulary.tokenise(text).ids)
 
@@ -150,7 +150,7 @@ def against_one_by_one(folder: Path, data: bytes) -> tuple[list[list[str]], str]
             before = int(token)
 
     single = len(few) / timed(loop)
-    use(verify=False, batch=0)
+    model.settings = RunSettings(verify=False)
     packed: list[tuple[int, bytes]] = []
     encoding = timed(lambda: packed.append(encode_block(model, data)))
     kind, payload = packed[0]
@@ -171,7 +171,7 @@ def against_one_by_one(folder: Path, data: bytes) -> tuple[list[list[str]], str]
 
 def where_bytes_go(model: HuggingFace, data: bytes) -> list[str]:
     """A file's bytes by what they are for; one pass, without the decoder's."""
-    use(verify=False, batch=0)
+    model.settings = RunSettings(verify=False)
     model.tolerance = "auto"
     block = model.start(len(data), torch.get_num_threads())
     chunks = block.coder.split(model.backend.vocabulary.tokenise(data).ids)

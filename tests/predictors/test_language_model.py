@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -35,7 +35,7 @@ from kolmo.predictors.language_models.chunks import ChunkCoder, segments
 from kolmo.predictors.language_models.language_model import LanguageModel
 from kolmo.predictors.language_models.records import Record
 from kolmo.predictors.language_models.vocabulary import Tokens
-from kolmo.predictors.settings import settings, use
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.report import explain
 
 TEXT = (
@@ -46,11 +46,8 @@ Noise = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
 @pytest.fixture(autouse=True)
-def settings_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_model_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whereabouts, "index", lambda: tmp_path / "cache" / "models.json")
-    before = settings()
-    yield
-    use(**vars(before))
 
 
 # ---- a language model of our own: two bytes of context, float64 ----
@@ -135,9 +132,15 @@ class Ours(LanguageModel):
     name = "ours"
 
 
-def ours(noise: Noise | None = None, context: int = 40, chunk: int = 100, tolerance: str | float = "auto") -> Ours:
+def ours(
+    noise: Noise | None = None,
+    context: int = 40,
+    chunk: int = 100,
+    tolerance: str | float = "auto",
+    settings: RunSettings = DEFAULT_SETTINGS,
+) -> Ours:
     record = Record.of("ours", "", (b"weights8", b"config88", b"tokeniz8"), "float64", context, chunk)
-    return Ours(Markov(noise), record, tolerance)
+    return Ours(Markov(noise), record, tolerance, settings)
 
 
 def pack(writer: LanguageModel, data: bytes, threads: int = 1) -> bytes:
@@ -173,8 +176,8 @@ def test_segments_cover_each_token_once(length: int, context: int) -> None:
 def test_cuts_and_batches(context: int, chunk: int) -> None:
     payloads = set()
     for batch in (1, 3, 0):
-        use(batch=batch)
-        payloads.add(round_trip(ours(context=context, chunk=chunk), ours(context=context, chunk=chunk), TEXT))
+        one, other = (ours(context=context, chunk=chunk, settings=RunSettings(batch=batch)) for _ in range(2))
+        payloads.add(round_trip(one, other, TEXT))
     assert len(payloads) == 1  # this model computes the same in any batch
 
 
@@ -191,8 +194,7 @@ def test_any_bytes(data: bytes) -> None:
 
 def test_what_is_scored_is_written() -> None:
     for chunk in (50, 1000):
-        use(verify=False)
-        payload = pack(ours(chunk=chunk), TEXT)
+        payload = pack(ours(chunk=chunk, settings=RunSettings(verify=False)), TEXT)
         scored = ours(chunk=chunk).start(len(TEXT)).score(TEXT).sum() / 8
         head = 8 + 3 * -(-len(TEXT) // chunk)  # numbers, tolerance; the size and the last bytes of each lane
         assert scored * 0.999 - 2 < len(payload) < scored * 1.001 + head
@@ -322,14 +324,13 @@ def test_measured_noise_is_that_of_decisions() -> None:
 def test_a_span_that_no_choice_serves_is_made_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = grids.tolerance
     monkeypatch.setattr(grids, "tolerance", lambda noise, itemsize: replace(honest(noise, itemsize), span=5))
-    use(verify=False)
-    model = ours(tolerance=2e-3)
+    model = ours(tolerance=2e-3, settings=RunSettings(verify=False))
     payload = pack(model, TEXT)
     assert unpack(ours(), payload, len(TEXT)) == TEXT
     assert unpack(ours(shift(1.9e-3)), payload, len(TEXT)) == TEXT
     monkeypatch.setattr(grids, "tolerance", lambda noise, itemsize: replace(honest(noise, itemsize), slack=2.0))
     with pytest.raises(PredictorError, match="no grids serve a tolerance of 1 in the logits here; lower --tolerance"):
-        pack(ours(tolerance=2e-3), TEXT)
+        pack(model, TEXT)
 
 
 def test_numbers_that_are_none() -> None:
@@ -510,9 +511,9 @@ def test_written_in_one_batch_read_in_another(models: Callable[[str], Path], fam
     """Two threads and 32 lanes against one thread and 8: the same bytes come back, for every architecture."""
     data = (STORY + bytes(range(256)) + "naïve ﬁn — \u2028 e\u0301".encode() + b"\xff\xfe\x00") * 2
     model = hugging_face(models(family), chunk=40, context=24)
-    use(batch=32)
+    model.settings = RunSettings(batch=32)
     payload = pack(model, data, threads=2)
-    use(batch=8)
+    model.settings = RunSettings(batch=8)
     assert unpack(model, payload, len(data), threads=1) == data
 
 
@@ -545,8 +546,8 @@ def test_sums_of_a_device(models: Callable[[str], Path], device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     host = hugging_face(models("stories"), chunk=30, tolerance=1e-4)
-    use(device=device)
-    there = hugging_face(models("stories"), chunk=30, tolerance=1e-4)
+    settings = RunSettings(device=device)
+    there = hugging_face(models("stories"), chunk=30, tolerance=1e-4, settings=settings)
     there.backend.sums = True
     for writer, reader in ((host, there), (there, host), (there, there)):
         assert unpack(reader, pack(writer, STORY), len(STORY)) == STORY
@@ -554,8 +555,7 @@ def test_sums_of_a_device(models: Callable[[str], Path], device: str) -> None:
 
 def test_written_is_scored(models: Callable[[str], Path]) -> None:
     data = b"".join(hugging_face(models("stories")).continuation(b"", 6000, *chance()))
-    use(verify=False)
-    exact = hugging_face(models("stories"), dtype="float64")
+    exact = hugging_face(models("stories"), dtype="float64", settings=RunSettings(verify=False))
     scored = exact.start(len(data)).score(data).sum() / 8
     lanes = -(-len(exact.backend.vocabulary.tokenise(data).ids) // exact.record.chunk)
     _, payload = encode_block(exact, data)
@@ -670,8 +670,8 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "models"
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.kmo")), ids=lambda path: path.stem)
 def test_golden_files_open(models: Callable[[str], Path], path: Path) -> None:
     """Files of version 1 of `hf`, written in float64: whatever the machine, the model opens them."""
-    use(model=str(models("stories")))
-    assert kolmo.decompress(path.read_bytes()) == path.with_suffix(".raw").read_bytes()
+    settings = RunSettings(model=str(models("stories")))
+    assert kolmo.decompress(path.read_bytes(), settings=settings) == path.with_suffix(".raw").read_bytes()
 
 
 def test_weights_are_known_by_their_tensors(models: Callable[[str], Path], tmp_path: Path) -> None:

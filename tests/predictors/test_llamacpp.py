@@ -7,7 +7,6 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from helpers.models_made import stories as stories_folder
 from helpers.tokenizers_made import TEXT, byte_level
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import KolmoError, MissingExtraError, PredictorError
-from kolmo.predictors import registry, settings
+from kolmo.predictors import registry
 from kolmo.predictors.language_models.gguf_models import backend as gguf_backend
 from kolmo.predictors.language_models.gguf_models import library as llama_library
 from kolmo.predictors.language_models.gguf_models.backend import FLASH, PLAIN, WAYS, LlamaCppBackend, load
@@ -39,6 +38,7 @@ from kolmo.predictors.language_models.llamacpp import LlamaCpp
 from kolmo.predictors.language_models.records import Record
 from kolmo.predictors.language_models.torch_models.hashes import hash_files
 from kolmo.predictors.language_models.vocabulary import Vocabulary, load_tokenizer
+from kolmo.predictors.settings import RunSettings
 
 KINDS = ("spm", "byte_level", "q8", "mamba")
 STORY = (
@@ -67,13 +67,6 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> LlamaCpp:
     if not STORIES.exists():
         pytest.skip("tests/models/stories260K is not here")
     return LlamaCpp.from_spec(str(stories(tmp_path_factory.mktemp("stories") / "stories.gguf")))
-
-
-@pytest.fixture(autouse=True)
-def _own_settings() -> Iterator[None]:
-    before = settings.settings()
-    yield
-    settings.use(**vars(before))
 
 
 def quantise(source: Path, target: Path, kind: str) -> None:
@@ -105,11 +98,9 @@ def spread(a: Any, b: Any) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 def test_bytes_come_back_in_another_batch(folder: Path, kind: str) -> None:
     data = TEXT.encode()[:400] + STRANGE
-    settings.use(batch=32)
-    writer = LlamaCpp.from_spec(str(folder / f"{kind}.gguf"), chunk=30)
+    writer = LlamaCpp.from_spec(str(folder / f"{kind}.gguf"), chunk=30, settings=RunSettings(batch=32))
     payload = encoded(writer, data, threads=2)
-    settings.use(batch=8)
-    reader = LlamaCpp.restore(1, writer.parameters())
+    reader = LlamaCpp.restore(1, writer.parameters(), RunSettings(batch=8))
     assert reader.fingerprint() == writer.fingerprint()
     assert decoded(reader, payload, len(data), threads=1) == data
     assert reader.notes == []
@@ -252,8 +243,7 @@ def test_rooms_grow(folder: Path, tmp_path: Path, kind: str, count: int) -> None
 
 
 def test_many_lanes(folder: Path) -> None:
-    model = LlamaCpp.from_spec(str(folder / "mamba.gguf"), chunk=1)
-    settings.use(batch=10_000)
+    model = LlamaCpp.from_spec(str(folder / "mamba.gguf"), chunk=1, settings=RunSettings(batch=10_000))
     assert model.batch(10_000) <= 255
     assert model.batch(3) == 3
     assert model.memory(1000) > 0
@@ -267,20 +257,20 @@ def test_another_file_is_refused(folder: Path, tmp_path: Path) -> None:
     assert model.record.rest != LlamaCpp.from_spec(str(folder / "q8.gguf")).record.rest
     moved = tmp_path / "moved.gguf"
     moved.write_bytes((folder / "spm.gguf").read_bytes())
-    settings.use(model=str(moved))
-    LlamaCpp.restore(1, model.parameters())
+    settings = RunSettings(model=str(moved))
+    LlamaCpp.restore(1, model.parameters(), settings)
     content = bytearray(moved.read_bytes())
     content[-1] ^= 1
     moved.write_bytes(content)
     with pytest.raises(
         PredictorError, match=r"moved.gguf is not the model .*its weights .* differs; give the writer's"
     ):
-        LlamaCpp.restore(1, model.parameters())
+        LlamaCpp.restore(1, model.parameters(), settings)
     moved.unlink()
     with pytest.raises(PredictorError, match=r"moved.gguf: no such file"):
-        LlamaCpp.restore(1, model.parameters())
+        LlamaCpp.restore(1, model.parameters(), settings)
     with pytest.raises(PredictorError, match="in a way that is not known here; upgrade kolmo"):
-        LlamaCpp.restore(1, replace(model.record, way=3).to_bytes())
+        LlamaCpp.restore(1, replace(model.record, way=3).to_bytes(), settings)
 
 
 def test_the_file_says_how_to_compute(folder: Path) -> None:
@@ -329,12 +319,10 @@ def test_options(folder: Path, options: dict[str, Any], message: str) -> None:
 
 
 def test_devices(folder: Path) -> None:
-    settings.use(device="cpu")
-    assert load(folder / "spm.gguf").on_cpu
+    assert load(folder / "spm.gguf", device="cpu").on_cpu
     if not library().llama_supports_gpu_offload():
-        settings.use(device="cuda")
         with pytest.raises(PredictorError, match=r"has no device cuda; .* --device cpu"):
-            load(folder / "spm.gguf")
+            load(folder / "spm.gguf", device="cuda")
 
 
 def test_llama_cpp_is_missing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

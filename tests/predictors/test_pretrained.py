@@ -32,7 +32,6 @@ from kolmo.predictors import model_locations as whereabouts
 from kolmo.predictors.guard import guarded, is_guarded, reason
 from kolmo.predictors.language_models.records import Record
 from kolmo.predictors.registry import for_level
-from kolmo.predictors.settings import settings, use
 
 ROOT = Path(kolmo.__file__).parent
 REPOSITORY = Path(__file__).parents[2]
@@ -49,12 +48,9 @@ Families = Callable[[str], Path]
 
 
 @pytest.fixture(autouse=True)
-def no_settings_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_model_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whereabouts, "index", lambda: tmp_path / "cache" / "models.json")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    before = settings()
-    yield
-    use(**vars(before))
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from kolmo.container.wire import Reader, digest, new_digest
 from kolmo.errors import CorruptError, MissingExtraError, PredictorError
 from kolmo.predictors import registry
 from kolmo.predictors.base import Predictor
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
 
 def make_header(
@@ -119,6 +120,7 @@ def decode_frames(
     memory_limit: int = MEMORY_LIMIT,
     size_limit: int | None = None,
     report: Report | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> Generator[bytes, None, None]:
     """The content of an input, block by block, read forward; every block matched its digest.
 
@@ -130,7 +132,7 @@ def decode_frames(
             decoded, where the reader can seek.
     """
     threads, memory_limit, size = checked_limits(threads, memory_limit, size_limit)
-    return _decode(_forward_steps(reader, memory_limit, size), threads, memory_limit, report)
+    return _decode(_forward_steps(reader, memory_limit, size, settings), threads, memory_limit, report)
 
 
 def decode_from(
@@ -141,22 +143,23 @@ def decode_from(
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
     size_limit: int | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> Generator[bytes, None, None]:
     """The content from block `first` of the index on, block by block. Raises what `decode_frames` raises."""
     threads, memory_limit, size = checked_limits(threads, memory_limit, size_limit)
-    steps = _indexed_steps(reader, index, first, memory_limit, size)
+    steps = _indexed_steps(reader, index, first, memory_limit, size, settings)
     return _decode(steps, threads, memory_limit, None)
 
 
-def restore_predictor(record: PredictorRecord, name: str) -> Predictor:
-    """The predictor that a header names.
+def restore_predictor(record: PredictorRecord, name: str, settings: RunSettings = DEFAULT_SETTINGS) -> Predictor:
+    """The predictor that a header names, to run as `settings` say.
 
     Raises:
         PredictorError: it is missing, or another; the message names the file.
         MissingExtraError: it needs an extra that is not installed; likewise.
     """
     try:
-        return registry.restore(record.name, record.version, record.fingerprint, record.parameters)
+        return registry.restore(record.name, record.version, record.fingerprint, record.parameters, settings)
     except (PredictorError, MissingExtraError) as error:
         raise type(error)(f"{name}: {error}") from None
 
@@ -224,7 +227,9 @@ class _End:
 _Step = _Job | _Begin | _End
 
 
-def _forward_steps(reader: Reader, memory_limit: int, size: SizeLimit) -> Iterator[tuple[_Step, int]]:
+def _forward_steps(
+    reader: Reader, memory_limit: int, size: SizeLimit, settings: RunSettings
+) -> Iterator[tuple[_Step, int]]:
     """Read frame by frame; nothing is read of a block that the checks of its head refuse."""
     record = predictor = None
     raw_size = 0
@@ -235,7 +240,7 @@ def _forward_steps(reader: Reader, memory_limit: int, size: SizeLimit) -> Iterat
     for frame in read_frames(reader):
         if predictor is None or record != frame.header.predictor:
             record = frame.header.predictor
-            predictor = restore_predictor(record, reader.name)
+            predictor = restore_predictor(record, reader.name, settings)
         yield _Begin(), 0
         at = reader.offset
         while head := frame.next_head():
@@ -249,7 +254,7 @@ def _forward_steps(reader: Reader, memory_limit: int, size: SizeLimit) -> Iterat
 
 
 def _indexed_steps(
-    reader: Reader, index: Index, first: int, memory_limit: int, size: SizeLimit
+    reader: Reader, index: Index, first: int, memory_limit: int, size: SizeLimit, settings: RunSettings
 ) -> Iterator[tuple[_Step, int]]:
     """The same from block `first` of an index on; what ended the index comes last."""
     record = predictor = None
@@ -257,7 +262,7 @@ def _indexed_steps(
         span = spot.span
         if predictor is None or record != span.header.predictor:
             record = span.header.predictor
-            predictor = restore_predictor(record, reader.name)
+            predictor = restore_predictor(record, reader.name, settings)
         if spot.number == 1:
             yield _Begin(), 0
         head = read_head(reader, spot)

@@ -67,6 +67,7 @@ class Predictor(ABC):
         exclusive: whether it codes one block at a time, with all threads; others code a block on each thread.
         notes: lines about the last block, for `-v`.
         options: names of the keyword arguments that `from_spec` takes beside its argument.
+        uses_settings: whether `from_spec` and `restore` also take `settings`, a `predictors.settings.RunSettings`.
 
     Example:
         See `tests/helpers/order0.py`, a whole predictor.
@@ -77,6 +78,7 @@ class Predictor(ABC):
     exclusive: bool = False
     notes: Sequence[str] = ()
     options: ClassVar[tuple[str, ...]] = ()
+    uses_settings: ClassVar[bool] = False
 
     @classmethod
     def from_spec(cls, argument: str) -> Predictor:

@@ -14,6 +14,7 @@ from kolmo.errors import KolmoError, LevelError, PredictorError
 from kolmo.foreign import quoted, short
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.guard import guarded
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
 GROUP = "kolmo.predictors"
 DEFAULT_LEVEL = 5
@@ -45,11 +46,12 @@ def check_level(level: int) -> None:
         raise LevelError(f"level {level} does not exist; choose 1 (fast) to 9 (small)")
 
 
-def resolve(spec: str, **options: Any) -> Predictor:
+def resolve(spec: str, *, settings: RunSettings = DEFAULT_SETTINGS, **options: Any) -> Predictor:
     """The predictor that a spec names: a name, and after a colon what it takes as its argument (`cm:9`, `hf:FOLDER`).
 
     Args:
         spec: the spec.
+        settings: how it runs here; only language models use them.
         options: of the predictor's `options`, by name; those that are None do not count.
 
     Raises:
@@ -64,12 +66,14 @@ def resolve(spec: str, **options: Any) -> Predictor:
         )
     try:
         with guarded(spec, "cannot be opened", passing=ValueError):
-            return checked(maker.from_spec(argument, **given), name)
+            return checked(maker.from_spec(argument, **_settings(maker, settings), **given), name)
     except ValueError as error:
         raise PredictorError(f"predictor spec {quoted(spec)}: {error}; see the predictor's documentation") from None
 
 
-def restore(name: str, version: int, fingerprint: bytes, parameters: bytes) -> Predictor:
+def restore(
+    name: str, version: int, fingerprint: bytes, parameters: bytes, settings: RunSettings = DEFAULT_SETTINGS
+) -> Predictor:
     """The predictor that wrote a file, from what the file records.
 
     Raises:
@@ -78,7 +82,7 @@ def restore(name: str, version: int, fingerprint: bytes, parameters: bytes) -> P
     maker = _find(name)
     try:
         with guarded(f"predictor {name!r}", "cannot be opened", passing=ValueError):
-            predictor = checked(maker.restore(version, parameters), name)
+            predictor = checked(maker.restore(version, parameters, **_settings(maker, settings)), name)
     except ValueError as error:
         raise PredictorError(
             f"predictor {quoted(name)} does not take the file's parameters: {error}; {_UPDATE}"
@@ -96,6 +100,10 @@ def restore(name: str, version: int, fingerprint: bytes, parameters: bytes) -> P
             f"{here.hex()}; decode with the same model files and versions as the writer"
         )
     return predictor
+
+
+def _settings(maker: type[Predictor], settings: RunSettings) -> dict[str, RunSettings]:
+    return {"settings": settings} if maker.uses_settings else {}
 
 
 def register(name: str, maker: type[Predictor]) -> None:

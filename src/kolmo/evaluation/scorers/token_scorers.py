@@ -20,7 +20,6 @@ from kolmo.errors import PredictorError
 from kolmo.evaluation.scorers.scorers import LITERAL, Identity, Options, Tokenised
 from kolmo.evaluation.windows.modes import Texts
 from kolmo.evaluation.windows.passages import Batch, Ids, Nats
-from kolmo.predictors import settings as running
 from kolmo.predictors.language_models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -39,13 +38,7 @@ def open_language_model(kind: str, argument: str, options: Options) -> TokenScor
     """
     if options.tokenizer:
         raise PredictorError(f"{kind}:{argument} has a tokenizer of its own; leave --tokenizer out")
-    before = running.use(**({"device": options.device} if options.device else {}))
-    try:
-        if kind == "gguf":
-            return _open_gguf(argument, options)
-        return _open_hf(argument, options)
-    finally:
-        running.use(device=before.device)
+    return _open_gguf(argument, options) if kind == "gguf" else _open_hf(argument, options)
 
 
 def _open_hf(argument: str, options: Options) -> TokenScorer:
@@ -55,7 +48,7 @@ def _open_hf(argument: str, options: Options) -> TokenScorer:
 
     folder, revision = find(argument, download=True, cache_dir=options.cache_dir)
     dtype = options.dtype or "float32"
-    backend = torch_backend.load(folder, dtype, attention=options.attention)
+    backend = torch_backend.load(folder, dtype, options.device or "auto", options.attention)
     weights, config, tokenizer = (found.hex() for found in backend.hashes)
     hashes = {"weights": weights, "config": config, "tokenizer": tokenizer}
     kept = {**hashes, "dtype": dtype, "attention": options.attention or "default"}
@@ -82,7 +75,7 @@ def _open_gguf(argument: str, options: Options) -> TokenScorer:
     if options.dtype not in (None, "float32"):
         raise PredictorError(f"gguf models have their own arithmetic, not {options.dtype}; leave --dtype out")
     path = Path(argument)
-    backend = load(path)
+    backend = load(path, device=options.device or "auto")
     weights = hash_files(parts(path)).hex()
     kept = {"weights": weights, "way": backend.way.decode("ascii").strip("\0"), "dtype": "gguf"}
     facts = {"parameters": backend.weights, "window": backend.window, "vocabulary": backend.size}

@@ -24,7 +24,6 @@ from kolmo.predictors.language_models.chunks import ChunkCoder, checked
 from kolmo.predictors.language_models.grids import Tolerance
 from kolmo.predictors.language_models.records import Record
 from kolmo.predictors.language_models.vocabulary import Tokens
-from kolmo.predictors.settings import settings
 
 MARGIN = 8  # a decision's log-odds may be off by this many times what was measured
 LEAST_NOISE = {4: 2.0**-17, 8: 2.0**-34}  # of a logit, by its bytes: below, tolerance costs nothing
@@ -42,12 +41,13 @@ class LanguageModelBlock:
         record: Record,
         tolerance: str | float,
         batch: Callable[[int], int],
+        verify: bool,
         notes: list[str],
         size: int,
         threads: int,
     ) -> None:
         self._backend, self._record, self._wanted, self._notes = backend, record, tolerance, notes
-        self._size, self._threads = size, threads
+        self._verify, self._size, self._threads = verify, size, threads
         self.coder = ChunkCoder(backend, record.context, record.chunk, batch, threads)
 
     def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
@@ -58,11 +58,10 @@ class LanguageModelBlock:
         """
         tokens = self._backend.vocabulary.tokenise(data)
         chunks = self.coder.split(tokens.ids)
-        verify = settings().verify
         chosen, noise = self.choose_tolerance(chunks)
         for attempt in range(TRIES):
-            payloads, chosen, choices = self.coder.encode(chunks, chosen, None if verify else tick)
-            if not verify or self.coder.is_same(chunks, payloads, chosen, tick):
+            payloads, chosen, choices = self.coder.encode(chunks, chosen, None if self._verify else tick)
+            if not self._verify or self.coder.is_same(chunks, payloads, chosen, tick):
                 break
             if self._wanted != "auto" or attempt == TRIES - 1:
                 raise PredictorError(

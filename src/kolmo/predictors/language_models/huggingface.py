@@ -14,6 +14,7 @@ from kolmo.predictors.language_models.records import CHUNK, CONTEXT, DTYPES, Rec
 from kolmo.predictors.language_models.torch_models.backend import load
 from kolmo.predictors.language_models.torch_models.hub import COMMIT, ID, fetch, find
 from kolmo.predictors.model_locations import remember
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
 
 class HuggingFace(LanguageModel):
@@ -30,6 +31,7 @@ class HuggingFace(LanguageModel):
         context: int | None = None,
         chunk: int | None = None,
         tolerance: str | float | None = None,
+        settings: RunSettings = DEFAULT_SETTINGS,
     ) -> HuggingFace:
         """From the part of a spec behind `hf:`, a folder or an id (`ID@REVISION` for another than its newest).
 
@@ -39,17 +41,18 @@ class HuggingFace(LanguageModel):
             context: tokens that the model sees at most; default: what it can, up to 4096.
             chunk: tokens of a lane at most, 4096.
             tolerance: see `language_model.Options`.
+            settings: how to run it here.
 
         Raises:
             PredictorError: it is not there, or no causal language model with weights in safetensors.
             MissingExtraError: torch or transformers are not installed.
         """
-        return cls._open(argument, dtype or "float32", context, chunk or CHUNK, tolerance, download=True)
+        return cls._open(argument, dtype or "float32", context, chunk or CHUNK, tolerance, settings, download=True)
 
     @classmethod
-    def reopen(cls, spec: str, record: Record) -> HuggingFace:
+    def reopen(cls, spec: str, record: Record, settings: RunSettings) -> HuggingFace:
         """The same model as the one that wrote a file, without the network."""
-        return cls._open(spec, record.dtype, record.context or None, record.chunk, None, download=False)
+        return cls._open(spec, record.dtype, record.context or None, record.chunk, None, settings, download=False)
 
     @classmethod
     def fetched(cls, record: Record) -> str | None:
@@ -60,14 +63,22 @@ class HuggingFace(LanguageModel):
 
     @classmethod
     def _open(
-        cls, spec: str, dtype: str, context: int | None, chunk: int, tolerance: str | float | None, *, download: bool
+        cls,
+        spec: str,
+        dtype: str,
+        context: int | None,
+        chunk: int,
+        tolerance: str | float | None,
+        settings: RunSettings,
+        *,
+        download: bool,
     ) -> HuggingFace:
         if dtype not in DTYPES:
             raise PredictorError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")
         if chunk < 1 or (context is not None and context < 4):
             raise PredictorError("a context has at least 4 tokens, a chunk at least 1; raise --context or --chunk")
         folder, revision = find(spec, download=download)
-        backend = load(folder, dtype)
+        backend = load(folder, dtype, settings.device)
         window = backend.window
         if context is not None and window is not None and context > window:
             raise PredictorError(f"{spec} sees at most {window} tokens; lower --context")
@@ -76,4 +87,4 @@ class HuggingFace(LanguageModel):
         record = Record.of(name, revision, backend.hashes, dtype, seen, chunk)
         if not revision:
             remember(record.marks, folder)
-        return cls(backend, record, "auto" if tolerance is None else tolerance)
+        return cls(backend, record, "auto" if tolerance is None else tolerance, settings)

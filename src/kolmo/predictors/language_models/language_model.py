@@ -23,7 +23,7 @@ from kolmo.predictors.language_models.backends import LOGITS, Backend
 from kolmo.predictors.language_models.block import LanguageModelBlock
 from kolmo.predictors.language_models.records import Record
 from kolmo.predictors.model_locations import recall
-from kolmo.predictors.settings import settings
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -58,15 +58,23 @@ class LanguageModel(Predictor):
     version = VERSION
     exclusive = True  # one block at a time, with all threads
     options = Options._fields
+    uses_settings = True
 
-    def __init__(self, backend: Backend, record: Record, tolerance: str | float = "auto") -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        record: Record,
+        tolerance: str | float = "auto",
+        settings: RunSettings = DEFAULT_SETTINGS,
+    ) -> None:
         self.backend = backend
         self.record = record
         self.tolerance = tolerance
+        self.settings = settings
         self.notes: list[str] = []  # of the last block: noise and tolerance, for people
 
     @classmethod
-    def restore(cls, version: int, parameters: bytes) -> Self:
+    def restore(cls, version: int, parameters: bytes, settings: RunSettings = DEFAULT_SETTINGS) -> Self:
         """From what a file recorded: opens the model, and compares its hashes.
 
         What the file names is never a path here: the model is the one that the reader gives, or one of the hub's that
@@ -78,14 +86,14 @@ class LanguageModel(Predictor):
         if version != cls.version:
             raise PredictorError(f"{cls.name} version {version} is not known here; upgrade kolmo")
         record = Record.from_bytes(parameters)
-        given = (settings().model or "").removeprefix(f"{cls.name}:")
+        given = (settings.model or "").removeprefix(f"{cls.name}:")
         spec = given or (cls.fetched(record) if record.revision else recall(record.marks))
         if not spec:
             raise PredictorError(
                 f"{cls.name}:{short(record.spec)} is not known on this machine; give its {cls.kept_as} with --model "
                 f"{cls.kept_as.upper()}"
             )
-        here = cls.reopen(spec, record)
+        here = cls.reopen(spec, record, settings)
         if differences := record.differences(here.record):
             wanted = short(f"{record.spec}, revision {record.revision}" if record.revision else record.spec)
             raise PredictorError(
@@ -96,12 +104,13 @@ class LanguageModel(Predictor):
         return here
 
     @classmethod
-    def reopen(cls, spec: str, record: Record) -> Self:
+    def reopen(cls, spec: str, record: Record, settings: RunSettings) -> Self:
         """The same model as the one that wrote a file, without the network.
 
         Args:
             spec: where it is here; nothing that the file says.
             record: what the file says, for how to compute.
+            settings: how to run it here.
         """
         raise NotImplementedError
 
@@ -143,7 +152,9 @@ class LanguageModel(Predictor):
 
     def batch(self, chunks: int) -> int:
         """Lanes at once for so many chunks."""
-        most = settings().batch or max(min(BATCH, CACHE // max(self._span(1 << 30) * self.backend.token_bytes, 1)), 1)
+        most = self.settings.batch or max(
+            min(BATCH, CACHE // max(self._span(1 << 30) * self.backend.token_bytes, 1)), 1
+        )
         groups = -(-chunks // most)
         return -(-chunks // groups) if groups else 1  # equal groups: none of a few lanes only
 
@@ -178,4 +189,6 @@ class LanguageModel(Predictor):
 
     def start(self, size: int, threads: int = 1) -> LanguageModelBlock:
         """A fresh model for a block of `size` bytes."""
-        return LanguageModelBlock(self.backend, self.record, self.tolerance, self.batch, self.notes, size, threads)
+        return LanguageModelBlock(
+            self.backend, self.record, self.tolerance, self.batch, self.settings.verify, self.notes, size, threads
+        )

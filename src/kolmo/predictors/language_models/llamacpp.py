@@ -16,6 +16,7 @@ from kolmo.predictors.language_models.language_model import LanguageModel
 from kolmo.predictors.language_models.records import CHUNK, CONTEXT, Record
 from kolmo.predictors.language_models.torch_models.hashes import hash_files
 from kolmo.predictors.model_locations import remember
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
 
 class LlamaCpp(LanguageModel):
@@ -33,6 +34,7 @@ class LlamaCpp(LanguageModel):
         context: int | None = None,
         chunk: int | None = None,
         tolerance: str | float | None = None,
+        settings: RunSettings = DEFAULT_SETTINGS,
     ) -> LlamaCpp:
         """From the part of a spec behind `gguf:`, a file (of a model in parts, the first).
 
@@ -42,6 +44,7 @@ class LlamaCpp(LanguageModel):
             context: tokens that the model sees at most; default: what it can, up to 4096.
             chunk: tokens of a lane at most.
             tolerance: see `language_model.Options`.
+            settings: how to run it here.
 
         Raises:
             PredictorError: it is not there, or no causal language model in a GGUF file.
@@ -49,23 +52,29 @@ class LlamaCpp(LanguageModel):
         """
         if dtype not in (None, "float32"):
             raise PredictorError(f"gguf models have their own arithmetic, not {dtype}; leave --dtype out")
-        return cls._open(argument, None, context, chunk or CHUNK, tolerance)
+        return cls._open(argument, None, context, chunk or CHUNK, tolerance, settings)
 
     @classmethod
-    def reopen(cls, spec: str, record: Record) -> LlamaCpp:
+    def reopen(cls, spec: str, record: Record, settings: RunSettings) -> LlamaCpp:
         """The same model as the one that wrote a file."""
         if not 1 <= record.way <= len(WAYS):
             raise PredictorError(f"gguf:{spec}: computed in a way that is not known here; upgrade kolmo")
-        return cls._open(spec, WAYS[record.way - 1], record.context or None, record.chunk, None)
+        return cls._open(spec, WAYS[record.way - 1], record.context or None, record.chunk, None, settings)
 
     @classmethod
     def _open(
-        cls, spec: str, way: bytes | None, context: int | None, chunk: int, tolerance: str | float | None
+        cls,
+        spec: str,
+        way: bytes | None,
+        context: int | None,
+        chunk: int,
+        tolerance: str | float | None,
+        settings: RunSettings,
     ) -> LlamaCpp:
         if chunk < 1 or (context is not None and context < 4):
             raise PredictorError("a context has at least 4 tokens, a chunk at least 1; raise --context or --chunk")
         path = Path(spec).resolve()
-        backend = load(path, way)
+        backend = load(path, way, settings.device)
         window = backend.window
         if context is not None and window is not None and context > window:
             raise PredictorError(f"{spec} sees at most {window} tokens; lower --context")
@@ -74,7 +83,7 @@ class LlamaCpp(LanguageModel):
         hashes = hash_files(parts(path)), backend.way, backend.vocabulary.digest
         record = Record.of(path.name, "", hashes, "float32", seen, chunk, WAYS.index(backend.way) + 1)
         remember(record.marks, path)
-        return cls(backend, record, "auto" if tolerance is None else tolerance)
+        return cls(backend, record, "auto" if tolerance is None else tolerance, settings)
 
     def batch(self, chunks: int) -> int:
         """Lanes at once for so many chunks; llama.cpp has a limit."""

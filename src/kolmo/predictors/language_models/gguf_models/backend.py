@@ -31,7 +31,6 @@ from kolmo.predictors.language_models.gguf_models.files import check, parts
 from kolmo.predictors.language_models.gguf_models.library import Model, library, read_fact, reason, said
 from kolmo.predictors.language_models.gguf_models.vocabulary import PIECE, SENTENCEPIECE, LlamaCppVocabulary
 from kolmo.predictors.language_models.vocabulary import Vocabulary, pieces
-from kolmo.predictors.settings import settings
 
 PLAIN, FLASH = b"plain\0\0\0", b"flash\0\0\0"  # ways to compute, in place of a configuration's hash
 WAYS = (PLAIN, FLASH)  # in records by their place here, from 1 on
@@ -283,12 +282,13 @@ def _pointer(values: npt.NDArray[Any], kind: Any) -> Any:
     return values.ctypes.data_as(ctypes.POINTER(kind))
 
 
-def load(path: Path, way: bytes | None = None) -> LlamaCppBackend:
-    """The model of a file, on the device of the settings.
+def load(path: Path, way: bytes | None = None, device: str = "auto") -> LlamaCppBackend:
+    """The model of a file.
 
     Args:
         path: the file.
         way: how to compute; default: by the types of its weights.
+        device: "cpu", another that llama.cpp was built for, or "auto".
 
     Raises:
         PredictorError: it is none, or cannot be opened.
@@ -297,7 +297,6 @@ def load(path: Path, way: bytes | None = None) -> LlamaCppBackend:
         check(part)
     llama = library()
     parameters = llama.llama_model_default_params()
-    device = settings().device
     if device != "auto":
         parameters.n_gpu_layers = 0 if device == "cpu" else ALL_LAYERS
         if device != "cpu" and not llama.llama_supports_gpu_offload():

@@ -28,7 +28,6 @@ from kolmo.predictors.language_models.pretrained import (
 )
 from kolmo.predictors.language_models.torch_models.hashes import hash_config, hash_tensors
 from kolmo.predictors.language_models.vocabulary import Vocabulary
-from kolmo.predictors.settings import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -264,12 +263,13 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def load(folder: Path, dtype: str, attention: str | None = None) -> HuggingFaceBackend:
-    """The model of a folder, on the device of the settings.
+def load(folder: Path, dtype: str, device: str = "auto", attention: str | None = None) -> HuggingFaceBackend:
+    """The model of a folder.
 
     Args:
         folder: of the model.
         dtype: of the arithmetic.
+        device: of torch, or "auto": CUDA where there is one.
         attention: its implementation in transformers, if not the default.
 
     Raises:
@@ -278,7 +278,6 @@ def load(folder: Path, dtype: str, attention: str | None = None) -> HuggingFaceB
     need("torch", "transformers", "safetensors")
     import torch
 
-    device = settings().device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     config = open_config(folder)
