@@ -40,7 +40,7 @@ OLD = "import sys; from kolmo.predictors import neural; print(neural.is_worth_he
 def forced(way: neural.Way) -> Iterator[None]:
     """All blocks go this way."""
     kept = neural.NeuralModel._choose
-    neural.NeuralModel._choose = lambda self, data, tick: (way, b"")  # type: ignore[method-assign]
+    neural.NeuralModel._choose = lambda self, data, progress: (way, b"")  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -39,7 +39,7 @@ from harness.tables import table
 from kolmo.weights.format import lossless
 from kolmo.weights.format.packing import ShrunkFile
 from kolmo.weights.sources.dtypes import from_floats
-from kolmo.weights.sources.safetensors import lay_out, read_header, write_header
+from kolmo.safetensors import lay_out, read_header, write_header
 from weights_core import gaussian, heavy
 
 Tensors = dict[str, npt.NDArray[Any]]

@@ -17,11 +17,16 @@ FLOORS = {
     "errors": 0,  # the ground: every room may raise them
     "foreign": 0,  # and show names from outside
     "installing": 0,  # and say what to install
+    "progress": 0,  # and take a progress callback
+    "arguments": 0,  # and check an argument
     "bits": 1,
     "native": 1,
     "student": 1,
     "targets": 1,
     "http_client": 1,
+    "parallel": 1,
+    "varints": 1,
+    "safetensors": 1,
     "coder": 2,
     "predictors": 2,
     "container": 2,

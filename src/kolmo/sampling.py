@@ -13,7 +13,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 
-from kolmo.errors import PredictorError
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness
 from kolmo.predictors.registry import DEFAULT_LEVEL, for_level, resolve

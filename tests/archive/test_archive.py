@@ -238,7 +238,7 @@ def test_interrupted_by_the_report(source: Path, tmp_path: Path) -> None:
 
     for threads in (1, 2):
         with pytest.raises(KeyboardInterrupt):
-            compress_file(str(source), str(tmp_path / "n"), P, block_size=500, threads=threads, report=interrupt)
+            compress_file(str(source), str(tmp_path / "n"), P, block_size=500, threads=threads, progress=interrupt)
     assert names(tmp_path) == ["a.txt"]
 
 

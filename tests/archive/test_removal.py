@@ -41,11 +41,11 @@ def once(act: Callable[[], object]) -> Callable[[int], None]:
     """A report that does something when it is called first, which is while the input is read."""
     waiting = [act]
 
-    def report(size: int) -> None:
+    def progress(size: int) -> None:
         if waiting:
             waiting.pop()()
 
-    return report
+    return progress
 
 
 def append() -> None:
@@ -89,7 +89,7 @@ CHANGES = [append, rotate, rewrite, touch, link, make_folder, vanish]
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_changed_inputs_are_kept(folder: Path, change: Callable[[], None]) -> None:
     with pytest.raises(InputKeptError, match=r"^log: .*kept"):
-        compress_file("log", "log.kmo", P, block_size=500, remove=True, report=once(change))
+        compress_file("log", "log.kmo", P, block_size=500, remove=True, progress=once(change))
     assert DATA.startswith(kolmo.decompress(Path("log.kmo").read_bytes())[:500])
     if change is vanish:
         assert Path("elsewhere").read_bytes() == DATA
@@ -106,7 +106,7 @@ def test_changed_archives_are_kept(folder: Path, change: Callable[[], None]) -> 
     os.utime("log", ns=(10**18, 10**18))
     try:
         with pytest.raises(KolmoError, match=r"^log: "):
-            decompress_file("log", "out", remove=True, report=once(change))
+            decompress_file("log", "out", remove=True, progress=once(change))
     finally:
         assert os.path.lexists("log") or Path("elsewhere").read_bytes() == packed
 
@@ -242,7 +242,7 @@ def test_targets_are_checked_before_the_work(folder: Path) -> None:
         with pytest.raises((KolmoError, OSError), match=message):
             check_target(name, False)
         with pytest.raises((KolmoError, OSError), match=message) as caught:
-            compress_file("d.txt", name, P, report=refuse)
+            compress_file("d.txt", name, P, progress=refuse)
         assert getattr(caught.value, "filename", None) in (None, name)
         assert ".tmp" not in str(caught.value)
     with pytest.raises(KolmoError, match=r"log is not a folder"):

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,14 +15,9 @@ from click.testing import CliRunner, Result
 
 import kolmo
 from helpers import order0
+from helpers.command import COMMAND, DATA, ENVIRONMENT, O0, names, on_terminal, spawn
 from kolmo.cli import group
 from kolmo.native.dispatch import SLOW
-
-DATA = b"".join(b"%d bottles of beer on the wall\n" % n for n in range(99))
-HERE = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(Path(kolmo.__file__).parents[1])])}
-COMMAND = [sys.executable, "-c", "import helpers.order0; from kolmo.cli import main; main()"]
-O0 = ["-m", "order0"]
 
 
 @pytest.fixture
@@ -41,14 +34,6 @@ def run(*arguments: str, data: bytes | None = None) -> Result:
 def status_of(result: Result) -> int:
     """The runner knows exit codes of exceptions only; the verbs return theirs."""
     return result.return_value if isinstance(result.return_value, int) else result.exit_code
-
-
-def spawn(arguments: Sequence[str], data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([*COMMAND, *arguments], input=data, env=ENVIRONMENT, capture_output=True, timeout=60)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder))
 
 
 def test_round_trip_in_place(folder: Path) -> None:
@@ -292,27 +277,6 @@ def test_levels_reach_the_predictor(folder: Path, flags: list[str], predictor: s
     (frame,) = json.loads(spawn(["list", "--json", "a.txt.kmo"]).stdout)["frames"]
     assert (frame["predictor"], frame["level"]) == (predictor, level)
     assert spawn(["decompress", "-c", "a.txt.kmo"]).stdout == DATA[:200]
-
-
-def on_terminal(arguments: list[str], typed: bytes = b"", **pipes: int) -> tuple[int, bytes]:
-    """Run on a pseudo-terminal; streams named in `pipes` are not on it. Returns the status and the screen."""
-    master, slave = pty.openpty()
-    ends = {"stdin": slave, "stdout": slave, "stderr": slave, **pipes}
-    process = subprocess.Popen([*COMMAND, *arguments], env=ENVIRONMENT, **ends)  # type: ignore[call-overload]
-    os.close(slave)
-    if typed:
-        os.write(master, typed)
-    screen = b""
-    while True:
-        try:
-            piece = os.read(master, 4096)
-        except OSError:
-            break
-        if not piece:
-            break
-        screen += piece
-    os.close(master)
-    return process.wait(60), screen
 
 
 def test_terminals_are_no_place_for_data(folder: Path) -> None:

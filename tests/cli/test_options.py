@@ -17,9 +17,9 @@ from pathlib import Path
 
 import click
 import pytest
-from test_cli import DATA, ENVIRONMENT, O0, names, on_terminal, spawn
 
 import kolmo
+from helpers.command import COMMAND, DATA, ENVIRONMENT, O0, names, on_terminal, spawn
 from kolmo.cli import VERBS, group, main
 from kolmo.cli.flags import add_verb, split
 
@@ -272,7 +272,8 @@ def test_outputs_that_hold_nothing_keep_the_input(folder: Path) -> None:
 def test_changed_inputs_are_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that is appended while the input is compressed is not lost."""
     code = (
-        "import helpers.order0, kolmo.archive.files as files\n"
+        "import kolmo.archive.files as files\n"
+        "from helpers import order0\n"
         "whole = files.compress_stream\n"
         "def compress_stream(source, *rest, **more):\n"
         "    done = whole(source, *rest, **more)\n"
@@ -320,7 +321,7 @@ def test_pipes_by_force_and_of_the_shell(folder: Path) -> None:
     os.write(write, kolmo.compress(DATA, predictor="order0"))
     os.close(write)
     command = [
-        *(sys.executable, "-c", "import helpers.order0; from kolmo.cli import main; main()"),
+        *(sys.executable, "-c", "from helpers import order0; from kolmo.cli import main; main()"),
         "test",
         f"/dev/fd/{read}",
     ]
@@ -446,7 +447,7 @@ def test_extraction_can_be_repeated(folder: Path) -> None:
 def test_full_standard_output(folder: Path, arguments: list[str], unbuffered: bool) -> None:
     (folder / "a.kmo").write_bytes(kolmo.compress(DATA, predictor="order0"))
     (folder / "b.txt").write_bytes(DATA)
-    command = [sys.executable, "-c", "import helpers.order0; from kolmo.cli import main; main()", *arguments]
+    command = [*COMMAND, *arguments]
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONUNBUFFERED"}
     environment |= {"PYTHONUNBUFFERED": "1"} if unbuffered else {}
     with open(FULL, "wb") as full:
@@ -463,11 +464,10 @@ def test_full_standard_output(folder: Path, arguments: list[str], unbuffered: bo
 
 
 def test_closed_pipe_is_quiet(folder: Path) -> None:
-    command = [sys.executable, "-c", "import helpers.order0; from kolmo.cli import main; main()"]
     for arguments in (["--help"], ["list", "--help"], ["test", "--json", "none"]):
         read, write = os.pipe()
         os.close(read)
-        done = subprocess.run([*command, *arguments], env=ENVIRONMENT, stdout=write, stderr=subprocess.PIPE)
+        done = subprocess.run([*COMMAND, *arguments], env=ENVIRONMENT, stdout=write, stderr=subprocess.PIPE)
         os.close(write)
         assert done.returncode in (1, 141)
         assert b"Traceback" not in done.stderr

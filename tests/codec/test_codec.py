@@ -22,15 +22,16 @@ from kolmo.codec import blocks, frames
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.codec.frames import FrameEncoder, decode_frames, even_blocks, make_header
 from kolmo.codec.limits import Place
-from kolmo.codec.pipeline import Pipeline, Report, available_cores, ordered_map
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.index import Index
 from kolmo.container.structures import CODED, PAYLOAD_ALLOWANCE, STORED, BlockHead
 from kolmo.container.wire import Reader, digest
 from kolmo.errors import CorruptError
 from kolmo.native.dispatch import SLOW
+from kolmo.parallel import Pipeline, available_cores, ordered_map
 from kolmo.predictors import base
-from kolmo.predictors.base import DEFAULT_EXPANSION, Tick
+from kolmo.predictors.base import DEFAULT_EXPANSION
+from kolmo.progress import Progress
 
 Item = TypeVar("Item")
 TEXT = b"it was the best of times, it was the worst of times; " * 100
@@ -44,10 +45,10 @@ class Sure(Order0):
 
 
 class SureModel(Order0Model):
-    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
+    def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
         encoder.encode(1, 65535)
 
-    def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
+    def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
         decoder.decode(65535)
         return bytes(self.size)
 
@@ -60,8 +61,8 @@ class Even(Order0):
 
 
 class EvenModel(Order0Model):
-    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
-        for first, last in base.slices(len(data), tick):
+    def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
+        for first, last in base.slices(len(data), progress):
             encoder.encode_many(bytes(8 * (last - first)), b"\x00\x80" * 8 * (last - first))
 
 
@@ -173,7 +174,7 @@ def test_ordered_map_keeps_order_and_bounds_what_is_in_flight() -> None:
     peak = 0
     lock = threading.Lock()
 
-    def work(item: int, tick: Report) -> int:
+    def work(item: int, progress: Progress) -> int:
         nonlocal peak
         with lock:
             running.append(item)
@@ -210,7 +211,7 @@ def test_ordered_map_delivers_before_it_raises() -> None:
         yield from ((n, 0) for n in range(5))
         raise CorruptError("late")
 
-    def work(item: int, tick: Report) -> int:
+    def work(item: int, progress: Progress) -> int:
         time.sleep(0.01)
         return item
 
@@ -222,7 +223,7 @@ def test_ordered_map_delivers_before_it_raises() -> None:
 
 
 def test_worker_errors_come_in_order() -> None:
-    def work(item: int, tick: Report) -> int:
+    def work(item: int, progress: Progress) -> int:
         if item == 3:
             raise CorruptError("three")
         time.sleep(0.01)
@@ -237,17 +238,17 @@ def test_worker_errors_come_in_order() -> None:
 def test_leaving_stops_the_workers() -> None:
     stopped = threading.Event()
 
-    def work(item: int, tick: Report) -> int:
+    def work(item: int, progress: Progress) -> int:
         try:
             while True:
                 time.sleep(0.001)
-                tick(1)
+                progress(1)
         finally:
             stopped.set()
 
     reports: list[int] = []
     before = threading.active_count()
-    with Pipeline(work, threads=2, report=reports.append) as pipeline:
+    with Pipeline(work, threads=2, progress=reports.append) as pipeline:
         list(pipeline.put(1))
         time.sleep(0.02)
         assert threading.active_count() > before
@@ -258,7 +259,7 @@ def test_leaving_stops_the_workers() -> None:
 def test_progress_adds_up() -> None:
     for threads in (1, 2):
         reports: list[int] = []
-        encoder = FrameEncoder(Order0(), make_header(Order0(), 500), threads=threads, report=reports.append)
+        encoder = FrameEncoder(Order0(), make_header(Order0(), 500), threads=threads, progress=reports.append)
         packed = b"".join(encoder.add(TEXT[at : at + 500]) for at in range(0, len(TEXT), 500))
         packed += encoder.finish()
         assert sum(reports) == len(TEXT)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from test_cli import spawn
 
 import kolmo
+from helpers.command import spawn
 from helpers.order0 import Order0
 from kolmo.archive.listing import list_stream
 from kolmo.codec import limits

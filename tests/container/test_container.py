@@ -21,8 +21,9 @@ from kolmo.container.structures import (
     PredictorRecord,
     largest_raw_size,
 )
-from kolmo.container.wire import MAX_VARINT, FieldReader, Reader, digest, varint
+from kolmo.container.wire import FieldReader, Reader, digest
 from kolmo.errors import CorruptError, FormatError, TruncatedError
+from kolmo.varints import MAX_VARINT, varint
 
 RECORD = PredictorRecord("test", 1, b"abcd")
 

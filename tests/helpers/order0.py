@@ -15,7 +15,8 @@ import numpy.typing as npt
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import PredictorError
 from kolmo.predictors import registry
-from kolmo.predictors.base import Predictor, Tick, slices
+from kolmo.predictors.base import Predictor, slices
+from kolmo.progress import Progress
 
 VERSION = 1
 
@@ -61,8 +62,8 @@ class Order0Model:
         self.rate, self.size = rate, size
         self.p = [32768] * 256
 
-    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
-        for first, last in slices(len(data), tick):
+    def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
+        for first, last in slices(len(data), progress):
             for byte in data[first:last]:
                 node = 1
                 for shift in range(7, -1, -1):
@@ -70,9 +71,9 @@ class Order0Model:
                     encoder.encode(bit, self.p[node])
                     node = self.learn(node, bit)
 
-    def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
+    def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
         out = bytearray()
-        for first, last in slices(self.size, tick):
+        for first, last in slices(self.size, progress):
             for _ in range(first, last):
                 node = 1
                 while node < 256:
@@ -80,9 +81,9 @@ class Order0Model:
                 out.append(node & 0xFF)
         return bytes(out)
 
-    def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
+    def score(self, data: bytes, progress: Progress | None = None) -> npt.NDArray[np.float64]:
         bits = np.zeros(len(data))
-        for first, last in slices(len(data), tick):
+        for first, last in slices(len(data), progress):
             for at in range(first, last):
                 node = 1
                 for shift in range(7, -1, -1):

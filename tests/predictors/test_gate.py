@@ -252,7 +252,7 @@ def test_a_trial_gives_the_bytes_that_coding_gives(monkeypatch: pytest.MonkeyPat
         assert len(costs) == 16 * len(data)
         tried = payload(data)
         with monkeypatch.context() as patch:
-            patch.setattr(neural.NeuralModel, "_choose", lambda self, data, tick, way=way: (way, b""))
+            patch.setattr(neural.NeuralModel, "_choose", lambda self, data, progress, way=way: (way, b""))
             assert payload(data) == tried
 
 

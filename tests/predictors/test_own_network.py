@@ -489,20 +489,22 @@ def test_every_reader_takes_settings_and_keeps_them_to_itself(run_folder: Path, 
     file = tmp_path / "x.kmo"
     file.write_bytes(packed)
 
-    def by_file(**given: Any) -> bytes:
-        with kolmo.open(file, **given) as stream:
-            return stream.read()
+    def whole(given: RunSettings) -> bytes:
+        return kolmo.decompress(packed, settings=given)
 
-    for read in (
-        lambda **given: kolmo.decompress(packed, **given),
-        lambda **given: kolmo.Decompressor(**given).decompress(packed),
-        by_file,
-    ):
+    def in_pieces(given: RunSettings) -> bytes:
+        return kolmo.Decompressor(settings=given).decompress(packed)
+
+    def by_file(given: RunSettings) -> bytes:
+        with kolmo.open(file, settings=given) as stream:
+            return bytes(stream.read())
+
+    for read in (whole, in_pieces, by_file):
         for _ in range(2):
             cache.unlink()
             with pytest.raises(PredictorError, match="not known on this machine"):
-                read()
-            assert read(settings=settings) == TEXT
+                read(RunSettings())
+            assert read(settings) == TEXT
 
 
 def test_a_network_takes_no_dtype() -> None:

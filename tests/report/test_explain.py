@@ -16,16 +16,15 @@ import numpy.typing as npt
 import pytest
 
 import kolmo
-from helpers import order0
+from helpers import command, order0
 from kolmo.errors import KolmoError, PredictorError
-from kolmo.predictors.base import Tick
+from kolmo.progress import Progress
 from kolmo.report import Explanation, explain
-from kolmo.report import explain_page as pages
 from kolmo.report import text as texts
+from kolmo.report.page import curve, rows
 
-HERE = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), str(Path(kolmo.__file__).parents[1])])}
-COMMAND = [sys.executable, "-c", "import helpers.order0; from kolmo.cli import main; main()", "explain", "-m", "order0"]
+COMMAND = [*command.COMMAND, "explain", "-m", "order0"]
+ENVIRONMENT = command.ENVIRONMENT
 
 PROSE = b"It's a long way; the way is long.\r\nSome 42 words, and more_words...\n\n" * 3 + b"no end"
 UTF8 = "Naïve café, 日本語、テスト。 e\u0301 👩‍💻 שלום \u202eevil\u2028 x\u00a0y\n".encode() * 2
@@ -53,7 +52,7 @@ class Given(order0.Order0):
 
 
 class GivenModel(order0.Order0Model):
-    def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
+    def score(self, data: bytes, progress: Progress | None = None) -> npt.NDArray[np.float64]:
         values = np.frombuffer(data, np.uint8)
         return np.where((values >= 65) & (values <= 90), 9.0, 2.0)
 
@@ -255,12 +254,12 @@ def test_blocks_are_those_of_compress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.modules["kolmo.report.explain"], "DEFAULT_BLOCK_LIMIT", 100)
     data = PROSE[:201]
     done: list[int] = []
-    found = explain(data, "order0", report=done.append)
+    found = explain(data, "order0", progress=done.append)
     assert found.blocks == (0, 67, 134)
     assert sum(done) == len(data)
     done.clear()
-    explain(data, Given(), measure=False, report=done.append)
-    assert done == [67, 67, 67]  # of a model that does not tick
+    explain(data, Given(), measure=False, progress=done.append)
+    assert done == [67, 67, 67]  # of a model that does not progress
     np.testing.assert_array_equal(found.costs[134:], order0.Order0().start(67).score(data[134:]))
     assert found.totals.archive_size == len(kolmo.compress(data, predictor="order0", block_size=100))
     page = found.html()
@@ -305,17 +304,17 @@ def test_page_size_is_bounded(data: bytes, limit: int) -> None:
     source = found.html(limit=limit)
     page = Page(source)
     assert page.token_costs() > 0
-    assert len(source) < 200 * max(limit, pages.LONG_ROW + pages.STRETCH) + 60_000
+    assert len(source) < 200 * max(limit, rows.LONG_ROW + rows.STRETCH) + 60_000
 
 
 def test_ticks_of_the_axes() -> None:
     for most in (0.003, 0.04, 0.9, 1, 2.2, 3.9, 4.1, 8, 9.7, 20.0):
-        top, ticks = pages._ticks(most)
+        top, ticks = curve._ticks(most)
         assert top >= most
         assert 3 <= len(ticks) <= 6
         assert ticks[-1] == pytest.approx(top)
     for size in (1, 2, 9, 10, 99, 100, 11108, 152089, 10**8):
-        offsets = pages._offset_ticks(size)
+        offsets = curve._offset_ticks(size)
         assert offsets[0] == 0
         assert offsets[-1] == size
         assert offsets == sorted(set(offsets))
@@ -331,7 +330,7 @@ def test_predictors() -> None:
 
 def test_a_predictor_must_give_a_cost_for_every_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     for costs in (np.zeros(1), np.full(3, np.nan)):
-        monkeypatch.setattr(GivenModel, "score", lambda self, data, tick, costs=costs: costs)
+        monkeypatch.setattr(GivenModel, "score", lambda self, data, progress, costs=costs: costs)
         with pytest.raises(KolmoError, match="no cost for every byte"):
             explain(b"xyz", Given())
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ from kolmo.cli import group
 from kolmo.errors import KolmoError
 from kolmo.predictors import model_locations as whereabouts
 from kolmo.predictors.embedded import network
+from kolmo.progress import Progress
 from kolmo.training import loop, optim, validation
+from kolmo.training.monitor import Monitor, Status
 from kolmo.training.networks import cells, models
 from kolmo.training.networks.models import GatedRecurrent, NetworkShape, Shape
 from kolmo.training.networks.transformer import TRANSFORMERS, Transformer, TransformerShape
@@ -36,7 +39,6 @@ from kolmo.training.run import Job, choose_dtype, train
 from kolmo.training.settings import Budget, Settings, compare
 from kolmo.training.texts import data
 from kolmo.training.texts.vocabulary import ByteVocabulary
-from kolmo.training.watch import Status, Watcher
 
 WORDS = ("the", "of", "and", "to", "in", "a", "is", "that", "for", "it", "was", "on", "with", "which", "this", "had")
 RECURRENT = NetworkShape(2, 64, 32, 32, ((2, 6),))
@@ -322,13 +324,13 @@ def make(folder: Path) -> Path:
     return folder
 
 
-class Stopping(Watcher):
+class Stopping(Monitor):
     """Stops a training politely, or as abruptly as a crash."""
 
     def __init__(self, stop: int, crash: int) -> None:
         self.last, self.stops_at, self.crashes_at = 0, stop, crash
 
-    def tick(self, status: Status) -> None:
+    def step(self, status: Status) -> None:
         self.last = status.step
         if status.step == self.crashes_at:
             raise ZeroDivisionError
@@ -359,9 +361,9 @@ def test_killed_between_a_validation_and_the_next_checkpoint(folder: Path) -> No
 @pytest.mark.parametrize("shape", [RECURRENT, TRANSFORMER], ids=["recurrent", "transformer"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_interrupted_is_as_good_as_in_one_go(shape: Shape, dtype: str, folder: Path) -> None:
-    def trainer(name: str, watcher: Watcher | None = None) -> loop.Trainer:
+    def trainer(name: str, monitor: Monitor | None = None) -> loop.Trainer:
         run = RunFolder(folder / name)
-        made = loop.Trainer(shape, settings(dtype=dtype), corpus(folder), run, save_every=0, watcher=watcher)
+        made = loop.Trainer(shape, settings(dtype=dtype), corpus(folder), run, save_every=0, monitor=monitor)
         if saved := run.load():
             made.restore(saved)
         return made
@@ -503,7 +505,7 @@ def test_a_slow_validation_scores_less(folder: Path) -> None:
 def test_a_checkpoint_of_more_validations_still_validates(folder: Path) -> None:
     """Runs of earlier versions counted up to 32 of them, where this one makes 4."""
     run = RunFolder(make(folder / "run"))
-    trainer = loop.Trainer(RECURRENT, settings(), corpus(folder), run, watcher=Stopping(stop=13, crash=-1))
+    trainer = loop.Trainer(RECURRENT, settings(), corpus(folder), run, monitor=Stopping(stop=13, crash=-1))
     assert not trainer.run()
     saved = run.load()
     assert saved is not None
@@ -524,17 +526,26 @@ def test_the_log_and_the_card_say_how_much_was_scored(folder: Path) -> None:
     assert f"its beginning, 1,024 of {held:,} bytes in all." in (folder / "run" / "card.md").read_text()
 
 
-class Phases(Watcher):
+COUNTED = ("validating", "scoring the exact network")
+
+
+class Phases(Monitor):
     """Writes down what a training says it is doing."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
 
-    def tick(self, status: Status) -> None:
-        self.phase("training")
+    def step(self, status: Status) -> None:
+        self.begin("training")
 
-    def phase(self, name: str, done: float = 0.0) -> None:
-        assert 0 <= done <= 1
+    @contextmanager
+    def phase(self, name: str, total: int = 0) -> Iterator[Progress]:
+        self.begin(name)
+        done: list[int] = []
+        yield done.append
+        assert sum(done) == (total if name in COUNTED else 0)
+
+    def begin(self, name: str) -> None:
         if self.names[-1:] != [name]:
             self.names.append(name)
 

@@ -15,9 +15,9 @@ import kolmo
 from kolmo.cli import group
 from kolmo.errors import CorruptError, FormatError, KolmoError
 from kolmo.native.dispatch import SLOW
+from kolmo.safetensors import lay_out, write_header
 from kolmo.targets import TargetExistsError, TargetFolder
 from kolmo.weights.sources.folder import LARGEST, companions
-from kolmo.weights.sources.safetensors import lay_out, write_header
 
 WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"step": 0.1}  # one that is fast here
 OPTIONS = ("--method", "torus") if SLOW else ("--step", "0.1")

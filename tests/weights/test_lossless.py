@@ -21,10 +21,10 @@ from kolmo.errors import CorruptError, KolmoError
 from kolmo.hyperfunctions.trellis import HEADER, Trellis, checksum
 from kolmo.native import reference
 from kolmo.native.dispatch import SLOW
+from kolmo.safetensors import read_span
 from kolmo.weights.format import lossless, packing
 from kolmo.weights.format.packing import ShrunkFile
 from kolmo.weights.sources.dtypes import from_floats, to_floats
-from kolmo.weights.sources.safetensors import read_span
 
 Bits = npt.NDArray[np.integer[Any]]
 quick = pytest.mark.skipif(SLOW, reason="too slow in Python")

@@ -27,12 +27,12 @@ from kolmo.cli import group
 from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraError
 from kolmo.hyperfunctions.torus import Torus
 from kolmo.native.dispatch import SLOW
+from kolmo.safetensors import lay_out, read_header, read_span, write_header
 from kolmo.targets import TargetExistsError
 from kolmo.weights.format.groups import columns_of, is_coded
 from kolmo.weights.format.packing import ShrunkFile
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import from_floats, to_floats
-from kolmo.weights.sources.safetensors import lay_out, read_header, read_span, write_header
 
 Arrays = dict[str, npt.NDArray[Any]]
 WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"step": 0.01}  # one that is fast here

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from kolmo.cli import options
 from kolmo.cli.flags import LevelCommand
 from kolmo.cli.inputs import SUFFIX
 from kolmo.cli.writing import Writing, each_file, writing_options
+from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     from kolmo.archive.streams import Summary
@@ -59,7 +59,7 @@ class Compress:
         *,
         force: bool,
         remove: bool,
-        report: Callable[[int], None] | None,
+        progress: Progress | None,
     ) -> Summary:
         """Compress one input."""
         from kolmo.archive.files import compress_file
@@ -73,7 +73,7 @@ class Compress:
             store_name=self.names,
             force=force,
             remove=remove,
-            report=report,
+            progress=progress,
         )
 
 

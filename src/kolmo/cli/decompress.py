@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from kolmo.cli import options
 from kolmo.cli.inputs import SUFFIX
 from kolmo.cli.writing import Writing, each_file, writing_options
 from kolmo.errors import KolmoError
+from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     from kolmo.archive.streams import Summary
@@ -73,7 +73,7 @@ class Decompress:
         *,
         force: bool,
         remove: bool,
-        report: Callable[[int], None] | None,
+        progress: Progress | None,
     ) -> Summary:
         """Decompress one input."""
         from kolmo.archive.files import decompress_file
@@ -87,7 +87,7 @@ class Decompress:
             use_stored=self.names,
             force=force,
             remove=remove,
-            report=report,
+            progress=progress,
             settings=self.settings,
         )
 

@@ -131,7 +131,7 @@ def _evaluate(model: str, corpora: list[Scanned], plan: Plan, output: str, found
     def failed(corpus: Corpus, error: KolmoError) -> None:
         console.fail(f"{model} on {corpus.name}: {error}", corpus.source)
 
-    for result in evaluate_model(model, corpora, plan, Path(output), watch=console.progress, failed=failed):
+    for result in evaluate_model(model, corpora, plan, Path(output), progress=console.progress, failed=failed):
         found.append(result)
         run = result.record["run"]
         block, asked = result.record["mode"]["block"], plan.chosen().block

@@ -41,8 +41,8 @@ def command(
         shrunk = ShrunkFile(file)
         if shrunk.record.hyperfunction.name == "trellis":
             console.warn_if_slow(os.path.getsize(shrunk.path))
-        with console.progress(file, sum(map(shrunk.raw_size, shrunk.names))) as report:
-            size = expand(file, output, base=base, threads=threads, force=force, report=report)
+        with console.progress(file, sum(map(shrunk.raw_size, shrunk.names))) as progress:
+            size = expand(file, output, base=base, threads=threads, force=force, progress=progress)
         packed = os.path.getsize(shrunk.path)
         console.line(f"{file:<20} : {packed} => {size} bytes, {output}")
         if as_json:

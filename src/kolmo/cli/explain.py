@@ -116,8 +116,8 @@ def _read_and_score(file: IO[bytes], shown: str, predictor: Predictor, console: 
 
     data = file.read(LARGEST + 1)  # one more, to be refused
     console.warn_if_slow(len(data))
-    with console.progress(shown, len(data)) as report:
-        return explain(data, predictor, name=os.path.basename(shown), report=report)
+    with console.progress(shown, len(data)) as progress:
+        return explain(data, predictor, name=os.path.basename(shown), progress=progress)
 
 
 def _refuse_terminal(*, force: bool) -> None:

@@ -76,14 +76,14 @@ def _test(
             if listing.is_extreme:
                 console.warn(f"{shown}: {listing.describe_extreme()}")
         console.warn_if_slow(total)
-        with console.progress(shown, total) as report:
+        with console.progress(shown, total) as progress:
             summary = check_stream(
                 file,
                 name=shown,
                 threads=threads,
                 memory_limit=memory,
                 size_limit=max_size,
-                report=report,
+                progress=progress,
                 settings=settings,
             )
     console.line(f"{shown:<20} : OK, {summary.raw_size} bytes")

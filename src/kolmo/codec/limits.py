@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kolmo.codec.pipeline import whole_number
+from kolmo.arguments import whole_number
 from kolmo.container.structures import CODED, MAX_EXPANSION, PAYLOAD_ALLOWANCE, BlockHead
 from kolmo.container.wire import REMEDY
 from kolmo.errors import CorruptError, MemoryLimitError, SizeLimitError

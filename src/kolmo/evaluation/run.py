@@ -30,8 +30,9 @@ from kolmo.evaluation.results.store import Store, read_columns
 from kolmo.evaluation.windows import windows
 from kolmo.evaluation.windows.modes import Mode
 from kolmo.evaluation.windows.passages import Nats
-from kolmo.evaluation.work import Labels, Report, Scan, Work
+from kolmo.evaluation.work import Labels, Scan, Work
 from kolmo.installing import installed_version
+from kolmo.progress import Progress, no_progress
 
 NAMED_REPEATS = 20  # documents that repeat another's text which a result names; it counts all
 
@@ -102,7 +103,7 @@ def run(
     *,
     batch_size: int | None = None,
     keep_text: bool = True,
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score what a store does not have yet, and say what all of it comes to.
 
@@ -114,7 +115,7 @@ def run(
         found: the scan of the corpus.
         batch_size: windows at once; default: what the model likes.
         keep_text: whether rows keep their texts.
-        report: called with numbers of bytes of the corpus that are through.
+        progress: called with numbers of bytes of the corpus that are through.
 
     Returns:
         the result, as result.json has it but for its format (docs/evaluation.md).
@@ -123,7 +124,7 @@ def run(
         KolmoError: the model fails, or nothing can be scored.
     """
     began = time.perf_counter()
-    work = Work(engine, mode, store, found, keep_text, report or (lambda size: None))
+    work = Work(engine, mode, store, found, keep_text, progress or no_progress)
     try:
         with closing(engine.run(work.batches(corpus, batch_size))) as results:
             for batch, nats in results:

@@ -9,18 +9,17 @@ What it is not: it knows no network, no checkpoint and no budget; it codes one m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
+from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-Tick = Callable[[int], None]
 FAMILIES = {"trellis": "Trellis", "torus": "Torus"}  # module of this package -> its class
 
 
@@ -28,7 +27,7 @@ FAMILIES = {"trellis": "Trellis", "torus": "Torus"}  # module of this package ->
 class Hyperfunction(Protocol):
     """A recipe for matrices. Immutable; `encode` and `decode` may be called from many threads.
 
-    Long work calls `tick` now and then with the number of weights just done; a tick that raises stops the work.
+    Long work calls `progress` now and then with the number of weights just done; a callback that raises stops the work.
     """
 
     @property
@@ -46,7 +45,7 @@ class Hyperfunction(Protocol):
         """What `restore` needs to make it again; all are keywords of the class."""
         ...
 
-    def encode(self, weights: npt.NDArray[np.float32], tick: Tick | None = None) -> bytes:
+    def encode(self, weights: npt.NDArray[np.float32], progress: Progress | None = None) -> bytes:
         """The payload of a matrix of shape (rows, columns), either of which may be 0.
 
         Raises:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from kolmo.errors import CorruptError
 
 if TYPE_CHECKING:
-    from kolmo.hyperfunctions.base import Tick
+    from kolmo.progress import Progress
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.uint32]
@@ -156,17 +156,17 @@ class Torus:
             "limit": self.limit,
         }
 
-    def encode(self, weights: npt.NDArray[np.float32], tick: Tick | None = None) -> bytes:
+    def encode(self, weights: npt.NDArray[np.float32], progress: Progress | None = None) -> bytes:
         """The payload: 32 bytes, then bit_length(largest index) bits a pair; or raw, four bytes a weight.
 
         Raises:
             ValueError: not two dimensions, or a weight that is no finite number.
         """
         flat = _checked(weights)
-        coded = self._encode(flat, tick) if flat.size >= SMALLEST else None
+        coded = self._encode(flat, progress) if flat.size >= SMALLEST else None
         if coded is None:
-            if tick and flat.size < SMALLEST:
-                tick(flat.size)
+            if progress and flat.size < SMALLEST:
+                progress(flat.size)
             return bytes([RAW]) + flat.astype("<f4").tobytes()
         return coded
 
@@ -189,7 +189,7 @@ class Torus:
             _corrupt(f"its kind is {payload[:1].hex() or 'missing'}, not 00, nor 01 of {SMALLEST} weights or more", 0)
         return _decode(payload, size).reshape(shape)
 
-    def _encode(self, flat: npt.NDArray[np.float32], tick: Tick | None) -> bytes | None:
+    def _encode(self, flat: npt.NDArray[np.float32], progress: Progress | None) -> bytes | None:
         """The payload of a vector, or None where its error exceeds the limit."""
         size, book = flat.size, Codebook(self.points)
         if size % 2:
@@ -212,13 +212,15 @@ class Torus:
             entries, error = book.nearest(x[inside] / cell + book.rows / 2, y[inside] / cell + book.rows / 2)
             indices[first:last][inside] = entries
             total += float(error.sum()) * cell
-            if tick:
-                tick(min(2 * last, size) - 2 * first)
+            if progress:
+                progress(min(2 * last, size) - 2 * first)
 
         classes = 0
         if outside.any():
             target = self.threshold * flat.size - total
-            classes, outer, error_outside = self._best_rings(pairs[outside], centre, math.sqrt(square), target, tick)
+            classes, outer, error_outside = self._best_rings(
+                pairs[outside], centre, math.sqrt(square), target, progress
+            )
             indices[outside] = outer
             total += error_outside
         if self.limit and total > self.limit * flat.size:
@@ -234,14 +236,14 @@ class Torus:
         centre: npt.NDArray[np.float32],
         far: float,
         target: float,
-        tick: Tick | None,
+        progress: Progress | None,
     ) -> tuple[int, Indices, float]:
         """C, the indices of pairs outside the square, and their summed error: the smallest C whose error is at most
         `target`, else the one of least error, the smallest of equal ones.
         """
         best: tuple[int, Indices, float] | None = None
         for classes in range(1, self.classes + 1):
-            indices, error = self._in_rings(pairs, centre, _radii(self.side, far, classes), tick)
+            indices, error = self._in_rings(pairs, centre, _radii(self.side, far, classes), progress)
             if best is None or error < best[2]:
                 best = classes, indices, error
             if error <= target:
@@ -250,7 +252,7 @@ class Torus:
         return best
 
     def _in_rings(
-        self, pairs: npt.NDArray[np.float32], centre: npt.NDArray[np.float32], radii: Floats, tick: Tick | None
+        self, pairs: npt.NDArray[np.float32], centre: npt.NDArray[np.float32], radii: Floats, progress: Progress | None
     ) -> tuple[Indices, float]:
         """The indices of pairs outside the square, and their summed error, with rings of these radii."""
         book = Codebook(self.points)
@@ -262,8 +264,8 @@ class Torus:
             entries, error = book.nearest(x / cell + book.rows / 2, y / cell + book.rows / 2)
             indices[first : first + len(x)] = entries + ring.astype(np.uint32) * np.uint32(self.points + 1)
             total += float((error * cell).sum())
-            if tick:
-                tick(0)
+            if progress:
+                progress(0)
         return indices, total
 
 

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kolmo.errors import CorruptError
-from kolmo.hyperfunctions.base import Tick
 from kolmo.native.dispatch import kernels
+from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -92,7 +92,7 @@ class Trellis:
         """What makes it again."""
         return {"step": self.step, "states": self.states}
 
-    def encode(self, weights: npt.NDArray[np.float32], tick: Tick | None = None) -> bytes:
+    def encode(self, weights: npt.NDArray[np.float32], progress: Progress | None = None) -> bytes:
         """The payload of a matrix; see `Hyperfunction.encode`."""
         flat = self._checked(weights)
         tiles = [self._grid(flat[at : at + TILE]) for at in range(0, flat.size, TILE)]
@@ -105,8 +105,8 @@ class Trellis:
         levels = []
         for x in tiles:
             levels.append(walk.quantise(x, table, self.rate))
-            if tick:
-                tick(x.size)
+            if progress:
+                progress(x.size)
         offsets = _offsets(tiles, levels) if self.centred else [0] * 6
         return self._payload(walk, levels, offsets, weights.shape)
 

@@ -12,34 +12,34 @@ What it is not: it knows nothing of files, blocks in a file, or threads (see `co
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import PredictorError
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors.choice import Choice, Randomness
+from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
 
-Tick = Callable[[int], None]
 DEFAULT_EXPANSION = 1 << 10  # raw bytes for each byte of payload, where a predictor does not choose: as deflate's
 
 
 class Model(Protocol):
     """A predictor's running state over one block. It serves once, in one direction, and one thread.
 
-    Long work calls `tick` now and then with the number of bytes just done; a tick that raises stops the work.
+    Long work calls `progress` now and then with the number of bytes just done; a callback that raises stops the work.
     """
 
-    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
+    def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
         """Code the block, `data`."""
         ...
 
-    def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
+    def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
         """Decode the block: the mirror of `encode`.
 
         Raises:
@@ -47,7 +47,7 @@ class Model(Protocol):
         """
         ...
 
-    def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
+    def score(self, data: bytes, progress: Progress | None = None) -> npt.NDArray[np.float64]:
         """Code length of each of the block's bytes in bits, shape (len(data),).
 
         The sum is what `encode` writes, within 0.1 % and the coder's last bytes.
@@ -147,14 +147,14 @@ class Predictor(ABC):
         raise PredictorError(f"predictor {self.name!r} does not sample; choose another, such as cm or neural")
 
 
-SLICE = 1 << 10 if SLOW else 1 << 16  # bytes between ticks, of a fast model
+SLICE = 1 << 10 if SLOW else 1 << 16  # bytes between calls of `progress`, of a fast model
 
 
-def slices(size: int, tick: Tick | None, step: int | None = None) -> Iterator[tuple[int, int]]:
-    """The slices (first, last + 1) of a block that a model takes at once, with a tick after each."""
+def slices(size: int, progress: Progress | None, step: int | None = None) -> Iterator[tuple[int, int]]:
+    """The slices (first, last + 1) of a block that a model takes at once, with a call of `progress` after each."""
     step = step or SLICE
     for first in range(0, size, step):
         last = min(first + step, size)
         yield first, last
-        if tick:
-            tick(last - first)
+        if progress:
+            progress(last - first)

@@ -2,13 +2,13 @@
 
 A code length is -log2 of the probability that the predictor gave to what came (Shannon 1948); summed, it is what the
 arithmetic coder writes (docs/format.md). Blocks are those of `kolmo.compress`, each from a fresh model.
-What it is not: it draws nothing (see `explain_page`) and reads no files.
+What it is not: it draws nothing (see `report.page`) and reads no files.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +17,16 @@ import numpy.typing as npt
 
 from kolmo.codec.blocks import encode_block
 from kolmo.codec.frames import even_blocks, make_header
-from kolmo.codec.pipeline import available_cores
 from kolmo.container.structures import CODED, DEFAULT_BLOCK_LIMIT, STORED, BlockHead, Footer
-from kolmo.container.wire import DIGEST_SIZE, varint
+from kolmo.container.wire import DIGEST_SIZE
 from kolmo.errors import KolmoError
+from kolmo.parallel import available_cores
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL, level_of, resolve
 from kolmo.predictors.registry import for_level as predictor_for_level
+from kolmo.progress import Progress
 from kolmo.report.text import CLASSES, OTHER, Text, class_of, cut, is_text
+from kolmo.varints import varint
 
 MEASURED = 2 << 20  # bytes of content up to which the archive is made, to have its real size
 LARGEST = 128 << 20  # bytes of content; the arrays take 30 to 50 times as much
@@ -35,7 +37,6 @@ BYTE_CLASSES = (*CLASSES[:-1], "zero bytes", "control bytes", "bytes from 0x80")
 PIECE = 1 << 16  # characters or tokens worked on together
 
 Costs = npt.NDArray[np.float64]
-Report = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ class Explanation:
         Args:
             limit: bytes of content to show; of more, its head and the stretches that cost most.
         """
-        from kolmo.report.explain_page import page
+        from kolmo.report.page.page import page
 
         return page(self, limit)
 
@@ -213,7 +214,7 @@ def explain(
     *,
     name: str = "data",
     measure: bool | None = None,
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> Explanation:
     """Score a content and sum up where its bits go.
 
@@ -223,7 +224,7 @@ def explain(
         name: what to call the content.
         measure: make the archive to have its size, else estimate it from the code length; by default up to 2 MiB, but
             never under a language model: that would take many passes of the model where the costs take one.
-        report: called with the bytes done since its last call; may raise to stop.
+        progress: called with the bytes done since its last call; may raise to stop.
 
     Raises:
         PredictorError: no such predictor.
@@ -246,10 +247,10 @@ def explain(
     payloads: list[BlockHead] = []
     for start in blocks:
         block = data[start : start + step]
-        tick = _halved(report) if measured else report  # measuring takes as long again
-        costs[start : start + len(block)] = _score(predictor, block, tick, threads)
+        passed = _halved(progress) if measured else progress  # measuring takes as long again
+        costs[start : start + len(block)] = _score(predictor, block, passed, threads)
         if measured:
-            kind, payload = encode_block(predictor, block, tick, threads)
+            kind, payload = encode_block(predictor, block, passed, threads)
             payloads.append(BlockHead(kind, len(block), len(payload), bytes(DIGEST_SIZE)))
         else:
             payloads.append(_estimate(len(block), float(costs[start : start + len(block)].sum())))
@@ -286,36 +287,36 @@ def explain(
     )
 
 
-def _score(predictor: Predictor, block: bytes, report: Report | None, threads: int) -> Costs:
-    """Costs of a block; `report` gets all of its bytes, whether or not the model ticks."""
+def _score(predictor: Predictor, block: bytes, progress: Progress | None, threads: int) -> Costs:
+    """Costs of a block; `progress` gets all of its bytes, whether or not the model calls it."""
     done = 0
 
-    def tick(size: int) -> None:
+    def count(size: int) -> None:
         nonlocal done
         done += size
-        if report:
-            report(size)
+        if progress:
+            progress(size)
 
-    costs = predictor.start(len(block), threads).score(block, tick)
-    if report and done < len(block):
-        report(len(block) - done)
+    costs = predictor.start(len(block), threads).score(block, count)
+    if progress and done < len(block):
+        progress(len(block) - done)
     if costs.shape != (len(block),) or not np.isfinite(costs).all():
         raise KolmoError(f"predictor {predictor.name!r} gave no cost for every byte; report this to its makers")
     return costs
 
 
-def _halved(report: Report | None) -> Report | None:
+def _halved(progress: Progress | None) -> Progress | None:
     """Pass on half of the bytes done: for a block that is worked through twice."""
-    if report is None:
+    if progress is None:
         return None
     done = 0
 
-    def tick(size: int) -> None:
+    def half(size: int) -> None:
         nonlocal done
-        report((done + size) // 2 - done // 2)
+        progress((done + size) // 2 - done // 2)
         done += size
 
-    return tick
+    return half
 
 
 def _estimate(size: int, bits: float) -> BlockHead:

@@ -13,9 +13,9 @@ import os
 from collections.abc import Generator
 from typing import IO, Any, Literal, cast, overload
 
+from kolmo.arguments import whole_number
 from kolmo.codec.frames import decode_frames, decode_from
 from kolmo.codec.limits import MEMORY_LIMIT
-from kolmo.codec.pipeline import whole_number
 from kolmo.container.index import Index
 from kolmo.container.wire import Reader
 from kolmo.errors import KolmoError

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 
+from kolmo.arguments import whole_number
 from kolmo.codec.frames import FrameEncoder, decode_checked, make_header, restore_predictor
 from kolmo.codec.limits import MEMORY_LIMIT, Place, SizeLimit, check_memory
-from kolmo.codec.pipeline import whole_number
 from kolmo.container.frames import FrameReader
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT, INDEX_KIND, BlockHead
 from kolmo.container.wire import Reader, new_digest

@@ -39,7 +39,7 @@ from kolmo.weights.running import streamed
 from kolmo.weights.shrink import shrink
 from kolmo.weights.sources.dtypes import as_torch, from_torch
 from kolmo.weights.sources.folder import METHOD, VARIANT, WEIGHTS
-from kolmo.weights.sources.safetensors import read_span
+from kolmo.safetensors import read_span
 from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_utils
 
 if TYPE_CHECKING:

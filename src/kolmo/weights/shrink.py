@@ -10,7 +10,6 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kolmo.codec.pipeline import Report as Tick
-from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError, ShrinkWarning
 from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.parallel import available_cores
+from kolmo.progress import Phases, Progress, no_phases
+from kolmo.safetensors import BYTES
 from kolmo.targets import Attributes
 from kolmo.weights.choice.budget import Budget, Loss, Trial, check, settle, spend
 from kolmo.weights.choice.search import find_step
@@ -35,12 +35,9 @@ from kolmo.weights.report import Report, TensorReport
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import SLAB, to_floats
 from kolmo.weights.sources.folder import makes_folder, open_target
-from kolmo.weights.sources.safetensors import BYTES
 
 if TYPE_CHECKING:
     from kolmo.weights.sources.checkpoint import Checkpoint
-
-Progress = Callable[[str, int], "AbstractContextManager[Tick | None]"]
 
 BITS = 4.0  # a coded weight, where nothing else is asked for
 METHODS = ("trellis", "torus")
@@ -74,7 +71,7 @@ def shrink(
     keep: Sequence[str] = (),
     threads: int = 0,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Phases | None = None,
 ) -> Report:
     """Shrink a checkpoint into a file, or a folder of transformers into a folder; read it with `kolmo.load`.
 
@@ -107,7 +104,7 @@ def shrink(
         keep: globs of names that are not coded.
         threads: tensors coded at once; 0 is one for each core.
         force: overwrite the target.
-        progress: makes, of a title and the bytes to do, a context that yields what to call with bytes done.
+        progress: shows the phases and their bytes.
 
     Warns:
         ShrinkWarning: a tensor has lost more than half of itself, or a size cannot be used; also `Report.warnings`.
@@ -139,7 +136,7 @@ def shrink(
         own = [source, os.path.dirname(path) or "."] if os.path.isdir(source) else [source, path]
         if os.path.samefile(*own):
             raise KolmoError(f"{path}: is, or is beside, what is to be shrunk; choose another name, or another folder")
-    watch = progress or (lambda title, size: nullcontext())
+    phases = progress or no_phases
     cores = threads or available_cores()
     framework, allowed = framework or checkpoint.framework, max_loss
     measure = None
@@ -157,7 +154,7 @@ def shrink(
     factors: dict[str, float] = {}
     notes: list[str] = []
     with open_target(source, path, force, shrunk=True) as sink:
-        with watch("reading", checkpoint.size) as tick:
+        with phases("reading", checkpoint.size) as done:
             found = survey(
                 checkpoint,
                 fixed or make(1.0),
@@ -167,7 +164,7 @@ def shrink(
                 sampled=fixed is None,
                 exact=lossless,
                 threads=cores,
-                report=tick,
+                progress=done,
             )
         packer = Packer(
             sink.file,
@@ -184,9 +181,9 @@ def shrink(
             return code_all(make(step), own)
 
         def code_all(function: Hyperfunction, own: Mapping[str, Hyperfunction], exact: bool = False) -> int:
-            with watch("coding", 4 * found.count) as tick:
+            with phases("coding", 4 * found.count) as done:
                 return packer.code(
-                    function, found.prune, partial(_in_bytes, tick) if tick else None, own=own, exact=exact
+                    function, found.prune, partial(_in_bytes, done) if done else None, own=own, exact=exact
                 )
 
         if fixed is not None or not found.count:
@@ -199,8 +196,8 @@ def shrink(
             )
         else:
             notes += _search(checkpoint, found, packer, make, code, code_all, bits, target_bytes, cores)
-        with watch("comparing", 4 * found.count) as tick:
-            errors = _compare(checkpoint, packer, found, tick)
+        with phases("comparing", 4 * found.count) as done:
+            errors = _compare(checkpoint, packer, found, done)
         if loss is not None and allowed is not None:
             final = settle(sink.place, loss, allowed, framework, cores)
             spent = Budget(allowed, before, final, trials, factors, measure.facts() if measure else {})
@@ -211,8 +208,8 @@ def shrink(
     return report
 
 
-def _in_bytes(tick: Tick, weights: int) -> None:
-    tick(4 * weights)
+def _in_bytes(progress: Progress, weights: int) -> None:
+    progress(4 * weights)
 
 
 def plan(
@@ -349,7 +346,7 @@ class Compared:
     pruned: int
 
 
-def _compare(checkpoint: Checkpoint, packer: Packer, found: Survey, tick: Tick | None) -> dict[str, Compared]:
+def _compare(checkpoint: Checkpoint, packer: Packer, found: Survey, progress: Progress | None) -> dict[str, Compared]:
     """Decode all that was written, compare, and finish the file."""
     errors, digests = {}, {}
     for name, data in packer.decoded():
@@ -373,8 +370,8 @@ def _compare(checkpoint: Checkpoint, packer: Packer, found: Survey, tick: Tick |
             raise KolmoError(
                 f"{checkpoint.name}: tensor {quoted(name)} changed while it was read; leave it alone and repeat"
             )
-        if tick:
-            tick(4 * tensor.count)
+        if progress:
+            progress(4 * tensor.count)
     packer.finish(digests)
     return errors
 

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.foreign import quoted
-from kolmo.predictors.base import Predictor, Tick
+from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness, choose
+from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -303,7 +304,7 @@ class ClassicalModel:
     def __init__(self, kind: str, compressor: Compressor) -> None:
         self._kind, self._compressor = kind, compressor
 
-    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
+    def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
         """It does not.
 
         Raises:
@@ -311,7 +312,7 @@ class ClassicalModel:
         """
         raise self._refusal()
 
-    def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
+    def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
         """It does not.
 
         Raises:
@@ -319,7 +320,7 @@ class ClassicalModel:
         """
         raise self._refusal()
 
-    def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
+    def score(self, data: bytes, progress: Progress | None = None) -> npt.NDArray[np.float64]:
         """Bits of each byte, shape (len(data),): by how much longer the compressed prefix gets, in even stretches.
 
         The sum is eight times the length of the compressed content. What an empty content costs is the first byte's.
@@ -340,8 +341,8 @@ class ClassicalModel:
         widths = np.diff(ends, prepend=0)
         bits = np.repeat(8 * np.diff(lengths, prepend=header) / widths, widths)
         bits[:1] += 8 * header
-        if tick:
-            tick(size)
+        if progress:
+            progress(size)
         return bits
 
     def _refusal(self) -> PredictorError:

@@ -35,8 +35,9 @@ from kolmo.native.tables import (
     SELECTOR_SIZES,
     SQUASH_SIZE,
 )
-from kolmo.predictors.base import Predictor, Tick, slices
+from kolmo.predictors.base import Predictor, slices
 from kolmo.predictors.choice import Choice, Randomness
+from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -322,28 +323,28 @@ class ContextMixingModel:
     def __init__(self, mixer: kernels.ContextMixer, size: int) -> None:
         self._mixer, self._size = mixer, size
 
-    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
+    def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
         """Code the block."""
-        for first, last in slices(len(data), tick):
+        for first, last in slices(len(data), progress):
             self._mixer.encode(encoder, data[first:last])
 
-    def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
+    def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
         """Decode the block.
 
         Raises:
             CorruptError: the payload ends before it does.
         """
         out = bytearray()  # grows as it is decoded: a false size costs no memory
-        for first, last in slices(self._size, tick):
+        for first, last in slices(self._size, progress):
             out += self._mixer.decode(decoder, last - first)
         return bytes(out)
 
-    def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
+    def score(self, data: bytes, progress: Progress | None = None) -> npt.NDArray[np.float64]:
         """Code length of each of the block's bytes in bits, shape (len(data),)."""
         import numpy as np
 
         bits = np.empty(len(data))
-        for first, last in slices(len(data), tick):
+        for first, last in slices(len(data), progress):
             bits[first:last] = code_lengths(self._mixer.costs(data[first:last]))
         return bits
 

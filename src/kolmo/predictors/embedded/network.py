@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import re
 import stat
-import struct
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kolmo.errors import PredictorError
-from kolmo.foreign import quoted, reason
+from kolmo.foreign import quoted
+from kolmo.safetensors import HeaderError, Place, header_length, parse_header, parse_object, write_header
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -31,7 +30,7 @@ FORMAT, PLAIN, PATHS = "kolmo-network", "1", "2"  # versions: integers as they a
 MAX_LAYERS, MAX_TABLES, MAX_WIDTH = 32, 8, 1024
 ORDERS = (0, 2, 3, 4)  # of a hashed table; 0 is the current word
 LIMIT = 2.0**20  # of a float: with it, nothing overflows
-LONGEST_HEADER = 1 << 16  # the largest shape's takes a third of it
+MAX_HEADER_BYTES = 1 << 16  # the header of the largest shape takes a third of it
 LARGEST = 1 << 30  # bytes of a file that is read
 DTYPES = {"I8": "i1", "U8": "u1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "F32": "<f4"}  # NumPy's name of each
 # Priors of the mixers, in this order: name, contexts, weights. Version of their shapes; curves are alike in all.
@@ -232,7 +231,8 @@ def is_network(path: str | Path) -> bool:
         if not stat.S_ISREG(os.stat(path).st_mode):
             return False
         with open(path, "rb") as file:
-            return bool(_header(file.read(8 + LONGEST_HEADER))[0].get("__metadata__", {}).get("format") == FORMAT)
+            header = parse_object(_text(file.read(8 + MAX_HEADER_BYTES)))
+        return bool(header.get("__metadata__", {}).get("format") == FORMAT)
     except (OSError, ValueError, _RefusedError, AttributeError):
         return False
 
@@ -246,12 +246,8 @@ def dump(weights: Weights) -> bytes:
     if weights.priors:
         metadata["priors"] = PRIOR_VERSION
         places += [place._replace(begin=place.begin + size, end=place.end + size) for place in prior_tensors()]
-    header: dict[str, Any] = {"__metadata__": metadata}
-    for name, dtype, sizes, begin, end in places:
-        header[name] = {"dtype": dtype, "shape": sizes, "data_offsets": (begin, end)}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + (weights.weights if indices is None else indices) + weights.priors
+    header = write_header(metadata, {place.name: Place(place.dtype, place.shape, place.begin) for place in places})
+    return header + (weights.weights if indices is None else indices) + weights.priors
 
 
 def save(weights: Weights, path: str | Path) -> None:
@@ -286,7 +282,7 @@ def _read(path: Path) -> tuple[bytes, _Layout]:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "Not a regular file")
     with path.open("rb") as file:
-        head = file.read(8 + LONGEST_HEADER)
+        head = file.read(8 + MAX_HEADER_BYTES)
         layout = _open(head, status.st_size)
         if status.st_size > LARGEST:
             raise _RefusedError(f"it has {status.st_size} bytes, and at most {LARGEST} are read")
@@ -296,49 +292,37 @@ def _read(path: Path) -> tuple[bytes, _Layout]:
     return data, layout
 
 
-def _header(head: bytes) -> tuple[dict[str, Any], int]:
-    """The header of a file that begins with these bytes, and its length."""
-    length = struct.unpack_from("<Q", head)[0] if len(head) >= 8 else 0
-    if not 2 <= length <= min(LONGEST_HEADER, len(head) - 8):
-        raise _RefusedError(f"not a safetensors file of a network: its header would have {length} bytes")
-    try:
-        header = json.loads(head[8 : 8 + length].decode(), object_pairs_hook=_without_twins)
-    except (ValueError, RecursionError) as error:
-        raise _RefusedError(f"its header is no JSON ({reason(error)})") from None
-    if not isinstance(header, dict):
-        raise _RefusedError("its header is no JSON object")
-    return header, length
+def _text(head: bytes) -> bytes:
+    """The JSON text of the header of a file that begins with these bytes."""
+    length = header_length(head, min(MAX_HEADER_BYTES, max(len(head) - 8, 0)))
+    if length is None:
+        raise _RefusedError("it does not begin as a safetensors file of a network")
+    return head[8 : 8 + length]
 
 
 def _open(head: bytes, size: int) -> _Layout:
     """What the header of a file of `size` bytes says; `head` are its first bytes, the whole header among them."""
-    header, length = _header(head)
-    shape, version, about, has_priors = _metadata(header.pop("__metadata__", None))
-    found = [_found(place, header) for place in shape.tensors()]
-    priors = [_found(place, header) for place in prior_tensors()] if has_priors else []
-    if header:
-        raise _RefusedError(f"tensor {quoted(next(iter(header)), 40)} is none of a network's")
-    at = 0
-    for place in sorted([*found, *priors], key=lambda place: place.begin):
-        if place.begin != at:
-            raise _RefusedError(f"tensor {quoted(place.name)} begins at byte {place.begin} of the tensors, not at {at}")
-        at = place.end
-    if at != size - 8 - length:
-        raise _RefusedError(f"its tensors have {at} bytes, but {size - 8 - length} are there")
-    return _Layout(shape, version, about, 8 + length, found, priors)
+    text = _text(head)
+    try:
+        header = parse_header(text, size)
+    except HeaderError as error:
+        raise _RefusedError(str(error)) from None
+    shape, version, about, has_priors = _metadata(header.metadata)
+    begin = 8 + len(text)
+    wanted = [*shape.tensors(), *(prior_tensors() if has_priors else [])]
+    if strange := set(header.places).difference(place.name for place in wanted):
+        raise _RefusedError(f"tensor {quoted(min(strange), 40)} is none of a network's")
+    found = [_found(place, header.places, begin) for place in wanted]
+    count = len(shape.tensors())
+    return _Layout(shape, version, about, begin, found[:count], found[count:])
 
 
-def _found(place: TensorPlace, header: dict[str, Any]) -> TensorPlace:
-    """Where a header, which loses the entry, says that a tensor lies."""
-    claimed = header.pop(place.name, None)
-    offsets: Any = claimed.get("data_offsets") if isinstance(claimed, dict) else None
-    wanted = {"dtype": place.dtype, "shape": list(place.shape), "data_offsets": offsets}
-    if claimed != wanted or not _whole(claimed["shape"]) or not _whole(offsets) or len(offsets) != 2:
+def _found(place: TensorPlace, places: Mapping[str, Place], begin: int) -> TensorPlace:
+    """Where a tensor lies among the bytes of all tensors, which start at offset `begin` of the file."""
+    found = places.get(place.name)
+    if found is None or (found.dtype, found.shape) != (place.dtype, place.shape):
         raise _RefusedError(f"tensor {quoted(place.name)} is not {place.dtype} of shape {list(place.shape)}")
-    size, wanted_size = offsets[1] - offsets[0], place.end - place.begin
-    if size != wanted_size:
-        raise _RefusedError(f"tensor {quoted(place.name)} has {size} bytes, not {wanted_size}")
-    return place._replace(begin=offsets[0], end=offsets[1])
+    return place._replace(begin=found.begin - begin, end=found.begin - begin + found.size)
 
 
 def _metadata(metadata: Any) -> tuple[NetworkShape, str, dict[str, str], bool]:
@@ -376,17 +360,6 @@ def _about_problem(about: Mapping[str, str]) -> str | None:
         if name not in ABOUT or not re.fullmatch(ABOUT[name], value):
             return f"it says of itself {quoted(name, 20)}: {quoted(value, 40)}"
     return None
-
-
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key twice")
-    return found
-
-
-def _whole(numbers: Any) -> bool:
-    return isinstance(numbers, list) and all(type(number) is int and number >= 0 for number in numbers)
 
 
 def _matrices(shape: NetworkShape) -> list[TensorPlace]:

@@ -27,7 +27,7 @@ from kolmo.errors import PredictorError
 from kolmo.foreign import quoted
 from kolmo.native import tables
 from kolmo.native.dispatch import SLOW, kernels
-from kolmo.predictors.base import Predictor, Tick, slices
+from kolmo.predictors.base import Predictor, slices
 from kolmo.predictors.choice import Choice, Randomness
 from kolmo.predictors.embedded import context_mixing
 from kolmo.predictors.embedded.context_mixing import (
@@ -42,6 +42,7 @@ from kolmo.predictors.embedded.context_mixing import (
     room_for,
     table_sizes,
 )
+from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from kolmo.predictors.embedded.network import Weights
 
 HALF = 1 << 15  # an even chance, in 2^-16
-STEPS = 256 if SLOW else 4096  # bytes between ticks
+STEPS = 256 if SLOW else 4096  # bytes between calls of `progress`
 EXPANSION = 1 << 10  # raw bytes for each byte of payload, at most, of blocks that hear the network: 0.03 s each
 LANE = 1 << 19  # bytes of memory that a lane takes, at most
 PLACES, SAMPLES, SAMPLE = 32, 8, 512  # of a block: places that the gate looks at, pieces it takes of them, their bytes
@@ -269,42 +270,42 @@ class NeuralModel:
         self._level, self._size, self._lanes, self._threads = level, size, lanes, threads
         self._source = source
 
-    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
+    def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
         """Code the block."""
-        way, costs = self._choose(data, tick)
+        way, costs = self._choose(data, progress)
         for bit in way.value:
             encoder.encode(bit, HALF)
         if costs:
             encoder.encode_many(*_decisions(data, costs))
         elif way is not Way.NETWORK:
-            self._mixer_alone(way).encode(encoder, data, tick)
+            self._mixer_alone(way).encode(encoder, data, progress)
         else:
             mixer = self._mixer()
-            for steps in self._steps(tick):
+            for steps in self._steps(progress):
                 mixer.encode(encoder, data, steps)
 
-    def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
+    def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
         """Decode the block.
 
         Raises:
             CorruptError: the payload ends before it does.
         """
         if not decoder.decode(HALF):
-            return self._mixer_alone(Way.QUICK if decoder.decode(HALF) else Way.PLAIN).decode(decoder, tick)
+            return self._mixer_alone(Way.QUICK if decoder.decode(HALF) else Way.PLAIN).decode(decoder, progress)
         mixer = self._mixer()
-        for steps in self._steps(tick):
+        for steps in self._steps(progress):
             mixer.decode(decoder, steps)
         return mixer.content()
 
-    def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
+    def score(self, data: bytes, progress: Progress | None = None) -> npt.NDArray[np.float64]:
         """Code length of each byte in bits, shape (len(data),); the first one's holds the first decisions too."""
-        way, costs = self._choose(data, tick)
+        way, costs = self._choose(data, progress)
         if costs:
             bits = code_lengths(costs)
         elif way is Way.NETWORK:
-            bits = code_lengths(self._costs(data, tick))
+            bits = code_lengths(self._costs(data, progress))
         else:
-            bits = self._mixer_alone(way).score(data, tick)
+            bits = self._mixer_alone(way).score(data, progress)
         bits[:1] += len(way.value)
         return bits
 
@@ -321,10 +322,10 @@ class NeuralModel:
             yield mixer.content(at, at + count)
             at += count
 
-    def _choose(self, data: bytes, tick: Tick | None) -> tuple[Way, bytes]:
+    def _choose(self, data: bytes, progress: Progress | None) -> tuple[Way, bytes]:
         """Which way to code a block, and its costs that way (`NeuralMixer.costs`) where they are known already.
 
-        Then they have taken all ticks.
+        Then they have reported all progress.
         """
         if looks_packed(data):
             return Way.QUICK, b""
@@ -332,7 +333,7 @@ class NeuralModel:
             return Way.PLAIN, b""
         if len(data) > TRIED:
             return Way.NETWORK, b""
-        tried = {Way.NETWORK: self._costs(data, tick)}  # nearly all of the work
+        tried = {Way.NETWORK: self._costs(data, progress)}  # nearly all of the work
         for way in (Way.PLAIN, Way.QUICK):
             tried[way] = self._mixer_alone(way).costs(data)
         way = min(tried, key=lambda way: _total(tried[way]) + len(way.value) * 2839)
@@ -343,15 +344,15 @@ class NeuralModel:
             return is_worth_hearing(data)
         return is_worth_hearing(data, self._source.kernel)
 
-    def _costs(self, data: bytes, tick: Tick | None) -> bytes:
+    def _costs(self, data: bytes, progress: Progress | None) -> bytes:
         """Probabilities that the network's mixer gives the block's bits."""
         mixer = self._mixer()
-        for steps in self._steps(tick):
+        for steps in self._steps(progress):
             mixer.score(data, steps)
         return mixer.costs()
 
-    def _steps(self, tick: Tick | None) -> Iterator[int]:
-        """Steps of all lanes to take at once, with a tick after each."""
+    def _steps(self, progress: Progress | None) -> Iterator[int]:
+        """Steps of all lanes to take at once, with a call of `progress` after each."""
         length = -(-self._size // self._lanes)
         per_slice = max(STEPS // self._lanes, 1)
         done = 0
@@ -360,8 +361,8 @@ class NeuralModel:
             yield last - first
             size = sum(max(min(last, self._size - k * length) - first, 0) for k in range(self._lanes))
             done += size
-            if tick:
-                tick(size)
+            if progress:
+                progress(size)
 
     def _mixer(self) -> kernels.NeuralMixer:
         shape, size = self._level.shape, self._size

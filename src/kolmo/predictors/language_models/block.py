@@ -15,15 +15,16 @@ import numpy.typing as npt
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError, PredictorError
 from kolmo.native.dispatch import kernels
-from kolmo.predictors.base import Tick
 from kolmo.predictors.embedded import context_mixing
 from kolmo.predictors.language_models import grids
 from kolmo.predictors.language_models.backends import LOGITS, Backend, Ids, Logits
-from kolmo.predictors.language_models.byte_sources import CodedSource, varint, write_bytes
+from kolmo.predictors.language_models.byte_sources import CodedSource, write_bytes
 from kolmo.predictors.language_models.chunks import ChunkCoder, checked
 from kolmo.predictors.language_models.grids import Tolerance
 from kolmo.predictors.language_models.records import Record
 from kolmo.predictors.language_models.vocabulary import Tokens
+from kolmo.progress import Progress
+from kolmo.varints import varint
 
 MARGIN = 8  # a decision's log-odds may be off by this many times what was measured
 LEAST_NOISE = {4: 2.0**-17, 8: 2.0**-34}  # of a logit, by its bytes: below, tolerance costs nothing
@@ -50,7 +51,7 @@ class LanguageModelBlock:
         self._verify, self._size, self._threads = verify, size, threads
         self.coder = ChunkCoder(backend, record.context, record.chunk, batch, threads)
 
-    def encode(self, encoder: BinaryEncoder, data: bytes, tick: Tick | None = None) -> None:
+    def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
         """Code the block; unless switched off, decode it too, on the decoder's way, and compare.
 
         Raises:
@@ -60,8 +61,8 @@ class LanguageModelBlock:
         chunks = self.coder.split(tokens.ids)
         chosen, noise = self.choose_tolerance(chunks)
         for attempt in range(TRIES):
-            payloads, chosen, choices = self.coder.encode(chunks, chosen, None if self._verify else tick)
-            if not self._verify or self.coder.is_same(chunks, payloads, chosen, tick):
+            payloads, chosen, choices = self.coder.encode(chunks, chosen, None if self._verify else progress)
+            if not self._verify or self.coder.is_same(chunks, payloads, chosen, progress):
                 break
             if self._wanted != "auto" or attempt == TRIES - 1:
                 raise PredictorError(
@@ -83,7 +84,7 @@ class LanguageModelBlock:
         for payload in payloads:
             write_bytes(encoder, payload)
 
-    def decode(self, decoder: BinaryDecoder, tick: Tick | None = None) -> bytes:
+    def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
         """Decode the block: the mirror of `encode`.
 
         Raises:
@@ -103,15 +104,15 @@ class LanguageModelBlock:
         payloads = [source.take(size) for size in sizes]
         done = 0
 
-        def watch(size: int) -> None:
+        def advance(size: int) -> None:
             nonlocal done
             done += size
             if done > self._size:
                 raise CorruptError("its tokens are longer than the block")
-            if tick:
-                tick(size)
+            if progress:
+                progress(size)
 
-        chunks = self.coder.decode(payloads, lengths, chosen, watch)
+        chunks = self.coder.decode(payloads, lengths, chosen, advance)
         cut = np.cumsum([0, *(length for _, length in places)])
         pieces = tuple((place, literals[a:b]) for (place, _), a, b in zip(places, cut[:-1], cut[1:], strict=True))
         data = self._backend.vocabulary.join(Tokens(np.concatenate([*chunks, np.zeros(0, np.int32)]), pieces))
@@ -119,7 +120,7 @@ class LanguageModelBlock:
             raise CorruptError(f"its tokens are {len(data)} bytes, not {self._size}")
         return data
 
-    def score(self, data: bytes, tick: Tick | None = None) -> npt.NDArray[np.float64]:
+    def score(self, data: bytes, progress: Progress | None = None) -> npt.NDArray[np.float64]:
         """Code length of each byte in bits, shape (len(data),): a token's bits are shared out to its bytes evenly.
 
         By teacher forcing, on the finest grid: what is written is longer by what the tolerance costs. A token that the
@@ -131,7 +132,7 @@ class LanguageModelBlock:
         chunks = self.coder.split(tokens.ids)
         tree = self.coder.tree(grids.WITHOUT)
         costs = [np.zeros(len(chunk)) for chunk in chunks]
-        for lane, at, logits in self.coder.passes(chunks, tick):
+        for lane, at, logits in self.coder.passes(chunks, progress):
             wanted = chunks[lane][at : at + len(logits)]
             nats = checked(tree.costs, logits, logits.itemsize, wanted, True)
             costs[lane][at : at + len(logits)] = np.frombuffer(nats, np.float64)

@@ -9,17 +9,9 @@ import numpy as np
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError
+from kolmo.varints import VarintError, read_varint
 
 EVEN = 1 << 15  # a chance, of 65536
-
-
-def varint(value: int) -> bytes:
-    """Unsigned LEB128."""
-    out = bytearray()
-    while value >= 128:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
 
 
 class Source:
@@ -33,17 +25,12 @@ class Source:
         """The next number in unsigned LEB128.
 
         Raises:
-            CorruptError: it is above `limit`.
+            CorruptError: it is above `limit`, or written longer than needed.
         """
-        value = shift = 0
-        while True:
-            byte = self.take(1)[0]
-            value |= (byte & 127) << shift
-            shift += 7
-            if value > limit or shift > 35:
-                raise CorruptError("a number in it is too large")
-            if byte < 128:
-                return value
+        try:
+            return read_varint(lambda: self.take(1)[0], limit)
+        except VarintError as error:
+            raise CorruptError(f"a number in it {error}") from None
 
 
 class PlainSource(Source):

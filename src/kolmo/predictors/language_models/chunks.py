@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from kolmo.errors import CorruptError, PredictorError
 from kolmo.native.dispatch import kernels
-from kolmo.predictors.base import Tick
 from kolmo.predictors.language_models import grids
 from kolmo.predictors.language_models.backends import GROUP, LOGITS, Backend, DeviceLanes, Ids, Logits, Sums
 from kolmo.predictors.language_models.grids import Tolerance
+from kolmo.progress import Progress
 
 PARALLEL = 1 << 20  # logits of a step from which on threads share its lanes
 
@@ -70,17 +70,19 @@ class ChunkCoder:
         """The token tree of a tolerance."""
         return kernels.TokenTree(grids.tables(chosen), self.backend.size)
 
-    def encode(self, chunks: list[Ids], chosen: Tolerance, tick: Tick | None) -> tuple[list[bytes], Tolerance, int]:
+    def encode(
+        self, chunks: list[Ids], chosen: Tolerance, progress: Progress | None
+    ) -> tuple[list[bytes], Tolerance, int]:
         """Payloads; the tolerance, with shorter spans where no choice of grids served one; the number of choices."""
         while True:
             tree = self.tree(chosen)
             encoders = [kernels.TokenEncoder(tree) for _ in chunks]
             try:
                 if self.backend.sums:
-                    for lane, at, (top, leaf) in self.passes(chunks, tick, sums=True):
+                    for lane, at, (top, leaf) in self.passes(chunks, progress, sums=True):
                         checked(encoders[lane].encode_sums, top, leaf, chunks[lane][at : at + len(top)])
                 else:
-                    for lane, at, logits in self.passes(chunks, tick):
+                    for lane, at, logits in self.passes(chunks, progress):
                         checked(encoders[lane].encode, logits, logits.itemsize, chunks[lane][at : at + len(logits)])
                 payloads = [encoder.finish() for encoder in encoders]
             except OverflowError:
@@ -90,19 +92,21 @@ class ChunkCoder:
                         f"no grids serve a tolerance of {chosen.bound:.2g} in the logits here; lower --tolerance, or "
                         "use --dtype float64 (of GGUF models, F32 weights)"
                     ) from None
-                chosen, tick = shorter, None  # progress has been told once
+                chosen, progress = shorter, None  # progress has been told once
                 continue
             return payloads, chosen, sum(encoder.choices() for encoder in encoders)
 
-    def is_same(self, chunks: list[Ids], payloads: list[bytes], chosen: Tolerance, tick: Tick | None) -> bool:
+    def is_same(self, chunks: list[Ids], payloads: list[bytes], chosen: Tolerance, progress: Progress | None) -> bool:
         """Whether payloads decode to the chunks, on the decoder's way."""
         try:
-            decoded = self.decode(payloads, [len(chunk) for chunk in chunks], chosen, tick, chunks)
+            decoded = self.decode(payloads, [len(chunk) for chunk in chunks], chosen, progress, chunks)
         except CorruptError:
             return False
         return all(np.array_equal(a, b) for a, b in zip(chunks, decoded, strict=True))
 
-    def passes(self, chunks: Sequence[Ids], tick: Tick | None, *, sums: bool = False) -> Iterator[tuple[int, int, Any]]:
+    def passes(
+        self, chunks: Sequence[Ids], progress: Progress | None, *, sums: bool = False
+    ) -> Iterator[tuple[int, int, Any]]:
         """(chunk, place, logits of the tokens there) for all tokens, by teacher forcing; `sums`: of their masses."""
         backend, lengths = self.backend, self.backend.vocabulary.lengths
         batch = self.batch(len(chunks))
@@ -131,8 +135,8 @@ class ChunkCoder:
                         if count > 0:
                             rows = tuple(value[lane, :count] for value in values)
                             yield group + lane, first, rows if sums else rows[0]
-                            if tick:
-                                tick(int(lengths(ids[first : first + count]).sum()))
+                            if progress:
+                                progress(int(lengths(ids[first : first + count]).sum()))
                     at += part.shape[1]
 
     def decode(
@@ -140,7 +144,7 @@ class ChunkCoder:
         payloads: list[bytes],
         lengths: list[int],
         chosen: Tolerance,
-        tick: Tick | None,
+        progress: Progress | None,
         expected: list[Ids] | None = None,
     ) -> list[Ids]:
         """Tokens of all chunks; stops at the first that is not as expected."""
@@ -167,8 +171,8 @@ class ChunkCoder:
                             texts[active, at] = self._step(decoders, logits, active, pool if workers > 1 else None)
                         if expected is not None and any(texts[k, at] != expected[group + k][at] for k in active):
                             raise CorruptError("another token was decoded")
-                        if tick:
-                            tick(int(bytes_of(texts[active, at]).sum()))
+                        if progress:
+                            progress(int(bytes_of(texts[active, at]).sum()))
                         part = texts[:, at : at + 1]
                 result += [texts[k, :size].astype(np.int32) for k, size in enumerate(sizes)]
         return result

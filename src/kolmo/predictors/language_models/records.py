@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 
 from kolmo.foreign import short
-from kolmo.predictors.language_models.byte_sources import PlainSource, varint
+from kolmo.predictors.language_models.byte_sources import PlainSource
+from kolmo.varints import varint
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # in files by their place here
 CHUNK = 4096  # tokens of a lane, at most

@@ -7,21 +7,18 @@ What it is not: it searches nothing, and changes no file.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
+from kolmo.progress import Phases, no_phases
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import as_torch
 
 if TYPE_CHECKING:
     from kolmo.evaluation.results.results import Result
     from kolmo.weights.choice.budget import State
-
-Progress = Callable[[str, int], "AbstractContextManager[Callable[[int], None] | None]"]
 
 
 class BitsPerCharacter:
@@ -33,7 +30,7 @@ class BitsPerCharacter:
         mode: the rule of evaluation; strict, if None.
         limit: documents, at most.
         device: cpu, cuda; cuda where it is, if None.
-        progress: makes, of a title and the bytes to do, a context that yields what to call with bytes done.
+        progress: shows the phases and their bytes.
 
     Raises:
         KolmoError: the model or the corpus cannot be opened, or the mode gives no bits per character.
@@ -48,7 +45,7 @@ class BitsPerCharacter:
         mode: str | None = None,
         limit: int | None = None,
         device: str | None = None,
-        progress: Progress | None = None,
+        progress: Phases | None = None,
     ) -> None:
         from kolmo.corpus import open_corpus
         from kolmo.evaluation import run
@@ -64,7 +61,7 @@ class BitsPerCharacter:
         Store(Path(self._work.name))  # what it needs is asked for before the model is loaded
         self._corpus = open_corpus(corpus, limit=limit) if isinstance(corpus, str) else corpus
         self._found = run.scan(self._corpus, stream=chosen.stream)
-        self._folder, self._progress = Path(folder), progress or (lambda title, size: nullcontext())
+        self._folder, self._progress = Path(folder), progress or no_phases
         self._scorer: Any = open_scorer(f"hf:{folder}", Options(dtype=chosen.dtype, device=device))
         self._engine = LocalEngine(self._scorer)
         self._mode = run.mode_for(self._engine, chosen)
@@ -122,9 +119,9 @@ class BitsPerCharacter:
 
         folder = Path(self._work.name) / title
         shutil.rmtree(folder, ignore_errors=True)
-        with self._progress("scoring", sum(self._found.sizes)) as report:
+        with self._progress("scoring", sum(self._found.sizes)) as progress:
             record = run.run(
-                self._engine, self._corpus, self._mode, Store(folder), self._found, keep_text=False, report=report
+                self._engine, self._corpus, self._mode, Store(folder), self._found, keep_text=False, progress=progress
             )
         return Result(folder, record)
 

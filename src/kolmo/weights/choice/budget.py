@@ -13,12 +13,12 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kolmo.errors import FormatError, KolmoError
+from kolmo.safetensors import Kind
 from kolmo.weights.choice.sensitivity import factors, kind_of
 from kolmo.weights.choice.steps import by_scales
 from kolmo.weights.format.groups import to_matrix
 from kolmo.weights.format.packing import Packer, ShrunkFile
 from kolmo.weights.sources.dtypes import as_numpy, as_torch, from_floats, to_floats
-from kolmo.weights.sources.safetensors import Kind
 
 if TYPE_CHECKING:
     from kolmo.hyperfunctions.base import Hyperfunction

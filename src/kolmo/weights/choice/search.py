@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from kolmo.codec.pipeline import Pipeline, Report, ordered_map
 from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.parallel import Pipeline, ordered_map
+from kolmo.progress import Progress
 from kolmo.weights.format.record import Coded
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ ROUNDS, PASSES = 40, 12  # of the search on the sample, over the whole
 def estimate(samples: Samples, make: Make, threads: int, step: float) -> float:
     """Bytes of all codes with a common step, each sample standing for its tensor."""
 
-    def work(name: str, tick: Report) -> float:
+    def work(name: str, progress: Progress) -> float:
         one, sample = samples[name]
         try:
             return min(len(make(name, step).encode(sample)) / sample.size * one.count, one.size)

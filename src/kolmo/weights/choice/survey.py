@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kolmo.codec.pipeline import Pipeline, Report, ordered_map
 from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.parallel import Pipeline, ordered_map
+from kolmo.progress import Progress
 from kolmo.weights.choice.steps import Steps
 from kolmo.weights.choice.values import NEITHER, TYPICAL, Nature, is_wild, nature
 from kolmo.weights.format.groups import columns_of, is_coded
@@ -140,7 +141,7 @@ def survey(
     sampled: bool = True,
     exact: bool = False,
     threads: int = 1,
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> Survey:
     """Read every tensor once.
 
@@ -153,7 +154,7 @@ def survey(
         sampled: whether a sample is wanted.
         exact: all is to come back exact, so that it does not matter which tensors are weights.
         threads: tensors read at once.
-        report: called with the bytes done.
+        progress: called with the bytes done.
 
     Raises:
         KolmoError: a tensor cannot be read.
@@ -166,7 +167,7 @@ def survey(
     }
     size = max(SAMPLE // max(sum(wanted.values()), 1), LEAST_SAMPLE) if sampled else 0
 
-    def work(name: str, tick: Report) -> Look:
+    def work(name: str, progress: Progress) -> Look:
         tensor = source.tensors[name]
         data = tensor.read()
         look = Look(digest(data), False)
@@ -177,10 +178,10 @@ def survey(
                 look = replace(look, coded=True, nature=found)
             elif found.scale and (not exact or np.isfinite(values).all()):
                 look = _look(Look(look.digest, True, found), values, columns, size, prune, prune_each)
-        tick(len(data))
+        progress(len(data))
         return look
 
-    pipeline: Pipeline[str, Look] = Pipeline(work, threads=threads, capacity=CAPACITY, report=report)
+    pipeline: Pipeline[str, Look] = Pipeline(work, threads=threads, capacity=CAPACITY, progress=progress)
     items = ((name, WORKING * tensor.count) for name, tensor in source.tensors.items())
     looks: dict[str, Look] = {}
     coded: dict[str, Coded] = {}

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kolmo.errors import CorruptError
-from kolmo.hyperfunctions.base import Tick
 from kolmo.hyperfunctions.trellis import HEADER, STEPS, TILE, Trellis, checksum
 from kolmo.native.dispatch import kernels
+from kolmo.progress import Progress
+from kolmo.safetensors import BYTES
 from kolmo.weights.sources.dtypes import NUMPY, to_floats
-from kolmo.weights.sources.safetensors import BYTES
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -81,7 +81,7 @@ class _Floats:
         return np.frombuffer(data, f"<u{BYTES[self.dtype]}").astype(self.native, copy=False)
 
 
-def encode(data: bytes, dtype: str, columns: int, tick: Tick | None = None) -> tuple[bytes, bytes]:
+def encode(data: bytes, dtype: str, columns: int, progress: Progress | None = None) -> tuple[bytes, bytes]:
     """The payloads of base and residual of a matrix, given as the bytes of its finite weights.
 
     Raises:
@@ -102,8 +102,8 @@ def encode(data: bytes, dtype: str, columns: int, tick: Tick | None = None) -> t
     for at in range(0, bits.size, TILE):
         tile = bits[at : at + TILE]
         tiles.append(kernels.residual_encode(floats.kind, *settings, columns, tile.tobytes()))
-        if tick:
-            tick(tile.size)
+        if progress:
+            progress(tile.size)
     return code, _pack(*settings, tiles, (bits.size // columns, columns))
 
 

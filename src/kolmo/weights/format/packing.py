@@ -16,11 +16,13 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from kolmo.codec.pipeline import Pipeline, Report, available_cores, ordered_map
 from kolmo.errors import CorruptError, KolmoError
 from kolmo.foreign import quoted
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.hyperfunctions.trellis import HEADER, Trellis
+from kolmo.parallel import Pipeline, available_cores, ordered_map
+from kolmo.progress import Progress
+from kolmo.safetensors import BYTES, Kind, lay_out, read_span, write_header
 from kolmo.weights.choice.values import MOST_LEVEL, is_wild
 from kolmo.weights.format import lossless
 from kolmo.weights.format.groups import from_matrix, to_matrix
@@ -28,7 +30,7 @@ from kolmo.weights.format.record import CODES, DIGEST, KEY, PLACE_BYTES, Coded, 
 from kolmo.weights.sources.checkpoint import Checkpoint
 from kolmo.weights.sources.dtypes import from_floats, to_floats
 from kolmo.weights.sources.folder import weights_of
-from kolmo.weights.sources.safetensors import BYTES, Kind, lay_out, read_header, read_span, write_header
+from kolmo.weights.sources.kinds import header_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -126,7 +128,7 @@ class Packer:
         self,
         hyperfunction: Hyperfunction,
         prune: Prune,
-        report: Report | None = None,
+        progress: Progress | None = None,
         *,
         own: Mapping[str, Hyperfunction] | None = None,
         exact: bool = False,
@@ -137,7 +139,7 @@ class Packer:
             hyperfunction: of coded tensors that are on no grid and have none of their own.
             prune: what is done to weights before.
             own: hyperfunctions of tensors that have one of their own.
-            report: called with the weights done.
+            progress: called with the weights done.
             exact: tensors are to come back exact, by base and residual, of `lossless.BASE`.
 
         Raises:
@@ -151,7 +153,7 @@ class Packer:
             partial(self._encode, hyperfunction, own or {}, exact, prune),
             threads=self._threads,
             capacity=CAPACITY,
-            report=report,
+            progress=progress,
         )
         for name, code in zip(self.record.coded, ordered_map(pipeline, items), strict=True):
             self._file.write(code.data)
@@ -175,20 +177,20 @@ class Packer:
         exact: bool,
         prune: Prune,
         name: str,
-        report: Report,
+        progress: Progress,
     ) -> Code:
         if name in self._grids:
-            report(self.record.coded[name].count)
+            progress(self.record.coded[name].count)
             return self._on_grids[name]
         one = self.record.coded[name]
         data = self._source.tensors[name].read()
         if exact:
-            return _encode_exact(one, data, report)
+            return _encode_exact(one, data, progress)
         weights = prune(name, to_floats(data, one.dtype))
         function = own.get(name, common)
         tame, tail = _tamed(weights, data, one, self._scales.get(name, 0.0), function)
         try:
-            payload = function.encode(to_matrix(tame, one.columns), report)
+            payload = function.encode(to_matrix(tame, one.columns), progress)
         except ValueError:  # a weight too large for this step
             payload = None
         if payload is not None and len(payload) + len(tail) < one.size:
@@ -234,9 +236,9 @@ class Packer:
         return write_header({KEY: record.dump(places)}, places, room)
 
 
-def _encode_exact(one: Coded, data: bytes, report: Report) -> Code:
+def _encode_exact(one: Coded, data: bytes, progress: Progress) -> Code:
     try:
-        base, rest = lossless.encode(data, one.dtype, one.columns, report)
+        base, rest = lossless.encode(data, one.dtype, one.columns, progress)
     except ValueError:  # infinities, or too large for any step
         return Code(data)
     return Code(base + rest, lossless.BASE, len(base)) if len(base) + len(rest) < one.size else Code(data)
@@ -307,7 +309,7 @@ class ShrunkFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = weights_of(path)
-        self.header = read_header(self.path)
+        self.header = header_of(self.path)
         self.record = Record.parse(self.header, str(path))
         self._begins: dict[str, int] = {}  # of codes
         at = self.header.places[CODES].begin if self.record.coded else 0
@@ -400,19 +402,19 @@ class ShrunkFile:
         return data
 
     def read_all(
-        self, names: Iterable[str], threads: int = 1, report: Report | None = None, *, base: bool = False
+        self, names: Iterable[str], threads: int = 1, progress: Progress | None = None, *, base: bool = False
     ) -> Iterator[tuple[str, bytes]]:
         """Tensors in the order of `names`, several at once; `base` as for `read`."""
         wanted = list(names)
         cores = threads or available_cores()
 
-        def work(name: str, tick: Report) -> bytes:
+        def work(name: str, progress: Progress) -> bytes:
             one = self.record.coded.get(self.record.aliases.get(name, name))
             data = self.read(name, cores if one and one.count > DIVIDED else 1, base=base)
-            tick(len(data))
+            progress(len(data))
             return data
 
-        pipeline: Pipeline[str, bytes] = Pipeline(work, threads=cores, capacity=CAPACITY, report=report)
+        pipeline: Pipeline[str, bytes] = Pipeline(work, threads=cores, capacity=CAPACITY, progress=progress)
         items = ((name, WORKING * self._count(name)) for name in wanted)
         yield from zip(wanted, ordered_map(pipeline, items), strict=True)
 

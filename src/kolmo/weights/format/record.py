@@ -16,8 +16,8 @@ from typing import Any, NoReturn
 from kolmo.errors import CorruptError, FormatError, KolmoError
 from kolmo.foreign import quoted, short
 from kolmo.hyperfunctions.base import Hyperfunction, restore
+from kolmo.safetensors import BYTES, MAX_COUNT, Header, Kind, Place, is_shape, reject_duplicate_keys
 from kolmo.weights.sources.dtypes import FLOATS
-from kolmo.weights.sources.safetensors import BYTES, LARGEST, Header, Kind, Place, is_shape, without_twins
 
 VERSION = 1
 KEY, CODES = "kolmo", "kolmo.codes"  # of the metadata; the tensor that holds all codes
@@ -133,7 +133,7 @@ class Record:
         if KEY not in header.metadata:
             raise FormatError(f"{where}: is no checkpoint that kolmo shrank; make one with kolmo shrink")
         try:
-            found = json.loads(header.metadata[KEY], object_pairs_hook=without_twins)
+            found = json.loads(header.metadata[KEY], object_pairs_hook=reject_duplicate_keys)
         except (ValueError, RecursionError) as error:
             _corrupt(where, f"its record is no JSON ({error})")
         version = found.get("version") if isinstance(found, dict) else None
@@ -217,7 +217,7 @@ def _is_way(way: Any) -> bool:
     if not isinstance(way, dict) or not way.keys() <= WAYS or ("verbatim" in way and len(way) > 1):
         return False
     numbers = [value for key, value in way.items() if key != "verbatim"]
-    sound = all(type(n) is int and 0 < n < LARGEST for n in numbers) and way.get("verbatim", True) is True
+    sound = all(type(n) is int and 0 < n < MAX_COUNT for n in numbers) and way.get("verbatim", True) is True
     return sound and not {"base", "wild"} <= way.keys()
 
 

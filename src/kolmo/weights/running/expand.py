@@ -10,16 +10,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kolmo.codec.pipeline import Report as Tick
-from kolmo.codec.pipeline import available_cores
 from kolmo.errors import FormatError, KolmoError, MissingExtraError
 from kolmo.installing import install
+from kolmo.parallel import available_cores
+from kolmo.progress import Progress
+from kolmo.safetensors import BYTES, Kind, lay_out, write_header
 from kolmo.targets import Attributes, Target
 from kolmo.weights.format.packing import ShrunkFile
 from kolmo.weights.sources.dtypes import as_numpy, as_torch
 from kolmo.weights.sources.folder import open_target
 from kolmo.weights.sources.onnx import GRAPH, SUFFIX, assemble
-from kolmo.weights.sources.safetensors import BYTES, Kind, lay_out, write_header
 
 
 def load(
@@ -71,7 +71,7 @@ def expand(
     base: bool = False,
     threads: int = 0,
     force: bool = False,
-    report: Tick | None = None,
+    progress: Progress | None = None,
 ) -> int:
     """Write a plain safetensors file: every tensor under its name, in its dtype; returns the bytes.
 
@@ -88,12 +88,12 @@ def expand(
         raise KolmoError(f"{path}: input and output are the same file; choose another")
     kinds = {name: file.kind(name) for name in file.names}
     if path.endswith(SUFFIX):
-        return _expand_onnx(file, kinds, path, base, force, report)
+        return _expand_onnx(file, kinds, path, base, force, progress)
     names = sorted(kinds, key=lambda name: (-BYTES[kinds[name].dtype], name))
     header = write_header(file.record.metadata, lay_out((name, kinds[name].dtype, kinds[name].shape) for name in names))
     with open_target(source, path, force, shrunk=False) as sink:
         sink.file.write(header)
-        for _, data in file.read_all(names, threads, report, base=base):
+        for _, data in file.read_all(names, threads, progress, base=base):
             sink.file.write(data)
         sink.keep(Attributes())
     return len(header) + sum(map(file.raw_size, names))
@@ -107,15 +107,15 @@ def _open(path: str | Path, base: bool) -> ShrunkFile:
 
 
 def _expand_onnx(
-    file: ShrunkFile, kinds: Mapping[str, Kind], path: str, base: bool, force: bool, report: Tick | None
+    file: ShrunkFile, kinds: Mapping[str, Kind], path: str, base: bool, force: bool, progress: Progress | None
 ) -> int:
     if kinds.get(GRAPH, Kind("", ())).dtype != "U8":
         raise FormatError(f"{file.path}: was no model in ONNX before; expand it to a name in .safetensors")
 
     def read(name: str) -> bytes:
         data = file.read(name, available_cores(), base=base)
-        if report:
-            report(len(data))
+        if progress:
+            progress(len(data))
         return data
 
     with Target(path, force) as sink:

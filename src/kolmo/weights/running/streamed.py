@@ -18,10 +18,10 @@ from pathlib import Path
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from kolmo.codec.pipeline import available_cores
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
+from kolmo.parallel import available_cores
 from kolmo.weights.format.packing import ShrunkFile
 from kolmo.weights.sources.dtypes import as_torch
 

@@ -16,10 +16,10 @@ from kolmo.errors import CorruptError, FormatError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.predictors.embedded.network import FORMAT as NETWORK
+from kolmo.safetensors import Kind, Place, read_span
 from kolmo.weights.sources.dtypes import from_numpy, from_torch, numpy_dtype, torch_dtype
-from kolmo.weights.sources.kinds import ONNX, SAFETENSORS, TORCH, kind_of_file
+from kolmo.weights.sources.kinds import ONNX, SAFETENSORS, TORCH, header_of, kind_of_file
 from kolmo.weights.sources.onnx import SUFFIX, Graph
-from kolmo.weights.sources.safetensors import Kind, Place, read_header, read_span
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # whole, or in shards with an index; the first that is there
 WITHIN = ("state_dict", "model_state_dict", "model")  # where training loops put the weights
@@ -117,7 +117,7 @@ def _from_file(path: Path) -> Checkpoint:
     if kind != SAFETENSORS and path.suffix != ".safetensors":
         what = f"is {kind}" if kind else "begins as no kind of weights that are known here"
         raise FormatError(f"{path}: {what}; {REMEDY}" if ";" not in what else f"{path}: {what}, or {REMEDY}")
-    header = read_header(path)
+    header = header_of(path)
     if "kolmo" in header.metadata:
         raise FormatError(f"{path}: is shrunk already; kolmo expand makes a checkpoint of it again")
     if header.metadata.get("format") == NETWORK:

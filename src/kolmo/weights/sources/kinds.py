@@ -8,9 +8,11 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from kolmo.errors import FormatError
+from kolmo.safetensors import MAX_HEADER_BYTES, Header, NotSafetensorsError, read_header
+
 LENGTH = 16  # first bytes that are looked at
 SAFETENSORS, TORCH, ONNX = "safetensors", "torch", "ONNX"  # the kinds that are read here
-LONGEST_HEADER = 100_000_000  # of safetensors
 FIELDS = (0x12, 0x1A, 0x22, 0x2A, 0x32, 0x3A, 0x42)  # that a model in ONNX has after its version
 OTHERS: dict[bytes, str] = {  # beginning -> what it is and what to do
     b"GGUF": "a GGUF file; take the model that it was made of",
@@ -40,7 +42,7 @@ def kind_of_file(path: Path) -> str:
 
 def kind_of(head: bytes, name: str = "") -> str:
     """The same of first bytes; a name serves to tell archives in the ZIP format from each other."""
-    if len(head) > 8 and struct.unpack_from("<Q", head)[0] <= LONGEST_HEADER and head[8:9] == b"{":
+    if len(head) > 8 and struct.unpack_from("<Q", head)[0] <= MAX_HEADER_BYTES and head[8:9] == b"{":
         return SAFETENSORS
     for beginning, what in OTHERS.items():
         if head.startswith(beginning):
@@ -62,3 +64,19 @@ def kind_of(head: bytes, name: str = "") -> str:
     if not head:
         return "empty; get it again"
     return ""
+
+
+def header_of(path: Path) -> Header:
+    """The safetensors header of a file of weights; the error for another kind of file says which kind it is.
+
+    Raises:
+        FormatError, CorruptError, OSError: as of `kolmo.safetensors.read_header`.
+    """
+    try:
+        return read_header(path)
+    except NotSafetensorsError:
+        what = kind_of_file(path)
+        remedy = "" if ";" in what else "; name another"
+        what = f"a file of {what}" if what in (TORCH, ONNX) else what
+        what = f", but {what}" if what and what != SAFETENSORS else ""
+        raise FormatError(f"{path}: is not a safetensors file{what}{remedy}") from None

@@ -21,7 +21,7 @@ from typing import Any
 from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraError
 from kolmo.foreign import quoted, reason
 from kolmo.installing import install
-from kolmo.weights.sources.safetensors import MOST_DIMENSIONS, Kind, is_shape, read_span
+from kolmo.safetensors import MAX_DIMENSIONS, Kind, is_shape, read_span
 
 GRAPH = "model.onnx"  # the tensor's name
 SUFFIX = ".onnx"
@@ -91,7 +91,7 @@ class Graph:
                 )
             if tensor.data_type not in DTYPES:
                 continue
-            if not is_shape(shape) or len(shape) > MOST_DIMENSIONS or tensor.HasField("segment"):
+            if not is_shape(shape) or len(shape) > MAX_DIMENSIONS or tensor.HasField("segment"):
                 raise CorruptError(f"{path}: initialiser {quoted(name)} has a shape that cannot be; get it again")
             self._tensors[name] = tensor
             self.kinds[name] = Kind(DTYPES[tensor.data_type], tuple(shape))
@@ -219,7 +219,7 @@ def _inline(tensor: Any, dtype: str) -> bytes:
     """The bytes within a message: raw, or numbers one by one."""
     import numpy as np
 
-    from kolmo.weights.sources.safetensors import BYTES
+    from kolmo.safetensors import BYTES
 
     if tensor.HasField("raw_data"):
         data: bytes = tensor.raw_data

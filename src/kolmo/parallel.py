@@ -1,13 +1,12 @@
-"""An ordered parallel map with a bounded number of items in flight: constant memory on endless streams.
+"""An ordered parallel map with a bounded number of items in flight, so endless streams take constant memory.
 
 The kernels release the interpreter's lock, so threads are enough. Results come in the order of the items,
 whatever the number of threads; with one thread the work runs in the caller's own, and nothing is started.
-What it is not: it knows nothing of blocks and files.
+What it is not: it knows no blocks and no files.
 """
 
 from __future__ import annotations
 
-import operator
 import os
 import threading
 from collections import deque
@@ -16,11 +15,13 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Generic, TypeVar
 
+from kolmo.arguments import whole_number
+from kolmo.progress import Progress, no_progress
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Report = Callable[[int], None]
 
-PATIENCE = 0.1  # seconds between two looks at progress and at Ctrl-C
+POLL_SECONDS = 0.1  # time between two checks of progress and of Ctrl-C
 
 
 def available_cores() -> int:
@@ -38,21 +39,6 @@ def physical_memory() -> int:
         return 4 << 30
 
 
-def whole_number(value: object, name: str, least: int) -> int:
-    """An argument that is to be an integer (NumPy's are), of at least `least`.
-
-    Raises:
-        TypeError: it is not an integer; ValueError: it is smaller.
-    """
-    try:
-        number = operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, not {number}")
-    return number
-
-
 class Pipeline(Generic[Item, Result]):
     """`put` items, take results in order; `drain` gives the rest; `close` stops everything within one slice.
 
@@ -60,7 +46,7 @@ class Pipeline(Generic[Item, Result]):
         work: makes a result of an item; calls its second argument with the bytes done between slices.
         threads: worker threads; 0 is one for each core.
         capacity: upper bound on the sum of the weights in flight (one item alone may exceed it).
-        report: called in the consumer's thread with the bytes done since the last call.
+        progress: called in the consumer's thread with the bytes done since the last call.
 
     Raises:
         TypeError, ValueError: `threads` is not an integer from 0 on.
@@ -68,16 +54,16 @@ class Pipeline(Generic[Item, Result]):
 
     def __init__(
         self,
-        work: Callable[[Item, Report], Result],
+        work: Callable[[Item, Progress], Result],
         *,
         threads: int = 1,
         capacity: int | None = None,
-        report: Report | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self._work = work
         self._threads = whole_number(threads, "threads", 0) or available_cores()
         self._capacity = capacity
-        self._report = report
+        self._progress = progress
         self._pool: ThreadPoolExecutor | None = None
         self._pending: deque[tuple[Future[Result], int]] = deque()
         self._load = 0
@@ -99,13 +85,13 @@ class Pipeline(Generic[Item, Result]):
         The iterator must be used up: the item is taken on at its end.
         """
         if self._threads == 1:
-            yield self._work(item, self._report or _silence)
+            yield self._work(item, self._progress or no_progress)
             return
         while self._pending and (self._is_full(weight) or self._pending[0][0].done()):
             yield self._next()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, "kolmo")
-        self._pending.append((self._pool.submit(self._work, item, self._tick), weight))
+        self._pending.append((self._pool.submit(self._work, item, self._count), weight))
         self._load += weight
 
     def drain(self) -> Iterator[Result]:
@@ -129,14 +115,14 @@ class Pipeline(Generic[Item, Result]):
     def _next(self) -> Result:
         future, weight = self._pending[0]
         while not future.done():
-            wait([future], PATIENCE)  # a wait without a limit would not hear Ctrl-C everywhere
+            wait([future], POLL_SECONDS)  # on some systems Ctrl-C does not interrupt a wait without a limit
             self._show()
         self._pending.popleft()
         self._load -= weight
         self._show()
         return future.result()
 
-    def _tick(self, size: int) -> None:
+    def _count(self, size: int) -> None:
         if self._stop.is_set():
             raise CancelledError
         with self._lock:
@@ -145,8 +131,8 @@ class Pipeline(Generic[Item, Result]):
     def _show(self) -> None:
         with self._lock:
             done, self._done = self._done, 0
-        if done and self._report:
-            self._report(done)
+        if done and self._progress:
+            self._progress(done)
 
 
 def ordered_map(pipeline: Pipeline[Item, Result], items: Iterable[tuple[Item, int]]) -> Iterator[Result]:
@@ -166,7 +152,3 @@ def ordered_map(pipeline: Pipeline[Item, Result], items: Iterable[tuple[Item, in
         yield from pipeline.drain()
         if failure:
             raise failure
-
-
-def _silence(size: int) -> None:
-    pass
