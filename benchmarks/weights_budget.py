@@ -38,7 +38,6 @@ HEAD = "| text | documents | steps | at most | lost | 95 % | lost on other such 
 def told(folder: Path, count: int) -> list[str]:
     """Stories of the model, from their beginning to their end, or to 250 tokens."""
     import torch
-
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -36,10 +36,10 @@ import kolmo
 from harness import sections
 from harness.measuring import log
 from harness.tables import table
+from kolmo.safetensors import lay_out, read_header, write_header
 from kolmo.weights.format import lossless
 from kolmo.weights.format.packing import ShrunkFile
 from kolmo.weights.sources.dtypes import from_floats
-from kolmo.safetensors import lay_out, read_header, write_header
 from weights_core import gaussian, heavy
 
 Tensors = dict[str, npt.NDArray[Any]]

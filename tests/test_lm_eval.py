@@ -179,10 +179,12 @@ def test_generation(folder: Path) -> None:
         generated(model, start, temperature=-1)
 
 
-def test_generation_of_what_has_no_temperature() -> None:
+def test_generation_of_what_has_no_top_k() -> None:
     model = KolmoLM("cm:2")
-    with pytest.raises(PredictorError, match=r"no temperature.*: --gen_kwargs do_sample=True,temperature=1.0$"):
-        generated(model, TEXTS[0], until=["x"])
+    with pytest.raises(PredictorError, match=r"no top-k or top-p.*: leave top_k and top_p out of --gen_kwargs$"):
+        generated(model, TEXTS[0], do_sample=True, top_k=5)
+    likeliest = generated(model, TEXTS[1] * 9, max_gen_toks=10)
+    assert likeliest == generated(model, TEXTS[1] * 9, max_gen_toks=10, until=["\0"])
     found = generated(model, TEXTS[1] * 9, do_sample=True, max_gen_toks=10)
     assert 0 < len(found) <= 40
 
@@ -263,9 +265,8 @@ metric_list: [{metric: acc}, {metric: acc_norm}]
 
 @pytest.mark.parametrize("spec", ["neural:5", "hf"])
 def test_tasks(tasks: Path, spec: str, request: pytest.FixtureRequest) -> None:
-    from lm_eval.tasks import TaskManager
-
     import lm_eval
+    from lm_eval.tasks import TaskManager
 
     spec = str(request.getfixturevalue("folder")) if spec == "hf" else spec
     found = lm_eval.simple_evaluate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import math
 import os
@@ -28,7 +29,7 @@ from kolmo.native import reference, tables
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors import registry
 from kolmo.predictors.base import Predictor
-from kolmo.predictors.choice import Choice, Randomness, choose
+from kolmo.predictors.choice import Choice, Randomness, choose, remapped_bits
 from kolmo.predictors.classical import compressors as classical
 from kolmo.predictors.classical.compressors import Classical
 from kolmo.predictors.embedded import context_mixing
@@ -177,10 +178,10 @@ def test_only_one_lane_goes_on(kernels: ModuleType) -> None:
 
 @pytest.mark.parametrize("spec", ["cm:1", "neural:5", "classical:gzip"])
 def test_a_sample_is_reproducible_and_begins_a_longer_one(spec: str) -> None:
-    long = kolmo.sample(PROMPT, spec, 70, seed=3)
+    long = kolmo.sample(PROMPT, spec, 70, seed=3, temperature=1)
     assert len(long) == 70
-    assert kolmo.sample(PROMPT, spec, 70, seed=3) == long
-    assert kolmo.sample(PROMPT, spec, 33, seed=3) == long[:33]
+    assert kolmo.sample(PROMPT, spec, 70, seed=3, temperature=1) == long
+    assert kolmo.sample(PROMPT, spec, 33, seed=3, temperature=1) == long[:33]
     assert b"".join(pieces(PROMPT, spec, 70, seed=3, choice=Choice())) == long
     assert kolmo.sample(PROMPT, spec, 0) == b""
     begun = pieces(PROMPT, spec, 1 << 20, seed=3, choice=Choice())
@@ -194,7 +195,10 @@ def test_seeds_differ_unless_given() -> None:
 
 
 def test_cm_draws_the_same_everywhere() -> None:
-    assert kolmo.sample(PROMPT[:39], "cm:1", 20, seed=2).hex() == "9210a6fd9a270a9a513cc78a67481fdbc2b72704"
+    plain = kolmo.sample(PROMPT[:39], "cm:1", 20, seed=2, temperature=1)
+    assert plain.hex() == "9210a6fd9a270a9a513cc78a67481fdbc2b72704"
+    assert hashlib.sha256(remapped_bits(0.7) or b"").hexdigest()[:16] == "80adfedae142a51b"
+    assert kolmo.sample(PROMPT[:39], "cm:1", 20, seed=2).hex() == "92839c1adb35c3e097bfdc75696e6794ba8d6e5d"
 
 
 @pytest.mark.parametrize("spec", ["cm:4", "neural:5"])
@@ -204,17 +208,21 @@ def test_the_prompt_matters(spec: str) -> None:
 
 
 @pytest.mark.skipif(SLOW, reason="takes a while in NumPy")
-@pytest.mark.parametrize("spec", ["cm:1", "cm:4"])
-def test_samples_follow_the_probabilities(spec: str) -> None:
-    """Of all bits to which the model gave about the probability p, a share of p came."""
+@pytest.mark.parametrize(("spec", "temperature"), [("cm:1", 1), ("cm:4", 1), ("cm:4", 0.9)])
+def test_samples_follow_the_probabilities(spec: str, temperature: float) -> None:
+    """Of all bits to which the model gave about the probability p, sharpened by the temperature, a share of p came."""
     size, prompt = 6000, b"".join(b"%d bottles of beer on the wall\n" % n for n in range(99))
-    sample = kolmo.sample(prompt, spec, size, seed=5)
+    if temperature != 1:  # after which even a cold sample has bits of every probability
+        prompt = (Path(__file__).parents[1] / "LICENSE").read_bytes()
+    sample = kolmo.sample(prompt, spec, size, seed=5, temperature=temperature)
     predictor = registry.resolve(spec)
     assert isinstance(predictor, context_mixing.ContextMixing)
     model = predictor.start(context_mixing.ROOM)
     costs = np.frombuffer(model._mixer.costs(prompt + sample), "=u2").astype(float)[8 * len(prompt) :] / 65536
     bits = np.unpackbits(np.frombuffer(sample, np.uint8))
     ones = np.where(bits, costs, 1 - costs)
+    if temperature != 1:
+        ones = 1 / (1 + (1 / ones - 1) ** (1 / temperature))
     statistic, edges = 0.0, [0, 0.03, 0.2, 0.4, 0.5, 0.6, 0.8, 0.97, 1]
     for low, high in pairwise(edges):
         there = (ones >= low) & (ones < high)
@@ -222,6 +230,33 @@ def test_samples_follow_the_probabilities(spec: str) -> None:
         assert variance > 5
         statistic += (bits[there].sum() - ones[there].sum()) ** 2 / variance
     assert statistic < 26.1  # chi-square of 8 degrees of freedom: one in a thousand
+
+
+@pytest.mark.parametrize("spec", ["cm:4", "neural:5"])
+def test_temperature_of_bits(spec: str) -> None:
+    coldest = {kolmo.sample(PROMPT, spec, 60, seed=seed, temperature=0) for seed in range(3)}
+    assert len(coldest) == 1  # the likeliest bit each time, whatever the seed
+    prompt = (Path(__file__).parents[1] / "LICENSE").read_bytes()[:3000]
+    costs = []
+    for temperature in (0.0, 0.7, 1.0, 2.0):
+        sample = kolmo.sample(prompt, spec, 300, seed=1, temperature=temperature)
+        model = registry.resolve(spec).start(len(prompt) + 300)
+        costs.append(float(model.score(prompt + sample)[-300:].sum()))
+    assert costs == sorted(costs)
+    assert costs[0] < costs[2] / 2
+
+
+def test_tables_of_temperatures() -> None:
+    assert remapped_bits(1) is None
+    for temperature in (1e-310, 0.5, 3.0):
+        table = np.frombuffer(remapped_bits(temperature) or b"", "<u2").astype(int)
+        assert table.shape == (4096,)
+        assert table.min() >= 1
+        assert (np.diff(table) >= 0).all()
+        assert (table + table[::-1] == 65536).all()
+    assert table[4095] < 65536 * 0.96  # 3.0: flatter
+    cold = np.frombuffer(remapped_bits(1e-310) or b"", "<u2")
+    assert set(cold.tolist()) == {1, 65535}
 
 
 def test_binary_prompts_are_left_to_the_plain_mixer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,8 +271,8 @@ def test_binary_prompts_are_left_to_the_plain_mixer(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("spec", ["cm:2", "neural:6"])
 def test_what_these_cannot_honour(spec: str) -> None:
-    for options in ({"temperature": 0.5}, {"top_k": 5}, {"top_p": 0.9}):
-        with pytest.raises(PredictorError, match="no temperature, top-k or top-p; leave them out"):
+    for options in ({"top_k": 5}, {"top_p": 0.9}):
+        with pytest.raises(PredictorError, match="no top-k or top-p; leave them out"):
             kolmo.sample(b"", spec, 5, **options)
     assert len(kolmo.sample(b"", "cm:1", 5, top_p=1.0)) == 5
     with pytest.raises(PredictorError, match="1 GiB"):

@@ -109,3 +109,18 @@ def test_size_bounds_the_final_size(implementation: ModuleType) -> None:
         assert encoder.size() <= 250 + 4
     size = encoder.size()
     assert size <= len(encoder.finish()) <= size + 4
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_decoder_replaces_probabilities(implementation: ModuleType) -> None:
+    """What was coded with the replaced probabilities is decoded with those that they replace."""
+    table = np.arange(1, 4097, dtype="<u2") * 15
+    asked = np.array([1, 15, 16, 40_000, 65_535] * 40, "<u2")
+    bits = bytes(k * k // 3 % 2 for k in range(len(asked)))
+    encoder = implementation.BinaryEncoder()
+    encoder.encode_many(bits, table[asked >> 4].tobytes())
+    decoder = implementation.BinaryDecoder(encoder.finish(), table.tobytes())
+    assert decoder.decode_many(asked.tobytes()) == bits
+    for wrong in (b"", table[:-1].tobytes(), table.tobytes() + b"\0\0", bytes(8192)):
+        with pytest.raises(ValueError, match=r"remap|65535"):
+            implementation.BinaryDecoder(b"abcd", wrong)

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from kolmo.cli.console import STDOUT, give_up, say
 from kolmo.foreign import line
@@ -64,6 +65,10 @@ class LazyGroup(click.Group):
         except click.UsageError as error:
             error.ctx = error.ctx or ctx
             raise
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a verb, and where none begins so, a file, as of `kolmo FILE`."""
+        return super().shell_complete(ctx, incomplete) or [CompletionItem(incomplete, type="file")]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

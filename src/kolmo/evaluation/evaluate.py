@@ -123,6 +123,15 @@ def evaluate(
         KolmoError: a corpus cannot be read, which is found out before any model is opened; a model cannot be opened, or
             cannot be evaluated in this mode.
         MissingExtraError: what it needs is not installed.
+
+    Examples:
+        >>> from kolmo.evaluation.evaluate import texts
+        >>> news = texts("news", ["The same procedure as last year?", "The same procedure as every year."])
+        >>> results = kolmo.evaluate(["cm:1", "classical:xz"], news)
+        >>> [result.model for result in results]
+        ['cm:1', 'xz']
+        >>> results[0].bits_per_character < results[1].bits_per_character
+        True
     """
     options = Options(dtype, device, attention, cache_dir, tokenizer)
     plan = Plan(mode, block_size, stride, batch_size, options, engine, workers, ray_address, keep_text, add_bos_token)

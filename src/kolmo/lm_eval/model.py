@@ -172,9 +172,9 @@ class KolmoLM(LM):
         try:
             made = pieces(context, self._predictor(), size, seed=seed, choice=choice)
         except PredictorError as error:
-            if choice.is_plain or self._spec.partition(":")[0] in LANGUAGE_MODELS:
+            if choice.top_k is choice.top_p is None or self._spec.partition(":")[0] in LANGUAGE_MODELS:
                 raise
-            raise PredictorError(f"{error}: --gen_kwargs do_sample=True,temperature=1.0") from None
+            raise PredictorError(f"{error}: leave top_k and top_p out of --gen_kwargs") from None
         return _until(made, stops).decode("utf-8", "replace")
 
     def _predictor(self) -> Predictor:

@@ -20,7 +20,7 @@ typedef struct {
 typedef struct {
     PyObject_HEAD
     kolmo_decoder coder;
-    PyObject *payload;
+    PyObject *payload, *remap;
     int busy;
 } Decoder;
 

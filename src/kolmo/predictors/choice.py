@@ -1,7 +1,8 @@
 """Drawing one of many: randomness from a seed, and `choose` with temperature, top-k and top-p.
 
 All predictors that give a distribution draw from it by `choose`, so that the same options mean the same everywhere; a
-predictor that is fused with the coder decodes random bits instead (`kolmo.sampling`). Top-k is from Fan et al. (2018),
+predictor that is fused with the coder decodes random bits instead (`kolmo.sampling`), where `remapped_bits` applies the
+temperature. Top-k is from Fan et al. (2018),
 top-p from Holtzman et al., "The Curious Case of Neural Text Degeneration" (2020).
 
 What it is not: it knows no predictor, and its randomness guards no secret.
@@ -11,7 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import struct
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 CHUNK = 1 << 10  # bytes of randomness made at once
+REMAP = 4096  # entries of the table that `remapped_bits` makes, as `coder.BinaryDecoder` takes it
+LARGEST_LOG_ODDS = 40  # nats; beyond it a 16-bit probability is at its end
 
 
 @dataclass(frozen=True)
@@ -46,10 +52,30 @@ class Choice:
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top-p {self.top_p} is not a number above 0 and at most 1")
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it changes nothing."""
-        return self.temperature == 1 and self.top_k is None and (self.top_p is None or self.top_p == 1)
+
+@lru_cache(maxsize=8)
+def remapped_bits(temperature: float) -> bytes | None:
+    """A temperature as `coder.BinaryDecoder` applies it, to the log-odds of each bit; None for 1, which does nothing.
+
+    Entry i stands for the probabilities from 16 i to 16 i + 15 of 65,536 and holds the probability that replaces
+    them, 16 bits, little-endian, in 1..65535: the logistic function of their middle's log-odds divided by the
+    temperature. The arithmetic is decimal, whose `ln` and `exp` are rounded correctly, so the table is the same on all
+    machines.
+
+    Args:
+        temperature: above 0.
+    """
+    if temperature == 1:
+        return None
+    with localcontext() as context:
+        context.prec = 12
+        table = []
+        for i in range(REMAP // 2):  # the other half mirrors it
+            one = Decimal(16 * i + 8) / 65536
+            log_odds = (one / (1 - one)).ln() / Decimal(max(temperature, 1e-6))
+            log_odds = max(min(log_odds, Decimal(LARGEST_LOG_ODDS)), Decimal(-LARGEST_LOG_ODDS))
+            table.append(max(round(65536 / (1 + (-log_odds).exp())), 1))
+    return struct.pack(f"<{REMAP}H", *table, *(65536 - one for one in reversed(table)))
 
 
 class Randomness:

@@ -82,7 +82,7 @@ def open(
     max_length: int | None = None,
     settings: RunSettings = DEFAULT_SETTINGS,
 ) -> KolmoFile | io.TextIOWrapper:
-    """Open a `.kmo` file as `gzip.open` opens a `.gz` file.
+    r"""Open a `.kmo` file as `gzip.open` opens a `.gz` file.
 
     Args:
         file: a path, or a binary file object (which is left open at the end).
@@ -104,6 +104,13 @@ def open(
         TypeError: an argument is of a wrong type.
         OSError, PredictorError: the file or the predictor cannot be had.
         FormatError, CorruptError, TruncatedError, MemoryLimitError, SizeLimitError: from the read that meets it.
+
+    Examples:
+        >>> with kolmo.open("log.txt.kmo", "wt", level=1, encoding="utf-8") as file:
+        ...     written = file.write("first line\nsecond line\n")
+        >>> with kolmo.open("log.txt.kmo", "rt", encoding="utf-8") as file:
+        ...     file.readlines()
+        ['first line\n', 'second line\n']
     """
     if not isinstance(mode, str):
         raise TypeError(f"mode must be a string, not {type(mode).__name__}")
@@ -133,7 +140,18 @@ def open(
 
 
 class KolmoFile(io.BufferedIOBase):
-    """A binary file object over a `.kmo` file; the arguments are those of `open`."""
+    """A binary file object over a `.kmo` file; the arguments are those of `open`.
+
+    Examples:
+        >>> with kolmo.KolmoFile("alphabet.kmo", "wb", level=1) as file:
+        ...     file.write(b"abcdefghijklmnopqrstuvwxyz")
+        26
+        >>> with kolmo.KolmoFile("alphabet.kmo") as file:  # a seek decodes only the block of the place
+        ...     file.seek(23)
+        ...     file.read()
+        23
+        b'xyz'
+    """
 
     def __init__(
         self,

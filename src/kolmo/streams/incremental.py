@@ -53,6 +53,12 @@ class Compressor:
     Raises:
         LevelError, PredictorError: no such level or predictor.
         TypeError, ValueError: an argument is of a wrong type, or out of its limits.
+
+    Examples:
+        >>> compressor = kolmo.Compressor(level=1)
+        >>> pieces = [compressor.compress(b"one "), compressor.compress(b"two"), compressor.flush()]
+        >>> kolmo.decompress(b"".join(pieces))
+        b'one two'
     """
 
     FLUSH_BLOCK = 1  # the names and values of compression.zstd in Python 3.14
@@ -125,6 +131,14 @@ class Decompressor:
         eof: the frame is complete.
         unused_data: what was fed after the frame's end.
         needs_input: False while `decompress(b"")` gives more.
+
+    Examples:
+        >>> packed = kolmo.compress(b"piece by piece", level=1)
+        >>> decompressor = kolmo.Decompressor()
+        >>> decompressor.decompress(packed[:20]) + decompressor.decompress(packed[20:])
+        b'piece by piece'
+        >>> decompressor.eof
+        True
     """
 
     def __init__(

@@ -43,6 +43,11 @@ def compress(
         LevelError, PredictorError: no such level or predictor.
         TypeError, ValueError: `data` is not bytes-like and contiguous, or another argument is of a wrong type or out
             of its limits.
+
+    Examples:
+        >>> packed = kolmo.compress(b"the same procedure as every year " * 100, level=1)
+        >>> len(packed) < 100
+        True
     """
     view = bytes_of(data)
     size = len(view)
@@ -78,6 +83,10 @@ def decompress(
         PredictorError: the predictor that wrote it is missing, or another.
         MemoryLimitError: a block needs more than `memory_limit` bytes.
         SizeLimitError: the content would be larger than `max_length` bytes; nothing was decoded.
+
+    Examples:
+        >>> kolmo.decompress(kolmo.compress(b"from a stranger", level=1), max_length=1 << 20)
+        b'from a stranger'
     """
     view = bytes_of(data)
     if threads is None:

@@ -19,6 +19,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_utils
 from transformers.core_model_loading import (
     WeightConverter,
     WeightRenaming,
@@ -32,6 +33,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from kolmo.errors import FormatError, KolmoError
 from kolmo.foreign import quoted
 from kolmo.predictors.language_models.pretrained import check_weights, open_pretrained
+from kolmo.safetensors import read_span
 from kolmo.transformers.view import ShrunkPath, View
 from kolmo.weights.format.packing import ShrunkFile
 from kolmo.weights.format.record import KEY, VERSION
@@ -39,8 +41,6 @@ from kolmo.weights.running import streamed
 from kolmo.weights.shrink import shrink
 from kolmo.weights.sources.dtypes import as_torch, from_torch
 from kolmo.weights.sources.folder import METHOD, VARIANT, WEIGHTS
-from kolmo.safetensors import read_span
-from transformers import AutoModelForCausalLM, PreTrainedModel, modeling_utils
 
 if TYPE_CHECKING:
     import torch

@@ -80,22 +80,33 @@ static PyType_Slot encoder_slots[] = {
 PyType_Spec encoder_spec = {"kolmo.native._kernels.BinaryEncoder", sizeof(Encoder), 0, Py_TPFLAGS_DEFAULT, encoder_slots};
 
 static PyObject *decoder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    PyObject *payload;
-    char *data;
-    Py_ssize_t size;
+    PyObject *payload, *remap = NULL;
+    char *data, *table = NULL;
+    Py_ssize_t size, table_size = 0;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "S:BinaryDecoder", &payload)) return NULL;
+    if (!PyArg_ParseTuple(args, "S|S:BinaryDecoder", &payload, &remap)) return NULL;
     if (PyBytes_AsStringAndSize(payload, &data, &size) < 0) return NULL;
+    if (remap && PyBytes_AsStringAndSize(remap, &table, &table_size) < 0) return NULL;
+    if (remap && table_size != 2 * KOLMO_REMAP) {
+        PyErr_Format(PyExc_ValueError, "remap has %zd bytes, not %d", table_size, 2 * KOLMO_REMAP);
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < table_size; i += 2)
+        if (bad_probability((unsigned long)((uint8_t)table[i] | (uint8_t)table[i + 1] << 8))) return NULL;
     Decoder *self = (Decoder *)kolmo_instance(type);
     if (!self) return NULL;
     Py_INCREF(payload);
+    Py_XINCREF(remap);
     self->payload = payload;
+    self->remap = remap;
     kolmo_decoder_init(&self->coder, (const uint8_t *)data, (size_t)size);
+    self->coder.remap = (const uint8_t *)table;
     return (PyObject *)self;
 }
 
 static void decoder_free(PyObject *self) {
     Py_XDECREF(((Decoder *)self)->payload);
+    Py_XDECREF(((Decoder *)self)->remap);
     kolmo_release(self);
 }
 

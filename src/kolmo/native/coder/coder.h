@@ -10,6 +10,7 @@
 
 #define KOLMO_TOP ((uint32_t)1 << 24) /* renormalise below this */
 #define KOLMO_OVERRUN 8               /* zero bytes that a decoder may read past its payload */
+#define KOLMO_REMAP 4096              /* entries of a table of replaced probabilities, 16 bits each */
 
 typedef struct {
     uint64_t low; /* 33 bits: bit 32 is a carry not yet propagated */
@@ -26,6 +27,7 @@ typedef struct {
     const uint8_t *next, *end; /* borrowed */
     uint32_t range, code;
     int overrun; /* bytes read past the end; KOLMO_OVERRUN + 1 and it has failed */
+    const uint8_t *remap; /* borrowed: NULL, or KOLMO_REMAP little-endian probabilities that replace p1, by p1 >> 4 */
 } kolmo_decoder;
 
 static inline void kolmo_encoder_init(kolmo_encoder *e) {
@@ -85,6 +87,7 @@ static inline void kolmo_pull(kolmo_decoder *d) {
 }
 
 static inline int kolmo_decode(kolmo_decoder *d, uint32_t p1) {
+    if (d->remap) p1 = d->remap[p1 >> 4 << 1] | (uint32_t)d->remap[p1 >> 4 << 1 | 1] << 8; /* sampling only */
     uint32_t bound = (uint32_t)((uint64_t)d->range * p1 >> 16);
     int bit = d->code < bound;
     if (bit) {
@@ -106,6 +109,7 @@ static inline void kolmo_decoder_init(kolmo_decoder *d, const uint8_t *payload, 
     d->range = 0xFFFFFFFFu;
     d->code = 0;
     d->overrun = 0;
+    d->remap = NULL;
     for (int i = 0; i < 4; i++) kolmo_pull(d);
 }
 

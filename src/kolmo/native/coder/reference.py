@@ -13,6 +13,7 @@ TOP = 1 << 24  # renormalise below this
 MASK32 = 0xFFFFFFFF
 # Zero bytes a decoder may read past the payload: 4 for its window, 4 that the encoder left off.
 OVERRUN_LIMIT = 8
+REMAP = 4096  # entries of a table of replaced probabilities
 
 
 class BinaryEncoder:
@@ -85,9 +86,24 @@ class BinaryEncoder:
 
 
 class BinaryDecoder:
-    """Decodes what `BinaryEncoder` wrote, given the same probabilities in the same order."""
+    """Decodes what `BinaryEncoder` wrote, given the same probabilities in the same order.
 
-    def __init__(self, payload: bytes) -> None:
+    With `remap` each probability p1 is replaced by entry p1 >> 4 of that table (4,096 little-endian 16-bit numbers
+    in 1..65535) before the bit is decoded. No payload is written that way: it is for sampling, where the payload is
+    random and the table makes likely bits likelier (`predictors.choice.bit_temperature`).
+
+    Raises:
+        ValueError: `remap` has another size, or a number of it is not in 1..65535.
+    """
+
+    def __init__(self, payload: bytes, remap: bytes | None = None) -> None:
+        self._remap: list[int] | None = None
+        if remap is not None:
+            if len(remap) != 2 * REMAP:
+                raise ValueError(f"remap has {len(remap)} bytes, not {2 * REMAP}")
+            self._remap = np.frombuffer(remap, "<u2").tolist()
+            for p1 in self._remap:
+                _check(p1)
         self._payload = payload
         self._next = 0
         self._range = MASK32
@@ -103,6 +119,8 @@ class BinaryDecoder:
             ValueError: `p1` is not in 1..65535.
         """
         _check(p1)
+        if self._remap is not None:
+            p1 = self._remap[p1 >> 4]
         bound = self._range * p1 >> 16
         if self._code < bound:
             bit = 1

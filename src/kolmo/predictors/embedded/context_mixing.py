@@ -36,7 +36,7 @@ from kolmo.native.tables import (
     SQUASH_SIZE,
 )
 from kolmo.predictors.base import Predictor, slices
-from kolmo.predictors.choice import Choice, Randomness
+from kolmo.predictors.choice import Choice, Randomness, remapped_bits
 from kolmo.progress import Progress
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 16  # bytes whose code lengths are worked out together
 DRAWN = 32  # bytes of a sample that are decoded from one string of random bits
+MIDDLE = b"\x80" + bytes(11)  # read as a payload: the middle of the decoder's interval, and zeros to read ahead
 BITS = 17 * DRAWN  # bytes of that string: a byte costs at most eight decisions of 16 bits, and the coder reads ahead
 ROOM = 1 << 16  # least block that a sample's model is made for: a short sample is the beginning of a longer one
 LARGEST = 1 << 30
@@ -311,10 +312,10 @@ class ContextMixing(Predictor):
         """Go on where a prompt ends: see `predictors.base.Predictor`.
 
         Raises:
-            PredictorError: the choice is not plain, or prompt and sample are too long.
+            PredictorError: the choice has top-k or top-p, or prompt and sample are too long.
         """
         room = room_for(self.name, len(prompt) + size, choice)
-        return start(self.shape, room, self._most_bits).continuation(prompt, size, randomness)
+        return start(self.shape, room, self._most_bits).continuation(prompt, size, randomness, choice.temperature)
 
 
 class ContextMixingModel:
@@ -352,11 +353,11 @@ class ContextMixingModel:
         """Probability of each bit of the block as it is, 16 bits each, in the machine's order."""
         return self._mixer.costs(data)
 
-    def continuation(self, prompt: bytes, size: int, randomness: Randomness) -> Iterator[bytes]:
+    def continuation(self, prompt: bytes, size: int, randomness: Randomness, temperature: float) -> Iterator[bytes]:
         """Learn the prompt, then decode random bits: what comes is distributed as the model expects it."""
         for first, last in slices(len(prompt), None):
             self._mixer.costs(prompt[first:last])
-        for decoder, count in draws(size, randomness):
+        for decoder, count in draws(size, randomness, temperature):
             yield self._mixer.decode(decoder, count)
 
 
@@ -364,22 +365,29 @@ def room_for(name: str, size: int, choice: Choice) -> int:
     """Bytes of the block that a sample's model is made for: prompt and sample have `size` together.
 
     Raises:
-        PredictorError: it would be too long, or the choice is not plain.
+        PredictorError: it would be too long, or the choice has top-k or top-p.
     """
-    if not choice.is_plain:
+    if choice.top_k is not None or choice.top_p not in (None, 1):
         raise PredictorError(
-            f"{name} samples by decoding random bits and has no temperature, top-k or top-p; leave them out, or choose "
-            f"a predictor with explicit distributions"
+            f"{name} samples by decoding random bits and has no top-k or top-p; leave them out, or choose a predictor "
+            f"with explicit distributions"
         )
     if size > LARGEST:
         raise PredictorError(f"{name} takes prompt and sample up to 1 GiB, not {size} bytes; shorten them")
     return max(ROOM, 1 << (size - 1).bit_length())
 
 
-def draws(size: int, randomness: Randomness) -> Iterator[tuple[BinaryDecoder, int]]:
-    """Random bits to decode a sample of `size` bytes from, for a piece at a time, and the bytes of the piece."""
+def draws(size: int, randomness: Randomness, temperature: float) -> Iterator[tuple[BinaryDecoder, int]]:
+    """Random bits to decode a sample of `size` bytes from, for a piece at a time, and the bytes of the piece.
+
+    The temperature divides the log-odds of each bit. At 0 the bits are not random but the middle of the interval, which
+    the likelier bit holds at every decision.
+    """
+    remap = remapped_bits(temperature)
     for first in range(0, size, DRAWN):
-        yield BinaryDecoder(randomness.take(BITS)), min(DRAWN, size - first)
+        code = randomness.take(BITS) if temperature else MIDDLE
+        decoder = BinaryDecoder(code) if remap is None else BinaryDecoder(code, remap)
+        yield decoder, min(DRAWN, size - first)
 
 
 def code_lengths(costs: bytes) -> npt.NDArray[np.float64]:

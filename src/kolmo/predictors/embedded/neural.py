@@ -257,10 +257,11 @@ class Neural(Predictor):
         """Go on where a prompt ends: see `predictors.base.Predictor`.
 
         Raises:
-            PredictorError: the choice is not plain, or prompt and sample are too long.
+            PredictorError: the choice has top-k or top-p, or prompt and sample are too long.
         """
         room = room_for(self.name, len(prompt) + size, choice)
-        return NeuralModel(self._level, room, 1, 1, self.source).continuation(prompt, size, randomness)
+        model = NeuralModel(self._level, room, 1, 1, self.source)
+        return model.continuation(prompt, size, randomness, choice.temperature)
 
 
 class NeuralModel:
@@ -309,15 +310,15 @@ class NeuralModel:
         bits[:1] += len(way.value)
         return bits
 
-    def continuation(self, prompt: bytes, size: int, randomness: Randomness) -> Iterator[bytes]:
+    def continuation(self, prompt: bytes, size: int, randomness: Randomness, temperature: float) -> Iterator[bytes]:
         """Learn the prompt, which decides whether the network is heard, then decode random bits; one lane only."""
         if not self._is_worth_hearing(prompt):
-            yield from self._mixer_alone(Way.PLAIN).continuation(prompt, size, randomness)
+            yield from self._mixer_alone(Way.PLAIN).continuation(prompt, size, randomness, temperature)
             return
         mixer, block, at = self._mixer(), prompt + bytes(self._size - len(prompt)), len(prompt)
         for first, last in slices(len(prompt), None, STEPS):
             mixer.score(block, last - first)
-        for decoder, count in draws(size, randomness):
+        for decoder, count in draws(size, randomness, temperature):
             mixer.decode(decoder, count)
             yield mixer.content(at, at + count)
             at += count

@@ -49,6 +49,13 @@ def load(
         MissingExtraError: torch is asked for and not installed.
         ValueError: another framework.
         OSError: the file cannot be read.
+
+    Examples:
+        >>> import numpy as np
+        >>> weights = {"weight": np.random.default_rng(1).standard_normal((64, 64)).astype(np.float32)}
+        >>> report = kolmo.shrink(weights, "exact.safetensors", lossless=True)
+        >>> bool((kolmo.load("exact.safetensors")["weight"] == weights["weight"]).all())
+        True
     """
     if framework not in ("np", "pt"):
         raise ValueError(f"framework {framework!r} is not known; choose np or pt")
@@ -82,6 +89,13 @@ def expand(
         CorruptError, FormatError, KolmoError: as `load`; ONNX is asked for, and the source was none.
         TargetExistsError: the target exists and `force` is not set.
         OSError: reading or writing failed; nothing half-written stays.
+
+    Examples:
+        >>> import numpy as np
+        >>> weights = {"weight": np.random.default_rng(1).standard_normal((64, 64)).astype(np.float32)}
+        >>> report = kolmo.shrink(weights, "small.safetensors")
+        >>> kolmo.expand("small.safetensors", "model.safetensors") > 4 * 64 * 64
+        True
     """
     file, path = _open(source, base), os.fspath(target)
     if os.path.exists(path) and os.path.samefile(file.path, path):

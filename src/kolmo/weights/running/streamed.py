@@ -130,6 +130,14 @@ def stream(
         CorruptError, FormatError: as `kolmo.load`.
         MissingExtraError: torch is not installed.
         OSError: the file cannot be read.
+
+    Examples:
+        >>> import torch
+        >>> network = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
+        >>> report = kolmo.shrink(network, "small.safetensors")
+        >>> streamed = kolmo.stream(network, "small.safetensors")
+        >>> network(torch.zeros(1, 64)).shape
+        torch.Size([1, 64])
     """
     try:
         import torch  # noqa: F401

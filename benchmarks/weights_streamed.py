@@ -1,6 +1,6 @@
 """Networks that decode their weights as they use them, against the same networks whole: memory and speed.
 
-    python benchmarks/weights_streaming.py FOLDER
+    python benchmarks/weights_streamed.py FOLDER
 
 Made networks with random weights, in float32: a LLaMA of 110 M (12 layers of width 768), and a U-Net of 31 M (widths 64
 to 1024, images of 256 x 256). FOLDER takes their files. Each row is a process of its own. Memory: the largest resident
@@ -93,8 +93,9 @@ def make(folder: Path) -> None:
 
 def llama(folder: Path, way: str) -> tuple[Any, Callable[[], torch.Tensor], int]:
     """The model, a forward pass, and its tokens."""
-    import kolmo.transformers
     from transformers import AutoModelForCausalLM
+
+    import kolmo.transformers
 
     if way.startswith("streamed"):
         model = kolmo.transformers.stream(folder / "llama-small")

@@ -1,6 +1,6 @@
 """A checkpoint of a billion weights through `kolmo shrink` and `kolmo expand`: peak memory, and time of a weight.
 
-    python benchmarks/weights_stream.py --markdown docs/benchmarks/weights.md
+    python benchmarks/weights_billion.py --markdown docs/benchmarks/weights.md
 
 The checkpoint is made here, tensor by tensor, in --work (needs about 5 GB): bfloat16 in the shapes of a LLaMA, Gaussian
 with log-normal scales of rows and columns (deviation 0.3 and 0.2). Both commands run as their users run them, one after
@@ -22,8 +22,8 @@ from harness import sections
 from harness.measuring import Cost, log, run
 from harness.tables import own_peak, table
 from harness.tools import kolmo
-from kolmo.weights.sources.dtypes import from_floats, to_floats
 from kolmo.safetensors import lay_out, read_header, read_span, write_header
+from kolmo.weights.sources.dtypes import from_floats, to_floats
 
 SLAB = 1 << 22  # weights that are made and compared at once
 
