@@ -176,7 +176,7 @@ def where_bytes_go(model: HuggingFace, data: bytes) -> list[str]:
     block = model.start(len(data), torch.get_num_threads())
     chunks = block.coder.split(model.backend.vocabulary.tokenise(data).ids)
     chosen, noise = block.choose_tolerance(chunks)
-    rounded = grids.Tolerance(chosen.step, grids.EXACT)
+    rounded = grids.Tolerance(chosen.step, grids.NO_CHOICES)
     trees = [kernels.TokenTree(grids.tables(one), model.backend.size) for one in (rounded, chosen)]
     encoders = [kernels.TokenEncoder(trees[1]) for _ in chunks]
     ideal = nearest = 0.0

@@ -337,7 +337,7 @@ def test_the_rule(compressor: Classical) -> None:
         assert probabilities.argmax() == ord("a")
 
 
-@pytest.mark.parametrize("size", [0, 50, 1024 - classical.NO_MATCH - 2, 40_000])
+@pytest.mark.parametrize("size", [0, 50, 1024 - classical.UNREACHED_BYTES - 2, 40_000])
 def test_deflate_follows_its_context(size: int) -> None:
     """Copies of one compressor, with a window that grows, find what compressing all anew finds."""
     text = np.random.default_rng(3).integers(97, 123, size, np.uint8).tobytes()
@@ -374,7 +374,7 @@ def test_scores_grow_where_the_new_is(monkeypatch: pytest.MonkeyPatch) -> None:
     third = len(PROMPT)
     assert bits[third : third + 300].sum() > 2000
     assert bits[third + 300 :].sum() < 200
-    monkeypatch.setattr(classical, "WORK", len(data))  # two prefixes are all that there is time for
+    monkeypatch.setattr(classical, "MAX_PREFIX_BYTES", len(data))  # two prefixes are all that there is time for
     coarse = model.score(data)
     assert len(set(coarse[1:].tolist())) == 2
     assert coarse.sum() == pytest.approx(bits.sum())

@@ -57,7 +57,7 @@ class Bytes:
     """A vocabulary of single bytes below 250: the rest are literals."""
 
     size = 256
-    digest = b"testbyte"
+    table_hash = b"testbyte"
 
     def tokenise(self, data: bytes) -> Tokens:
         ids: list[int] = []
@@ -329,7 +329,9 @@ def test_a_span_that_no_choice_serves_is_made_shorter(monkeypatch: pytest.Monkey
     assert unpack(ours(), payload, len(TEXT)) == TEXT
     assert unpack(ours(shift(1.9e-3)), payload, len(TEXT)) == TEXT
     monkeypatch.setattr(grids, "tolerance", lambda noise, itemsize: replace(honest(noise, itemsize), slack=2.0))
-    with pytest.raises(PredictorError, match="no grids serve a tolerance of 1 in the logits here; lower --tolerance"):
+    with pytest.raises(
+        PredictorError, match="no choice of grids allows a tolerance of 1 in the logits here; lower the argument"
+    ):
         pack(model, TEXT)
 
 
@@ -396,7 +398,7 @@ def test_a_record_is_short_and_says_what_differs() -> None:
         assert record.differences(other) == [f"its {part} (hash 78... here, {there}... in the file)"]
         assert other.rest != record.rest
     like = Record.of("model", "", (b"weights9", *hashes[1:]), "float32", 1, 1)  # with the same first byte
-    assert record.differences(like) == ["something of it"]
+    assert record.differences(like) == ["part of it"]
     packed = kolmo.compress(b"a" * 9, predictor=ours())
     assert len(packed) < 9 + 35 + 9 + len("ours") + 2  # container, marks, name, sizes that are not the usual ones
 
@@ -644,7 +646,7 @@ def test_options_that_no_file_takes(models: Callable[[str], Path], capsys: pytes
     run("compress", "-m", "hf:/no/such", "x", status=1)
     assert "no such folder" in capsys.readouterr().err
     run("compress", "-m", f"hf:{models('gpt2')}", "--context", "5000", "x", status=1)
-    assert "sees at most 128 tokens" in capsys.readouterr().err
+    assert "has a context window of 128 tokens; lower --context" in capsys.readouterr().err
 
 
 def test_models_that_are_none(models: Callable[[str], Path], tmp_path: Path) -> None:
@@ -655,7 +657,7 @@ def test_models_that_are_none(models: Callable[[str], Path], tmp_path: Path) -> 
     broken = tmp_path / "broken"
     shutil.copytree(models("gpt2"), broken)
     (broken / "model.safetensors").write_bytes(b"\xff" * 100)
-    with pytest.raises(PredictorError, match="is no safetensors file, or damaged"):
+    with pytest.raises(PredictorError, match="not a safetensors file, or damaged"):
         hugging_face(broken)
     (broken / "model.safetensors").unlink()
     with pytest.raises(PredictorError, match=r"no model\.safetensors or model\.safetensors\.index\.json in it"):
@@ -691,7 +693,7 @@ def test_weights_are_known_by_their_tensors(models: Callable[[str], Path], tmp_p
     assert hash_tensors(parts[:1]) != hash_tensors([whole])
     for bad in (b"", b"\xff" * 20, b"\x02" + bytes(7) + b"[]", b"\x09" + bytes(7) + b'{"a": {}}'):
         parts[0].write_bytes(bad)
-        with pytest.raises(PredictorError, match="is no safetensors file"):
+        with pytest.raises(PredictorError, match="not a safetensors file"):
             hash_tensors(parts[:1])
 
 

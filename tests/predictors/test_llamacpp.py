@@ -157,7 +157,7 @@ def test_no_shape_of_a_batch_changes_much(
     folder: Path, kind: str, noise: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And where weights are rounded coarsely, none changes a bit."""
-    monkeypatch.setattr(gguf_backend, "WORK", 1)  # threads at work, however small the model
+    monkeypatch.setattr(gguf_backend, "MIN_THREAD_PRODUCTS", 1)  # threads at work, however small the model
     path = folder / f"{kind}.gguf"
     if kind == "f16":
         quantise(folder / "spm.gguf", path, "LLAMA_FTYPE_MOSTLY_F16")
@@ -277,7 +277,7 @@ def test_the_file_says_how_to_compute(folder: Path) -> None:
     """Not the model: so another rule may come, and old files be read."""
     model = LlamaCpp.from_spec(str(folder / "spm.gguf"))
     assert model.record.way == WAYS.index(PLAIN) + 1
-    hashes = hash_files([folder / "spm.gguf"]), FLASH, model.backend.vocabulary.digest
+    hashes = hash_files([folder / "spm.gguf"]), FLASH, model.backend.vocabulary.table_hash
     record = Record.of("spm.gguf", "", hashes, "float32", model.record.context, model.record.chunk, 2)
     other = LlamaCpp.restore(1, record.to_bytes())
     assert isinstance(other.backend, LlamaCppBackend)
@@ -306,7 +306,7 @@ def test_a_model_in_parts(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"dtype": "float64"}, "their own arithmetic, not float64; leave --dtype out"),
-        ({"context": CONTEXT + 1}, f"sees at most {CONTEXT} tokens; lower --context"),
+        ({"context": CONTEXT + 1}, f"has a context window of {CONTEXT} tokens; lower the argument context"),
         ({"context": 3}, "at least 4 tokens"),
     ],
 )
@@ -321,13 +321,13 @@ def test_options(folder: Path, options: dict[str, Any], message: str) -> None:
 def test_devices(folder: Path) -> None:
     assert load(folder / "spm.gguf", device="cpu").on_cpu
     if not library().llama_supports_gpu_offload():
-        with pytest.raises(PredictorError, match=r"has no device cuda; .* --device cpu"):
+        with pytest.raises(PredictorError, match=r"has no device cuda; .* device='cpu'"):
             load(folder / "spm.gguf", device="cuda")
 
 
 def test_llama_cpp_is_missing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr(llama_library, "_library", None)
-    monkeypatch.setattr(llama_library, "NEWEST", "llama_model_of_tomorrow")
+    monkeypatch.setattr(llama_library, "NEWEST_FUNCTION", "llama_model_of_tomorrow")
     with pytest.raises(MissingExtraError, match=r"^gguf models need a newer llama-cpp-python; pip install -U 'kolmo"):
         LlamaCpp.from_spec(str(folder / "spm.gguf"))
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
@@ -370,7 +370,7 @@ DAMAGES: dict[str, tuple[Any, str]] = {
     ),
     "tokenizer": (replaced(b"tokenizer.ggml.model", b"tokenizer.ggml.mudel"), "key not found in model"),
     "no layers": (replaced(b"block_count\4\0\0\0\2", b"block_count\4\0\0\0\0"), "0 layers, not 1 to 512; get"),
-    "twins": (replaced(b"<0x41>", b"<0x42>"), "two of its tokens are the same"),
+    "duplicate tokens": (replaced(b"<0x41>", b"<0x42>"), "two of its tokens are the same"),
 }
 
 
@@ -390,14 +390,14 @@ def test_a_damaged_file_is_refused(
 
 def test_no_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "m.gguf"):
-        with pytest.raises(PredictorError, match=r"is a folder; name the|no such file; give the path"):
+        with pytest.raises(PredictorError, match=r"the path is a folder; name the|no such file; give the path"):
             LlamaCpp.from_spec(str(path))
     with pytest.raises(KolmoError):
         registry.resolve("gguf:")
 
 
 def test_models_that_continue_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(PredictorError, match="continues none; give a causal language model"):
+    with pytest.raises(PredictorError, match="not a causal language model; give one that continues texts"):
         LlamaCpp.from_spec(str(tiny(tmp_path / "m.gguf", causal=False)))
 
 
@@ -477,7 +477,7 @@ def test_tables(vocabularies: dict[str, Vocabulary]) -> None:
     assert spm.bytes_of(len(names)) == b"<tool>"
     assert spm.bytes_of(len(names) + 1) == b""  # <mask>
     made, words = byte_level(299), vocabularies["byte_level"]
-    assert words.digest == Vocabulary(made, made.get_vocab_size()).digest
+    assert words.table_hash == Vocabulary(made, made.get_vocab_size()).table_hash
     assert check_tokens(words, TEXT.encode()) == made.encode(TEXT).ids
 
 
@@ -526,7 +526,7 @@ def test_it_agrees_with_transformers(told: LlamaCpp, tmp_path: Path) -> None:
     folder = stories_folder(tmp_path)
     other = hugging_face.HuggingFace.from_spec(str(folder))
     words = Vocabulary(load_tokenizer(folder), 512)
-    assert told.backend.vocabulary.digest == words.digest
+    assert told.backend.vocabulary.table_hash == words.table_hash
     data = STORY.encode()
     assert told.backend.vocabulary.tokenise(data).ids.tolist() == words.tokenise(data).ids.tolist()
     bits, expected = (model.start(len(data), 1).score(data) for model in (told, other))

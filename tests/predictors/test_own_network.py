@@ -148,7 +148,7 @@ def test_a_changed_network_is_named_with_both_hashes(run_folder: Path, tmp_path:
             kolmo.decompress(packed)
         for one in (weights, other):
             assert one.fingerprint[:MARK].hex() in str(caught.value)
-        assert "give the writer's with --model PATH" in str(caught.value)
+        assert "give the writer's as RunSettings(model=PATH)" in str(caught.value)
     save(replace(weights, about={"texts": "renamed"}), run_folder / "network.safetensors")
     assert kolmo.decompress(packed) == TEXT  # words for people are not part of it
 

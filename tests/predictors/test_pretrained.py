@@ -253,7 +253,7 @@ def test_piped_data_is_no_answer(canary: Callable[[str], tuple[Path, Path]], tmp
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr.decode() == f"kolmo: {folder}: {REFUSAL}; give a model that transformers know without\n"
+    assert done.stderr.decode() == f"kolmo: {folder}: {REFUSAL}; give a model that transformers support without it\n"
     assert not sings.exists()
     assert not (tmp_path / "x.kmo").exists()
 
@@ -463,7 +463,7 @@ def test_no_memory_is_taken_for_claims(claims: dict[str, Any], weights: tuple[Pa
 
     folder, _ = weights
     edit(folder / "config.json", **claims)
-    with pytest.raises(PredictorError, match=r"its config\.json asks for [0-9,]+ numbers, and its checkpoint has "):
+    with pytest.raises(PredictorError, match=r"its config\.json needs [0-9,]+ numbers, and its checkpoint has "):
         load(folder, "float32")
 
 
@@ -556,7 +556,7 @@ def test_files_that_lie(lie: str, tmp_path: Path, folder_of: Families) -> None:
 
     path = tmp_path / "model.safetensors"
     path.write_bytes(LIES[lie])
-    with pytest.raises(PredictorError, match=r"model\.safetensors: is no safetensors file, or damaged") as caught:
+    with pytest.raises(PredictorError, match=r"model\.safetensors: not a safetensors file, or damaged") as caught:
         hash_tensors([path])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500 + len(str(path))

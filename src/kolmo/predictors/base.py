@@ -2,11 +2,11 @@
 
 A **predictor** is a recipe, cheap to make and safe to share between threads: a name, a version, parameters, and a
 fingerprint of all that determines its probabilities. `start` makes a **model**, its running state for one block, which
-either spends its probabilities on an arithmetic coder (`encode`, `decode`: mirror images) or reports what the data
-would cost (`score`). After Deletang et al., "Language Modeling Is Compression" (2024), section 2: the expected code
+either codes the block with an arithmetic coder (`encode`, `decode`: mirror images) or computes the code length of each
+byte (`score`). After Deletang et al., "Language Modeling Is Compression" (2024), section 2: the expected code
 length of arithmetic coding is the model's log-loss, within two bits a block.
 
-What it is not: it knows nothing of files, blocks in a file, or threads (see `codec` and `container`).
+What it is not: aware of files, of other blocks, or of threads (see `codec` and `container`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DEFAULT_EXPANSION = 1 << 10  # raw bytes for each byte of payload, where a predi
 
 
 class Model(Protocol):
-    """A predictor's running state over one block. It serves once, in one direction, and one thread.
+    """A predictor's running state over one block. It is used once, in one direction, by one thread at a time.
 
     Long work calls `progress` now and then with the number of bytes just done; a callback that raises stops the work.
     """

@@ -3,7 +3,7 @@
 Predictors are imported when asked for. Other packages add their own through the entry-point group
 `kolmo.predictors`: an entry point's name is the predictor's, and it loads to a class derived from
 `predictors.base.Predictor`, with `from_spec` and `restore`. `register` does the same within a program.
-What it is not: it makes no predictions, and reads no files.
+What it is not: a reader of files; it is handed the record of a predictor.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEFAULT_LEVEL = 5
 BUILTIN = ("cm", "neural", "network", "hf", "gguf", "classical")
 LEVELLED = ("cm", "neural")
 LANGUAGE_MODELS = ("hf", "gguf")
-NEURAL_LEVELS = 5  # from here on
+MIN_NEURAL_LEVEL = 5  # levels from here on use the predictor `neural`, those below it `cm`
 _registered: dict[str, type[Predictor]] = {}
 
 
@@ -32,7 +32,7 @@ def for_level(level: int) -> Predictor:
         LevelError: no such level.
     """
     check_level(level)
-    name = "neural" if level >= NEURAL_LEVELS else "cm"
+    name = "neural" if level >= MIN_NEURAL_LEVEL else "cm"
     return checked(_find(name)(level), name)
 
 
@@ -47,15 +47,15 @@ def check_level(level: int) -> None:
 
 
 def resolve(spec: str, *, settings: RunSettings = DEFAULT_SETTINGS, **options: Any) -> Predictor:
-    """The predictor that a spec names: a name, and after a colon what it takes as its argument (`cm:9`, `hf:FOLDER`).
+    """The predictor that a spec names: its name, and after a colon its argument (`cm:9`, `hf:FOLDER`).
 
     Args:
         spec: the spec.
         settings: how it runs here; only language models use them.
-        options: of the predictor's `options`, by name; those that are None do not count.
+        options: keyword arguments among the predictor's `options`; those that are None are left out.
 
     Raises:
-        PredictorError: unknown (the message names the known ones), or it does not take this argument.
+        PredictorError: the predictor is unknown (the message names the known ones), or rejects the argument.
     """
     name, _, argument = spec.partition(":")
     maker = _find(name)
@@ -77,16 +77,14 @@ def restore(
     """The predictor that wrote a file, from what the file records.
 
     Raises:
-        PredictorError: it is unknown, of another version, or not the same one; the message says which.
+        PredictorError: the predictor is unknown, or differs in version or fingerprint; the message states which.
     """
     maker = _find(name)
     try:
         with guarded(f"predictor {name!r}", "cannot be opened", passing=ValueError):
             predictor = checked(maker.restore(version, parameters, **_settings(maker, settings)), name)
     except ValueError as error:
-        raise PredictorError(
-            f"predictor {quoted(name)} does not take the file's parameters: {error}; {_UPDATE}"
-        ) from None
+        raise PredictorError(f"predictor {quoted(name)} rejects the file's parameters: {error}; {_UPDATE}") from None
     if predictor.version != version:
         which = "newer" if version > predictor.version else "older"
         raise PredictorError(
@@ -107,7 +105,7 @@ def _settings(maker: type[Predictor], settings: RunSettings) -> dict[str, RunSet
 
 
 def register(name: str, maker: type[Predictor]) -> None:
-    """Make a predictor known to this program: what an entry point does for all programs.
+    """Register a predictor for this program, as an entry point does for all programs.
 
     Raises:
         PredictorError: the class is not derived from `predictors.base.Predictor`.
@@ -157,7 +155,7 @@ def level_of(name: str, parameters: bytes) -> int | None:
 
 
 def model_of(name: str, parameters: bytes) -> str | None:
-    """The language model, or the network of one's own, in a file's predictor record, in words; None of others."""
+    """The language model or own network in a file's predictor record, in words; None for other predictors."""
     if name == "network":
         from kolmo.predictors.embedded.own_network import parse
 

@@ -8,7 +8,7 @@ typedef struct {
     PyObject *payload;
     kolmo_decoder coder;
     kolmo_spans spans;
-    int lost; /* a span has no choice */
+    int no_choice; /* a span has no choice of grids: the payload is damaged */
     kolmo_heaps heaps;
     int busy;
 } TokenDecoder;
@@ -44,7 +44,7 @@ static void token_decoder_free(PyObject *object) {
 static size_t decode_group(TokenDecoder *self) {
     const kolmo_tree *tree = &self->owner->tree;
     const kolmo_walker walker = {.spans = &self->spans, .decoder = &self->coder};
-    self->lost |= kolmo_decode_token(tree, &self->spans, &self->coder);
+    self->no_choice |= kolmo_decode_token(tree, &self->spans, &self->coder);
     return kolmo_descend(tree, &walker, self->heaps.top, kolmo_power(tree->groups), 0, KOLMO_GROUP, 0, 0);
 }
 
@@ -54,10 +54,10 @@ static size_t decode_leaf(TokenDecoder *self, size_t group) {
     return kolmo_descend(tree, &walker, self->heaps.leaf, KOLMO_GROUP, group * KOLMO_GROUP, 1, tree->top_depth, 0);
 }
 
-/* Whether the payload is at fault; sets the error. */
+/* Whether the payload is damaged; sets the error. */
 static int decoder_failed(const TokenDecoder *self) {
-    if (self->lost) PyErr_SetString(CorruptError, "a span of tokens has no choice of grids");
-    return self->lost || kolmo_exhausted(&self->coder);
+    if (self->no_choice) PyErr_SetString(CorruptError, "a span of tokens has no choice of grids");
+    return self->no_choice || kolmo_exhausted(&self->coder);
 }
 
 static PyObject *token_decoder_decode(PyObject *object, PyObject *args) {

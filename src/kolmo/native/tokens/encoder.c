@@ -29,7 +29,7 @@ static void token_encoder_free(PyObject *object) {
     TokenEncoder *self = (TokenEncoder *)object;
     free(self->coder.out);
     free(self->queue.made);
-    free(self->queue.touchy);
+    free(self->queue.near);
     kolmo_heaps_free(&self->heaps);
     Py_XDECREF(self->owner);
     kolmo_release(object);
@@ -47,11 +47,11 @@ static void encode_path(TokenEncoder *self, size_t target) {
     kolmo_encode_token(&self->owner->tree, &self->queue, &self->coder);
 }
 
-/* Whether coding came to nothing; sets the error. */
+/* Whether encoding failed; sets the error. */
 static int encoder_failed(const TokenEncoder *self) {
-    if (self->queue.stuck) PyErr_SetString(PyExc_OverflowError, "no choice of grids serves a span of tokens");
+    if (self->queue.no_choice) PyErr_SetString(PyExc_OverflowError, "no choice of grids keeps all decisions of a span from a boundary");
     else if (self->coder.failed || self->queue.failed) PyErr_NoMemory();
-    return self->queue.stuck || self->coder.failed || self->queue.failed;
+    return self->queue.no_choice || self->coder.failed || self->queue.failed;
 }
 
 static PyObject *token_encoder_encode(PyObject *object, PyObject *args) {
@@ -128,7 +128,7 @@ static PyMethodDef token_encoder_methods[] = {
     {"encode", token_encoder_encode, METH_VARARGS, "encode(logits, itemsize, targets): code rows of targets."},
     {"encode_sums", token_encoder_encode_sums, METH_VARARGS, "encode_sums(top, leaf, targets): from sums of masses."},
     {"finish", token_encoder_finish, METH_NOARGS, "Close the interval and return all bytes."},
-    {"choices", token_encoder_choices, METH_NOARGS, "Spans so far, each with a choice of grids."},
+    {"choices", token_encoder_choices, METH_NOARGS, "Number of spans so far, each with a choice of grids."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -136,7 +136,7 @@ static PyType_Slot token_encoder_slots[] = {
     {Py_tp_new, (void *)token_encoder_new},
     {Py_tp_dealloc, (void *)token_encoder_free},
     {Py_tp_methods, token_encoder_methods},
-    {Py_tp_doc, (void *)"Codes tokens into bytes of their own."},
+    {Py_tp_doc, (void *)"Codes tokens into a payload."},
     {0, NULL},
 };
 PyType_Spec token_encoder_spec = {"kolmo.native._kernels.TokenEncoder", sizeof(TokenEncoder), 0, Py_TPFLAGS_DEFAULT, token_encoder_slots};

@@ -2,7 +2,7 @@
 #include "module.h"
 #include "tokens/bindings.h"
 
-/* `tables`: doubles slack, span, points, then the points and their chances. */
+/* `tables`: slack, span, number of points, the points, their chances; all are doubles. */
 static PyObject *tree_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     const char *bytes;
     Py_ssize_t size, vocabulary;
@@ -13,7 +13,7 @@ static PyObject *tree_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     int good = (size_t)size >= sizeof head && vocabulary >= 1 && vocabulary <= 1 << 24 && head[0] >= 0 && head[1] >= 0 &&
                head[1] <= 65536 && head[2] >= 1 && head[2] <= 65536;
     if (!good || (double)size != 8 * (3 + 2 * head[2])) {
-        PyErr_SetString(PyExc_ValueError, "these are no grids of a token tree");
+        PyErr_SetString(PyExc_ValueError, "the tables are not those of a token tree");
         return NULL;
     }
     TokenTree *self = (TokenTree *)kolmo_instance(type);
@@ -48,7 +48,7 @@ static void tree_free(PyObject *object) {
 }
 
 PyObject *kolmo_not_finite(void) {
-    PyErr_SetString(PyExc_ValueError, "a logit is no finite number");
+    PyErr_SetString(PyExc_ValueError, "a logit is not finite");
     return NULL;
 }
 

@@ -2,7 +2,7 @@
 
 PATH is a run's folder, or its network.safetensors; `network:PATH:7` is level 7, which chooses the mixer. A file records
 the level, the first bytes of the network's fingerprint, and a short name; no path. A reader needs the same network: it
-is found by its fingerprint among those that were opened here (`predictors.model_locations`), or given with `--model`.
+is found by its fingerprint among those that were opened here (`predictors.model_locations`), or in `RunSettings.model`.
 
 What it is not: the network's file (`predictors.embedded.network`), and its training (`kolmo.training`).
 """
@@ -138,13 +138,13 @@ class Network(Neural):
         if not path:
             raise PredictorError(
                 f"written with {named} of hash {mark.hex()}, which is not known on this machine; give its run's folder "
-                f"or its {PRODUCT} with --model PATH"
+                f"or its {PRODUCT} as RunSettings(model=PATH)"
             )
         source = open_network(path)
         if source.fingerprint[:MARK] != mark:
             raise PredictorError(
                 f"written with {named} of hash {mark.hex()}, and {short(source.path)} is another, of hash "
-                f"{source.fingerprint[:MARK].hex()}; give the writer's with --model PATH"
+                f"{source.fingerprint[:MARK].hex()}; give the writer's as RunSettings(model=PATH)"
             )
         return cls(source, level, label)
 

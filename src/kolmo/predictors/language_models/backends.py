@@ -1,4 +1,4 @@
-"""What a language model must offer to be coded with: a vocabulary, and logits of texts that it reads in lockstep.
+"""The interface of a language model that codes: a vocabulary, and logits of texts that it reads in lockstep.
 
 What it is not: an implementation. `torch_models.backend` runs transformers, `gguf_models.backend` llama.cpp.
 """
@@ -15,7 +15,7 @@ from kolmo.predictors.language_models.vocabulary import Vocabulary
 Ids = npt.NDArray[np.int32]
 Logits = npt.NDArray[np.floating[Any]]
 
-LOGITS = 1 << 26  # bytes of logits at once
+MAX_LOGITS_BYTES = 1 << 26  # bytes of logits that are in memory at once
 GROUP = 256  # tokens whose masses are summed first (native/tokens/tokens.h)
 
 
@@ -31,14 +31,14 @@ class Lanes(Protocol):
 
 
 class Sums(Protocol):
-    """Logits that stay on their device; only sums of their masses, exp(logit - greatest), come over."""
+    """Logits that stay on their device; only sums of their masses, exp(logit - greatest), are copied to the host."""
 
     def top(self) -> npt.NDArray[np.float64]:
-        """Of the groups of 256 tokens, shape (lanes, wanted, groups)."""
+        """Sums over the groups of 256 tokens, shape (lanes, wanted, groups)."""
         ...
 
     def leaf(self, groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Of each token of a group, for groups of shape (lanes, wanted): (lanes, wanted, 256)."""
+        """Masses of the tokens of one group each, for groups of shape (lanes, wanted): (lanes, wanted, 256)."""
         ...
 
 
@@ -46,7 +46,7 @@ class DeviceLanes(Lanes, Protocol):
     """Lanes whose logits need not leave their device."""
 
     def feed_sums(self, tokens: npt.NDArray[np.int64], wanted: int) -> Sums:
-        """As `feed`."""
+        """Like `feed`, but the logits stay on the device."""
         ...
 
 
@@ -75,7 +75,7 @@ class Backend(Protocol):
 
     @property
     def window(self) -> int | None:
-        """Tokens that the model can see, where there is a limit."""
+        """Length in tokens of the model's context window; None where there is no limit."""
         ...
 
     @property
@@ -85,14 +85,14 @@ class Backend(Protocol):
 
     @property
     def continues(self) -> bool:
-        """Whether lanes that have read may read several tokens at once."""
+        """Whether lanes that have read some tokens may then read several at once."""
         ...
 
     @property
     def token_bytes(self) -> int:
-        """Bytes of a token's keys and values."""
+        """Bytes of a token's keys and values in the cache."""
         ...
 
     def lanes(self, count: int, threads: int) -> Lanes:
-        """Fresh texts."""
+        """New lanes, which have read nothing."""
         ...

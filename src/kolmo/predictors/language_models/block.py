@@ -17,7 +17,7 @@ from kolmo.errors import CorruptError, PredictorError
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded import context_mixing
 from kolmo.predictors.language_models import grids
-from kolmo.predictors.language_models.backends import LOGITS, Backend, Ids, Logits
+from kolmo.predictors.language_models.backends import MAX_LOGITS_BYTES, Backend, Ids, Logits
 from kolmo.predictors.language_models.byte_sources import CodedSource, write_bytes
 from kolmo.predictors.language_models.chunks import ChunkCoder, checked
 from kolmo.predictors.language_models.grids import Tolerance
@@ -26,11 +26,11 @@ from kolmo.predictors.language_models.vocabulary import Tokens
 from kolmo.progress import Progress
 from kolmo.varints import varint
 
-MARGIN = 8  # a decision's log-odds may be off by this many times what was measured
-LEAST_NOISE = {4: 2.0**-17, 8: 2.0**-34}  # of a logit, by its bytes: below, tolerance costs nothing
-TRIES = 5  # at a tolerance, each 16 times the one before
-SAMPLE = 96  # tokens of a lane on which noise is measured
-LITERALS = 3  # level of the context mixer for bytes that no token covers
+NOISE_MARGIN = 8  # the tolerance of a decision's log-odds, as a multiple of the noise that was measured
+MIN_NOISE = {4: 2.0**-17, 8: 2.0**-34}  # noise of a logit that is tolerated at least, by its bytes: it costs nothing
+MAX_ATTEMPTS = 5  # attempts to encode a block, each with 16 times the tolerance of the one before
+NOISE_SAMPLE_TOKENS = 96  # tokens of each lane on which noise is measured
+LITERALS_LEVEL = 3  # level of the context mixer that codes the bytes that no token covers
 
 
 class LanguageModelBlock:
@@ -52,22 +52,23 @@ class LanguageModelBlock:
         self.coder = ChunkCoder(backend, record.context, record.chunk, batch, threads)
 
     def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
-        """Code the block; unless switched off, decode it too, on the decoder's way, and compare.
+        """Code the block; unless verification is off, also decode it step by step, as a decoder does, and compare.
 
         Raises:
-            PredictorError: the model's noise is more than can be tolerated.
+            PredictorError: the noise of the model is more than the coder can tolerate.
         """
         tokens = self._backend.vocabulary.tokenise(data)
         chunks = self.coder.split(tokens.ids)
         chosen, noise = self.choose_tolerance(chunks)
-        for attempt in range(TRIES):
+        for attempt in range(MAX_ATTEMPTS):
             payloads, chosen, choices = self.coder.encode(chunks, chosen, None if self._verify else progress)
             if not self._verify or self.coder.is_same(chunks, payloads, chosen, progress):
                 break
-            if self._wanted != "auto" or attempt == TRIES - 1:
+            if self._wanted != "auto" or attempt == MAX_ATTEMPTS - 1:
                 raise PredictorError(
                     f"a block did not decode: the noise of {self._record.spec} is more than the tolerance "
-                    f"{chosen.bound:.2g}; raise --tolerance, or use --dtype float64 (of GGUF models, F32 weights)"
+                    f"{chosen.bound:.2g}; raise the argument tolerance, or use dtype='float64' (of GGUF models, "
+                    "F32 weights)"
                 )
             chosen = grids.tolerance(16 * chosen.bound, self._backend.itemsize)
         margin = f", {chosen.slack / noise:.3g} times the noise measured" if noise else ""
@@ -79,7 +80,7 @@ class LanguageModelBlock:
         write_bytes(encoder, head)
         literals = b"".join(data for _, data in tokens.literals)
         if literals:
-            context_mixing.ContextMixing(LITERALS).start(len(literals)).encode(encoder, literals)
+            context_mixing.ContextMixing(LITERALS_LEVEL).start(len(literals)).encode(encoder, literals)
         write_bytes(encoder, b"".join(varint(len(payload)) for payload in payloads))
         for payload in payloads:
             write_bytes(encoder, payload)
@@ -88,7 +89,7 @@ class LanguageModelBlock:
         """Decode the block: the mirror of `encode`.
 
         Raises:
-            CorruptError: damage, or another model's block.
+            CorruptError: the block is damaged, or another model wrote it.
         """
         source = CodedSource(decoder)
         count = source.varint(self._size)
@@ -98,7 +99,7 @@ class LanguageModelBlock:
             raise CorruptError(str(error)) from None
         places = _unpack_literals(source, self._size, count)
         total = sum(length for _, length in places)
-        literals = context_mixing.ContextMixing(LITERALS).start(total).decode(decoder) if total else b""
+        literals = context_mixing.ContextMixing(LITERALS_LEVEL).start(total).decode(decoder) if total else b""
         lengths = self.coder.lengths(count)
         sizes = [source.varint(8 * self._size + 64) for _ in lengths]
         payloads = [source.take(size) for size in sizes]
@@ -108,7 +109,7 @@ class LanguageModelBlock:
             nonlocal done
             done += size
             if done > self._size:
-                raise CorruptError("its tokens are longer than the block")
+                raise CorruptError("the tokens are longer than the block")
             if progress:
                 progress(size)
 
@@ -117,15 +118,15 @@ class LanguageModelBlock:
         pieces = tuple((place, literals[a:b]) for (place, _), a, b in zip(places, cut[:-1], cut[1:], strict=True))
         data = self._backend.vocabulary.join(Tokens(np.concatenate([*chunks, np.zeros(0, np.int32)]), pieces))
         if len(data) != self._size:
-            raise CorruptError(f"its tokens are {len(data)} bytes, not {self._size}")
+            raise CorruptError(f"the tokens are {len(data)} bytes, not {self._size}")
         return data
 
     def score(self, data: bytes, progress: Progress | None = None) -> npt.NDArray[np.float64]:
         """Code length of each byte in bits, shape (len(data),): a token's bits are shared out to its bytes evenly.
 
-        By teacher forcing, on the finest grid: what is written is longer by what the tolerance costs. A token that the
-        model thinks all but impossible costs less than -log2 of its probability, since the coder gives no side of a
-        decision less than 2^-16.
+        Computed by teacher forcing, on the finest grid: a file is longer by the cost of the tolerance. A token to
+        which the model gives next to no probability costs less than -log2 of it, since the coder gives each side of a
+        decision at least 2^-16.
         """
         vocabulary = self._backend.vocabulary
         tokens = vocabulary.tokenise(data)
@@ -147,24 +148,25 @@ class LanguageModelBlock:
         return np.concatenate([*pieces, shares[before:]])
 
     def choose_tolerance(self, chunks: list[Ids]) -> tuple[Tolerance, float]:
-        """The tolerance to use, and the noise that was measured (0 where none was)."""
+        """The tolerance to use, and the noise that was measured (0 where it was not measured)."""
         wanted, itemsize = self._wanted, self._backend.itemsize
         if wanted != "auto":
             return grids.tolerance(float(wanted), itemsize), 0.0
         noise = self.noise(chunks[: self.coder.batch(len(chunks))]) if chunks else 0.0
-        return grids.tolerance(max(MARGIN * noise / 2, LEAST_NOISE[itemsize]), itemsize), noise
+        return grids.tolerance(max(NOISE_MARGIN * noise / 2, MIN_NOISE[itemsize]), itemsize), noise
 
     def noise(self, chunks: Sequence[Ids]) -> float:
-        """The most that a decision's log-odds differ by in two ways to the same logits, over the chunks' beginnings.
+        """The greatest difference in a decision's log-odds between two ways to compute them, at the chunks' beginnings.
 
-        The encoder's way, several tokens at once in all lanes, against a decoder's, one at a time: in all lanes with
-        all threads, and in the first lane alone with one thread. A common shift of a row changes no decision.
+        One way is the encoder's: several tokens at once in all lanes. The other is a decoder's, one token at a time,
+        measured twice: in all lanes with all threads, and in the first lane alone with one thread. A common shift of
+        all logits of a row changes no decision.
         """
-        span = min(SAMPLE, self._span(chunks))
+        span = min(NOISE_SAMPLE_TOKENS, self._span(chunks))
         texts = self.coder.matrix([chunk[:span] for chunk in chunks])
         read = self.coder.with_start(texts, 0, span - 1)
         rows = [min(len(chunk), span) for chunk in chunks]
-        piece = max(LOGITS // (len(rows) * self._backend.size * self._backend.itemsize), 1)
+        piece = max(MAX_LOGITS_BYTES // (len(rows) * self._backend.size * self._backend.itemsize), 1)
         read = read[:, :piece]
         tree = self.coder.tree(grids.WITHOUT)
         at_once = self._backend.lanes(len(rows), self._threads).feed(read, read.shape[1])
@@ -192,12 +194,12 @@ class LanguageModelBlock:
 
 
 def score_literal(literal: bytes) -> npt.NDArray[np.float64]:
-    """Bits of each byte of a stretch that no token covers."""
-    return context_mixing.ContextMixing(LITERALS).start(len(literal)).score(literal)
+    """Code length in bits of each byte of a literal, a stretch that no token covers."""
+    return context_mixing.ContextMixing(LITERALS_LEVEL).start(len(literal)).score(literal)
 
 
 def _pack_literals(literals: tuple[tuple[int, bytes], ...]) -> bytes:
-    """Their number, then gaps between their places, and lengths."""
+    """The number of literals, then for each the gap from the one before and its length."""
     out, before = [varint(len(literals))], 0
     for place, data in literals:
         out += [varint(place - before), varint(len(data))]
@@ -206,7 +208,7 @@ def _pack_literals(literals: tuple[tuple[int, bytes], ...]) -> bytes:
 
 
 def _unpack_literals(source: CodedSource, size: int, tokens: int) -> list[tuple[int, int]]:
-    """(place, length) of each."""
+    """(place, length) of each literal: the mirror of `_pack_literals`."""
     places, place, left = [], 0, size
     for _ in range(source.varint(size)):
         place += source.varint(tokens)

@@ -16,15 +16,15 @@ import numpy.typing as npt
 from kolmo.errors import CorruptError, PredictorError
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.language_models import grids
-from kolmo.predictors.language_models.backends import GROUP, LOGITS, Backend, DeviceLanes, Ids, Logits, Sums
+from kolmo.predictors.language_models.backends import GROUP, MAX_LOGITS_BYTES, Backend, DeviceLanes, Ids, Logits, Sums
 from kolmo.predictors.language_models.grids import Tolerance
 from kolmo.progress import Progress
 
-PARALLEL = 1 << 20  # logits of a step from which on threads share its lanes
+MIN_PARALLEL_LOGITS = 1 << 20  # logits of a step from which on several threads decode its lanes
 
 
 class Segment(NamedTuple):
-    """Tokens `first` to `last` of a chunk are coded after reading the start and the tokens from `context` on."""
+    """Tokens `first` to `last` of a chunk are coded after the start token and the tokens from `context` on are read."""
 
     context: int
     first: int
@@ -32,9 +32,9 @@ class Segment(NamedTuple):
 
 
 def segments(length: int, context: int) -> Iterator[Segment]:
-    """How a chunk of `length` tokens is read by a model that sees `context` of them: half of them stay at each turn.
+    """How a chunk of `length` tokens is read in a window of `context` tokens: half of the window stays at each step.
 
-    The model never reads more than `context` tokens, the start included; `context` 0 is no limit.
+    The model never reads more than `context` tokens, the start token included; with `context` 0 there is no limit.
     """
     keep = context // 2
     first, last = 0, min(length, context or length)
@@ -48,9 +48,9 @@ class ChunkCoder:
 
     Args:
         backend: the network.
-        context: tokens that the model sees, 0 without a limit.
+        context: length in tokens of the context window, 0 without a limit.
         chunk: tokens of a chunk, at most.
-        batch: a function from a number of chunks to the lanes that are read at once.
+        batch: a function from the number of chunks to the number of lanes that are read at once.
         threads: of the backend.
     """
 
@@ -58,7 +58,7 @@ class ChunkCoder:
         self.backend, self.context, self.chunk, self.batch, self.threads = backend, context, chunk, batch, threads
 
     def lengths(self, count: int) -> list[int]:
-        """Tokens of each chunk: equal ones, so that lanes end together."""
+        """Number of tokens in each chunk: they are equal, so that lanes end together."""
         chunks = -(-count // self.chunk)
         return [count * (k + 1) // chunks - count * k // chunks for k in range(chunks)]
 
@@ -73,7 +73,7 @@ class ChunkCoder:
     def encode(
         self, chunks: list[Ids], chosen: Tolerance, progress: Progress | None
     ) -> tuple[list[bytes], Tolerance, int]:
-        """Payloads; the tolerance, with shorter spans where no choice of grids served one; the number of choices."""
+        """Payloads; the tolerance, with shorter spans where one had no choice of grids; the number of choices."""
         while True:
             tree = self.tree(chosen)
             encoders = [kernels.TokenEncoder(tree) for _ in chunks]
@@ -89,10 +89,10 @@ class ChunkCoder:
                 shorter = chosen.shorter()
                 if shorter is None:
                     raise PredictorError(
-                        f"no grids serve a tolerance of {chosen.bound:.2g} in the logits here; lower --tolerance, or "
-                        "use --dtype float64 (of GGUF models, F32 weights)"
+                        f"no choice of grids allows a tolerance of {chosen.bound:.2g} in the logits here; lower the "
+                        "argument tolerance, or use dtype='float64' (of GGUF models, F32 weights)"
                     ) from None
-                chosen, progress = shorter, None  # progress has been told once
+                chosen, progress = shorter, None  # all progress has been reported already
                 continue
             return payloads, chosen, sum(encoder.choices() for encoder in encoders)
 
@@ -107,21 +107,21 @@ class ChunkCoder:
     def passes(
         self, chunks: Sequence[Ids], progress: Progress | None, *, sums: bool = False
     ) -> Iterator[tuple[int, int, Any]]:
-        """(chunk, place, logits of the tokens there) for all tokens, by teacher forcing; `sums`: of their masses."""
+        """(chunk, place, logits of the tokens there) of all tokens by teacher forcing; with `sums`, of their masses."""
         backend, lengths = self.backend, self.backend.vocabulary.lengths
         batch = self.batch(len(chunks))
         for group in range(0, len(chunks), batch):
             lanes = chunks[group : group + batch]
             texts = self.matrix(lanes)
-            piece = max(LOGITS // (len(lanes) * backend.size * backend.itemsize), 1)
+            piece = max(MAX_LOGITS_BYTES // (len(lanes) * backend.size * backend.itemsize), 1)
             for segment in segments(texts.shape[1], self.context):
                 reader = backend.lanes(len(lanes), self.threads)
                 read = self.with_start(texts, segment.context, segment.last - 1)
-                skipped = segment.first - segment.context  # logits there were used before
+                skipped = segment.first - segment.context  # tokens whose logits an earlier segment used
                 step = piece if backend.continues or read.shape[1] <= piece else 1
                 at = 0
                 while at < read.shape[1]:
-                    size = step if at or skipped < step else skipped + 1  # what is only context gives one row of logits
+                    size = step if at or skipped < step else skipped + 1  # the context alone gives one row of logits
                     part = read[:, at : at + size]
                     wanted = min(part.shape[1], at + part.shape[1] - skipped)
                     first = segment.context + at + part.shape[1] - wanted
@@ -147,12 +147,12 @@ class ChunkCoder:
         progress: Progress | None,
         expected: list[Ids] | None = None,
     ) -> list[Ids]:
-        """Tokens of all chunks; stops at the first that is not as expected."""
+        """Tokens of all chunks; stops at the first that differs from `expected`."""
         backend, bytes_of = self.backend, self.backend.vocabulary.lengths
         tree = self.tree(chosen)
         batch = self.batch(len(lengths))
         result: list[Ids] = []
-        workers = self.threads if batch > 1 and batch * backend.size >= PARALLEL else 1
+        workers = self.threads if batch > 1 and batch * backend.size >= MIN_PARALLEL_LOGITS else 1
         with ThreadPoolExecutor(workers) as pool:
             for group in range(0, len(lengths), batch):
                 sizes = np.array(lengths[group : group + batch])
@@ -170,7 +170,7 @@ class ChunkCoder:
                             logits = reader.feed(part, 1)
                             texts[active, at] = self._step(decoders, logits, active, pool if workers > 1 else None)
                         if expected is not None and any(texts[k, at] != expected[group + k][at] for k in active):
-                            raise CorruptError("another token was decoded")
+                            raise CorruptError("a decoded token differs from the encoded one")
                         if progress:
                             progress(int(bytes_of(texts[active, at]).sum()))
                         part = texts[:, at : at + 1]
@@ -193,7 +193,7 @@ class ChunkCoder:
         return list(pool.map(one, active)) if pool else [one(lane) for lane in active]
 
     def _step_sums(self, decoders: list[kernels.TokenDecoder], sums: Sums, active: npt.NDArray[np.intp]) -> list[int]:
-        """The same in two turns: each lane's group, then the token in it."""
+        """The next token of each active lane in two steps: its group, then the token in the group."""
         top = sums.top()[:, 0]
         groups = np.zeros((len(top), 1), np.int64)
         for lane in active:
@@ -202,7 +202,7 @@ class ChunkCoder:
         return [checked(decoders[lane].leaf, int(groups[lane, 0]), leaf[lane]) for lane in active]
 
     def matrix(self, chunks: Sequence[Ids]) -> npt.NDArray[np.int64]:
-        """Chunks as rows; the shorter ones end in starts, whose logits nobody reads."""
+        """Chunks as rows; shorter ones are padded with start tokens, whose logits are not used."""
         texts = np.full((len(chunks), max(map(len, chunks))), self.backend.start, np.int64)
         for row, chunk in zip(texts, chunks, strict=True):
             row[: len(chunk)] = chunk
@@ -215,8 +215,8 @@ class ChunkCoder:
 
 
 def checked(function: Any, *arguments: Any) -> Any:
-    """A kernel's result; logits that are no numbers are the model's fault."""
+    """A kernel's result. Logits that are not finite become an error of the model."""
     try:
         return function(*arguments)
     except ValueError as error:
-        raise PredictorError(f"the model's output cannot be coded: {error}; try --dtype float32") from None
+        raise PredictorError(f"the model's output cannot be coded: {error}; try dtype='float32'") from None

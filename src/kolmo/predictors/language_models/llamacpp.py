@@ -1,7 +1,7 @@
 """`gguf:PATH`: any model in a GGUF file as a predictor, run by llama.cpp through llama-cpp-python.
 
-The file holds weights, tokenizer and all else, and its hash stands for them. What it is not: it does not code;
-`predictors.language_models.block` does, with what `gguf_models` opens.
+The file holds weights, tokenizer and configuration, and its hash identifies all of them. What it is not: a coder;
+`predictors.language_models.block` codes with the backend that `gguf_models` opens.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ class LlamaCpp(LanguageModel):
         tolerance: str | float | None = None,
         settings: RunSettings = DEFAULT_SETTINGS,
     ) -> LlamaCpp:
-        """From the part of a spec behind `gguf:`, a file (of a model in parts, the first).
+        """From the part of a spec behind `gguf:`: a file, of a model in parts the first one.
 
         Args:
             argument: the file.
-            dtype: float32 alone; the weights have the types that they have.
-            context: tokens that the model sees at most; default: what it can, up to 4096.
-            chunk: tokens of a lane at most.
+            dtype: only float32; the file determines the types of the weights.
+            context: length of the context window in tokens; by default the model's own, up to 4096.
+            chunk: most tokens of a lane; by default 4096.
             tolerance: see `language_model.Options`.
             settings: how to run it here.
 
         Raises:
-            PredictorError: it is not there, or no causal language model in a GGUF file.
+            PredictorError: there is no such file, or it does not hold a causal language model.
             MissingExtraError: llama-cpp-python is not installed.
         """
         if dtype not in (None, "float32"):
-            raise PredictorError(f"gguf models have their own arithmetic, not {dtype}; leave --dtype out")
+            raise PredictorError(f"gguf models have their own arithmetic, not {dtype}; leave the argument dtype out")
         return cls._open(argument, None, context, chunk or CHUNK, tolerance, settings)
 
     @classmethod
     def reopen(cls, spec: str, record: Record, settings: RunSettings) -> LlamaCpp:
-        """The same model as the one that wrote a file."""
+        """The model that wrote a file."""
         if not 1 <= record.way <= len(WAYS):
             raise PredictorError(f"gguf:{spec}: computed in a way that is not known here; upgrade kolmo")
         return cls._open(spec, WAYS[record.way - 1], record.context or None, record.chunk, None, settings)
@@ -72,19 +72,21 @@ class LlamaCpp(LanguageModel):
         settings: RunSettings,
     ) -> LlamaCpp:
         if chunk < 1 or (context is not None and context < 4):
-            raise PredictorError("a context has at least 4 tokens, a chunk at least 1; raise --context or --chunk")
+            raise PredictorError(
+                "a context has at least 4 tokens, a chunk at least 1; raise the argument context or the argument chunk"
+            )
         path = Path(spec).resolve()
         backend = load(path, way, settings.device)
         window = backend.window
         if context is not None and window is not None and context > window:
-            raise PredictorError(f"{spec} sees at most {window} tokens; lower --context")
+            raise PredictorError(f"{spec} has a context window of {window} tokens; lower the argument context")
         seen = context or (min(window, CONTEXT) if window is not None else 0)
         backend.span = min(seen or chunk, chunk) + 1
-        hashes = hash_files(parts(path)), backend.way, backend.vocabulary.digest
+        hashes = hash_files(parts(path)), backend.way, backend.vocabulary.table_hash
         record = Record.of(path.name, "", hashes, "float32", seen, chunk, WAYS.index(backend.way) + 1)
         remember(record.marks, path)
         return cls(backend, record, "auto" if tolerance is None else tolerance, settings)
 
     def batch(self, chunks: int) -> int:
-        """Lanes at once for so many chunks; llama.cpp has a limit."""
+        """Number of lanes that are read at once, within the limit of llama.cpp."""
         return min(super().batch(chunks), int(library().llama_max_parallel_sequences()) - 1)

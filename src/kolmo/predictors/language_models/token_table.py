@@ -15,7 +15,7 @@ BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 
 
 def parts_of(part: Any) -> Iterator[dict[str, Any]]:
-    """A normalizer, pre-tokenizer or decoder, and those that it is a sequence of."""
+    """A normalizer, pre-tokenizer or decoder, and the parts of it where it is a sequence."""
     if part:
         yield part
         for name in ("normalizers", "pretokenizers", "decoders"):
@@ -24,7 +24,7 @@ def parts_of(part: Any) -> Iterator[dict[str, Any]]:
 
 
 def read_table(facts: dict[str, Any], size: int) -> tuple[list[bytes], list[int]]:
-    """Bytes of each token below `size`; and all tokens that have some, of equal ones first the one that fills gaps."""
+    """Bytes of each token below `size`; and the tokens with bytes, of equal ones first the one that fills gaps."""
     model = facts["model"]
     words = model["vocab"]
     pairs = list(words.items()) if isinstance(words, dict) else [(text, i) for i, (text, _) in enumerate(words)]
@@ -71,7 +71,7 @@ def _speller(facts: dict[str, Any]) -> Callable[[str], tuple[bytes, int]]:
         if prefix and text.startswith(prefix) and text != prefix:
             text, rank = text[len(prefix) :], 2
         if suffix and text.endswith(suffix):
-            text, end = text[: -len(suffix)], b" "  # in prose a space follows most words
+            text, end = text[: -len(suffix)], b" "  # in prose, a space follows most words
         if byte_of and all(character in byte_of for character in text):
             return bytes([byte_of[character] for character in text]) + end, rank
         for space in spaces:

@@ -55,7 +55,7 @@ class OwnTokens:
         known = 1 + max(self._tokenizer.get_vocab().values(), default=0)
         size = config.get("vocab_size")
         self.vocabulary = Vocabulary(self._tokenizer, min(known, size) if isinstance(size, int) else known)
-        self.digest = self.vocabulary.digest.hex()
+        self.digest = self.vocabulary.table_hash.hex()
         self._full = _of_transformers(folder)
         self.start = self._start(folder, config)
         window = config.get("max_position_embeddings")

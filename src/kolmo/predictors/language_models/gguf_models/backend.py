@@ -1,14 +1,14 @@
 """A model of llama.cpp in memory, its contexts, and lanes of them.
 
-llama.cpp rounds what goes into a product of matrices (to 8 bits for most quantised weights). So where two sums differ
-in the last bit, some value is rounded the other way, and logits differ by tenths: too much to tolerate. Hence two ways
-to compute; a file records which:
+llama.cpp rounds the inputs of a product of matrices (to 8 bits for most quantised weights). So where two sums differ in
+the last bit, a value may round the other way, and logits differ by tenths, which is too much to tolerate. Hence there
+are two ways to compute, and a file records which one was used:
 
-    plain   Weights in binary32: so is all of attention. Nothing is rounded coarsely, and logits differ by some 1e-5
+    plain   Weights in binary32, and all of attention too. Nothing is rounded coarsely: logits differ by about 1e-5
             between batches, and as little between processors.
     flash   Other weights: flash attention over keys and values in binary16, in batches of such shapes that llama.cpp
-            takes the same code for one step as for many tokens at once. On one processor all logits are equal bit for
-            bit. Another kind of processor may fail to decode, unless the writer gave a tolerance.
+            runs the same code for one token as for many tokens at once. On one processor all logits are equal bit for
+            bit. Another type of processor may fail to decode, unless the writer gave a tolerance.
 """
 
 from __future__ import annotations
@@ -26,31 +26,34 @@ import numpy.typing as npt
 
 from kolmo.errors import PredictorError
 from kolmo.predictors.guard import guarded
-from kolmo.predictors.language_models.backends import LOGITS, Logits
+from kolmo.predictors.language_models.backends import MAX_LOGITS_BYTES, Logits
 from kolmo.predictors.language_models.gguf_models.files import check, parts
-from kolmo.predictors.language_models.gguf_models.library import Model, library, read_fact, reason, said
-from kolmo.predictors.language_models.gguf_models.vocabulary import PIECE, SENTENCEPIECE, LlamaCppVocabulary
+from kolmo.predictors.language_models.gguf_models.library import Model, errors, library, read_fact, reason
+from kolmo.predictors.language_models.gguf_models.vocabulary import PIECE_BYTES, SENTENCEPIECE, LlamaCppVocabulary
 from kolmo.predictors.language_models.vocabulary import Vocabulary, pieces
 
-PLAIN, FLASH = b"plain\0\0\0", b"flash\0\0\0"  # ways to compute, in place of a configuration's hash
-WAYS = (PLAIN, FLASH)  # in records by their place here, from 1 on
-COLUMNS = 512  # tokens of all lanes that llama.cpp gets at once
-AT_ONCE = {PLAIN: COLUMNS, FLASH: 32}  # tokens of a lane; from 64 on, flash attention goes another way
-ROOM = 256  # tokens of a lane's cache: llama.cpp makes it a multiple of this
-GROWTH = 4  # of the room, where it is too small
-WORK = 1 << 24  # products of a thread: with fewer, threads only wait for one another
-F32 = 0  # a type of numbers in ggml
-GUESSED = 1024  # flag of a file's type
+PLAIN, FLASH = b"plain\0\0\0", b"flash\0\0\0"  # ways to compute; they replace the hash of a configuration
+WAYS = (PLAIN, FLASH)  # records store 1 + the index into this tuple
+MAX_BATCH_TOKENS = 512  # tokens of all lanes that llama.cpp is given at once
+MAX_LANE_TOKENS = {
+    PLAIN: MAX_BATCH_TOKENS,
+    FLASH: 32,
+}  # likewise of a lane; from 64 on, flash attention runs other code
+CACHE_UNIT_TOKENS = 256  # llama.cpp rounds a lane's cache up to a multiple of this
+CACHE_GROWTH = 4  # factor by which a cache grows that is too small
+MIN_THREAD_PRODUCTS = 1 << 24  # products for each thread: with fewer, threads only wait for one another
+F32 = 0  # number of the type float32 in ggml
+GUESSED = 1024  # flag of a file's type: llama.cpp guessed it
 NO_FLASH_ATTENTION = 0
 ALL_LAYERS = 1 << 30
 
 
 class Context:
-    """Caches of texts, and all that it takes to read on."""
+    """A context of llama.cpp: the caches of a number of lanes."""
 
     def __init__(self, pointer: int, model: Model, lanes: int, room: int) -> None:
         self.pointer, self.lanes, self.room = pointer, lanes, room
-        weakref.finalize(self, _free, pointer, model)  # the model outlives it, even where both end with the program
+        weakref.finalize(self, _free, pointer, model)  # the model must outlive it, also at the end of the program
 
 
 def _free(pointer: int, model: Model) -> None:
@@ -60,7 +63,7 @@ def _free(pointer: int, model: Model) -> None:
 
 @dataclass
 class LlamaCppBackend:
-    """A model in memory. Threads may share it, each with lanes of its own."""
+    """A model in memory. Threads may share it; each has its own lanes."""
 
     model: Model
     path: Path
@@ -69,34 +72,36 @@ class LlamaCppBackend:
     size: int
     start: int
     window: int | None
-    weights: int  # their number
+    weights: int  # number of weights
     token_bytes: int
-    on_cpu: bool  # though there may be another device
-    span: int  # tokens that a lane reads, at most
+    on_cpu: bool  # use the CPU even if there is another device
+    span: int  # most tokens that a lane reads
     itemsize: int = 4
     sums: bool = False
     continues: bool = True
-    idle: list[Context] = field(default_factory=list)  # one at most: making one takes longer than many a step
+    idle: list[Context] = field(
+        default_factory=list
+    )  # at most one, since making a context takes longer than many steps
 
     def lanes(self, count: int, threads: int) -> LlamaCppLanes:
-        """Fresh texts."""
+        """New lanes, which have read nothing."""
         return LlamaCppLanes(self, count, threads)
 
     def encode(self, text: str, special: bool) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """A text as others hand it to the model: tokens, and the bytes of the text that each stands for.
+        """A text as llama.cpp tokenises it by default: tokens, and the bytes of the text that each stands for.
 
         Args:
             text: the text.
-            special: whether with the special tokens that llama.cpp adds by default.
+            special: whether to add the special tokens that llama.cpp adds by default.
         """
         llama, words = library(), self.model.words
         space = (
             llama.llama_vocab_type(words) == SENTENCEPIECE
             and read_fact(self.model.pointer, "tokenizer.ggml.add_space_prefix") != "false"
-        )  # which `load` has switched off
+        )  # `load` has switched the option off
         data = b" " * space + text.encode()
         ids: list[int] = []
-        for piece in pieces(data, PIECE):
+        for piece in pieces(data, PIECE_BYTES):
             room = len(piece) + 8
             found = (ctypes.c_int32 * room)()
             count = llama.llama_tokenize(words, piece, len(piece), found, room, False, special)
@@ -114,18 +119,18 @@ class LlamaCppBackend:
 
     @property
     def at_once(self) -> int:
-        """Tokens of a lane that llama.cpp gets at once, at most."""
-        return AT_ONCE[self.way]
+        """Most tokens of a lane that llama.cpp is given at once."""
+        return MAX_LANE_TOKENS[self.way]
 
     def columns(self, lanes: int) -> int:
-        """Tokens of all lanes that llama.cpp gets at once, at most; fewer where logits are many."""
-        return max(min(COLUMNS, LOGITS // (self.size * self.itemsize)), lanes)
+        """Most tokens of all lanes that llama.cpp is given at once; fewer where the vocabulary is large."""
+        return max(min(MAX_BATCH_TOKENS, MAX_LOGITS_BYTES // (self.size * self.itemsize)), lanes)
 
     def take(self, lanes: int, tokens: int) -> Context:
-        """A context for so many texts of so many tokens: the idle one, or a new one.
+        """A context for a number of lanes of a number of tokens: the idle one, or a new one.
 
         Raises:
-            PredictorError: there is no memory for it.
+            PredictorError: there is not enough memory for it.
         """
         llama = library()
         try:
@@ -133,53 +138,55 @@ class LlamaCppBackend:
         except IndexError:
             found = None
         if found is None or found.lanes < lanes or (found.room < tokens and self.window is not None):
-            found = None  # before another takes as much
+            found = None  # free it before another takes as much memory
             found = self._make(lanes, tokens)
         llama.llama_memory_clear(llama.llama_get_memory(found.pointer), True)
         return found
 
     def give(self, context: Context) -> None:
-        """Keep a context for whom takes one next, if it is the largest."""
+        """Keep a context for the next call of `take`, if it is the largest."""
         self.idle.append(context)
         while len(self.idle) > 1:
             self.idle.remove(min(self.idle, key=lambda one: one.lanes * one.room))
 
     def _make(self, lanes: int, tokens: int) -> Context:
         llama = library()
-        room = ROOM
-        if self.window is not None:  # a state takes the same room after any number of tokens
+        room = CACHE_UNIT_TOKENS
+        if self.window is not None:  # a recurrent state has the same size after any number of tokens
             while room < tokens:
-                room *= GROWTH
-            room = -(-max(min(room, self.span), tokens) // ROOM) * ROOM
+                room *= CACHE_GROWTH
+            room = -(-max(min(room, self.span), tokens) // CACHE_UNIT_TOKENS) * CACHE_UNIT_TOKENS
         parameters = llama.llama_context_default_params()
-        parameters.n_batch = parameters.n_ubatch = self.columns(lanes) + AT_ONCE[FLASH]  # of a spare lane, perhaps
+        parameters.n_batch = parameters.n_ubatch = (
+            self.columns(lanes) + MAX_LANE_TOKENS[FLASH]
+        )  # the tokens of a spare lane
         parameters.n_seq_max = lanes + (self.way == FLASH and lanes % 2)
         parameters.n_ctx = max(parameters.n_seq_max * room, parameters.n_batch)
-        if self.way == FLASH and lanes == 1:  # the two share a cache, for one needs little
-            parameters.n_ctx, parameters.kv_unified = max(room + ROOM, parameters.n_batch), True
+        if self.way == FLASH and lanes == 1:  # the lane and its spare share a cache, since the spare needs little
+            parameters.n_ctx, parameters.kv_unified = max(room + CACHE_UNIT_TOKENS, parameters.n_batch), True
         if self.way == PLAIN:
             parameters.flash_attn_type = NO_FLASH_ATTENTION
             parameters.type_k = parameters.type_v = F32
         if self.on_cpu:
             parameters.offload_kqv = parameters.op_offload = False
-        said.clear()
+        errors.clear()
         pointer = llama.llama_init_from_model(self.model.pointer, parameters)
         if not pointer:
             raise PredictorError(
-                f"{self.path}: llama.cpp makes no room for {lanes} texts of {room} tokens{reason()}; lower "
-                "--batch-size or --context"
+                f"{self.path}: llama.cpp has no memory for {lanes} texts of {room} tokens{reason()}; lower the "
+                "argument batch or the argument context"
             )
         made = Context(pointer, self.model, lanes, room)
         if not llama.llama_get_memory(pointer):
-            raise PredictorError(f"{self.path}: reads texts but continues none; give a causal language model")
+            raise PredictorError(f"{self.path}: not a causal language model; give one that continues texts")
         return made
 
 
 class LlamaCppLanes:
-    """Texts that a model reads in lockstep, in a context that goes back to the backend when they are no longer used.
+    """Texts that a model reads in lockstep, in a context that returns to the backend when they are no longer used.
 
-    The context is taken with the first tokens, for when lanes replace others, as windows slide, these are gone by then.
-    It begins small. Where it is full, a larger one reads all again, which costs little beside the steps that filled it.
+    The context is taken with the first tokens: by then, the lanes that these replace have returned theirs. It begins
+    small. Where it is full, a larger one reads all tokens again, which costs little beside the steps that filled it.
     """
 
     def __init__(self, backend: LlamaCppBackend, count: int, threads: int) -> None:
@@ -206,9 +213,9 @@ class LlamaCppLanes:
         return logits
 
     def _move(self, tokens: int) -> None:
-        """Take a context with room for so many tokens, and read there what was read before."""
+        """Take a context with room for a number of tokens, and read in it what was read before."""
         if self._back:
-            self._context = None  # before another takes as much
+            self._context = None  # free it before another takes as much memory
             self._back()
         self._context = self._backend.take(self._count, tokens)
         self._back = weakref.finalize(self, self._backend.give, self._context)
@@ -221,18 +228,20 @@ class LlamaCppLanes:
     def _feed(self, tokens: npt.NDArray[np.int32], logits: npt.NDArray[np.float32]) -> None:
         length, wanted = tokens.shape[1], logits.shape[1]
         most = max(min(self._backend.columns(self._count) // self._count, self._backend.at_once), 1)
-        cuts = np.linspace(0, length, -(-length // most) + 1).astype(int)  # equal parts: no single tokens at the end
+        cuts = np.linspace(0, length, -(-length // most) + 1).astype(
+            int
+        )  # equal parts, so that the last one is not a single token
         for first, last in pairwise(cuts.tolist()):
-            begin = max(first, length - wanted)  # of the tokens with logits
+            begin = max(first, length - wanted)  # the first token whose logits are wanted
             rows = self._decode(tokens[:, first:last], max(last - begin, 0))
             if rows is not None:
                 logits[:, begin - length + wanted : last - length + wanted] = rows
 
     def _decode(self, tokens: npt.NDArray[np.int32], wanted: int) -> npt.NDArray[np.float32] | None:
-        """A view of llama.cpp's logits after the last `wanted` tokens: valid until it is called again.
+        """A view of llama.cpp's logits after the last `wanted` tokens, valid until the next call.
 
-        For a single column of a matrix, llama.cpp takes another code than for more, and on some processors for one that
-        is left over from pairs. So in the way FLASH their number is even: a spare lane reads along, and is forgotten.
+        For a single column of a matrix, llama.cpp runs other code than for several, and on some processors also for one
+        that is left over from pairs. So the way FLASH has an even number of columns: a spare lane is read and dropped.
         """
         llama, context = library(), self._context
         assert context
@@ -260,13 +269,14 @@ class LlamaCppLanes:
             _pointer(pointers, ctypes.POINTER(ctypes.c_int32)),
             _pointer(flags, ctypes.c_int8),
         )
-        threads = min(self._threads, max(total * self._backend.weights // WORK, 1))
+        threads = min(self._threads, max(total * self._backend.weights // MIN_THREAD_PRODUCTS, 1))
         llama.llama_set_n_threads(context.pointer, threads, threads)
-        said.clear()
+        errors.clear()
         code = llama.llama_decode(context.pointer, batch)
         if code:
             raise PredictorError(
-                f"{self._backend.path}: llama.cpp stopped with code {code}{reason()}; lower --batch-size or --context"
+                f"{self._backend.path}: llama.cpp stopped with code {code}{reason()}; lower the argument batch "
+                "or the argument context"
             )
         if spare:
             llama.llama_memory_seq_rm(llama.llama_get_memory(context.pointer), count, -1, -1)
@@ -274,7 +284,7 @@ class LlamaCppLanes:
             return None
         found = llama.llama_get_logits(context.pointer)
         if not found:
-            raise PredictorError(f"{self._backend.path}: gives no logits; give a causal language model")
+            raise PredictorError(f"{self._backend.path}: the model has no logits; give a causal language model")
         return np.ctypeslib.as_array(found, (len(tokens), rows, self._backend.size))[:count, rows - wanted :]
 
 
@@ -291,7 +301,7 @@ def load(path: Path, way: bytes | None = None, device: str = "auto") -> LlamaCpp
         device: "cpu", another that llama.cpp was built for, or "auto".
 
     Raises:
-        PredictorError: it is none, or cannot be opened.
+        PredictorError: the file is not a model, or cannot be opened.
     """
     for part in parts(path):
         check(part)
@@ -301,15 +311,15 @@ def load(path: Path, way: bytes | None = None, device: str = "auto") -> LlamaCpp
         parameters.n_gpu_layers = 0 if device == "cpu" else ALL_LAYERS
         if device != "cpu" and not llama.llama_supports_gpu_offload():
             raise PredictorError(
-                f"this llama-cpp-python has no device {device}; install a build of it that has, or use --device cpu"
+                f"this llama-cpp-python has no device {device}; install a build of it that has, or use device='cpu'"
             )
-    parameters.use_extra_bufts = False  # weights in another order: other code for few tokens than for many
-    # A space that is put before each text would have to be taken off again.
+    parameters.use_extra_bufts = False  # reordered weights run other code for few tokens than for many
+    # A space that is added before each text would have to be removed again.
     overrides = (llama.llama_model_kv_override * 2)()
     overrides[0].tag, overrides[0].key = llama.LLAMA_KV_OVERRIDE_TYPE_BOOL, b"tokenizer.ggml.add_space_prefix"
     overrides[0].value.val_bool = False
-    parameters.kv_overrides = overrides  # the second one ends them
-    said.clear()
+    parameters.kv_overrides = overrides  # the second entry ends the list
+    errors.clear()
     pointer = llama.llama_model_load_from_file(os.fsencode(path), parameters)
     if not pointer:
         raise PredictorError(
@@ -321,7 +331,7 @@ def load(path: Path, way: bytes | None = None, device: str = "auto") -> LlamaCpp
         or llama.llama_model_is_diffusion(pointer)
         or read_fact(pointer, f"{read_fact(pointer, 'general.architecture')}.attention.causal") == "false"
     ):
-        raise PredictorError(f"{path}: reads texts but continues none; give a causal language model")
+        raise PredictorError(f"{path}: not a causal language model; give one that continues texts")
     if not llama.llama_vocab_type(model.words):
         raise PredictorError(f"{path}: has no tokenizer; give a model that has one")
     size = llama.llama_vocab_n_tokens(model.words)
@@ -346,7 +356,7 @@ def load(path: Path, way: bytes | None = None, device: str = "auto") -> LlamaCpp
 
 
 def _token_bytes(pointer: int, way: bytes) -> int:
-    """Keys and values of a token: an estimate, to choose the batch by."""
+    """Estimated bytes of a token's keys and values, to choose the batch by."""
     llama = library()
     layers, heads = llama.llama_model_n_layer(pointer), max(llama.llama_model_n_head(pointer), 1)
     given = read_fact(pointer, f"{read_fact(pointer, 'general.architecture')}.attention.key_length")

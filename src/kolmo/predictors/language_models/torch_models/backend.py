@@ -1,6 +1,6 @@
 """A model of transformers in memory: its lanes, its cache, and sums of masses on its device.
 
-What it is not: it finds no models (`torch_models.hub`), and codes nothing (`predictors.language_models.block`).
+What it is not: a search for models (`torch_models.hub`), or a coder (`predictors.language_models.block`).
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ if TYPE_CHECKING:
 
     import torch
 
-CACHES = ("cache", "past_key_values", "cache_params", "state")  # names of a model's cache, newest version first
-TESTED = "5.24.0"  # the newest version of transformers that the tests have run with
-FAILURE = "try another version of transformers or torch, or another model"
-NUMBERS = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+CACHE_NAMES = ("cache", "past_key_values", "cache_params", "state")  # of a model's cache, newest version first
+TESTED_VERSION = "5.24.0"  # the newest version of transformers that the tests have run with
+FAILURE_REMEDY = "try another version of transformers or torch, or another model"
+ITEM_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 
 
 @dataclass
 class HuggingFaceBackend:
-    """A model in memory; `name` is for messages."""
+    """A model in memory; messages use `name`."""
 
     name: str
-    model: Any  # a transformers.PreTrainedModel
-    tokenizer: Any  # a transformers.PreTrainedTokenizerFast
+    model: Any  # transformers.PreTrainedModel
+    tokenizer: Any  # transformers.PreTrainedTokenizerFast
     vocabulary: Vocabulary
     hashes: tuple[bytes, bytes, bytes]
     size: int
@@ -57,21 +57,21 @@ class HuggingFaceBackend:
     token_bytes: int
     sums: bool = False  # whether logits stay on the device
     continues: bool = True
-    batches: bool = True  # whether a text's logits are right beside other texts
-    cache: str = CACHES[0]  # name of the argument and of the output that carry what was read so far
+    batches: bool = True  # whether logits are right when several texts are read together
+    cache: str = CACHE_NAMES[0]  # name of the argument and of the output that hold the cache
 
     def probe(self) -> None:
-        """See what the model's implementation can do; some recurrent ones only step, or only one text at a time.
+        """Find out what the model's implementation supports; some recurrent ones read only one token or text at a time.
 
         Raises:
-            PredictorError: it fails, or its cache does not work in the installed version of transformers.
+            PredictorError: the model fails, or its cache does not work in the installed version of transformers.
         """
         tokens = np.arange(24, dtype=np.int64).reshape(2, 12) * 7 % min(self.size, 97)
         self.cache = cache_name(self.model, self.name)
         self.batches = False
         steps = _steps(self.lanes(2, 0), tokens)
         if not np.isfinite(steps).all():
-            raise PredictorError(f"{self.name}: gives logits that are no numbers; try --dtype float32, or get it again")
+            raise PredictorError(f"{self.name}: its logits are not finite; try dtype='float32', or get the model again")
         if not self._agree(steps, lambda: np.concatenate([self._whole(text) for text in np.split(tokens, 2)])):
             raise PredictorError(_no_cache(self.model, self.name))
         self.batches = True
@@ -81,43 +81,43 @@ class HuggingFaceBackend:
     def _agree(self, right: Logits, compute: Callable[[], Logits]) -> bool:
         try:
             other = compute()
-        except PredictorError:  # a model that refuses cannot
+        except PredictorError:  # the model does not support it
             return False
         spread = max(float(np.abs(right).max()), 1e-3)
         near = 0.1 if self.dtype in ("bfloat16", "float16") else 1e-3
         return other.shape == right.shape and bool(np.abs(other - right).max() < near * spread)
 
     def _whole(self, tokens: npt.NDArray[np.int64]) -> Logits:
-        """Logits after each token, shape (lanes, length, size), of texts that are read at once, without a cache."""
+        """Logits after each token, shape (lanes, length, size), of whole texts without a cache."""
         import torch
 
-        with guarded(self.name, "the model fails", FAILURE), torch.inference_mode():
+        with guarded(self.name, "the model fails", FAILURE_REMEDY), torch.inference_mode():
             logits = self.model(input_ids=torch.from_numpy(tokens).to(self.device), use_cache=False).logits
             kind = torch.float64 if self.itemsize == 8 else torch.float32
             return np.ascontiguousarray(logits[:, :, : self.size].to(kind).cpu().numpy())
 
     @property
     def itemsize(self) -> int:
-        """Bytes of a logit: halves become float32."""
-        return max(NUMBERS[self.dtype], 4)
+        """Bytes of a logit; 16-bit types are converted to float32."""
+        return max(ITEM_BYTES[self.dtype], 4)
 
     def lanes(self, count: int, threads: int) -> HuggingFaceLanes:
-        """Fresh texts."""
+        """New lanes, which have read nothing."""
         return HuggingFaceLanes(self, count, threads)
 
     def encode(self, text: str, special: bool) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """A text as others hand it to the model: tokens, and the bytes of the text that each stands for, about.
+        """A text as the tokenizer splits it by default: tokens, and about how many bytes of the text each stands for.
 
-        They need not give the text back (see `predictors.language_models.vocabulary`).
+        The tokens need not give the text back (see `predictors.language_models.vocabulary`).
 
         Args:
             text: the text.
-            special: whether with the special tokens that the tokenizer adds by default.
+            special: whether to add the special tokens that the tokenizer adds by default.
 
         Raises:
-            PredictorError: the tokenizer fails, or gives tokens that the model does not know.
+            PredictorError: the tokenizer fails, or returns tokens that the model does not have.
         """
-        with guarded(self.name, "its tokenizer fails", FAILURE):
+        with guarded(self.name, "its tokenizer fails", FAILURE_REMEDY):
             found = self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
             ends = np.array([0, *(end for _, end in found["offset_mapping"])])
             sizes = np.cumsum([0, *(len(character.encode()) for character in text)])
@@ -128,26 +128,26 @@ class HuggingFaceBackend:
 
 
 def known_tokens(name: str, ids: npt.NDArray[np.int32], size: int) -> None:
-    """See that a model has a logit for each token.
+    """Check that a model has a logit for each token.
 
     Raises:
-        PredictorError: it has not.
+        PredictorError: a token has none.
     """
     if ids.size and not 0 <= int(ids.min()) <= int(ids.max()) < size:
         raise PredictorError(
-            f"{short(name, MAX_REASON)}: its tokenizer gives token {ids.max()}, and the model knows {size}; put the "
+            f"{short(name, MAX_REASON)}: its tokenizer gives token {ids.max()}, and the model has {size}; put the "
             "files of one model together, or evaluate it in mode strict, which uses known tokens alone"
         )
 
 
 def cache_name(model: Any, source: str = "") -> str:
-    """What the installed version calls the model's cache; `past_key_values` became `cache` in transformers 5.24.
+    """The name of the model's cache in the installed version: `past_key_values` became `cache` in transformers 5.24.
 
     Raises:
-        PredictorError: none of the names that are known.
+        PredictorError: the cache has none of the known names.
     """
     parameters = inspect.signature(model.forward).parameters
-    for name in CACHES:
+    for name in CACHE_NAMES:
         if name in parameters:
             return name
     raise PredictorError(_no_cache(model, source))
@@ -158,7 +158,7 @@ def _no_cache(model: Any, source: str) -> str:
 
     return (
         f"{source}{source and ': '}{type(model).__name__} of transformers {__version__} has no cache that works here; "
-        f"install another version, such as transformers=={TESTED}"
+        f"install another version, such as transformers=={TESTED_VERSION}"
     )
 
 
@@ -172,7 +172,7 @@ def _at_once(lanes: HuggingFaceLanes, tokens: npt.NDArray[np.int64], first: int)
 
 
 class HuggingFaceLanes:
-    """Texts that a model reads in lockstep, in its own cache; one cache for each where it cannot do better."""
+    """Texts that a model reads in lockstep, in one cache; each in its own cache where the model needs that."""
 
     def __init__(self, backend: HuggingFaceBackend, count: int, threads: int) -> None:
         self._backend = backend
@@ -183,16 +183,24 @@ class HuggingFaceLanes:
         """Read tokens (lanes, length); logits after the last `wanted`, shape (lanes, wanted, size)."""
         import torch
 
-        with guarded(self._backend.name, "the model fails", FAILURE), torch.inference_mode(), threads(self._threads):
+        with (
+            guarded(self._backend.name, "the model fails", FAILURE_REMEDY),
+            torch.inference_mode(),
+            threads(self._threads),
+        ):
             parts = np.split(tokens, len(self._caches)) if len(self._caches) > 1 else [tokens]
             logits = [self._feed(k, part, wanted) for k, part in enumerate(parts)]
             return np.ascontiguousarray(torch.cat(logits).cpu().numpy())
 
     def feed_sums(self, tokens: npt.NDArray[np.int64], wanted: int) -> DeviceSums:
-        """The same, and what comes over is asked for later."""
+        """Like `feed`, but the logits stay on the device, and sums of masses are copied on demand."""
         import torch
 
-        with guarded(self._backend.name, "the model fails", FAILURE), torch.inference_mode(), threads(self._threads):
+        with (
+            guarded(self._backend.name, "the model fails", FAILURE_REMEDY),
+            torch.inference_mode(),
+            threads(self._threads),
+        ):
             parts = np.split(tokens, len(self._caches)) if len(self._caches) > 1 else [tokens]
             logits = torch.cat([self._feed(k, part, wanted) for k, part in enumerate(parts)])
             return DeviceSums(logits, self._backend.name)
@@ -202,7 +210,7 @@ class HuggingFaceLanes:
 
         backend = self._backend
         ids = torch.from_numpy(np.ascontiguousarray(tokens)).to(backend.device)
-        # Models that do not know `logits_to_keep` give all logits.
+        # Models without `logits_to_keep` return all logits.
         out = backend.model(input_ids=ids, use_cache=True, logits_to_keep=wanted, **self._caches[cache])
         if out.get(backend.cache) is None:
             raise PredictorError(_no_cache(backend.model, backend.name))
@@ -213,7 +221,7 @@ class HuggingFaceLanes:
 
 
 class DeviceSums:
-    """Masses of logits on a device: sums go over, rows stay. float64, but for the exponential of float32 logits.
+    """Masses of logits on a device; only sums are copied. float64, except for the exponential of float32 logits.
 
     logits: shape (lanes, wanted, size).
     """
@@ -230,17 +238,19 @@ class DeviceSums:
         self._masses = masses.view(lanes, wanted, groups, GROUP)
 
     def top(self) -> npt.NDArray[np.float64]:
-        """Of the groups, shape (lanes, wanted, groups)."""
-        with guarded(self._name, "the model fails", FAILURE):  # on its device all work is late, and so are its errors
+        """Sums over the groups, shape (lanes, wanted, groups)."""
+        with guarded(
+            self._name, "the model fails", FAILURE_REMEDY
+        ):  # work on a device is asynchronous, and so are its errors
             sums: npt.NDArray[np.float64] = self._masses.sum(-1).cpu().numpy()
         return sums
 
     def leaf(self, groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Of a group's tokens, groups of shape (lanes, wanted): (lanes, wanted, 256)."""
+        """Masses of the tokens of one group each, for groups of shape (lanes, wanted): (lanes, wanted, 256)."""
         import torch
 
         lanes, wanted = groups.shape
-        with guarded(self._name, "the model fails", FAILURE):
+        with guarded(self._name, "the model fails", FAILURE_REMEDY):
             index = torch.from_numpy(np.ascontiguousarray(groups)).to(self._masses.device)[:, :, None, None]
             chosen = self._masses.gather(2, index.expand(lanes, wanted, 1, GROUP))[:, :, 0]
             masses: npt.NDArray[np.float64] = chosen.cpu().numpy()
@@ -249,7 +259,7 @@ class DeviceSums:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Torch with so many threads, where that is a change."""
+    """Run torch with this number of threads; below 1, with its current number."""
     import torch
 
     before = torch.get_num_threads()
@@ -273,7 +283,7 @@ def load(folder: Path, dtype: str, device: str = "auto", attention: str | None =
         attention: its implementation in transformers, if not the default.
 
     Raises:
-        PredictorError: it is none, or cannot be opened.
+        PredictorError: the folder does not hold a model, or it cannot be opened.
     """
     need("torch", "transformers", "safetensors")
     import torch
@@ -292,9 +302,9 @@ def load(folder: Path, dtype: str, device: str = "auto", attention: str | None =
         size = _logits(model, text)
         vocabulary = Vocabulary(fast, size)
         vocabulary.name = str(folder)
-        hashes = weights, hash_config(folder / "config.json"), vocabulary.digest
+        hashes = weights, hash_config(folder / "config.json"), vocabulary.table_hash
         start = _start(model, tokenizer, size)
-        memory = _token_bytes(text, NUMBERS[dtype])
+        memory = _token_bytes(text, ITEM_BYTES[dtype])
         backend = HuggingFaceBackend(
             str(folder), model, tokenizer, vocabulary, hashes, size, start, _window(text), dtype, device, memory
         )
@@ -310,7 +320,7 @@ def _logits(model: Any, config: Any) -> int:
 
 
 def _start(model: Any, tokenizer: Any, size: int) -> int:
-    """The token before a text's first: beginning of text, or else its end, or else 0."""
+    """The token before the first of a text: beginning of text, or else end of text, or else 0."""
     generation = getattr(model, "generation_config", None)
     for owner in (tokenizer, generation, model.config):
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
@@ -321,7 +331,7 @@ def _start(model: Any, tokenizer: Any, size: int) -> int:
 
 
 def _window(config: Any) -> int | None:
-    """Tokens that a model can see; None for those that carry a state along."""
+    """Length in tokens of a model's context window; None for models with a recurrent state."""
     if config.model_type in ("mamba", "mamba2", "falcon_mamba", "rwkv"):
         return None
     for name in ("max_position_embeddings", "n_positions", "max_sequence_length", "n_ctx"):
@@ -332,7 +342,7 @@ def _window(config: Any) -> int | None:
 
 
 def _token_bytes(config: Any, itemsize: int) -> int:
-    """Keys and values of a token: an estimate, to choose the batch by."""
+    """Estimated bytes of a token's keys and values, to choose the batch by."""
     layers = getattr(config, "num_hidden_layers", 1) or 1
     heads = getattr(config, "num_attention_heads", None) or 1
     width = getattr(config, "head_dim", None) or (getattr(config, "hidden_size", 64) or 64) // heads

@@ -15,7 +15,7 @@ from kolmo.predictors.language_models.pretrained import read_json
 def hash_tensors(paths: list[Path]) -> bytes:
     """First 8 bytes of a SHA-256 over the tensors of safetensors files: name, dtype, shape, bytes, sorted by name.
 
-    How they are divided into files, and what else the files say, makes no difference.
+    The hash depends neither on how the tensors are divided into files nor on the files' metadata.
 
     Raises:
         PredictorError: a file is damaged.
@@ -36,7 +36,7 @@ def hash_tensors(paths: list[Path]) -> bytes:
                 whole.update(part)
                 left -= len(part)
         if left:
-            raise PredictorError(f"{path}: has become shorter while it was read; fetch it again")
+            raise PredictorError(f"{path}: the file became shorter while it was read; fetch it again")
     return whole.digest()[:8]
 
 
@@ -59,7 +59,7 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
             entries = json.loads(file.read(size))
         entries.pop("__metadata__", None)
     except Exception as error:  # SafetensorError, and what a file does that changes meanwhile
-        raise PredictorError(f"{path}: is no safetensors file, or damaged ({reason(error)}); fetch it again") from None
+        raise PredictorError(f"{path}: not a safetensors file, or damaged ({reason(error)}); fetch it again") from None
     return 8 + size, entries
 
 
@@ -80,7 +80,7 @@ def _digest(file: Any) -> bytes:
 
 
 def hash_config(path: Path) -> bytes:
-    """The same of what the configuration says, without who wrote it with what."""
+    """First 8 bytes of a SHA-256 over a configuration, without the names and versions of its writer."""
     config = read_json(path)
     for name in ("transformers_version", "_name_or_path", "dtype", "torch_dtype", "use_cache"):
         config.pop(name, None)

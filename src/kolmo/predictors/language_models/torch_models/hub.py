@@ -1,4 +1,4 @@
-"""Where a model of transformers is: a folder, or an id of the hub, fetched or in its cache here."""
+"""The location of a model of transformers: a folder, or an id of the hub, fetched or in the cache here."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from kolmo.predictors.guard import reason
 from kolmo.predictors.language_models.pretrained import need
 
 FILES = ["*.json", "*.safetensors", "*.model", "merges.txt", "vocab.txt"]
-ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?", re.ASCII)  # of the hub: NAME or ORG/NAME
-COMMIT = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)  # of the hub, as files record it
+HUB_ID = re.compile(r"\w[\w.-]{0,95}(/\w[\w.-]{0,95})?", re.ASCII)  # NAME or ORG/NAME
+COMMIT = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)  # a commit of the hub, as files record it
 
 
 def find(spec: str, *, download: bool, cache_dir: str | None = None) -> tuple[Path, str]:
-    """(folder, revision) of a spec that a person gave; the revision of a folder is empty.
+    """(folder, revision) of a spec that the user gave; the revision of a folder is empty.
 
     Args:
         spec: folder or id.
         download: whether the network may be used.
-        cache_dir: where files of the hub are kept, if not where they are by default.
+        cache_dir: folder of the hub's cache, if not the default one.
 
     Raises:
-        PredictorError: it is not there.
+        PredictorError: there is no such model.
     """
     if os.path.isdir(spec):
         return Path(spec), ""
     name, _, revision = spec.partition("@")
-    if not ID.fullmatch(name):
+    if not HUB_ID.fullmatch(name):
         raise PredictorError(
             f"hf:{short(spec)}: no such folder; give a model's folder, or an id like openai-community/gpt2"
         )
@@ -39,16 +39,16 @@ def find(spec: str, *, download: bool, cache_dir: str | None = None) -> tuple[Pa
 
 
 def fetch(name: str, revision: str, *, download: bool, cache_dir: str | None = None) -> Path:
-    """The folder of a model of the hub, in its cache here.
+    """The folder of a model of the hub, in the cache here.
 
     Args:
-        name: id, as ID matches it.
+        name: id, as `HUB_ID` matches it.
         revision: commit, branch or tag; empty for the newest.
         download: whether the network may be used.
-        cache_dir: where files of the hub are kept, if not where they are by default.
+        cache_dir: folder of the hub's cache, if not the default one.
 
     Raises:
-        PredictorError: it is not there.
+        PredictorError: there is no such model.
     """
     need("transformers")
     from huggingface_hub import snapshot_download
@@ -63,7 +63,7 @@ def fetch(name: str, revision: str, *, download: bool, cache_dir: str | None = N
                 cache_dir=cache_dir,
             )
         )
-    except Exception as error:  # of the hub's client, of HTTP, of the file system
+    except Exception as error:  # from the hub's client, HTTP or the file system
         spec, command = f"hf:{name}", f"hf download {name}"
         if revision:
             spec, command = f"{spec}@{short(revision)}", f"{command} --revision {short(revision)}"
