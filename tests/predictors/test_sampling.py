@@ -213,7 +213,7 @@ def test_samples_follow_the_probabilities(spec: str, temperature: float) -> None
     """Of all bits to which the model gave about the probability p, sharpened by the temperature, a share of p came."""
     size, prompt = 6000, b"".join(b"%d bottles of beer on the wall\n" % n for n in range(99))
     if temperature != 1:  # after which even a cold sample has bits of every probability
-        prompt = (Path(__file__).parents[1] / "LICENSE").read_bytes()
+        prompt = (Path(__file__).parents[2] / "LICENSE").read_bytes()
     sample = kolmo.sample(prompt, spec, size, seed=5, temperature=temperature)
     predictor = registry.resolve(spec)
     assert isinstance(predictor, context_mixing.ContextMixing)
@@ -236,7 +236,7 @@ def test_samples_follow_the_probabilities(spec: str, temperature: float) -> None
 def test_temperature_of_bits(spec: str) -> None:
     coldest = {kolmo.sample(PROMPT, spec, 60, seed=seed, temperature=0) for seed in range(3)}
     assert len(coldest) == 1  # the likeliest bit each time, whatever the seed
-    prompt = (Path(__file__).parents[1] / "LICENSE").read_bytes()[:3000]
+    prompt = (Path(__file__).parents[2] / "LICENSE").read_bytes()[:3000]
     costs = []
     for temperature in (0.0, 0.7, 1.0, 2.0):
         sample = kolmo.sample(prompt, spec, 300, seed=1, temperature=temperature)
