@@ -21,7 +21,7 @@ from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.fit import fit, leave_one_family_out, published, read_table, student_t
 from kolmo.fit.areas import Area, bpc_columns, known_areas, study
 from kolmo.fit.labels import Box, Label, place
-from kolmo.fit.table import LARGEST, Table, family_of, parse_table
+from kolmo.fit.table import MAX_TABLE_BYTES, Table, family_of, parse_table
 
 CORPORA = ("common_crawl", "python", "arxiv_math")
 SMALL = "model,family,cc,score\na1,A,0.5,0.6\na2,A,0.6,0.5\nb1,B,0.7,0.35\nb2,B,0.8,0.3\nc1,C,0.9,0.2\n"
@@ -475,7 +475,7 @@ def test_json_that_is_no_number(cell: str) -> None:
         (b"model\n" + b"x" * 200_000, "t.csv:2: is no CSV"),
         (b"model\n\xff\n", "is not UTF-8 at byte 6"),
         ("model,cc\n".encode("utf-16"), "is not UTF-8 at byte 0"),
-        (b"a" * (LARGEST + 1), "is larger than 16 MiB"),
+        (b"a" * (MAX_TABLE_BYTES + 1), "is larger than 16 MiB"),
         (b"[1, 2]", "is no table"),
         (b"[" * 100_000, "nested too deeply"),
         (b'[{"model": "a"}', "t.csv:1: is no JSON"),

@@ -408,7 +408,7 @@ def test_shipped_cutoffs_have_a_source() -> None:
     for row in table:
         assert re.fullmatch(r"20\d\d-\d\d", row["cutoff"])
         assert row["source"].startswith("https://")
-    known = models.Known()
+    known = models.ModelTable()
     assert known.of("meta-llama/Llama-2-7b-hf").cutoff == "2022-09-30"
     assert known.of("Meta-Llama-3-8B.Q4_K_M").cutoff == "2023-03-31"
     assert known.of("Llama-3-70B").cutoff == "2023-12-31"
@@ -463,7 +463,7 @@ def test_bad_tables_of_models(tmp_path: Path, cell: str, message: str) -> None:
     table = tmp_path / "models.csv"
     table.write_text(f"model,{cell}\n", "utf-8")
     with pytest.raises(KolmoError, match=re.escape(f"{table}:2") + ".*" + re.escape(message)):
-        models.Known(table)
+        models.ModelTable(table)
 
 
 # Scores

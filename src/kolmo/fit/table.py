@@ -19,7 +19,7 @@ from typing import Any
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted, short, uncomputed
 
-LARGEST = 16 << 20  # bytes of a table
+MAX_TABLE_BYTES = 16 << 20  # bytes of a table
 PUBLISHED = "published.csv"
 MODEL = ("model", "modelname", "name")
 FAMILY = ("family", "modelfamily")
@@ -132,7 +132,7 @@ def read_table(path: str | Path) -> Table:
         OSError: it cannot be read.
     """
     with open(path, "rb") as file:
-        return parse_table(file.read(LARGEST + 1), str(path))
+        return parse_table(file.read(MAX_TABLE_BYTES + 1), str(path))
 
 
 def parse_table(data: bytes, name: str) -> Table:
@@ -149,8 +149,8 @@ def parse_table(data: bytes, name: str) -> Table:
     Raises:
         KolmoError: it is neither, has no rows, or is larger than 16 MiB.
     """
-    if len(data) > LARGEST:
-        raise KolmoError(f"{name}: is larger than {LARGEST >> 20} MiB; a table of models has a line for each")
+    if len(data) > MAX_TABLE_BYTES:
+        raise KolmoError(f"{name}: is larger than {MAX_TABLE_BYTES >> 20} MiB; a table of models has a line for each")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
