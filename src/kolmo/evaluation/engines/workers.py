@@ -162,7 +162,7 @@ def serve() -> None:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    os.dup2(2, 1)  # what models print is no answer
+    os.dup2(2, 1)  # what models print is not an answer
     todo: queue.PriorityQueue[tuple[bool, int, bytes]] = queue.PriorityQueue()
 
     def listen() -> NoReturn:

@@ -52,7 +52,7 @@ class Server:
         url: without /v1, name and password.
 
     Raises:
-        PredictorError: it is no such URL.
+        PredictorError: the URL is not of this form.
     """
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT, tries: int = TRIES, pause: float = PAUSE) -> None:
@@ -162,7 +162,7 @@ def _decoded(place: str, data: bytes) -> Any:
     except (ValueError, RecursionError):
         begin = data[:40].decode("utf-8", "replace")
         raise PredictorError(
-            f"{place}: the answer is no JSON, or not all of it ({quoted(begin)}, {len(data):,} bytes); give the URL "
+            f"{place}: the answer is not JSON, or is incomplete ({quoted(begin)}, {len(data):,} bytes); give the URL "
             f"of an OpenAI-compatible server, like {EXAMPLE}"
         ) from None
 

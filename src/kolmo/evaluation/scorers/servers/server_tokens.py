@@ -187,7 +187,7 @@ def _read_spaces(word: Any) -> bytes | None:
 
 
 def _read_plain(word: Any) -> bytes | None:
-    """llama.cpp: as it is, or as numbers where that is no text."""
+    """llama.cpp: as it is, or as numbers where that is not text."""
     if isinstance(word, str):
         return word.encode("utf-8", "surrogatepass")
     if isinstance(word, list) and all(type(one) is int and 0 <= one < 256 for one in word):
