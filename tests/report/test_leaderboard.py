@@ -452,9 +452,9 @@ def test_a_corpus_from_before_the_cutoff_is_flagged(tmp_path: Path) -> None:
     ("cell", "message"),
     [
         ("cutoff\nx,soon", "cutoff is 'soon', not a date; write it like"),
-        ("cutoff\nx,2024-13", "no date"),
-        ("cutoff\nx,2024-02-30", "no date"),
-        ("cutoff\nx,0000", "no date"),
+        ("cutoff\nx,2024-13", "not a date"),
+        ("cutoff\nx,2024-02-30", "not a date"),
+        ("cutoff\nx,0000", "not a date"),
         ("url\nx,javascript:alert(1)", "write one that begins with https://"),
         ("parameters\nx,many", "not a number; write it like 7000000000 or 7B"),
     ],
