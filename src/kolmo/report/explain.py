@@ -21,6 +21,7 @@ from kolmo.codec.pipeline import available_cores
 from kolmo.container.structures import CODED, DEFAULT_BLOCK_LIMIT, STORED, BlockHead, Footer
 from kolmo.container.wire import DIGEST_SIZE, varint
 from kolmo.errors import KolmoError
+from kolmo.foreign import html_table, short
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL, level_of, resolve
 from kolmo.predictors.registry import for_level as predictor_for_level
@@ -103,7 +104,7 @@ class Word:
     bits: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Costs of a content, and what they sum up to.
 
@@ -137,6 +138,23 @@ class Explanation:
     words: tuple[Word, ...]
     text: Text | None
     overhead: str = ""
+
+    def __repr__(self) -> str:
+        return f"Explanation({', '.join(self._shown().values())})"
+
+    def _repr_html_(self) -> str:
+        shown = self._shown()
+        return html_table("kolmo: where the bits go", [*shown], [[*shown.values()]])
+
+    def _shown(self) -> dict[str, str]:
+        """What a line of it says."""
+        each = f"{self.totals.bits / self.totals.size:.4f} bits/byte" if self.totals.size else "-"
+        return {
+            "content": short(self.name),
+            "predictor": short(self.predictor),
+            "size": f"{self.totals.size:,} bytes",
+            "code length": each,
+        }
 
     @property
     def kind(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from kolmo.foreign import short
+from kolmo.foreign import html_table, short
 from kolmo.weights.sensitivity import kind_of
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class TensorReport:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """A whole file.
 
@@ -124,6 +124,23 @@ class Report:
     lossless: bool = False
     budget: Budget | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Report({', '.join(f'{name}: {value}' for name, value in self._shown().items())})"
+
+    def _repr_html_(self) -> str:
+        shown = self._shown()
+        return html_table("kolmo: small weights", [*shown], [[*shown.values()]])
+
+    def _shown(self) -> dict[str, str]:
+        """What a line of it says."""
+        name, coded = self.hyperfunction.get("name", "-"), self.coded
+        return {
+            "hyperfunction": short(str(name)),
+            "tensors": f"{len(self.tensors):,}",
+            "bytes": f"{self.size:,} of {self.raw_size:,}",
+            "bits a coded weight": f"{coded.bits:.2f}" if coded.count else "-",
+        }
 
     @property
     def warnings(self) -> list[str]:
