@@ -23,8 +23,8 @@ HEAD = """# The command line
 What `kolmo --help` and `kolmo COMMAND --help` print. This page is generated: `python scripts/cli_page.py`.
 
 Exit status: 0 all is well, 1 a file failed, 2 wrong usage, 130 interrupted, 141 the reader of the output went away.
-What the commands are good for: [compress](compress.md), [explain](explain.md), [eval](evaluation.md), [sample](sample.md),
-[fit](fit.md), [report](report.md), [train](training.md), [shrink, expand and info](shrink.md),
+What the commands are good for: [compress](compress.md), [explain](explain.md), [eval](evaluation.md),
+[sample](sample.md), [fit](fit.md), [report](report.md), [train](training.md), [shrink, expand and info](shrink.md),
 [models](language-models.md).
 """
 

@@ -32,7 +32,7 @@ def sample(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> bytes:
-    """Text that a predictor expects after a prompt.
+    r"""Text that a predictor expects after a prompt.
 
     Args:
         prompt: what comes before; a str is taken as UTF-8. It is not repeated in the result.
@@ -50,8 +50,8 @@ def sample(
         ValueError: an option is out of its range.
 
     Examples:
-        >>> kolmo.sample("the zebra quietly folds nine umbrellas\\n" * 12, "cm:1", 39, seed=1, temperature=0)
-        b'the zebra quietly folds nine umbrellas\\n'
+        >>> kolmo.sample("the zebra quietly folds nine umbrellas\n" * 12, "cm:1", 39, seed=1, temperature=0)
+        b'the zebra quietly folds nine umbrellas\n'
     """
     choice = Choice(temperature, top_k, top_p)
     return b"".join(pieces(prompt, predictor, size, seed=new_seed() if seed is None else seed, choice=choice))

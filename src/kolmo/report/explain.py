@@ -140,21 +140,14 @@ class Explanation:
     overhead: str = ""
 
     def __repr__(self) -> str:
-        return f"Explanation({', '.join(self._shown().values())})"
+        return f"Explanation({', '.join(self._shown())})"
 
     def _repr_html_(self) -> str:
-        shown = self._shown()
-        return html_table("kolmo: where the bits go", [*shown], [[*shown.values()]])
+        return html_table("where the bits go", ("content", "predictor", "size", "code length"), [self._shown()])
 
-    def _shown(self) -> dict[str, str]:
-        """What a line of it says."""
+    def _shown(self) -> list[str]:
         each = f"{self.totals.bits / self.totals.size:.4f} bits/byte" if self.totals.size else "-"
-        return {
-            "content": short(self.name),
-            "predictor": short(self.predictor),
-            "size": f"{self.totals.size:,} bytes",
-            "code length": each,
-        }
+        return [short(self.name), short(self.predictor), f"{self.totals.size:,} bytes", each]
 
     @property
     def kind(self) -> str:

@@ -78,7 +78,7 @@ def open(
     memory_limit: int = MEMORY_LIMIT,
     max_length: int | None = None,
 ) -> KolmoFile | io.TextIOWrapper:
-    """Open a `.kmo` file as `gzip.open` opens a `.gz` file.
+    r"""Open a `.kmo` file as `gzip.open` opens a `.gz` file.
 
     Args:
         file: a path, or a binary file object (which is left open at the end).
@@ -102,10 +102,10 @@ def open(
 
     Examples:
         >>> with kolmo.open("log.txt.kmo", "wt", level=1, encoding="utf-8") as file:
-        ...     written = file.write("first line\\nsecond line\\n")
+        ...     written = file.write("first line\nsecond line\n")
         >>> with kolmo.open("log.txt.kmo", "rt", encoding="utf-8") as file:
         ...     file.readlines()
-        ['first line\\n', 'second line\\n']
+        ['first line\n', 'second line\n']
     """
     if not isinstance(mode, str):
         raise TypeError(f"mode must be a string, not {type(mode).__name__}")
