@@ -28,6 +28,7 @@ from kolmo.errors import KolmoError, MemoryLimitError, PredictorError
 from kolmo.native import reference, tables
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors import model_locations as whereabouts
+from kolmo.predictors import registry
 from kolmo.predictors.embedded import neural
 from kolmo.predictors.embedded.context_mixing import configuration, inflated_prior, prior, prior_of, table_sizes
 from kolmo.predictors.embedded.network import PRIORS, NetworkShape, Weights, dump, is_network, load, prior_tensors, save
@@ -593,23 +594,45 @@ def test_parameters_are_those_of_the_card() -> None:
 
 
 def test_known_models(run_folder: Path, tmp_path: Path) -> None:
-    assert call("models")[1] == []
-    assert call("models", "--json") == (0, [], [])
+    def models(*arguments: str) -> list[str]:
+        """The lines about models, behind those about predictors."""
+        status, lines, errors = call("models", *arguments)
+        assert (status, errors) == (0, [])
+        return [line for line in lines if '"predictor"' not in line] if arguments else lines[lines.index("") + 1 :]
+
+    assert models("--json") == models("-q") == []
     assert call("models", "--add", run_folder) == (0, [], [])
     mark, path = tiny().fingerprint[:MARK].hex(), str(run_folder.resolve() / "network.safetensors")
-    head, line = call("models")[1]
+    head, line = models()
     assert head.split() == ["Kind", "Hash", "Path"]
     assert line.split() == ["network", mark, path]
     whereabouts.remember(b"abcd", tmp_path / "gone.gguf")
     whereabouts.remember(b"efgh", tmp_path)
-    records = [json.loads(line) for line in call("models", "--json")[1]]
+    records = [json.loads(line) for line in models("--json")]
     assert [(r["kind"], r["exists"]) for r in records] == [("network", True), ("gguf", False), ("hf", True)]
-    assert call("models")[1][2].endswith("gone.gguf (not there)")
+    assert models()[2].endswith("gone.gguf (not there)")
     assert call("models", "--forget", path, "--forget", b"abcd".hex()) == (0, [], [])
-    assert [json.loads(line)["kind"] for line in call("models", "--json")[1]] == ["hf"]
+    assert [json.loads(line)["kind"] for line in models("--json")] == ["hf"]
     for arguments in (["--forget", path], ["--add", tmp_path / "none"], ["--add", tmp_path / "cache"]):
         status, _, errors = call("models", *arguments)
         assert (status, len(errors)) == (1, 1)
+
+
+def test_predictors_and_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kolmo.cli import models
+
+    _, lines, _ = call("models")
+    assert lines[0].split()[:3] == ["Predictor", "Use", "Ready"]
+    assert [line.split()[0] for line in lines[1:8]] == [*models.PREDICTORS]
+    assert set(models.PREDICTORS) - {"api"} == set(registry.BUILTIN)
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    records = {
+        one["predictor"]: one for line in call("models", "--json")[1] if "predictor" in (one := json.loads(line))
+    }
+    assert records["cm"]["ready"]
+    assert not records["hf"]["ready"]
+    assert records["hf"]["install"] == "pip install 'kolmo-codelength[hf]'"
+    assert "no    a language model of transformers; pip install" in call("models")[1][4]
 
 
 @pytest.mark.parametrize("options", [[], ["--lossless"], ["--method", "torus"], ["--bits", "2"]])
