@@ -199,7 +199,7 @@ class Weights:
         return _view(self.weights, place)
 
     def prior(self, name: str) -> bytes | None:
-        """The prior of the mixer `fast`, `light`, `full` or `large`, as `context_mixing.inflated_prior` has it; None without priors."""
+        """The prior of a mixer of `PRIORS`, as `context_mixing.inflated_prior` has it; None without priors."""
         places = [place for place in prior_tensors() if place.name.startswith(f"prior.{name}.")]
         return self.priors[places[0].begin : places[-1].end] or None
 

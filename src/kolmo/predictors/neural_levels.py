@@ -62,10 +62,10 @@ LEVELS = {
 }
 # Of `network` alone: the network that ships takes several times as long as any mixer.
 SMALL_LEVELS = {
-    1: Level(FAST, context_mixing.FAST, 22, 1 << 18, 4),
-    2: Level(LIGHT, context_mixing.LIGHT, 22, 1 << 18, 4),
-    3: Level(LIGHT, context_mixing.LIGHT, 24, 1 << 18, 4),
-    4: Level(LIGHT, context_mixing.MEDIUM, 26, 1 << 18, 4),
+    1: Level(FAST, context_mixing.FAST, 22, 1 << 21, 4),
+    2: Level(LIGHT, context_mixing.LIGHT, 22, 1 << 21, 4),
+    3: Level(LIGHT, context_mixing.LIGHT, 24, 1 << 21, 4),
+    4: Level(LIGHT, context_mixing.MEDIUM, 26, 1 << 21, 4),
 }
 
 __all__ = ["FAST", "FULL", "LARGE", "LEVELS", "LIGHT", "SHAPES", "SMALL_LEVELS", "Level"]

@@ -1,8 +1,9 @@
 """`network:PATH`: a network that `kolmo train` made, in place of the shipped one; all else is as in `neural`.
 
 PATH is a run's folder, or its network.safetensors; `network:PATH:7` is level 7, which chooses the mixer: 1 to 9, and by
-default one whose time is in proportion to the network's (`default_level`). A file records the level, the first bytes of the network's fingerprint, and a short name; no path. A reader needs the same network: it
-is found by its fingerprint among those that were opened here (`predictors.whereabouts`), or given with `--model`.
+default one whose time is in proportion to the network's (`default_level`). A file records the level, the first bytes of
+the network's fingerprint, and a short name; no path. A reader needs the same network: it is found by its fingerprint
+among those that were opened here (`predictors.whereabouts`), or given with `--model`.
 
 What it is not: the network's file (`predictors.network`), and its training (`kolmo.training`).
 """
