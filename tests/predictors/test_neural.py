@@ -168,7 +168,7 @@ def test_binary_is_left_to_the_plain_mixer() -> None:
 
 @pytest.mark.skipif(SLOW, reason="takes minutes in NumPy")
 def test_lanes_and_threads_round_trip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(neural_levels.LEVELS, 5, replace(neural.LEVELS[5], lane=1 << 12))
+    monkeypatch.setitem(neural_levels.LEVELS, 5, replace(neural_levels.LEVELS[5], lane=1 << 12))
     words = b"the of and to in a is that for it as was with be by on not he his but at are this have from".split()
     draw = random.Random(5)
     data = b" ".join(draw.choice(words) for _ in range(4_000))
