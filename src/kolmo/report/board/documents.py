@@ -26,7 +26,7 @@ from kolmo.evaluation.results.results import Result
 from kolmo.evaluation.results.rows import Row
 
 if TYPE_CHECKING:
-    from kolmo.report.board.leaderboard import Leaderboard
+    from kolmo.report.board.contents import Board
     from kolmo.report.board.results import Column
     from kolmo.report.board.sections import Entry, Section
 
@@ -56,7 +56,7 @@ class Chosen:
     sizes: list[int]
 
 
-def payload(board: Leaderboard) -> dict[str, Any] | None:
+def payload(board: Board) -> dict[str, Any] | None:
     """What the page's script draws; None where there is nothing."""
     sections = [one for one in board.sections if one.measure == "bits_per_character"]
     chosen = _choose(sections, board.documents)

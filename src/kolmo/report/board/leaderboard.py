@@ -10,39 +10,20 @@ compared is for `board.sections`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kolmo.errors import KolmoError
 from kolmo.evaluation.results.results import Evaluation, Result, load_results
-from kolmo.report.board.fit import Scatter, scatter
+from kolmo.report.board.contents import DEFAULT_DOCUMENTS, DEFAULT_LIMIT, DEFAULT_TITLE, Board
+from kolmo.report.board.fit import scatter
 from kolmo.report.board.models import Known, Scores
 from kolmo.report.board.results import Found
-from kolmo.report.board.sections import Section, build_sections
-
-DEFAULT_TITLE = "Leaderboard"
-DEFAULT_DOCUMENTS = 12
-DEFAULT_LIMIT = 512 << 10
+from kolmo.report.board.sections import build_sections
 
 
-@dataclass(frozen=True, eq=False)
-class Leaderboard:
-    """All of it.
-
-    Attributes:
-        title: of the page.
-        sections: tables, the largest first.
-        scatter: benchmark scores against bits per character.
-        documents, limit: how many documents of a corpus, and bytes of text of all, the page shows.
-    """
-
-    title: str
-    sections: tuple[Section, ...]
-    scatter: Scatter
-    documents: int = DEFAULT_DOCUMENTS
-    limit: int = DEFAULT_LIMIT
-    scores: Scores = field(default_factory=Scores)
+class Leaderboard(Board):
+    """The contents of a leaderboard, and what can be made of them."""
 
     def html(self) -> str:
         """The page: one file that needs no other."""

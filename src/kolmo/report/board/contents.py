@@ -1,0 +1,35 @@
+"""The contents of a leaderboard: tables, the scatter of benchmark scores, and how much text the page shows.
+
+What it is not: it computes none of them (`board.leaderboard`), and writes nothing (`board.page`, `board.export`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kolmo.report.board.fit import Scatter
+from kolmo.report.board.models import Scores
+from kolmo.report.board.sections import Section
+
+DEFAULT_TITLE = "Leaderboard"
+DEFAULT_DOCUMENTS = 12  # of each corpus
+DEFAULT_LIMIT = 512 << 10  # bytes of text on the page
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """What a leaderboard consists of.
+
+    Attributes:
+        title: of the page.
+        sections: tables, the largest first.
+        scatter: benchmark scores against bits per character.
+        documents, limit: how many documents of a corpus, and bytes of text of all, the page shows.
+    """
+
+    title: str
+    sections: tuple[Section, ...]
+    scatter: Scatter
+    documents: int = DEFAULT_DOCUMENTS
+    limit: int = DEFAULT_LIMIT
+    scores: Scores = field(default_factory=Scores)
