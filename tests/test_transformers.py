@@ -271,7 +271,7 @@ def test_evaluation_finds_the_plugin(folders: tuple[Path, Path, Path], tmp_path:
     _, small, again = folders
     code = (
         "import sys; import numpy as np; from pathlib import Path\n"
-        "from kolmo.predictors.language_models.huggingface import load\n"
+        "from kolmo.predictors.language_models.torch_models.backend import load\n"
         "one, two = (load(Path(p), 'float32').lanes(1, 1).feed(np.arange(9)[None], 1) for p in sys.argv[1:])\n"
         "print(np.allclose(one, two, atol=1e-4), 'kolmo.transformers' in sys.modules)"
     )

@@ -18,7 +18,8 @@ import kolmo.evaluation.scorers.servers.connection as api_server
 from helpers.completions_server import WINDOW, AnswerError, Bigrams, CompletionsServer, Folder, refusal
 from helpers.models_made import stories
 from kolmo.errors import KolmoError, PredictorError
-from kolmo.evaluation.scorers.scorers import Options, open_scorer
+from kolmo.evaluation.opening import open_scorer
+from kolmo.evaluation.scorers.scorers import Options
 from kolmo.evaluation.scorers.servers.connection import RefusedError, Server
 from kolmo.evaluation.scorers.servers.scorer import ApiScorer
 from kolmo.evaluation.windows.passages import Passage

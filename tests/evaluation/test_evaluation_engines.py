@@ -27,7 +27,8 @@ from kolmo.evaluation.engines.placement import Claim, Node, claims
 from kolmo.evaluation.engines.ray_engine import RayEngine
 from kolmo.evaluation.engines.worker_pool import AHEAD, Servant
 from kolmo.evaluation.engines.workers import ProcessEngine
-from kolmo.evaluation.scorers.scorers import Options, open_scorer
+from kolmo.evaluation.opening import open_scorer
+from kolmo.evaluation.scorers.scorers import Options
 from kolmo.evaluation.windows.passages import Batch, Nats, Passage
 
 SPEC = "cm:1"

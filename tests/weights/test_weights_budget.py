@@ -234,15 +234,15 @@ def test_bits_per_character(
 ) -> None:
     """What is reported is what the expanded folder has, and the model was loaded once."""
     from kolmo.evaluation.evaluate import evaluate
-    from kolmo.predictors.language_models import huggingface
+    from kolmo.predictors.language_models.torch_models import backend as torch_backend
 
-    folder, loaded, load = folder_of("stories"), list[Any](), huggingface.load
+    folder, loaded, load = folder_of("stories"), list[Any](), torch_backend.load
 
     def counted(*given: Any) -> Any:
         loaded.append(given)
         return load(*given)
 
-    monkeypatch.setattr(huggingface, "load", lambda folder, dtype, attention=None: counted(folder, dtype, attention))
+    monkeypatch.setattr(torch_backend, "load", lambda folder, dtype, attention=None: counted(folder, dtype, attention))
     arguments = ["--max-delta-bpc", "0.2", "--corpus", str(corpus), "--limit", "3", "--device", "cpu", "--json"]
     result = run("shrink", folder, "-o", tmp_path / "m", *arguments)
     assert result.return_value == 0, result.output

@@ -60,8 +60,8 @@ def command(
     """
     if as_json and output == "-":
         raise click.UsageError("--json takes standard output; write the page elsewhere with -o FILE")
-    options.run_language_models(device=device, batch=batch)
-    chosen = options.chosen_predictor(predictor, level)
+    settings = options.run_settings(device=device, batch=batch)
+    chosen = options.chosen_predictor(predictor, level, settings)
     to_stdout = output == "-" or (output is None and file == "-" and not as_json)
     console = Console(quiet, verbose, as_json, data_on_stdout=to_stdout)
     shown = STDIN if file == "-" else file

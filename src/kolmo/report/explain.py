@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kolmo.codec.blocks import encode_block, is_exclusive
+from kolmo.codec.blocks import encode_block
 from kolmo.codec.frames import even_blocks, make_header
 from kolmo.container.structures import CODED, DEFAULT_BLOCK_LIMIT, STORED, BlockHead, Footer
 from kolmo.container.wire import DIGEST_SIZE
@@ -239,8 +239,8 @@ def explain(
     elif isinstance(predictor, str):
         predictor = resolve(predictor)
     data = bytes(data)
-    measured = len(data) <= MEASURED and not is_exclusive(predictor) if measure is None else measure
-    threads = available_cores() if is_exclusive(predictor) else 1
+    measured = len(data) <= MEASURED and not predictor.exclusive if measure is None else measure
+    threads = available_cores() if predictor.exclusive else 1
     step = even_blocks(len(data), DEFAULT_BLOCK_LIMIT)
     blocks = tuple(range(0, len(data), step))
     costs = np.zeros(len(data))
@@ -283,7 +283,7 @@ def explain(
         positions=() if text is None else _positions(text, costs),
         words=_byte_values(data, costs) if text is None else _words(text, costs),
         text=text,
-        overhead="" if measured else str(getattr(predictor, "overhead", "")),
+        overhead="" if measured else predictor.overhead,
     )
 
 

@@ -20,7 +20,8 @@ from typing import Any
 from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.evaluation.engines.placement import Claim, Node, claims
 from kolmo.evaluation.engines.worker_pool import Crew
-from kolmo.evaluation.scorers.scorers import Options, full_spec
+from kolmo.evaluation.opening import full_spec
+from kolmo.evaluation.scorers.scorers import Options
 from kolmo.installing import install
 
 PATIENCE = 120.0  # seconds that actors have to find a place

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from kolmo.errors import KolmoError, PredictorError
-from kolmo.evaluation.scorers.scorers import Identity, Options, Scorer, Tokenised, named, open_scorer
+from kolmo.evaluation.opening import open_scorer
+from kolmo.evaluation.scorers.scorers import Identity, Options, Scorer, Tokenised, named
 from kolmo.evaluation.windows.modes import Texts
 from kolmo.evaluation.windows.passages import Batch, Nats
 from kolmo.predictors.guard import reason

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kolmo.bits import to_bits
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.evaluation.results import metrics
 from kolmo.evaluation.results.rows import Row
@@ -107,7 +108,7 @@ class Result:
             MissingExtraError: pandas is not installed.
         """
         frame = _pandas().DataFrame(self.columns())
-        bits = frame["nats"] / np.log(2)
+        bits = to_bits(frame["nats"])
         frame["bits_per_character"] = bits / frame["characters"]
         frame["bits_per_byte"] = bits / frame["bytes"]
         frame["min_k"] = [metrics.min_k(row.token_nats) for row in self.rows()]

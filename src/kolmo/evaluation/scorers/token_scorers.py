@@ -9,18 +9,17 @@ What it is not: it makes no windows, and knows nothing of documents.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kolmo.bits import to_nats
 from kolmo.errors import PredictorError
 from kolmo.evaluation.scorers.scorers import LITERAL, Identity, Options, Tokenised
 from kolmo.evaluation.windows.modes import Texts
 from kolmo.evaluation.windows.passages import Batch, Ids, Nats
-from kolmo.predictors import settings as running
 from kolmo.predictors.language_models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -39,22 +38,17 @@ def open_language_model(kind: str, argument: str, options: Options) -> TokenScor
     """
     if options.tokenizer:
         raise PredictorError(f"{kind}:{argument} has a tokenizer of its own; leave --tokenizer out")
-    before = running.use(**({"device": options.device} if options.device else {}))
-    try:
-        if kind == "gguf":
-            return _open_gguf(argument, options)
-        return _open_hf(argument, options)
-    finally:
-        running.use(device=before.device)
+    return _open_gguf(argument, options) if kind == "gguf" else _open_hf(argument, options)
 
 
 def _open_hf(argument: str, options: Options) -> TokenScorer:
     from kolmo.evaluation.scorers.torch_scorer import TorchScorer, has_plain_head
-    from kolmo.predictors.language_models import huggingface
+    from kolmo.predictors.language_models.torch_models import backend as torch_backend
+    from kolmo.predictors.language_models.torch_models.hub import find
 
-    folder, revision = huggingface.find(argument, download=True, cache_dir=options.cache_dir)
+    folder, revision = find(argument, download=True, cache_dir=options.cache_dir)
     dtype = options.dtype or "float32"
-    backend = huggingface.load(folder, dtype, attention=options.attention)
+    backend = torch_backend.load(folder, dtype, options.device or "auto", options.attention)
     weights, config, tokenizer = (found.hex() for found in backend.hashes)
     hashes = {"weights": weights, "config": config, "tokenizer": tokenizer}
     kept = {**hashes, "dtype": dtype, "attention": options.attention or "default"}
@@ -74,20 +68,22 @@ def _open_hf(argument: str, options: Options) -> TokenScorer:
 def _open_gguf(argument: str, options: Options) -> TokenScorer:
     from pathlib import Path
 
-    from kolmo.predictors.language_models import gguf_files, huggingface, llamacpp
+    from kolmo.predictors.language_models.gguf_models.backend import load
+    from kolmo.predictors.language_models.gguf_models.files import parts
+    from kolmo.predictors.language_models.torch_models.hashes import hash_files
 
     if options.dtype not in (None, "float32"):
         raise PredictorError(f"gguf models have their own arithmetic, not {options.dtype}; leave --dtype out")
     path = Path(argument)
-    backend = llamacpp.load(path)
-    weights = huggingface.hash_files(gguf_files.parts(path)).hex()
+    backend = load(path, device=options.device or "auto")
+    weights = hash_files(parts(path)).hex()
     kept = {"weights": weights, "way": backend.way.decode("ascii").strip("\0"), "dtype": "gguf"}
     facts = {"parameters": backend.weights, "window": backend.window, "vocabulary": backend.size}
     return TokenScorer(Identity(f"gguf:{argument}", path.stem, "gguf", kept, facts), backend, options.threads)
 
 
 class TokenScorer:
-    """Any backend of a language model (`language_models.language_model`): reads in pieces, through its cache.
+    """Any backend of a language model (`language_models.backends`): reads in pieces, through its cache.
 
     Args:
         identity: of the model.
@@ -185,14 +181,14 @@ def padded(batch: Batch, fill: int) -> tuple[Ids, npt.NDArray[np.int64], npt.NDA
 
 def exactly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
     """Tokens that give the data back, and the bytes that none covers, at what a small context mixer makes of them."""
-    from kolmo.predictors.language_models.language_model import score_literal
+    from kolmo.predictors.language_models.block import score_literal
 
     tokens = vocabulary.tokenise(data)
     lengths = vocabulary.lengths(tokens.ids).astype(np.int32)
     if not tokens.literals:
         return Tokenised(tokens.ids, lengths)
     places = np.array([place for place, _ in tokens.literals])
-    costs = [float(score_literal(literal).sum()) * math.log(2) for _, literal in tokens.literals]
+    costs = [to_nats(float(score_literal(literal).sum())) for _, literal in tokens.literals]
     nats = np.full(len(tokens.ids), np.nan, np.float32)
     return Tokenised(
         np.insert(tokens.ids, places, LITERAL),

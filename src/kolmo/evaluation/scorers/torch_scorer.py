@@ -26,7 +26,7 @@ from kolmo.evaluation.windows.passages import Batch, Nats, batches
 if TYPE_CHECKING:
     import torch
 
-    from kolmo.predictors.language_models.huggingface import HuggingFaceBackend
+    from kolmo.predictors.language_models.torch_models.backend import HuggingFaceBackend
 
 DEVICE_PIECE = 256 << 20  # bytes of logits at a time on another device than a CPU
 DEVICE_TOKENS = 65536  # of a batch there
@@ -80,7 +80,7 @@ class TorchScorer(TokenScorer):
         """On a CPU: parts of a batch side by side, each with its share of the threads, which so wait less."""
         import torch
 
-        from kolmo.predictors.language_models.huggingface import threads
+        from kolmo.predictors.language_models.torch_models.backend import threads
 
         parts = list(batches(batch, len(batch), CPU_TOKENS))
         total = self._threads or torch.get_num_threads()

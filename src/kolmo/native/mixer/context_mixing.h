@@ -1,6 +1,6 @@
 /* Context mixing: the state, and all that happens once per byte or per nibble.
  *
- * C twin of mixer/reference.py, which specifies it; docs/context-mixing.md tells the story. What happens once
+ * C counterpart of mixer/reference.py, which specifies it; docs/context-mixing.md tells the story. What happens once
  * per bit is in context_mixing_loop.h, compiled once for each instruction set. All arithmetic is on integers, unsigned
  * where it may wrap, so every compiler and machine computes the same bits. */
 #ifndef KOLMO_CONTEXT_MIXING_H

@@ -1,5 +1,6 @@
 /* The functions of residual.h for Python: see residual/reference.py. */
-#include "kernels.h"
+#include "module.h"
+#include "objects.h"
 #include "residual/residual.h"
 
 #if defined(__GNUC__) || defined(__clang__)

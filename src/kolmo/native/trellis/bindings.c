@@ -1,5 +1,6 @@
 /* The functions of trellis.h for Python: see trellis/reference.py. */
-#include "kernels.h"
+#include "module.h"
+#include "objects.h"
 #include "trellis/trellis.h"
 
 #define TRELLIS_MAX_COST (1 << 29) /* cost of a state that no path has reached */

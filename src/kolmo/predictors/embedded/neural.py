@@ -27,7 +27,7 @@ from kolmo.errors import PredictorError
 from kolmo.foreign import quoted
 from kolmo.native import tables
 from kolmo.native.dispatch import SLOW, kernels
-from kolmo.predictors.base import slices
+from kolmo.predictors.base import Predictor, slices
 from kolmo.predictors.choice import Choice, Randomness
 from kolmo.predictors.embedded import context_mixing
 from kolmo.predictors.embedded.context_mixing import (
@@ -181,7 +181,7 @@ class ShippedNetwork:
 SHIPPED = ShippedNetwork()
 
 
-class Neural:
+class Neural(Predictor):
     """The predictor `neural` at a level from 5 to 9 (small)."""
 
     name = "neural"
@@ -254,7 +254,7 @@ class Neural:
         return NeuralModel(self._level, size, self.lanes(size), threads, self.source)
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Choice) -> Iterator[bytes]:
-        """Go on where a prompt ends: see `predictors.base.Sampler`.
+        """Go on where a prompt ends: see `predictors.base.Predictor`.
 
         Raises:
             PredictorError: the choice has top-k or top-p, or prompt and sample are too long.

@@ -2,7 +2,7 @@
 
 PATH is a run's folder, or its network.safetensors; `network:PATH:7` is level 7, which chooses the mixer. A file records
 the level, the first bytes of the network's fingerprint, and a short name; no path. A reader needs the same network: it
-is found by its fingerprint among those that were opened here (`predictors.model_locations`), or given with `--model`.
+is found by its fingerprint among those that were opened here (`predictors.model_locations`), or in `RunSettings.model`.
 
 What it is not: the network's file (`predictors.embedded.network`), and its training (`kolmo.training`).
 """
@@ -21,7 +21,7 @@ from kolmo.predictors.embedded.context_mixing import Shape, inflated_prior, prio
 from kolmo.predictors.embedded.network import NetworkShape, Weights, load
 from kolmo.predictors.embedded.neural import LEVELS, Neural, fingerprint_of, hears_network
 from kolmo.predictors.model_locations import recall, remember
-from kolmo.predictors.settings import settings
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
 PRODUCT = "network.safetensors"  # in a run's folder
 MARK = 4  # bytes of the fingerprint that a file records; 4 more bytes, which cover it too, are the predictor's
@@ -88,6 +88,7 @@ class Network(Neural):
     name = "network"
     version = 1
     options = ("level",)
+    uses_settings = True
 
     def __init__(self, source: OwnNetwork, level: int = 5, label: str = "") -> None:
         super().__init__(level)
@@ -96,12 +97,13 @@ class Network(Neural):
         self._fingerprint = fingerprint_of(level, source)
 
     @classmethod
-    def from_spec(cls, argument: str, *, level: int | None = None) -> Network:
+    def from_spec(cls, argument: str, *, level: int | None = None, settings: RunSettings = DEFAULT_SETTINGS) -> Network:
         """From the part of a spec behind `network:`, a path, and a level after a colon.
 
         Args:
             argument: the path of a run's folder or of a network's file, and `:LEVEL` or nothing.
             level: the same; 5 where neither says.
+            settings: not used here; `restore` uses them.
 
         Raises:
             PredictorError: there is no network, it is not one, or there is no such level.
@@ -122,7 +124,7 @@ class Network(Neural):
         return cls(source, level, _label(Path(source.path)))
 
     @classmethod
-    def restore(cls, version: int, parameters: bytes) -> Network:
+    def restore(cls, version: int, parameters: bytes, settings: RunSettings = DEFAULT_SETTINGS) -> Network:
         """From what a file recorded: finds the network here, and compares its fingerprint.
 
         Raises:
@@ -132,17 +134,17 @@ class Network(Neural):
             raise PredictorError(f"network version {version} is not known here; upgrade kolmo")
         level, mark, label = parse(parameters)
         named = f"the network {quoted(label)}" if label else "a network"
-        path = (settings().model or "").removeprefix("network:") or recall(mark)
+        path = (settings.model or "").removeprefix("network:") or recall(mark)
         if not path:
             raise PredictorError(
                 f"written with {named} of hash {mark.hex()}, which is not known on this machine; give its run's folder "
-                f"or its {PRODUCT} with --model PATH"
+                f"or its {PRODUCT} as RunSettings(model=PATH)"
             )
         source = open_network(path)
         if source.fingerprint[:MARK] != mark:
             raise PredictorError(
                 f"written with {named} of hash {mark.hex()}, and {short(source.path)} is another, of hash "
-                f"{source.fingerprint[:MARK].hex()}; give the writer's with --model PATH"
+                f"{source.fingerprint[:MARK].hex()}; give the writer's as RunSettings(model=PATH)"
             )
         return cls(source, level, label)
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from kolmo.bits import LN2
+from kolmo.bits import bits_per, to_bits
 from kolmo.evaluation.results.results import Result
 from kolmo.evaluation.results.rows import Row
 
@@ -88,7 +88,7 @@ def _documents(section: Section, column: Column, count: int) -> Chosen | None:
     asked = [(entry, columns) for entry, columns in entries if not entry.reference]
     compared = [columns for _, columns in (asked if len(asked) > 1 else entries)]
     characters = np.maximum(compared[0]["characters"], 1)
-    costs = np.stack([columns["nats"] for columns in compared]) / (characters * LN2)
+    costs = to_bits(np.stack([columns["nats"] for columns in compared])) / characters
     places = pick(costs, characters, count)
     rows: dict[int, Row] = {}
     for entry, _ in entries:  # until one has kept the texts
@@ -218,7 +218,7 @@ def _costs(entry: Entry, one: Chosen) -> list[Any] | None:
 
 def _document(row: Row, shown: Row, size: int) -> dict[str, Any]:
     """Bits per character of a document, and of its tokens where there are several and the text is there."""
-    record: dict[str, Any] = {"bpc": round(row.nats / (max(row.characters, 1) * LN2), 4)}
+    record: dict[str, Any] = {"bpc": round(bits_per(max(row.characters, 1), row.nats), 4)}
     if shown.content is None or len(row.token_nats) < 2:
         return record
     lengths, bits = pieces(shown.content, row.token_bytes, row.token_nats)
@@ -256,7 +256,7 @@ def pieces(text: str, token_bytes: npt.NDArray[np.int32], nats: npt.NDArray[np.f
         return np.array([units[-1]], np.int64), np.array([np.nan])
     group = np.minimum(np.searchsorted(real, np.arange(len(lengths))), len(real) - 1)
     scored = ~np.isnan(nats)
-    bits: Floats = np.bincount(group, np.where(scored, nats, 0.0) / LN2, len(real)).astype(np.float64)
+    bits: Floats = np.bincount(group, to_bits(np.where(scored, nats, 0.0)), len(real)).astype(np.float64)
     bits[np.bincount(group, scored, len(real)) == 0] = np.nan
     lengths = lengths[real]
     rest = int(units[-1] - lengths.sum())

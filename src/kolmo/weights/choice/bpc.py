@@ -51,8 +51,9 @@ class BitsPerCharacter:
         from kolmo.evaluation import run
         from kolmo.evaluation.engines.engines import LocalEngine
         from kolmo.evaluation.evaluate import Plan, Temporary
+        from kolmo.evaluation.opening import open_scorer
         from kolmo.evaluation.results.store import Store
-        from kolmo.evaluation.scorers.scorers import Options, open_scorer
+        from kolmo.evaluation.scorers.scorers import Options
 
         chosen = Plan(mode or "strict").chosen()
         if not chosen.per_text:

@@ -55,14 +55,14 @@ class OwnTokens:
         known = 1 + max(self._tokenizer.get_vocab().values(), default=0)
         size = config.get("vocab_size")
         self.vocabulary = Vocabulary(self._tokenizer, min(known, size) if isinstance(size, int) else known)
-        self.digest = self.vocabulary.digest.hex()
+        self.digest = self.vocabulary.table_hash.hex()
         self._full = _of_transformers(folder)
         self.start = self._start(folder, config)
         window = config.get("max_position_embeddings")
         self.window = window if isinstance(window, int) and window > 0 else None
 
     def _start(self, folder: Path, config: dict[str, Any]) -> int:
-        """As `predictors.language_models.huggingface` finds it, so that a model costs the same here and there."""
+        """As `predictors.language_models.torch_models` finds it, so that a model costs the same here and there."""
         names = ("bos_token", "eos_token", "pad_token")
         spelt = {name: word_of(_facts(folder / "tokenizer_config.json").get(name)) for name in names}
         own = {f"{name}_id": self._tokenizer.token_to_id(word) for name, word in spelt.items() if word}

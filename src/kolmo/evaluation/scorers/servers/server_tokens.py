@@ -22,7 +22,7 @@ from kolmo.evaluation.scorers.servers.connection import RefusedError, Server
 from kolmo.evaluation.scorers.servers.own_tokens import word_of
 from kolmo.evaluation.windows.modes import Texts
 from kolmo.foreign import quoted
-from kolmo.predictors.language_models.vocabulary import byte_alphabet
+from kolmo.predictors.language_models.token_table import byte_alphabet
 
 TOKENS_PER_BYTE = 16  # at most: U+FDFA has 3 bytes, and becomes 33 where a tokenizer normalises it
 MOST_TOKENS = 64  # more than that, which a tokenizer may add
