@@ -93,5 +93,5 @@ def open_bytes(spec: str, threads: int = 0) -> ByteScorer:
     if isinstance(predictor, Classical):
         return ClassicalScorer(spec, predictor)
     if predictor.exclusive:
-        raise PredictorError(f"{spec} is no predictor of bytes; give a language model as hf: or gguf:")
+        raise PredictorError(f"{spec} is not a predictor of bytes; give a language model as hf: or gguf:")
     return ByteScorer(spec, predictor, threads)

@@ -116,7 +116,7 @@ class TokenScorer:
     def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
         """As in `Scorer`."""
         if how == "exact":
-            return [exactly(self.backend.vocabulary, text.encode()) for text in texts]
+            return [tokenise_losslessly(self.backend.vocabulary, text.encode()) for text in texts]
         special = how == "default"
         return [Tokenised(*self.backend.encode(text, special)) for text in texts]
 
@@ -179,7 +179,7 @@ def padded(batch: Batch, fill: int) -> tuple[Ids, npt.NDArray[np.int64], npt.NDA
     return texts, reads, reads - np.array([passage.scored for passage in batch], np.int64)
 
 
-def exactly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
+def tokenise_losslessly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
     """Tokens that give the data back, and the bytes that none covers, at what a small context mixer makes of them."""
     from kolmo.predictors.language_models.block import score_literal
 
