@@ -35,7 +35,7 @@ class Block(nn.Module):  # type: ignore[misc, name-defined]
 
 
 class UNet(nn.Module):  # type: ignore[misc, name-defined]
-    """Down, a middle that is used twice, up with skip connections, and a matrix that is no module's."""
+    """Down, a middle that is used twice, up with skip connections, and a matrix that belongs to no module."""
 
     def __init__(self) -> None:
         super().__init__()

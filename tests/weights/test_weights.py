@@ -268,8 +268,8 @@ def test_shards(tmp_path: Path) -> None:
     kolmo.shrink(folder, tmp_path / "m", **WAY)
     plain(tmp_path / "whole.safetensors", arrays)
     kolmo.shrink(tmp_path / "whole.safetensors", tmp_path / "n", **WAY)
-    digests = [ShrunkFile(tmp_path / x).record.content(ShrunkFile(tmp_path / x).header.places) for x in "mn"]
-    assert digests[0] == digests[1]
+    contents = [ShrunkFile(tmp_path / x).record.content(ShrunkFile(tmp_path / x).header.places) for x in "mn"]
+    assert contents[0] == contents[1]
     with pytest.raises(KolmoError, match="beside"):
         kolmo.shrink(folder, folder / "part-0.safetensors", force=True)
     for bad, reason in ({"flag": "../whole.safetensors"}, "not an index"), ({"nothing": "part-0.safetensors"}, "lacks"):
@@ -312,7 +312,7 @@ def test_partial_load(shrunk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @kernels
 def test_the_format_page(shrunk: Path) -> None:
-    """What docs/weights-format.md says, without this package's reader."""
+    """The file as docs/weights-format.md describes it, read without this package."""
     data = shrunk.read_bytes()
     length = struct.unpack_from("<Q", data)[0]
     header = json.loads(data[8 : 8 + length])
@@ -330,9 +330,9 @@ def test_the_format_page(shrunk: Path) -> None:
     assert header.pop("kolmo.codes")["shape"] == [sum(entry[3] for entry in record["coded"].values())]
     kinds = {name: (entry["dtype"], entry["shape"], record["raw"][name]) for name, entry in header.items()}
     kinds |= {name: (entry[0], entry[1], entry[4]) for name, entry in record["coded"].items()}
-    for name, (dtype, shape, digest) in kinds.items():
-        assert digest == hashlib.sha256(values[name].tobytes()).hexdigest()[:16]
-        lines[name] = f"{dtype}\t{','.join(map(str, shape))}\t{digest}\n"
+    for name, (dtype, shape, checksum) in kinds.items():
+        assert checksum == hashlib.sha256(values[name].tobytes()).hexdigest()[:16]
+        lines[name] = f"{dtype}\t{','.join(map(str, shape))}\t{checksum}\n"
     assert record["aliases"] == {"head.weight": "embed.weight"}
     lines["head.weight"] = lines["embed.weight"]
     text = "".join(f"{name}\t{lines[name]}" for name in sorted(lines))
@@ -514,8 +514,8 @@ HOSTILE: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
     "more wild ones than bytes": lambda h, r: entry(r, {6: {"wild": 1 << 20}}),
     "wild ones in a residual": lambda h, r: entry(r, {6: {"wild": 1, "base": 9}}),
     "a negative number of wild ones": lambda h, r: entry(r, {6: {"wild": -1}}),
-    "digest": lambda h, r: entry(r, {4: "0" * 16}),
-    "raw digest": lambda h, r: r["raw"].update(flag="0" * 16),
+    "checksum": lambda h, r: entry(r, {4: "0" * 16}),
+    "raw checksum": lambda h, r: r["raw"].update(flag="0" * 16),
     "alias to nothing": lambda h, r: r["aliases"].update({"head.weight": "x"}),
     "alias to itself": lambda h, r: r["aliases"].update({"head.weight": "head.weight"}),
     "alias of a tensor": lambda h, r: r["aliases"].update({"flag": "norm.weight"}),
