@@ -21,6 +21,7 @@ from kolmo.codec.frames import even_blocks, make_header
 from kolmo.container.structures import CODED, DEFAULT_BLOCK_LIMIT, STORED, BlockHead, Footer
 from kolmo.container.wire import DIGEST_SIZE
 from kolmo.errors import KolmoError
+from kolmo.foreign import html_table, short
 from kolmo.parallel import available_cores
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL, level_of, resolve
@@ -105,7 +106,7 @@ class Word:
     bits: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """Costs of a content, and sums of them.
 
@@ -139,6 +140,16 @@ class Explanation:
     words: tuple[Word, ...]
     text: Text | None
     overhead: str = ""
+
+    def __repr__(self) -> str:
+        return f"Explanation({', '.join(self._shown())})"
+
+    def _repr_html_(self) -> str:
+        return html_table("where the bits go", ("content", "predictor", "size", "code length"), [self._shown()])
+
+    def _shown(self) -> list[str]:
+        each = f"{self.totals.bits / self.totals.size:.4f} bits/byte" if self.totals.size else "-"
+        return [short(self.name), short(self.predictor), f"{self.totals.size:,} bytes", each]
 
     @property
     def kind(self) -> str:

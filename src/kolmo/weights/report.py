@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kolmo.foreign import short
+from kolmo.foreign import html_table, short
 from kolmo.weights.choice.budget import LossBudget
 from kolmo.weights.choice.sensitivity import kind_of
 from kolmo.weights.format.reader import ShrunkFile
@@ -110,7 +110,7 @@ class TensorReport:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ShrinkReport:
     """The report of a whole file.
 
@@ -131,6 +131,23 @@ class ShrinkReport:
     lossless: bool = False
     budget: LossBudget | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"ShrinkReport({', '.join(f'{name}: {value}' for name, value in self._shown().items())})"
+
+    def _repr_html_(self) -> str:
+        shown = self._shown()
+        return html_table("kolmo: small weights", [*shown], [[*shown.values()]])
+
+    def _shown(self) -> dict[str, str]:
+        """Labels and values of the short representation."""
+        coded = self.coded
+        return {
+            "hyperfunctions": short(", ".join(self.hyperfunctions) or "-"),
+            "tensors": f"{len(self.tensors):,}",
+            "bytes": f"{self.size:,} of {self.raw_size:,}",
+            "bits a coded weight": f"{coded.bits:.2f}" if coded.count else "-",
+        }
 
     @property
     def warnings(self) -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from kolmo.errors import KolmoError
 from kolmo.evaluation.results.results import Evaluation, Result, load_results
+from kolmo.foreign import html_table, short
 from kolmo.report.board.fit import Scatter, scatter
 from kolmo.report.board.models import ModelTable, Scores
 from kolmo.report.board.results import CheckedResult
@@ -26,7 +27,7 @@ DEFAULT_DOCUMENTS = 12
 DEFAULT_LIMIT = 512 << 10
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Leaderboard:
     """A leaderboard.
 
@@ -44,6 +45,17 @@ class Leaderboard:
     documents: int = DEFAULT_DOCUMENTS
     limit: int = DEFAULT_LIMIT
     scores: Scores = field(default_factory=Scores)
+
+    def __repr__(self) -> str:
+        return f"Leaderboard({short(self.title)}: {', '.join(self._shown())})"
+
+    def _repr_html_(self) -> str:
+        rows = [(one.title, len(one.entries), ", ".join(entry.name for entry in one.entries)) for one in self.sections]
+        return html_table(self.title, ("table", "models", "by rank"), rows)
+
+    def _shown(self) -> list[str]:
+        """Each table in words."""
+        return [f"{short(one.title)} ({len(one.entries)} models)" for one in self.sections]
 
     def html(self) -> str:
         """The page, as one self-contained HTML file."""
