@@ -22,8 +22,8 @@ from harness import sections
 from harness.measuring import Cost, log, run
 from harness.tables import own_peak, table
 from harness.tools import kolmo
-from kolmo.weights.dtypes import from_floats, to_floats
-from kolmo.weights.safetensors import lay_out, read_header, read_span, write_header
+from kolmo.safetensors import lay_out, read_header, read_span, write_header
+from kolmo.weights.sources.dtypes import from_floats, to_floats
 
 SLAB = 1 << 22  # weights that are made and compared at once
 

@@ -38,13 +38,13 @@ import transformers
 from torch import Tensor
 from torch.nn import functional
 
-import models_made
 from harness import quantisers, sections
 from harness.measuring import log
 from harness.quantisers import Method, Weights
 from harness.tables import table
+from helpers import models_made
 from kolmo.hyperfunctions.torus import PRESETS
-from kolmo.weights.groups import is_coded
+from kolmo.weights.format.groups import is_coded
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 MEAN, DEVIATION = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
@@ -171,8 +171,8 @@ def stories() -> Network:
 
 def language_model(folder: Path, data: Path) -> Network:
     """A Transformer of `kolmo train`."""
-    from kolmo.training.models import load as load_model
-    from kolmo.training.vocabulary import BytePairs
+    from kolmo.training.networks.models import load as load_model
+    from kolmo.training.texts.vocabulary import BytePairs
 
     model: Any = load_model(str(folder)).eval()
     vocabulary = BytePairs.load((folder / "tokenizer.json").read_text("utf-8"), "bpe:1024")

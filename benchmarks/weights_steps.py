@@ -38,7 +38,7 @@ from harness import sections
 from harness.measuring import log
 from harness.tables import table
 from kolmo.hyperfunctions.trellis import Trellis
-from kolmo.weights.groups import columns_of
+from kolmo.weights.format.groups import columns_of
 from weights_networks import Network, Scores, language_model, resnet, stories
 
 BITS = 2.0, 2.5, 3.0, 4.0
@@ -201,12 +201,12 @@ def lstm(data: Path, name: str) -> Network:
 
 def neural(data: Path) -> Network:
     """The network of the package, its integers as floats, each layer's matrices by themselves."""
-    from kolmo.native.reference_network import Hasher
-    from kolmo.predictors.network import NetworkShape
-    from kolmo.training.models import GatedRecurrent, fill
+    from kolmo.native.network.reference import Hasher
+    from kolmo.predictors.embedded.network import NetworkShape
+    from kolmo.training.networks.models import GatedRecurrent, fill
 
     model = GatedRecurrent(NetworkShape())
-    fill(model, Path(__file__).parents[1] / "src/kolmo/predictors/networks/base.safetensors")
+    fill(model, Path(__file__).parents[1] / "src/kolmo/predictors/embedded/networks/base.safetensors")
     state = {name: value.numpy() for name, value in model.state_dict().items()}
     split = ("inward", "outward")
     weights = {name: value.copy() for name, value in state.items() if name not in split}

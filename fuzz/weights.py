@@ -19,8 +19,9 @@ from fuzzing import main
 
 import kolmo
 from kolmo.errors import KolmoError
-from kolmo.hyperfunctions.trellis import HEADER, Trellis, checksum
-from kolmo.weights import lossless
+from kolmo.hyperfunctions.trellis import Trellis
+from kolmo.hyperfunctions.trellis_payload import HEADER, checksum
+from kolmo.weights.format import lossless
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "weights"
 SHAPES = ((40, 30), (12, 90), (1, 7))  # that payloads are read with

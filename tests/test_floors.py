@@ -17,10 +17,16 @@ FLOORS = {
     "errors": 0,  # the ground: every room may raise them
     "foreign": 0,  # and show names from outside
     "installing": 0,  # and say what to install
+    "progress": 0,  # and take a progress callback
+    "arguments": 0,  # and check an argument
     "bits": 1,
     "native": 1,
+    "student": 1,
     "targets": 1,
     "http_client": 1,
+    "parallel": 1,
+    "varints": 1,
+    "safetensors": 1,
     "coder": 2,
     "predictors": 2,
     "container": 2,
@@ -28,6 +34,7 @@ FLOORS = {
     "hyperfunctions": 2,
     "codec": 3,
     "evaluation": 3,
+    "fit": 3,
     "archive": 4,
     "report": 4,
     "sampling": 4,

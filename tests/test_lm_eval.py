@@ -17,15 +17,15 @@ pytest.importorskip(
 )
 
 import kolmo.lm_eval
-from completions_server import Bigrams, CompletionsServer
+from helpers.completions_server import Bigrams, CompletionsServer
+from helpers.models_made import stories
 from kolmo.bits import LN2
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.evaluation.evaluate import evaluate, texts
-from kolmo.evaluation.servers.scorer import ApiScorer
+from kolmo.evaluation.scorers.servers.scorer import ApiScorer
 from kolmo.lm_eval import KolmoLM
 from kolmo.lm_eval.__main__ import main
 from kolmo.predictors.registry import resolve
-from models_made import stories
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),

@@ -10,7 +10,7 @@ import pytest
 
 import kolmo
 from kolmo.errors import PredictorError
-from kolmo.evaluation.results import Evaluation, Result
+from kolmo.evaluation.results.results import Evaluation, Result
 from kolmo.predictors.registry import resolve
 from kolmo.report import explain
 
@@ -36,7 +36,7 @@ def test_results() -> None:
 def test_small_weights(tmp_path: Path) -> None:
     weights = {HOSTILE: np.random.default_rng(1).standard_normal((64, 64)).astype(np.float32)}
     report = kolmo.shrink(weights, tmp_path / "small.safetensors")
-    assert repr(report).startswith("Report(hyperfunction: trellis, tensors: 1, bytes: ")
+    assert repr(report).startswith("ShrinkReport(hyperfunction: trellis, tensors: 1, bytes: ")
     assert len(repr(report)) < 200
     assert "<td>trellis</td>" in report._repr_html_()
 
@@ -45,7 +45,7 @@ def test_explanations_do_not_print_their_content() -> None:
     explanation = explain(b"the same procedure as every year " * 99, "cm:1", name=HOSTILE)
     assert len(repr(explanation)) < 200
     assert "cm:1, 3,267 bytes, " in repr(explanation)
-    assert "bits/byte" in repr(explanation)
+    assert repr(explanation).endswith(" bits)")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 Decoding random bits is sampling: a code of n bits stands for contents of probability 2^-n, so of all random codes a
 share of 2^-n leads there. That is how predictors sample that are fused with the coder; their decoder applies the
 temperature to the probability of each bit. Others draw from their distribution (`predictors.choice`). Deletang et al.,
-"Language Modeling Is Compression" (2024), section 2, turn any compressor into one of these (`predictors.classical`).
+"Language Modeling Is Compression" (2024), section 2, turn any compressor into one of these
+(`predictors.classical.compressors`).
 
 What it is not: it holds no model and no arithmetic of one.
 """
@@ -13,8 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 
-from kolmo.errors import PredictorError
-from kolmo.predictors.base import Predictor, Sampler
+from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness
 from kolmo.predictors.registry import DEFAULT_LEVEL, for_level, resolve
 
@@ -70,8 +70,6 @@ def pieces(
         raise ValueError(f"a sample has no {size} bytes")
     if not isinstance(predictor, Predictor):
         predictor = for_level(DEFAULT_LEVEL) if predictor is None else resolve(predictor)
-    if not isinstance(predictor, Sampler):
-        raise PredictorError(f"predictor {predictor.name!r} does not sample; choose another, such as cm or neural")
     if isinstance(prompt, str):
         prompt = prompt.encode()
     return _cut(predictor.continuation(bytes(prompt), size, Randomness(seed), choice), size)

@@ -92,7 +92,7 @@ def encode_network(case: Case) -> bytes:
 def make_networks() -> None:
     """The files of a network of one's own, and the network itself, trained on kolmo's own source."""
     if not NETWORK.exists():
-        from kolmo.training.models import NetworkShape
+        from kolmo.training.networks.models import NetworkShape
         from kolmo.training.run import Job, train
         from kolmo.training.settings import Budget, Settings
 
@@ -118,10 +118,10 @@ MODELS = {
 
 def make_models() -> None:
     """The files of language models: of stories260K in float64, whose noise is far below what is tolerated."""
-    from kolmo.predictors.huggingface import HuggingFace
+    from kolmo.predictors.language_models.huggingface import HuggingFace
 
     sys.path.insert(0, str(HERE.parent))
-    from models_made import stories
+    from helpers.models_made import stories
 
     folder = stories(Path(tempfile.gettempdir()) / "stories260K")
     for name, (raw, chunk) in MODELS.items():

@@ -61,7 +61,7 @@ def command(*, add: tuple[str, ...], forget: tuple[str, ...], as_json: bool, qui
     Each model that was used, and each network that was trained here, is noted, so that decompress finds it by the hash
     in a file. Nothing of a model is copied; only its path is kept.
     """
-    from kolmo.predictors import whereabouts
+    from kolmo.predictors import model_locations as whereabouts
 
     console = Console(quiet, json=as_json)
     for path in add:
@@ -114,8 +114,8 @@ def _kind(place: str) -> str:
 
 def _add(path: str) -> None:
     """Open a model, which notes it."""
-    from kolmo.predictors.network import is_network
-    from kolmo.predictors.own_network import PRODUCT
+    from kolmo.predictors.embedded.network import is_network
+    from kolmo.predictors.embedded.own_network import PRODUCT
     from kolmo.predictors.registry import resolve
 
     if is_network(path) or is_network(os.path.join(path, PRODUCT)):

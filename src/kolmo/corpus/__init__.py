@@ -1,7 +1,7 @@
 """Documents to be evaluated, and their readers: a spec names files, a folder or a data set of the hub.
 
 What it is not: it measures nothing, knows no tokens, and writes nothing. Texts to train on are another matter
-(`training/data.py`).
+(`training/texts/data.py`).
 
     specs.py       what a spec names: `open_corpus`
     documents.py   `Document`, `Corpus`; records to documents

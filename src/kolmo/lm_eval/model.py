@@ -28,16 +28,18 @@ import numpy.typing as npt
 
 from kolmo.bits import LN2
 from kolmo.errors import MissingExtraError, PredictorError
-from kolmo.evaluation.engines import LocalEngine
-from kolmo.evaluation.modes import MODES
-from kolmo.evaluation.passages import Passage, batches
+from kolmo.evaluation.engines.engines import LocalEngine
+from kolmo.evaluation.opening import full_spec, open_scorer
 from kolmo.evaluation.run import mode_for
-from kolmo.evaluation.scorers import LITERAL, Options, Tokenised, full_spec, open_scorer
+from kolmo.evaluation.scorers.scorers import LITERAL, Options, Tokenised
+from kolmo.evaluation.windows.modes import MODES
+from kolmo.evaluation.windows.passages import Passage, batches
 from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice
 from kolmo.predictors.registry import LANGUAGE_MODELS, resolve
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.sampling import pieces
 
 try:
@@ -310,10 +312,5 @@ def _there(device: str | None) -> str | None:
 
 def _on(device: str | None, spec: str, dtype: str | None) -> Predictor:
     """A predictor; a language model on this device."""
-    from kolmo.predictors import settings
-
-    before = settings.use(**({"device": device} if device else {}))
-    try:
-        return resolve(spec, dtype=dtype)
-    finally:
-        settings.use(device=before.device)
+    settings = RunSettings(device=device) if device else DEFAULT_SETTINGS
+    return resolve(spec, settings=settings, dtype=dtype)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kolmo.errors import KolmoError
-from kolmo.evaluation.fit.table import family_of
+from kolmo.fit.table import family_of
 from kolmo.foreign import csv_table, markdown_text
 from kolmo.report.board.fit import is_exact
 from kolmo.report.board.leaderboard import Leaderboard
