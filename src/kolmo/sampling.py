@@ -14,8 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 
-from kolmo.errors import PredictorError
-from kolmo.predictors.base import Predictor, Sampler
+from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness
 from kolmo.predictors.registry import DEFAULT_LEVEL, for_level, resolve
 
@@ -71,8 +70,6 @@ def pieces(
         raise ValueError(f"a sample has no {size} bytes")
     if not isinstance(predictor, Predictor):
         predictor = for_level(DEFAULT_LEVEL) if predictor is None else resolve(predictor)
-    if not isinstance(predictor, Sampler):
-        raise PredictorError(f"predictor {predictor.name!r} does not sample; choose another, such as cm or neural")
     if isinstance(prompt, str):
         prompt = prompt.encode()
     return _cut(predictor.continuation(bytes(prompt), size, Randomness(seed), choice), size)

@@ -21,7 +21,7 @@ from kolmo.archive.streams import compress_stream
 from kolmo.codec import blocks, frames
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.codec.frames import FrameEncoder, decode_frames, even_blocks, make_header
-from kolmo.codec.limits import DEFAULT_EXPANSION, Place
+from kolmo.codec.limits import Place
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.index import Index
 from kolmo.container.structures import CODED, PAYLOAD_ALLOWANCE, STORED, BlockHead
@@ -30,6 +30,7 @@ from kolmo.errors import CorruptError
 from kolmo.native.dispatch import SLOW
 from kolmo.parallel import Pipeline, available_cores, ordered_map
 from kolmo.predictors import base
+from kolmo.predictors.base import DEFAULT_EXPANSION
 from kolmo.progress import Progress
 
 Item = TypeVar("Item")

@@ -14,11 +14,12 @@ from helpers.order0 import Order0
 from kolmo.archive.listing import list_stream
 from kolmo.codec import limits
 from kolmo.codec.blocks import decode_block, encode_block
-from kolmo.codec.limits import DEFAULT_EXPANSION, expansion, least_payload
+from kolmo.codec.limits import expansion, least_payload
 from kolmo.container.structures import CODED, PAYLOAD_ALLOWANCE, STORED, BlockHead, Header, PredictorRecord
 from kolmo.errors import CorruptError, KolmoError, SizeLimitError
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors import registry
+from kolmo.predictors.base import DEFAULT_EXPANSION
 
 SPECS = ["cm:1", "cm:4", "cm:9", "neural:5", "neural:9", "order0"]
 HOSTILE = [(spec, first) for spec in SPECS for first in (b"\x00", b"\xff")]  # of neural: with its network, and without

@@ -308,7 +308,7 @@ def test_damaged_results_are_named(tmp_path: Path) -> None:
     with pytest.raises(KolmoError, match=r"table\.parquet: cannot be read"):
         evaluate("cm:1", texts("some", TEXTS), output=tmp_path)
     (result.folder / "result.json").write_text("{}")
-    with pytest.raises(KolmoError, match=r"result\.json: is no result"):
+    with pytest.raises(KolmoError, match=r"result\.json: is not a result"):
         load_results(tmp_path)
     (result.folder / "result.json").write_text('{"format": 99}')
     with pytest.raises(KolmoError, match="upgrade kolmo"):

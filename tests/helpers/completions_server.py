@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from kolmo.predictors.language_models.vocabulary import byte_alphabet
+from kolmo.predictors.language_models.token_table import byte_alphabet
 
 WINDOW = 64
 

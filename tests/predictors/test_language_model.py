@@ -8,7 +8,7 @@ import json
 import math
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -29,10 +29,13 @@ from kolmo.errors import CorruptError, KolmoError, MissingExtraError, PredictorE
 from kolmo.predictors import model_locations as whereabouts
 from kolmo.predictors import registry
 from kolmo.predictors.language_models import grids, language_model
-from kolmo.predictors.language_models.language_model import LanguageModel, LanguageModelBlock, Logits, segments
+from kolmo.predictors.language_models.backends import Logits
+from kolmo.predictors.language_models.block import LanguageModelBlock
+from kolmo.predictors.language_models.chunks import ChunkCoder, segments
+from kolmo.predictors.language_models.language_model import LanguageModel
 from kolmo.predictors.language_models.records import Record
 from kolmo.predictors.language_models.vocabulary import Tokens
-from kolmo.predictors.settings import settings, use
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.report import explain
 
 TEXT = (
@@ -43,11 +46,8 @@ Noise = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 
 @pytest.fixture(autouse=True)
-def settings_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_model_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whereabouts, "index", lambda: tmp_path / "cache" / "models.json")
-    before = settings()
-    yield
-    use(**vars(before))
 
 
 # ---- a language model of our own: two bytes of context, float64 ----
@@ -57,7 +57,7 @@ class Bytes:
     """A vocabulary of single bytes below 250: the rest are literals."""
 
     size = 256
-    digest = b"testbyte"
+    table_hash = b"testbyte"
 
     def tokenise(self, data: bytes) -> Tokens:
         ids: list[int] = []
@@ -100,6 +100,7 @@ class Markov:
     window: int | None = None
     itemsize = 8
     continues = True
+    sums = False
     token_bytes = 1
 
     def __init__(self, noise: Noise | None = None) -> None:
@@ -131,9 +132,15 @@ class Ours(LanguageModel):
     name = "ours"
 
 
-def ours(noise: Noise | None = None, context: int = 40, chunk: int = 100, tolerance: str | float = "auto") -> Ours:
+def ours(
+    noise: Noise | None = None,
+    context: int = 40,
+    chunk: int = 100,
+    tolerance: str | float = "auto",
+    settings: RunSettings = DEFAULT_SETTINGS,
+) -> Ours:
     record = Record.of("ours", "", (b"weights8", b"config88", b"tokeniz8"), "float64", context, chunk)
-    return Ours(Markov(noise), record, tolerance)
+    return Ours(Markov(noise), record, tolerance, settings)
 
 
 def pack(writer: LanguageModel, data: bytes, threads: int = 1) -> bytes:
@@ -169,8 +176,8 @@ def test_segments_cover_each_token_once(length: int, context: int) -> None:
 def test_cuts_and_batches(context: int, chunk: int) -> None:
     payloads = set()
     for batch in (1, 3, 0):
-        use(batch=batch)
-        payloads.add(round_trip(ours(context=context, chunk=chunk), ours(context=context, chunk=chunk), TEXT))
+        one, other = (ours(context=context, chunk=chunk, settings=RunSettings(batch=batch)) for _ in range(2))
+        payloads.add(round_trip(one, other, TEXT))
     assert len(payloads) == 1  # this model computes the same in any batch
 
 
@@ -187,8 +194,7 @@ def test_any_bytes(data: bytes) -> None:
 
 def test_what_is_scored_is_written() -> None:
     for chunk in (50, 1000):
-        use(verify=False)
-        payload = pack(ours(chunk=chunk), TEXT)
+        payload = pack(ours(chunk=chunk, settings=RunSettings(verify=False)), TEXT)
         scored = ours(chunk=chunk).start(len(TEXT)).score(TEXT).sum() / 8
         head = 8 + 3 * -(-len(TEXT) // chunk)  # numbers, tolerance; the size and the last bytes of each lane
         assert scored * 0.999 - 2 < len(payload) < scored * 1.001 + head
@@ -215,11 +221,12 @@ class CountingLanes(MarkovLanes):
 def no_coding(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever codes a block, decodes one or measures noise fails."""
 
-    def never(self: LanguageModelBlock, *arguments: Any, **named: Any) -> None:
+    def never(self: object, *arguments: Any, **named: Any) -> None:
         raise AssertionError("only scores are wanted")
 
-    for name in ("encode", "decode", "noise", "_encode_chunks", "_decode_chunks"):
-        monkeypatch.setattr(LanguageModelBlock, name, never)
+    for owner, names in ((LanguageModelBlock, ("encode", "decode", "noise")), (ChunkCoder, ("encode", "decode"))):
+        for name in names:
+            monkeypatch.setattr(owner, name, never)
 
 
 @pytest.mark.usefixtures("no_coding")
@@ -307,24 +314,25 @@ def test_measured_noise_is_that_of_decisions() -> None:
     def one_at_a_time(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return logits + (1e-5 * upper - 3.0 if logits.shape[1] == 1 else 0)  # a shift of all changes nothing
 
-    noise = LanguageModelBlock(ours(one_at_a_time), len(TEXT), 1).noise(ids)
+    noise = ours(one_at_a_time).start(len(TEXT)).noise(ids)
     assert noise == pytest.approx(1e-5, rel=1e-6)  # of the first decision, by as much as its side was raised
-    noise = LanguageModelBlock(ours(shift(1e-5)), len(TEXT), 1).noise(ids)
+    noise = ours(shift(1e-5)).start(len(TEXT)).noise(ids)
     assert 1e-5 < noise < 4.001e-5  # two ways, each off by up to twice the bound
-    assert LanguageModelBlock(ours(), len(TEXT), 1).noise(ids) == 0
+    assert ours().start(len(TEXT)).noise(ids) == 0
 
 
 def test_a_span_that_no_choice_serves_is_made_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = grids.tolerance
     monkeypatch.setattr(grids, "tolerance", lambda noise, itemsize: replace(honest(noise, itemsize), span=5))
-    use(verify=False)
-    model = ours(tolerance=2e-3)
+    model = ours(tolerance=2e-3, settings=RunSettings(verify=False))
     payload = pack(model, TEXT)
     assert unpack(ours(), payload, len(TEXT)) == TEXT
     assert unpack(ours(shift(1.9e-3)), payload, len(TEXT)) == TEXT
     monkeypatch.setattr(grids, "tolerance", lambda noise, itemsize: replace(honest(noise, itemsize), slack=2.0))
-    with pytest.raises(PredictorError, match="no grids serve a tolerance of 1 in the logits here; lower --tolerance"):
-        pack(ours(tolerance=2e-3), TEXT)
+    with pytest.raises(
+        PredictorError, match="no choice of grids allows a tolerance of 1 in the logits here; lower the argument"
+    ):
+        pack(model, TEXT)
 
 
 def test_numbers_that_are_none() -> None:
@@ -390,7 +398,7 @@ def test_a_record_is_short_and_says_what_differs() -> None:
         assert record.differences(other) == [f"its {part} (hash 78... here, {there}... in the file)"]
         assert other.rest != record.rest
     like = Record.of("model", "", (b"weights9", *hashes[1:]), "float32", 1, 1)  # with the same first byte
-    assert record.differences(like) == ["something of it"]
+    assert record.differences(like) == ["part of it"]
     packed = kolmo.compress(b"a" * 9, predictor=ours())
     assert len(packed) < 9 + 35 + 9 + len("ours") + 2  # container, marks, name, sizes that are not the usual ones
 
@@ -428,7 +436,7 @@ def hugging_face(folder: Path, **options: Any) -> Any:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     for module in ("torch", "transformers", "safetensors"):
         pytest.importorskip(module, reason="needs pip install 'kolmo-codelength[hf]'")
-    from helpers.models_made import stories, tiny
+    from harness.models import stories, tiny
 
     made: dict[str, Path] = {}
 
@@ -476,7 +484,7 @@ class Found(dict[str, Any]):
 
 @pytest.mark.parametrize("name", ["cache", "past_key_values", "cache_params", "state"])
 def test_every_name_of_a_cache(models: Callable[[str], Path], name: str) -> None:
-    from kolmo.predictors.language_models.huggingface import cache_name, load
+    from kolmo.predictors.language_models.torch_models.backend import cache_name, load
 
     backend = load(models("llama"), "float32")
     tokens = np.arange(6, dtype=np.int64)[None]
@@ -492,7 +500,7 @@ def test_every_name_of_a_cache(models: Callable[[str], Path], name: str) -> None
 
 @pytest.mark.parametrize(("name", "remembers"), [("", False), ("cache", False)])
 def test_a_cache_that_does_not_work_is_refused(models: Callable[[str], Path], name: str, remembers: bool) -> None:
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     backend = load(models("llama"), "float32")
     backend.model = Renamed(backend.model, name, remembers)
@@ -505,15 +513,15 @@ def test_written_in_one_batch_read_in_another(models: Callable[[str], Path], fam
     """Two threads and 32 lanes against one thread and 8: the same bytes come back, for every architecture."""
     data = (STORY + bytes(range(256)) + "naïve ﬁn — \u2028 e\u0301".encode() + b"\xff\xfe\x00") * 2
     model = hugging_face(models(family), chunk=40, context=24)
-    use(batch=32)
+    model.settings = RunSettings(batch=32)
     payload = pack(model, data, threads=2)
-    use(batch=8)
+    model.settings = RunSettings(batch=8)
     assert unpack(model, payload, len(data), threads=1) == data
 
 
 @pytest.mark.parametrize("family", ["llama", "mamba", "rwkv"])
 def test_noise_in_every_logit(models: Callable[[str], Path], family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kolmo.predictors.language_models.huggingface import HuggingFaceLanes
+    from kolmo.predictors.language_models.torch_models.backend import HuggingFaceLanes
 
     model = hugging_face(models(family), chunk=64, tolerance=1e-4)
     payload = pack(model, STORY)
@@ -540,8 +548,8 @@ def test_sums_of_a_device(models: Callable[[str], Path], device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     host = hugging_face(models("stories"), chunk=30, tolerance=1e-4)
-    use(device=device)
-    there = hugging_face(models("stories"), chunk=30, tolerance=1e-4)
+    settings = RunSettings(device=device)
+    there = hugging_face(models("stories"), chunk=30, tolerance=1e-4, settings=settings)
     there.backend.sums = True
     for writer, reader in ((host, there), (there, host), (there, there)):
         assert unpack(reader, pack(writer, STORY), len(STORY)) == STORY
@@ -549,8 +557,7 @@ def test_sums_of_a_device(models: Callable[[str], Path], device: str) -> None:
 
 def test_written_is_scored(models: Callable[[str], Path]) -> None:
     data = b"".join(hugging_face(models("stories")).continuation(b"", 6000, *chance()))
-    use(verify=False)
-    exact = hugging_face(models("stories"), dtype="float64")
+    exact = hugging_face(models("stories"), dtype="float64", settings=RunSettings(verify=False))
     scored = exact.start(len(data)).score(data).sum() / 8
     lanes = -(-len(exact.backend.vocabulary.tokenise(data).ids) // exact.record.chunk)
     _, payload = encode_block(exact, data)
@@ -639,7 +646,7 @@ def test_options_that_no_file_takes(models: Callable[[str], Path], capsys: pytes
     run("compress", "-m", "hf:/no/such", "x", status=1)
     assert "no such folder" in capsys.readouterr().err
     run("compress", "-m", f"hf:{models('gpt2')}", "--context", "5000", "x", status=1)
-    assert "sees at most 128 tokens" in capsys.readouterr().err
+    assert "has a context window of 128 tokens; lower --context" in capsys.readouterr().err
 
 
 def test_models_that_are_none(models: Callable[[str], Path], tmp_path: Path) -> None:
@@ -650,7 +657,7 @@ def test_models_that_are_none(models: Callable[[str], Path], tmp_path: Path) -> 
     broken = tmp_path / "broken"
     shutil.copytree(models("gpt2"), broken)
     (broken / "model.safetensors").write_bytes(b"\xff" * 100)
-    with pytest.raises(PredictorError, match="is no safetensors file, or damaged"):
+    with pytest.raises(PredictorError, match="not a safetensors file, or damaged"):
         hugging_face(broken)
     (broken / "model.safetensors").unlink()
     with pytest.raises(PredictorError, match=r"no model\.safetensors or model\.safetensors\.index\.json in it"):
@@ -665,14 +672,14 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "models"
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.kmo")), ids=lambda path: path.stem)
 def test_golden_files_open(models: Callable[[str], Path], path: Path) -> None:
     """Files of version 1 of `hf`, written in float64: whatever the machine, the model opens them."""
-    use(model=str(models("stories")))
-    assert kolmo.decompress(path.read_bytes()) == path.with_suffix(".raw").read_bytes()
+    settings = RunSettings(model=str(models("stories")))
+    assert kolmo.decompress(path.read_bytes(), settings=settings) == path.with_suffix(".raw").read_bytes()
 
 
 def test_weights_are_known_by_their_tensors(models: Callable[[str], Path], tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
-    from kolmo.predictors.language_models.huggingface import hash_tensors
+    from kolmo.predictors.language_models.torch_models.hashes import hash_tensors
 
     whole = models("stories") / "model.safetensors"
     tensors = load_file(whole)
@@ -686,7 +693,7 @@ def test_weights_are_known_by_their_tensors(models: Callable[[str], Path], tmp_p
     assert hash_tensors(parts[:1]) != hash_tensors([whole])
     for bad in (b"", b"\xff" * 20, b"\x02" + bytes(7) + b"[]", b"\x09" + bytes(7) + b'{"a": {}}'):
         parts[0].write_bytes(bad)
-        with pytest.raises(PredictorError, match="is no safetensors file"):
+        with pytest.raises(PredictorError, match="not a safetensors file"):
             hash_tensors(parts[:1])
 
 
@@ -728,8 +735,8 @@ def test_streams(models: Callable[[str], Path], tmp_path: Path) -> None:
 def test_explaining_with_a_model_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command, with a real model: as many tokens are fed as the text has."""
     pytest.importorskip("transformers", reason="pip install 'kolmo-codelength[hf]'")
-    from helpers.models_made import stories
-    from kolmo.predictors.language_models import huggingface
+    from harness.models import stories
+    from kolmo.predictors.language_models.torch_models import backend as torch_backend
 
     folder = stories(tmp_path / "stories")
     text = b"Once upon a time, there was a little girl named Lily. She loved to play outside in the park.\n" * 9
@@ -738,13 +745,13 @@ def test_explaining_with_a_model_of_transformers(tmp_path: Path, monkeypatch: py
     wanted = model.start(len(text)).score(text)
     tokens = cast(LanguageModel, model).backend.vocabulary.tokenise(text).ids
     fed: list[int] = []
-    feed = huggingface.HuggingFaceLanes.feed
+    feed = torch_backend.HuggingFaceLanes.feed
 
     def counted(self: Any, part: npt.NDArray[np.int64], count: int) -> Logits:
         fed.append(part.size)
         return feed(self, part, count)
 
-    monkeypatch.setattr(huggingface.HuggingFaceLanes, "feed", counted)
+    monkeypatch.setattr(torch_backend.HuggingFaceLanes, "feed", counted)
     found = explain(text, model)
     assert sum(fed) == len(tokens) > 200
     np.testing.assert_allclose(found.costs, wanted, atol=1e-3)

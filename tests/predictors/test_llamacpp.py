@@ -7,7 +7,6 @@ import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,23 @@ pytest.importorskip("gguf", reason="GGUF files are made here with gguf: pip inst
 pytest.importorskip("tokenizers", reason="a tokenizer is made here with tokenizers: pip install 'kolmo-codelength[hf]'")
 
 import kolmo
+from harness.models import STORIES
+from harness.models import stories as stories_folder
 from helpers.gguf_made import ADDED, BYTES, CONTEXT, CONTROL, SPECIAL, byte_level_facts, mamba, spm_words, stories, tiny
-from helpers.models_made import STORIES
-from helpers.models_made import stories as stories_folder
 from helpers.tokenizers_made import TEXT, byte_level
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import KolmoError, MissingExtraError, PredictorError
-from kolmo.predictors import registry, settings
-from kolmo.predictors.language_models import llamacpp
-from kolmo.predictors.language_models.gguf_files import check, parts
-from kolmo.predictors.language_models.huggingface import hash_files
-from kolmo.predictors.language_models.llamacpp import FLASH, PLAIN, WAYS, LlamaCpp, LlamaCppBackend, load
+from kolmo.predictors import registry
+from kolmo.predictors.language_models.gguf_models import backend as gguf_backend
+from kolmo.predictors.language_models.gguf_models import library as llama_library
+from kolmo.predictors.language_models.gguf_models.backend import FLASH, PLAIN, WAYS, LlamaCppBackend, load
+from kolmo.predictors.language_models.gguf_models.files import check, parts
+from kolmo.predictors.language_models.gguf_models.library import library
+from kolmo.predictors.language_models.llamacpp import LlamaCpp
 from kolmo.predictors.language_models.records import Record
+from kolmo.predictors.language_models.torch_models.hashes import hash_files
 from kolmo.predictors.language_models.vocabulary import Vocabulary, load_tokenizer
+from kolmo.predictors.settings import RunSettings
 
 KINDS = ("spm", "byte_level", "q8", "mamba")
 STORY = (
@@ -66,15 +69,8 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> LlamaCpp:
     return LlamaCpp.from_spec(str(stories(tmp_path_factory.mktemp("stories") / "stories.gguf")))
 
 
-@pytest.fixture(autouse=True)
-def _own_settings() -> Iterator[None]:
-    before = settings.settings()
-    yield
-    settings.use(**vars(before))
-
-
 def quantise(source: Path, target: Path, kind: str) -> None:
-    llama = llamacpp._llama()
+    llama = library()
     parameters = llama.llama_model_quantize_default_params()
     parameters.ftype, parameters.nthread = getattr(llama, kind), 1
     assert llama.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(parameters)) == 0
@@ -102,11 +98,9 @@ def spread(a: Any, b: Any) -> float:
 @pytest.mark.parametrize("kind", KINDS)
 def test_bytes_come_back_in_another_batch(folder: Path, kind: str) -> None:
     data = TEXT.encode()[:400] + STRANGE
-    settings.use(batch=32)
-    writer = LlamaCpp.from_spec(str(folder / f"{kind}.gguf"), chunk=30)
+    writer = LlamaCpp.from_spec(str(folder / f"{kind}.gguf"), chunk=30, settings=RunSettings(batch=32))
     payload = encoded(writer, data, threads=2)
-    settings.use(batch=8)
-    reader = LlamaCpp.restore(1, writer.parameters())
+    reader = LlamaCpp.restore(1, writer.parameters(), RunSettings(batch=8))
     assert reader.fingerprint() == writer.fingerprint()
     assert decoded(reader, payload, len(data), threads=1) == data
     assert reader.notes == []
@@ -163,7 +157,7 @@ def test_no_shape_of_a_batch_changes_much(
     folder: Path, kind: str, noise: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And where weights are rounded coarsely, none changes a bit."""
-    monkeypatch.setattr(llamacpp, "WORK", 1)  # threads at work, however small the model
+    monkeypatch.setattr(gguf_backend, "MIN_THREAD_PRODUCTS", 1)  # threads at work, however small the model
     path = folder / f"{kind}.gguf"
     if kind == "f16":
         quantise(folder / "spm.gguf", path, "LLAMA_FTYPE_MOSTLY_F16")
@@ -208,7 +202,7 @@ def test_the_measured_noise(folder: Path) -> None:
     for kind, most in (("spm", 1e-3), ("q8", 0.0)):
         model = LlamaCpp.from_spec(str(folder / f"{kind}.gguf"), chunk=30)
         block = model.start(200, 2)
-        assert block.noise(block._chunks(model.backend.vocabulary.tokenise(TEXT.encode()[:200]).ids)) <= most
+        assert block.noise(block.coder.split(model.backend.vocabulary.tokenise(TEXT.encode()[:200]).ids)) <= most
 
 
 def test_a_context_serves_again(folder: Path) -> None:
@@ -249,8 +243,7 @@ def test_rooms_grow(folder: Path, tmp_path: Path, kind: str, count: int) -> None
 
 
 def test_many_lanes(folder: Path) -> None:
-    model = LlamaCpp.from_spec(str(folder / "mamba.gguf"), chunk=1)
-    settings.use(batch=10_000)
+    model = LlamaCpp.from_spec(str(folder / "mamba.gguf"), chunk=1, settings=RunSettings(batch=10_000))
     assert model.batch(10_000) <= 255
     assert model.batch(3) == 3
     assert model.memory(1000) > 0
@@ -264,27 +257,27 @@ def test_another_file_is_refused(folder: Path, tmp_path: Path) -> None:
     assert model.record.rest != LlamaCpp.from_spec(str(folder / "q8.gguf")).record.rest
     moved = tmp_path / "moved.gguf"
     moved.write_bytes((folder / "spm.gguf").read_bytes())
-    settings.use(model=str(moved))
-    LlamaCpp.restore(1, model.parameters())
+    settings = RunSettings(model=str(moved))
+    LlamaCpp.restore(1, model.parameters(), settings)
     content = bytearray(moved.read_bytes())
     content[-1] ^= 1
     moved.write_bytes(content)
     with pytest.raises(
         PredictorError, match=r"moved.gguf is not the model .*its weights .* differs; give the writer's"
     ):
-        LlamaCpp.restore(1, model.parameters())
+        LlamaCpp.restore(1, model.parameters(), settings)
     moved.unlink()
     with pytest.raises(PredictorError, match=r"moved.gguf: no such file"):
-        LlamaCpp.restore(1, model.parameters())
+        LlamaCpp.restore(1, model.parameters(), settings)
     with pytest.raises(PredictorError, match="in a way that is not known here; upgrade kolmo"):
-        LlamaCpp.restore(1, replace(model.record, way=3).to_bytes())
+        LlamaCpp.restore(1, replace(model.record, way=3).to_bytes(), settings)
 
 
 def test_the_file_says_how_to_compute(folder: Path) -> None:
     """Not the model: so another rule may come, and old files be read."""
     model = LlamaCpp.from_spec(str(folder / "spm.gguf"))
     assert model.record.way == WAYS.index(PLAIN) + 1
-    hashes = hash_files([folder / "spm.gguf"]), FLASH, model.backend.vocabulary.digest
+    hashes = hash_files([folder / "spm.gguf"]), FLASH, model.backend.vocabulary.table_hash
     record = Record.of("spm.gguf", "", hashes, "float32", model.record.context, model.record.chunk, 2)
     other = LlamaCpp.restore(1, record.to_bytes())
     assert isinstance(other.backend, LlamaCppBackend)
@@ -313,7 +306,7 @@ def test_a_model_in_parts(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"dtype": "float64"}, "their own arithmetic, not float64; leave --dtype out"),
-        ({"context": CONTEXT + 1}, f"sees at most {CONTEXT} tokens; lower --context"),
+        ({"context": CONTEXT + 1}, f"has a context window of {CONTEXT} tokens; lower the argument context"),
         ({"context": 3}, "at least 4 tokens"),
     ],
 )
@@ -326,17 +319,15 @@ def test_options(folder: Path, options: dict[str, Any], message: str) -> None:
 
 
 def test_devices(folder: Path) -> None:
-    settings.use(device="cpu")
-    assert load(folder / "spm.gguf").on_cpu
-    if not llamacpp._llama().llama_supports_gpu_offload():
-        settings.use(device="cuda")
-        with pytest.raises(PredictorError, match=r"has no device cuda; .* --device cpu"):
-            load(folder / "spm.gguf")
+    assert load(folder / "spm.gguf", device="cpu").on_cpu
+    if not library().llama_supports_gpu_offload():
+        with pytest.raises(PredictorError, match=r"has no device cuda; .* device='cpu'"):
+            load(folder / "spm.gguf", device="cuda")
 
 
 def test_llama_cpp_is_missing(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(llamacpp, "_library", None)
-    monkeypatch.setattr(llamacpp, "NEWEST", "llama_model_of_tomorrow")
+    monkeypatch.setattr(llama_library, "_library", None)
+    monkeypatch.setattr(llama_library, "NEWEST_FUNCTION", "llama_model_of_tomorrow")
     with pytest.raises(MissingExtraError, match=r"^gguf models need a newer llama-cpp-python; pip install -U 'kolmo"):
         LlamaCpp.from_spec(str(folder / "spm.gguf"))
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
@@ -379,7 +370,7 @@ DAMAGES: dict[str, tuple[Any, str]] = {
     ),
     "tokenizer": (replaced(b"tokenizer.ggml.model", b"tokenizer.ggml.mudel"), "key not found in model"),
     "no layers": (replaced(b"block_count\4\0\0\0\2", b"block_count\4\0\0\0\0"), "0 layers, not 1 to 512; get"),
-    "twins": (replaced(b"<0x41>", b"<0x42>"), "two of its tokens are the same"),
+    "duplicate tokens": (replaced(b"<0x41>", b"<0x42>"), "two of its tokens are the same"),
 }
 
 
@@ -399,14 +390,14 @@ def test_a_damaged_file_is_refused(
 
 def test_no_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "m.gguf"):
-        with pytest.raises(PredictorError, match=r"is a folder; name the|no such file; give the path"):
+        with pytest.raises(PredictorError, match=r"the path is a folder; name the|no such file; give the path"):
             LlamaCpp.from_spec(str(path))
     with pytest.raises(KolmoError):
         registry.resolve("gguf:")
 
 
 def test_models_that_continue_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(PredictorError, match="continues none; give a causal language model"):
+    with pytest.raises(PredictorError, match="not a causal language model; give one that continues texts"):
         LlamaCpp.from_spec(str(tiny(tmp_path / "m.gguf", causal=False)))
 
 
@@ -486,7 +477,7 @@ def test_tables(vocabularies: dict[str, Vocabulary]) -> None:
     assert spm.bytes_of(len(names)) == b"<tool>"
     assert spm.bytes_of(len(names) + 1) == b""  # <mask>
     made, words = byte_level(299), vocabularies["byte_level"]
-    assert words.digest == Vocabulary(made, made.get_vocab_size()).digest
+    assert words.table_hash == Vocabulary(made, made.get_vocab_size()).table_hash
     assert check_tokens(words, TEXT.encode()) == made.encode(TEXT).ids
 
 
@@ -535,7 +526,7 @@ def test_it_agrees_with_transformers(told: LlamaCpp, tmp_path: Path) -> None:
     folder = stories_folder(tmp_path)
     other = hugging_face.HuggingFace.from_spec(str(folder))
     words = Vocabulary(load_tokenizer(folder), 512)
-    assert told.backend.vocabulary.digest == words.digest
+    assert told.backend.vocabulary.table_hash == words.table_hash
     data = STORY.encode()
     assert told.backend.vocabulary.tokenise(data).ids.tolist() == words.tokenise(data).ids.tolist()
     bits, expected = (model.start(len(data), 1).score(data) for model in (told, other))

@@ -403,9 +403,9 @@ def test_hostile_bytes_are_refused() -> None:
     file = dump(make(SMALL))
     header, rest = header_of(file)
     text = json.dumps(header)
-    twins = text[:-1] + ', "head": ' + json.dumps(header["head"]) + "}"
+    duplicate = text[:-1] + ', "head": ' + json.dumps(header["head"]) + "}"
     files = [b"", file[:7], file[:8], file[:100], file[:-1], file + b"\0", bytes(len(file)), b"\xff" * len(file)]
-    files += [with_header(broken, rest) for broken in (b"{", b"[]", b"12", b'"a"', b"\xff\xfe", twins.encode())]
+    files += [with_header(broken, rest) for broken in (b"{", b"[]", b"12", b'"a"', b"\xff\xfe", duplicate.encode())]
     files += [with_header(b"[" * 60000, rest), with_header(text.encode() + b" " * 70000, rest)]
     files += [with_header(header, b"\0" + rest), with_header(b'{"a":' + b"9" * 9000 + b"}", rest)]
     for hostile in files:

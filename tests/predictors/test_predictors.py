@@ -13,11 +13,12 @@ import kolmo
 from helpers.order0 import Order0
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
-from kolmo.container.structures import PREDICTOR_NAME
+from kolmo.container.structures import MAX_EXPANSION, PREDICTOR_NAME
 from kolmo.errors import PredictorError
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors import base, registry
 from kolmo.predictors.base import Predictor
+from kolmo.predictors.choice import Choice, Randomness
 from kolmo.predictors.embedded import context_mixing, neural
 
 NETWORK = f"network:{Path(__file__).parents[1] / 'golden' / 'networks' / 'v1-tiny.safetensors'}"
@@ -64,6 +65,62 @@ def test_is_a_predictor(predictor: Predictor) -> None:
     assert isinstance(predictor, Predictor)
     assert PREDICTOR_NAME.fullmatch(predictor.name)
     assert predictor.version >= 0
+
+
+def test_what_a_predictor_may_leave_out_has_a_default(predictor: Predictor) -> None:
+    assert predictor.exclusive is False
+    assert list(predictor.notes) == []
+    assert isinstance(predictor.options, tuple)
+    assert predictor.caveat == predictor.overhead == ""
+    for payload in (b"", b"\x00", b"\x80"):
+        assert 1 <= predictor.expansion(payload) <= MAX_EXPANSION
+
+
+def test_the_minimum_of_a_predictor() -> None:
+    """Six members make a predictor that compresses; specs, restoring and sampling are refused in one line each."""
+
+    class Minimal(Predictor):
+        name = "minimal"
+        version = 1
+        parameters = Order0.parameters
+        fingerprint = Order0.fingerprint
+        memory = Order0.memory
+        start = Order0.start
+        rate = 4
+
+    minimal = Minimal()
+    assert minimal.expansion(b"") == base.DEFAULT_EXPANSION
+    packed = kolmo.compress(TEXT, predictor=minimal)
+    assert len(packed) < len(TEXT)
+    registry.register("minimal", Minimal)
+    try:
+        with pytest.raises(PredictorError, match="predictor 'minimal' has no specs"):
+            registry.resolve("minimal")
+        with pytest.raises(PredictorError, match="predictor 'minimal' does not decode"):
+            kolmo.decompress(packed)
+        with pytest.raises(PredictorError, match="'minimal' does not sample; choose another"):
+            minimal.continuation(b"", 1, Randomness(1), Choice())
+    finally:
+        del registry._registered["minimal"]
+    with pytest.raises(TypeError, match="abstract"):
+        type("Nothing", (Predictor,), {})()
+
+
+def test_a_plugin_that_is_not_derived_from_the_base_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "predictor 'old': .* is not derived from kolmo.predictors.base.Predictor; update the package"
+    with pytest.raises(PredictorError, match=line):
+        registry.register("old", object)  # type: ignore[arg-type]
+
+    class Old(Order0):
+        @classmethod
+        def from_spec(cls, argument: str) -> Order0:
+            return object()  # type: ignore[return-value]
+
+    monkeypatch.setitem(registry._registered, "old", Old)
+    with pytest.raises(PredictorError, match=line):
+        registry.resolve("old:4")
+    with pytest.raises(TypeError, match="predictor must be a predictor or its spec"):
+        kolmo.compress(TEXT, predictor=object())  # type: ignore[arg-type]
 
 
 def test_every_known_predictor_is_in_the_contract() -> None:
@@ -231,7 +288,7 @@ def test_plugins_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     folder = tmp_path / "tiny_plugin-1.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: tiny-plugin\nVersion: 1.0\n")
-    (folder / "entry_points.txt").write_text("[kolmo.predictors]\ntiny = order0:Order0\n")
+    (folder / "entry_points.txt").write_text("[kolmo.predictors]\ntiny = helpers.order0:Order0\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     assert "tiny" in registry.known()
     assert registry.resolve("tiny:3").parameters() == b"\x03"

@@ -32,7 +32,6 @@ from kolmo.predictors import model_locations as whereabouts
 from kolmo.predictors.guard import guarded, is_guarded, reason
 from kolmo.predictors.language_models.records import Record
 from kolmo.predictors.registry import for_level
-from kolmo.predictors.settings import settings, use
 
 ROOT = Path(kolmo.__file__).parent
 REPOSITORY = Path(__file__).parents[2]
@@ -49,12 +48,9 @@ Families = Callable[[str], Path]
 
 
 @pytest.fixture(autouse=True)
-def no_settings_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_model_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whereabouts, "index", lambda: tmp_path / "cache" / "models.json")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    before = settings()
-    yield
-    use(**vars(before))
 
 
 @pytest.fixture
@@ -257,14 +253,14 @@ def test_piped_data_is_no_answer(canary: Callable[[str], tuple[Path, Path]], tmp
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr.decode() == f"kolmo: {folder}: {REFUSAL}; give a model that transformers know without\n"
+    assert done.stderr.decode() == f"kolmo: {folder}: {REFUSAL}; give a model that transformers support without it\n"
     assert not sings.exists()
     assert not (tmp_path / "x.kmo").exists()
 
 
 def test_code_that_nothing_needs_is_left_alone(folder_of: Families, tmp_path: Path, yes: io.TextIOWrapper) -> None:
     """Folders that still carry the code of a model that transformers know by now, and `custom_generate`."""
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder = tmp_path / "known"
     shutil.copytree(folder_of("llama"), folder)
@@ -279,8 +275,8 @@ def test_code_that_nothing_needs_is_left_alone(folder_of: Families, tmp_path: Pa
 
 def test_kernels_are_code(folder_of: Families, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a configuration asks of the hub's kernels is left out; where an architecture fetches some, it cannot."""
-    from kolmo.predictors.language_models.huggingface import load
     from kolmo.predictors.language_models.pretrained import CodeRefusedError
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     kernels: Any = importlib.import_module("transformers.integrations.hub_kernels")
     fetched: list[str] = []
@@ -448,7 +444,7 @@ def test_missing_tensors_are_not_made_up(
 
 
 def test_tensors_of_other_shapes_are_not_made_up(weights: tuple[Path, dict[str, Any]]) -> None:
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, tensors = weights
     tensors["model.norm.weight"] = tensors["model.norm.weight"][:20].clone()
@@ -463,11 +459,11 @@ def test_tensors_of_other_shapes_are_not_made_up(weights: tuple[Path, dict[str, 
 
 @pytest.mark.parametrize("claims", [{"vocab_size": 10**11}, {"hidden_size": 1 << 20}, {"intermediate_size": 10**9}])
 def test_no_memory_is_taken_for_claims(claims: dict[str, Any], weights: tuple[Path, dict[str, Any]]) -> None:
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, _ = weights
     edit(folder / "config.json", **claims)
-    with pytest.raises(PredictorError, match=r"its config\.json asks for [0-9,]+ numbers, and its checkpoint has "):
+    with pytest.raises(PredictorError, match=r"its config\.json needs [0-9,]+ numbers, and its checkpoint has "):
         load(folder, "float32")
 
 
@@ -475,7 +471,7 @@ def test_what_is_rightly_not_there(weights: tuple[Path, dict[str, Any]], folder_
     """Tied tensors, buffers that nobody stores; and what is there in vain changes nothing but the hash."""
     import torch
 
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, tensors = weights
     ids = torch.arange(10)[None]
@@ -499,7 +495,7 @@ def test_what_is_rightly_not_there(weights: tuple[Path, dict[str, Any]], folder_
 
 
 def test_shrunk_folders_are_not_filled_up(weights: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, tensors = weights
     plugin = importlib.import_module("kolmo.transformers")
@@ -555,11 +551,12 @@ LIES: dict[str, bytes] = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_files_that_lie(lie: str, tmp_path: Path, folder_of: Families) -> None:
-    from kolmo.predictors.language_models.huggingface import hash_tensors, load
+    from kolmo.predictors.language_models.torch_models.backend import load
+    from kolmo.predictors.language_models.torch_models.hashes import hash_tensors
 
     path = tmp_path / "model.safetensors"
     path.write_bytes(LIES[lie])
-    with pytest.raises(PredictorError, match=r"model\.safetensors: is no safetensors file, or damaged") as caught:
+    with pytest.raises(PredictorError, match=r"model\.safetensors: not a safetensors file, or damaged") as caught:
         hash_tensors([path])
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500 + len(str(path))
@@ -571,7 +568,7 @@ def test_files_that_lie(lie: str, tmp_path: Path, folder_of: Families) -> None:
 
 
 def test_only_what_the_index_names(weights: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, tensors = weights
     right = load(folder, "float32").hashes
@@ -605,7 +602,7 @@ def test_only_what_the_index_names(weights: tuple[Path, dict[str, Any]], tmp_pat
 
 
 def test_weights_that_a_configuration_names(weights: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, tensors = weights
     right = load(folder, "float32").hashes
@@ -624,7 +621,7 @@ def test_weights_that_a_configuration_names(weights: tuple[Path, dict[str, Any]]
 
 def test_adapters(weights: tuple[Path, dict[str, Any]]) -> None:
     """peft changes the model where it is installed, and does not elsewhere."""
-    from kolmo.predictors.language_models.huggingface import load
+    from kolmo.predictors.language_models.torch_models.backend import load
 
     folder, _ = weights
     (folder / "adapter_config.json").write_text("{}")
@@ -759,7 +756,7 @@ def test_recurrent_models_whose_code_is_broken(tmp_path: Path, capsys: pytest.Ca
     transformers: Any = importlib.import_module("transformers")
     if not hasattr(transformers, "xLSTMConfig"):
         pytest.skip("this version has no xLSTM")
-    from helpers.models_made import LOGITS, TOKENS
+    from harness.models import LOGITS, TOKENS
     from helpers.tokenizers_made import byte_level
 
     folder, source = tmp_path / "xlstm", tmp_path / "story.txt"

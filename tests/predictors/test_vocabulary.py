@@ -261,19 +261,19 @@ def test_digest_is_of_the_table_alone() -> None:
     words = Vocabulary(made, 600)
     texts = [words.bytes_of(token) for token in range(600)]
     numbers = np.array([600, *map(len, texts)], "<u4")
-    assert words.digest == hashlib.sha256(numbers.tobytes() + b"".join(texts)).digest()[:8]
-    assert words.digest == Vocabulary(made, 600).digest
-    assert words.digest != Vocabulary(made, 601).digest
-    assert VOCABULARIES["llama"].digest == VOCABULARIES["llama_metaspace"].digest  # however they cut
+    assert words.table_hash == hashlib.sha256(numbers.tobytes() + b"".join(texts)).digest()[:8]
+    assert words.table_hash == Vocabulary(made, 600).table_hash
+    assert words.table_hash != Vocabulary(made, 601).table_hash
+    assert VOCABULARIES["llama"].table_hash == VOCABULARIES["llama_metaspace"].table_hash  # however they cut
     facts = json.loads(made.to_str())
     facts["added_tokens"][0]["special"] = False
     changed = Vocabulary(type(made).from_str(json.dumps(facts)), 600)
     assert changed.bytes_of(END) == b"<|endoftext|>"
-    assert changed.digest != words.digest
+    assert changed.table_hash != words.table_hash
 
 
 def test_long_texts_are_cut_at_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "PIECE", 64)
+    monkeypatch.setattr(vocabulary, "PIECE_BYTES", 64)
     data = TEXT.encode() + b"x" * 300 + "é".encode() * 200 + b"\x80" * 200 + b" " * 200 + b"\n" * 200 + TEXT.encode()
     pieces = list(vocabulary.pieces(data))
     assert b"".join(pieces) == data
@@ -289,9 +289,9 @@ def test_long_texts_are_cut_at_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_batches_are_not_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vocabulary, "PIECE", 64)
+    monkeypatch.setattr(vocabulary, "PIECE_BYTES", 64)
     wanted = {name: check(words, TEXT.encode()) for name, words in VOCABULARIES.items()}
-    monkeypatch.setattr(vocabulary, "BATCH", 3)
+    monkeypatch.setattr(vocabulary, "BATCH_PIECES", 3)
     for name, words in VOCABULARIES.items():
         tokens = check(words, TEXT.encode())
         assert tokens.ids.tolist() == wanted[name].ids.tolist()
@@ -332,7 +332,7 @@ def test_load_tokenizer(tmp_path: Path) -> None:
     made = unigram()
     (tmp_path / "tokenizer.json").write_text(made.to_str(), "utf-8")
     loaded = load_tokenizer(tmp_path)
-    assert Vocabulary(loaded, 400).digest == Vocabulary(made, 400).digest
+    assert Vocabulary(loaded, 400).table_hash == Vocabulary(made, 400).table_hash
 
 
 # The library takes the prefix off "b" without a look at its length.

@@ -19,6 +19,7 @@ from kolmo.container.structures import DEFAULT_BLOCK_LIMIT, Header
 from kolmo.container.wire import Reader
 from kolmo.errors import FormatError
 from kolmo.predictors.base import Predictor
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.progress import Progress
 from kolmo.targets import Attributes, Target, umask
 
@@ -88,6 +89,7 @@ def decompress_file(
     force: bool = False,
     remove: bool = False,
     progress: Progress | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> Summary:
     """Decompress a file into a file: the mirror of `compress_file`.
 
@@ -118,6 +120,7 @@ def decompress_file(
                 memory_limit=memory_limit,
                 size_limit=size_limit,
                 progress=progress,
+                settings=settings,
             )
         except FormatError as error:
             error.args = (f"{error}; {sink.keep_partial(own)}",)

@@ -14,6 +14,7 @@ from kolmo.codec.limits import MEMORY_LIMIT
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT
 from kolmo.container.wire import PIECE, Reader
 from kolmo.predictors.base import Predictor
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.progress import Progress
 
 
@@ -75,6 +76,7 @@ def decompress_stream(
     memory_limit: int = MEMORY_LIMIT,
     size_limit: int | None = None,
     progress: Progress | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> Summary:
     """Decompress a stream of frames to its end; every block is checked before it is written.
 
@@ -86,7 +88,9 @@ def decompress_stream(
     """
     reader = Reader(source, name)
     raw_size = 0
-    blocks = decode_frames(reader, threads=threads, memory_limit=memory_limit, size_limit=size_limit, progress=progress)
+    blocks = decode_frames(
+        reader, threads=threads, memory_limit=memory_limit, size_limit=size_limit, progress=progress, settings=settings
+    )
     try:
         for block in blocks:
             raw_size += len(block)
@@ -105,10 +109,18 @@ def check_stream(
     memory_limit: int = MEMORY_LIMIT,
     size_limit: int | None = None,
     progress: Progress | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> Summary:
     """Decompress a stream and throw the content away. Raises what `decompress_stream` raises."""
     return decompress_stream(
-        source, None, name=name, threads=threads, memory_limit=memory_limit, size_limit=size_limit, progress=progress
+        source,
+        None,
+        name=name,
+        threads=threads,
+        memory_limit=memory_limit,
+        size_limit=size_limit,
+        progress=progress,
+        settings=settings,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -16,6 +16,7 @@ from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     from kolmo.archive.streams import Summary
+    from kolmo.predictors.settings import RunSettings
 
 MEMORY = 2 << 30
 
@@ -28,6 +29,7 @@ class Decompress:
     threads: int
     memory: int
     max_size: int | None = None
+    settings: RunSettings = field(default_factory=options.run_settings)
     packs: bool = False
     notes: tuple[str, ...] = ()
 
@@ -86,6 +88,7 @@ class Decompress:
             force=force,
             remove=remove,
             progress=progress,
+            settings=self.settings,
         )
 
 
@@ -113,5 +116,5 @@ def command(
     before the damage are kept as FILE.partial.
     """
     job = Writing(**shared)
-    options.run_language_models(device=device, batch=batch, model=model)
-    return each_file(job, Decompress(names, job.threads, memory, max_size))
+    settings = options.run_settings(device=device, batch=batch, model=model)
+    return each_file(job, Decompress(names, job.threads, memory, max_size, settings))

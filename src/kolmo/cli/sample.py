@@ -102,13 +102,13 @@ def command(
         choice = Choice(temperature, top_k, top_p)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    options.run_language_models(device=device)
+    settings = options.run_settings(device=device)
     to_stdout = output in (None, "-")
     console = Console(quiet, verbose, as_json and to_stdout, data_on_stdout=not as_json)
     chosen = []
     for spec in specs:
         try:
-            chosen.append((spec, options.chosen_predictor(spec, level)))
+            chosen.append((spec, options.chosen_predictor(spec, level, settings)))
         except options.Failure as error:  # the others go on
             console.fail(error.message, spec)
     if not specs:

@@ -35,7 +35,7 @@ def encode_block(
         progress: called with the number of raw bytes just done; may raise to stop.
         threads: that may work on this block; the result does not depend on them.
     """
-    if is_exclusive(predictor) and len(data) >= SAMPLE and _looks_random(data, 0):  # days of work for nothing
+    if predictor.exclusive and len(data) >= SAMPLE and _looks_random(data, 0):  # days of work for nothing
         if progress:
             progress(len(data))
         return STORED, data
@@ -82,11 +82,6 @@ def decode_block(
     if len(payload) < (least := least_payload(predictor, payload, size)):
         raise CorruptError(f"it claims {size} bytes of content in {len(payload)} of payload, and needs {least}")
     return predictor.start(size, threads).decode(BinaryDecoder(payload), progress)
-
-
-def is_exclusive(predictor: Predictor) -> bool:
-    """Whether a predictor takes one block at a time, with all threads."""
-    return bool(getattr(predictor, "exclusive", False))
 
 
 def _looks_random(data: bytes, start: int) -> bool:

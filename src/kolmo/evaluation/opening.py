@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 
 from kolmo.errors import PredictorError
 from kolmo.evaluation.scorers.scorers import Identity, Options, Scorer
-from kolmo.predictors import settings as running
 from kolmo.predictors.guard import guarded
 
 if TYPE_CHECKING:
@@ -70,23 +69,18 @@ def _open_language_model(kind: str, argument: str, options: Options) -> TokenSco
     """The scorer of a language model."""
     if options.tokenizer:
         raise PredictorError(f"{kind}:{argument} has a tokenizer of its own; leave --tokenizer out")
-    before = running.use(**({"device": options.device} if options.device else {}))
-    try:
-        if kind == "gguf":
-            return _open_gguf(argument, options)
-        return _open_hf(argument, options)
-    finally:
-        running.use(device=before.device)
+    return _open_gguf(argument, options) if kind == "gguf" else _open_hf(argument, options)
 
 
 def _open_hf(argument: str, options: Options) -> TokenScorer:
     from kolmo.evaluation.scorers.token_scorers import TokenScorer
     from kolmo.evaluation.scorers.torch_scorer import TorchScorer, has_plain_head
-    from kolmo.predictors.language_models import huggingface
+    from kolmo.predictors.language_models.torch_models import backend as torch_backend
+    from kolmo.predictors.language_models.torch_models.hub import find
 
-    folder, revision = huggingface.find(argument, download=True, cache_dir=options.cache_dir)
+    folder, revision = find(argument, download=True, cache_dir=options.cache_dir)
     dtype = options.dtype or "float32"
-    backend = huggingface.load(folder, dtype, attention=options.attention)
+    backend = torch_backend.load(folder, dtype, options.device or "auto", options.attention)
     weights, config, tokenizer = (found.hex() for found in backend.hashes)
     hashes = {"weights": weights, "config": config, "tokenizer": tokenizer}
     kept = {**hashes, "dtype": dtype, "attention": options.attention or "default"}
@@ -105,13 +99,15 @@ def _open_hf(argument: str, options: Options) -> TokenScorer:
 
 def _open_gguf(argument: str, options: Options) -> TokenScorer:
     from kolmo.evaluation.scorers.token_scorers import TokenScorer
-    from kolmo.predictors.language_models import gguf_files, huggingface, llamacpp
+    from kolmo.predictors.language_models.gguf_models.backend import load
+    from kolmo.predictors.language_models.gguf_models.files import parts
+    from kolmo.predictors.language_models.torch_models.hashes import hash_files
 
     if options.dtype not in (None, "float32"):
         raise PredictorError(f"gguf models have their own arithmetic, not {options.dtype}; leave --dtype out")
     path = Path(argument)
-    backend = llamacpp.load(path)
-    weights = huggingface.hash_files(gguf_files.parts(path)).hex()
+    backend = load(path, device=options.device or "auto")
+    weights = hash_files(parts(path)).hex()
     kept = {"weights": weights, "way": backend.way.decode("ascii").strip("\0"), "dtype": "gguf"}
     facts = {"parameters": backend.weights, "window": backend.window, "vocabulary": backend.size}
     return TokenScorer(Identity(f"gguf:{argument}", path.stem, "gguf", kept, facts), backend, options.threads)

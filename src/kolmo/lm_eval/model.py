@@ -39,6 +39,7 @@ from kolmo.installing import install
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice
 from kolmo.predictors.registry import LANGUAGE_MODELS, resolve
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.sampling import pieces
 
 try:
@@ -311,10 +312,5 @@ def _there(device: str | None) -> str | None:
 
 def _on(device: str | None, spec: str, dtype: str | None) -> Predictor:
     """A predictor; a language model on this device."""
-    from kolmo.predictors import settings
-
-    before = settings.use(**({"device": device} if device else {}))
-    try:
-        return resolve(spec, dtype=dtype)
-    finally:
-        settings.use(device=before.device)
+    settings = RunSettings(device=device) if device else DEFAULT_SETTINGS
+    return resolve(spec, settings=settings, dtype=dtype)

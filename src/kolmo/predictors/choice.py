@@ -5,7 +5,7 @@ predictor that is fused with the coder decodes random bits instead (`kolmo.sampl
 temperature. Top-k is from Fan et al. (2018),
 top-p from Holtzman et al., "The Curious Case of Neural Text Degeneration" (2020).
 
-What it is not: it knows no predictor, and its randomness guards no secret.
+What it is not: a source of randomness for cryptography.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-CHUNK = 1 << 10  # bytes of randomness made at once
+CHUNK_BYTES = 1 << 10  # bytes of randomness that are computed at once
 REMAP = 4096  # entries of the table that `remapped_bits` makes, as `coder.BinaryDecoder` takes it
 LARGEST_LOG_ODDS = 40  # nats; beyond it a 16-bit probability is at its end
 
@@ -79,9 +79,9 @@ def remapped_bits(temperature: float) -> bytes | None:
 
 
 class Randomness:
-    """Random bytes and numbers that a seed determines, on all machines and for ever: SHAKE-256, chunk after chunk.
+    """Random bytes and numbers that a seed determines, equal on all machines: SHAKE-256, chunk after chunk.
 
-    What is drawn depends on the seed and on how many bytes were drawn before, not on how they were asked for.
+    What is drawn depends on the seed and on how many bytes were drawn before, not on the sizes of the calls.
     """
 
     def __init__(self, seed: int) -> None:
@@ -95,9 +95,9 @@ class Randomness:
         missing = count - len(self._left)
         while missing > 0:
             name = f"kolmo sample {self._seed} {self._chunks}"
-            parts.append(hashlib.shake_256(name.encode()).digest(CHUNK))
+            parts.append(hashlib.shake_256(name.encode()).digest(CHUNK_BYTES))
             self._chunks += 1
-            missing -= CHUNK
+            missing -= CHUNK_BYTES
         drawn = b"".join(parts)
         self._left = drawn[count:]
         return drawn[:count]
@@ -128,7 +128,7 @@ def choose(
         top_p: None keeps all.
 
     Raises:
-        ValueError: no logit is finite, one is no number, or an option is out of its range (see `Choice`).
+        ValueError: no logit is finite, one is not a number, or an option is out of its range (see `Choice`).
     """
     import numpy as np
 
@@ -136,7 +136,7 @@ def choose(
     wide = np.asarray(logits, np.float64)
     most = wide.max(initial=-math.inf)
     if not math.isfinite(most):  # NaN and inf surface here too
-        raise ValueError("there is nothing to choose from: no logit is finite, or one is no number")
+        raise ValueError("there is nothing to choose from: no logit is finite, or one is not a number")
     if temperature == 0:
         return int(wide.argmax())
     with np.errstate(over="ignore"):  # of a tiny temperature: -inf, rightly

@@ -1,9 +1,9 @@
 """Where on this machine the models are that files name by their hashes.
 
-A file records a model's name and hashes, and no path: paths say more of their writer than a file should, and are of no
-use elsewhere. So each model that is opened here is noted in a small file of the user's cache, and found again by the
-marks of its hashes (`predictors.language_models.records`). What it is not: a cache of models; only their places are
-kept, and losing them costs a `--model FOLDER`.
+A file records a model's name and hashes, and no path: a path reveals more about the writer than a file should, and is
+of no use on another machine. So each model that is opened here is recorded in a small file of the user's cache, and
+found again by its marks, which are bytes of its hashes (`predictors.language_models.records`). What it is not: a cache
+of models. Only their locations are kept; where they are lost, the reader gives the location again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 from kolmo.errors import KolmoError
 from kolmo.targets import replacing
 
-MOST = 1000  # places
+MAX_LOCATIONS = 1000  # models; the oldest entries go first
 
 
 def index() -> Path:
-    """The file that holds the places: in the user's folder for caches."""
+    """The file that holds the locations, in the user's folder for caches."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
     else:
@@ -30,28 +30,29 @@ def index() -> Path:
 
 
 def remember(marks: bytes, place: Path) -> None:
-    """Note where the model with these marks is. Where nothing can be written, nothing is."""
-    with suppress(OSError, RuntimeError, KolmoError):  # no home, or a folder where the file should be
+    """Record where the model with these marks is. A cache that cannot be written is not an error."""
+    # RuntimeError: the user has no home folder; KolmoError: a folder has the index's name.
+    with suppress(OSError, RuntimeError, KolmoError):
         places = _read(index())
         found = str(place.resolve())
         if places.get(marks.hex()) == found:
             return
         places.pop(marks.hex(), None)
         places[marks.hex()] = found
-        while len(places) > MOST:
+        while len(places) > MAX_LOCATIONS:
             places.pop(next(iter(places)))
         _write(places)
 
 
 def known() -> dict[str, str]:
-    """Place of each model that was noted, by its marks in hexadecimal, the oldest first."""
-    with suppress(RuntimeError):  # no home
+    """Location of each recorded model, by its marks in hexadecimal, the oldest first."""
+    with suppress(RuntimeError):  # the user has no home folder
         return _read(index())
     return {}
 
 
 def forget(what: str) -> int:
-    """Remove the notes of a place, or of marks in hexadecimal; returns how many there were.
+    """Remove the entries of a location, or of marks in hexadecimal; returns how many there were.
 
     Raises:
         OSError: the index cannot be written.

@@ -21,6 +21,7 @@ from kolmo.container.wire import Reader
 from kolmo.errors import KolmoError
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL, check_level
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.streams.data import bytes_of
 from kolmo.streams.incremental import Compressor
 
@@ -44,6 +45,7 @@ def open(
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
     max_length: int | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> KolmoFile: ...
 
 
@@ -61,6 +63,7 @@ def open(
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
     max_length: int | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> io.TextIOWrapper: ...
 
 
@@ -77,6 +80,7 @@ def open(
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
     max_length: int | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> KolmoFile | io.TextIOWrapper:
     r"""Open a `.kmo` file as `gzip.open` opens a `.gz` file.
 
@@ -93,6 +97,7 @@ def open(
         memory_limit: bytes that the blocks in work may take when reading.
         max_length: the most bytes of content that the file may claim when reading; by default what a file of its size
             may hold (docs/format.md, promise 3).
+        settings: how a predictor runs here when reading, as in `kolmo.decompress`.
 
     Raises:
         ValueError: a wrong mode, or a text argument in binary mode; LevelError, which is one: no such level.
@@ -123,6 +128,7 @@ def open(
         threads=threads,
         memory_limit=memory_limit,
         max_length=max_length,
+        settings=settings,
     )
     if not text:
         return binary
@@ -158,6 +164,7 @@ class KolmoFile(io.BufferedIOBase):
         threads: int = 1,
         memory_limit: int = MEMORY_LIMIT,
         max_length: int | None = None,
+        settings: RunSettings = DEFAULT_SETTINGS,
     ) -> None:
         self._file: IO[bytes] = io.BytesIO()  # until there is one: a failed start is closed too
         self._owned: IO[bytes] | None = None
@@ -184,7 +191,7 @@ class KolmoFile(io.BufferedIOBase):
         if compressor is None:
             name = self.name if isinstance(self.name, str) and self.name else "input"
             try:
-                blocks = _Blocks(self._file, name, threads, memory_limit, max_length)
+                blocks = _Blocks(self._file, name, threads, memory_limit, max_length, settings)
             except BaseException:
                 if self._owned is not None:
                     self._owned.close()
@@ -340,10 +347,23 @@ class _Text(io.TextIOWrapper):
 class _Blocks(io.RawIOBase):
     """The content as a raw file: one decoded block at hand, an iterator over the next ones."""
 
-    def __init__(self, file: IO[bytes], name: str, threads: int, memory_limit: int, max_length: int | None) -> None:
+    def __init__(
+        self,
+        file: IO[bytes],
+        name: str,
+        threads: int,
+        memory_limit: int,
+        max_length: int | None,
+        settings: RunSettings,
+    ) -> None:
         self._reader = Reader(file, name)
-        self._limits: dict[str, Any] = {"threads": threads, "memory_limit": memory_limit, "size_limit": max_length}
-        self._next: Generator[bytes, None, None] | None = decode_frames(self._reader, **self._limits)
+        self._given: dict[str, Any] = {
+            "threads": threads,
+            "memory_limit": memory_limit,
+            "size_limit": max_length,
+            "settings": settings,
+        }
+        self._next: Generator[bytes, None, None] | None = decode_frames(self._reader, **self._given)
         self._index: Index | None = None
         self._error: KolmoError | None = None
         self._start = 0  # of the block at hand, in the content
@@ -416,7 +436,7 @@ class _Blocks(io.RawIOBase):
         number = index.find(self._position)
         self._stop()
         self._start = index.spots[number].start if number < len(index.spots) else self._position
-        self._next = decode_from(self._reader, index, number, **self._limits)
+        self._next = decode_from(self._reader, index, number, **self._given)
         return self._next
 
     def _read_index(self) -> Index:

@@ -17,6 +17,7 @@ from kolmo.container.wire import Reader, new_digest
 from kolmo.errors import TruncatedError
 from kolmo.predictors import registry
 from kolmo.predictors.base import Predictor
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.streams.data import Data, bytes_of
 
 
@@ -124,6 +125,7 @@ class Decompressor:
         max_length: the most bytes of content that the frame may claim; by default what data of its size may hold
             (docs/format.md, promise 3). A block is decoded as a whole, so the argument of `decompress` bounds what is
             returned, not the work; this one does.
+        settings: how a predictor runs here, as in `kolmo.decompress`.
 
     Attributes:
         eof: the frame is complete.
@@ -139,7 +141,14 @@ class Decompressor:
         True
     """
 
-    def __init__(self, *, memory_limit: int = MEMORY_LIMIT, max_length: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        memory_limit: int = MEMORY_LIMIT,
+        max_length: int | None = None,
+        settings: RunSettings = DEFAULT_SETTINGS,
+    ) -> None:
+        self._settings = settings
         self._memory_limit = whole_number(memory_limit, "memory_limit", 0)
         self._size_limit = SizeLimit(max_length)
         self._claimed = 0  # bytes of content, by the heads so far
@@ -204,7 +213,7 @@ class Decompressor:
         reader = self._reader
         if self._frame is None:
             self._frame = FrameReader(reader)
-            self._predictor = restore_predictor(self._frame.header.predictor, reader.name)
+            self._predictor = restore_predictor(self._frame.header.predictor, reader.name, self._settings)
             self._wanted = 1
         elif self._head is None:
             self._read_head(self._frame)

@@ -13,6 +13,7 @@ from kolmo.container.structures import DEFAULT_BLOCK_LIMIT
 from kolmo.container.wire import Reader
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.streams.data import Data, bytes_of
 from kolmo.streams.incremental import Compressor
 
@@ -64,6 +65,7 @@ def decompress(
     threads: int | None = None,
     memory_limit: int = MEMORY_LIMIT,
     max_length: int | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> bytes:
     """The content of one or more frames: the mirror of `compress`.
 
@@ -73,6 +75,7 @@ def decompress(
         memory_limit: bytes that the blocks in work may take, models included.
         max_length: the most bytes of content that the data may claim; by default what data of its size may hold
             (docs/format.md, promise 3). Set it for data from strangers.
+        settings: how a predictor runs here: the device of a language model, or where its files are.
 
     Raises:
         FormatError: no `.kmo` data, or from a newer version.
@@ -89,5 +92,5 @@ def decompress(
     if threads is None:
         threads = 1 if len(view) < SMALL else 0
     reader = Reader(io.BytesIO(view), "input")
-    frames = decode_frames(reader, threads=threads, memory_limit=memory_limit, size_limit=max_length)
+    frames = decode_frames(reader, threads=threads, memory_limit=memory_limit, size_limit=max_length, settings=settings)
     return b"".join(frames)

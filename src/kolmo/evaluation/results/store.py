@@ -168,7 +168,7 @@ def find_results(results: Path) -> list[tuple[Path, dict[str, Any]]]:
     """All results below a folder, with their folders, sorted.
 
     Raises:
-        KolmoError: it is no folder, or a result cannot be read.
+        KolmoError: it is not a folder, or a result cannot be read.
     """
     if not results.is_dir():
         raise KolmoError(f"{results}: no such folder; give one that `kolmo eval -o` has made")
@@ -185,7 +185,7 @@ def read_result(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text("utf-8"))
         number = found["format"]
     except (ValueError, KeyError, TypeError):
-        raise KolmoError(f"{path}: is no result of kolmo eval, or damaged; delete it and evaluate again") from None
+        raise KolmoError(f"{path}: is not a result of kolmo eval, or damaged; delete it and evaluate again") from None
     if number != FORMAT:
         raise KolmoError(f"{path}: has format {number}, this kolmo knows {FORMAT}; upgrade kolmo")
     return dict(found)

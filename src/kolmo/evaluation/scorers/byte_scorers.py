@@ -92,6 +92,6 @@ def open_bytes(spec: str, threads: int = 0) -> ByteScorer:
     predictor = resolve(spec)
     if isinstance(predictor, Classical):
         return ClassicalScorer(spec, predictor)
-    if getattr(predictor, "exclusive", False):
-        raise PredictorError(f"{spec} is no predictor of bytes; give a language model as hf: or gguf:")
+    if predictor.exclusive:
+        raise PredictorError(f"{spec} is not a predictor of bytes; give a language model as hf: or gguf:")
     return ByteScorer(spec, predictor, threads)

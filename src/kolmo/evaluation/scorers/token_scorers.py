@@ -27,7 +27,7 @@ CPU_TOKENS = 2048  # that a CPU's thread reads at once: more leave its caches
 
 
 class TokenScorer:
-    """Any backend of a language model (`language_models.language_model`): reads in pieces, through its cache.
+    """Any backend of a language model (`language_models.backends`): reads in pieces, through its cache.
 
     Args:
         identity: of the model.
@@ -60,7 +60,7 @@ class TokenScorer:
     def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
         """As in `Scorer`."""
         if how == "exact":
-            return [exactly(self.backend.vocabulary, text.encode()) for text in texts]
+            return [tokenise_losslessly(self.backend.vocabulary, text.encode()) for text in texts]
         special = how == "default"
         return [Tokenised(*self.backend.encode(text, special)) for text in texts]
 
@@ -123,9 +123,9 @@ def padded(batch: Batch, fill: int) -> tuple[Ids, npt.NDArray[np.int64], npt.NDA
     return texts, reads, reads - np.array([passage.scored for passage in batch], np.int64)
 
 
-def exactly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
+def tokenise_losslessly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
     """Tokens that give the data back, and the bytes that none covers, at what a small context mixer makes of them."""
-    from kolmo.predictors.language_models.language_model import score_literal
+    from kolmo.predictors.language_models.block import score_literal
 
     tokens = vocabulary.tokenise(data)
     lengths = vocabulary.lengths(tokens.ids).astype(np.int32)

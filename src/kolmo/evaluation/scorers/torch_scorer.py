@@ -26,7 +26,7 @@ from kolmo.evaluation.windows.passages import Batch, Nats, batches
 if TYPE_CHECKING:
     import torch
 
-    from kolmo.predictors.language_models.huggingface import HuggingFaceBackend
+    from kolmo.predictors.language_models.torch_models.backend import HuggingFaceBackend
 
 DEVICE_PIECE = 256 << 20  # bytes of logits at a time on another device than a CPU
 DEVICE_TOKENS = 65536  # of a batch there
@@ -73,14 +73,14 @@ class TorchScorer(TokenScorer):
             half = len(batch) // 2
             return self.score(batch[:half]) + self.score(batch[half:])
         if not all(np.isfinite(nats).all() for nats in found):
-            raise PredictorError(f"{self.identity.spec} gives logits that are no numbers; try --dtype float32")
+            raise PredictorError(f"{self.identity.spec} gives logits that are not numbers; try --dtype float32")
         return found
 
     def _in_streams(self, batch: Batch) -> list[Nats]:
         """On a CPU: parts of a batch side by side, each with its share of the threads, which so wait less."""
         import torch
 
-        from kolmo.predictors.language_models.huggingface import threads
+        from kolmo.predictors.language_models.torch_models.backend import threads
 
         parts = list(batches(batch, len(batch), CPU_TOKENS))
         total = self._threads or torch.get_num_threads()

@@ -1,22 +1,10 @@
 /* The types BinaryEncoder and BinaryDecoder: see coder.h and coder/reference.py. */
-#include "kernels.h"
-
-PyTypeObject *EncoderType, *DecoderType;
+#include "module.h"
+#include "objects.h"
 
 static int bad_probability(unsigned long p1) {
     if (p1 < 1 || p1 > 65535) PyErr_Format(PyExc_ValueError, "probability %lu is not in 1..65535", p1);
     return p1 < 1 || p1 > 65535;
-}
-
-int kolmo_encoder_taken(const Encoder *encoder) {
-    if (encoder->coder.finished) PyErr_SetString(PyExc_ValueError, "the encoder is finished");
-    return encoder->coder.finished || kolmo_taken(encoder->busy);
-}
-
-int kolmo_exhausted(const kolmo_decoder *decoder) {
-    int failed = kolmo_decoder_failed(decoder);
-    if (failed) PyErr_SetString(CorruptError, "the coded data ends too early");
-    return failed;
 }
 
 static PyObject *encoder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {

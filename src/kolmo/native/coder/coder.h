@@ -1,6 +1,7 @@
-/* The binary arithmetic coder: C twin of coder/reference.py, which specifies it (docs/format.md has the arithmetic).
+/* The binary arithmetic coder: C counterpart of coder/reference.py, which specifies it (docs/format.md has the
+ * arithmetic).
  *
- * Encoder and decoder stand side by side and mirror each other. Knows integers only. */
+ * Encoder and decoder stand side by side and mirror each other. The coder uses integers only. */
 #ifndef KOLMO_CODER_H
 #define KOLMO_CODER_H
 

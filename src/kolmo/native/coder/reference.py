@@ -12,8 +12,8 @@ from kolmo.errors import CorruptError
 TOP = 1 << 24  # renormalise below this
 MASK32 = 0xFFFFFFFF
 # Zero bytes a decoder may read past the payload: 4 for its window, 4 that the encoder left off.
-OVERRUN_LIMIT = 8
-REMAP = 4096  # entries of a table of replaced probabilities
+MAX_OVERRUN_BYTES = 8
+REMAP_ENTRIES = 4096  # entries of a table of replaced probabilities
 
 
 class BinaryEncoder:
@@ -99,8 +99,8 @@ class BinaryDecoder:
     def __init__(self, payload: bytes, remap: bytes | None = None) -> None:
         self._remap: list[int] | None = None
         if remap is not None:
-            if len(remap) != 2 * REMAP:
-                raise ValueError(f"remap has {len(remap)} bytes, not {2 * REMAP}")
+            if len(remap) != 2 * REMAP_ENTRIES:
+                raise ValueError(f"remap has {len(remap)} bytes, not {2 * REMAP_ENTRIES}")
             self._remap = np.frombuffer(remap, "<u2").tolist()
             for p1 in self._remap:
                 _check(p1)
@@ -115,7 +115,7 @@ class BinaryDecoder:
         """Decode one bit that was coded with probability `p1` / 65536 of being 1.
 
         Raises:
-            CorruptError: more was asked for than the payload can hold.
+            CorruptError: more bits are read than the payload can hold.
             ValueError: `p1` is not in 1..65535.
         """
         _check(p1)
@@ -142,7 +142,7 @@ class BinaryDecoder:
         byte = 0
         if self._next < len(self._payload):
             byte = self._payload[self._next]
-        elif self._next >= len(self._payload) + OVERRUN_LIMIT:
+        elif self._next >= len(self._payload) + MAX_OVERRUN_BYTES:
             raise CorruptError("the coded data ends too early")
         self._next += 1
         self._code = (self._code << 8 | byte) & MASK32

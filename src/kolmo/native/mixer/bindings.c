@@ -1,5 +1,7 @@
 /* The type ContextMixer: see context_mixing.h and mixer/reference.py. */
-#include "kernels.h"
+#include "module.h"
+#include "objects.h"
+#include "paths.h"
 
 typedef struct {
     PyObject_HEAD

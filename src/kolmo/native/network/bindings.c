@@ -1,5 +1,6 @@
 /* The types Network and NetworkLanes: see network.h and network/reference.py. */
-#include "kernels.h"
+#include "module.h"
+#include "objects.h"
 
 typedef struct {
     PyObject_HEAD
@@ -7,8 +8,6 @@ typedef struct {
     PyObject *network;
     int busy;
 } Lanes;
-
-PyTypeObject *NetworkType, *NetworkLanesType;
 
 /* A table of native/tables.py, of `size` bytes. */
 static int network_constant(PyObject *tables, const char *name, void *into, Py_ssize_t size) {
@@ -115,7 +114,7 @@ static PyObject *lanes_step(PyObject *object, PyObject *args) {
     Py_ssize_t size, first = 0, last = l->lanes;
     if (!PyArg_ParseTuple(args, "y#|nn:step", &symbols, &size, &first, &last) || kolmo_taken(self->busy)) return NULL;
     if (size % l->lanes) {
-        PyErr_Format(PyExc_ValueError, "%zd bytes are no whole number of steps of %d lanes", size, l->lanes);
+        PyErr_Format(PyExc_ValueError, "%zd bytes are not a whole number of steps of %d lanes", size, l->lanes);
         return NULL;
     }
     if (first < 0 || first >= last || last > l->lanes) {
@@ -135,7 +134,7 @@ static PyObject *lanes_step(PyObject *object, PyObject *args) {
     return result;
 }
 
-/* For tests: what the context mixer makes of two sums. */
+/* For tests: the log-odds that the context mixer computes from two sums. */
 static PyObject *network_stretch(PyObject *module, PyObject *args) {
     unsigned int zeros, ones;
     kolmo_network_tables constants;
@@ -176,7 +175,7 @@ static PyType_Slot lanes_slots[] = {
     {Py_tp_new, (void *)lanes_new},
     {Py_tp_dealloc, (void *)lanes_free},
     {Py_tp_methods, lanes_methods},
-    {Py_tp_doc, (void *)"NetworkLanes(network, lanes): what a number of lanes remember."},
+    {Py_tp_doc, (void *)"NetworkLanes(network, lanes): the state of a number of lanes."},
     {0, NULL},
 };
 PyType_Spec network_lanes_spec = {"kolmo.native._kernels.NetworkLanes", sizeof(Lanes), 0, Py_TPFLAGS_DEFAULT,

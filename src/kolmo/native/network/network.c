@@ -45,7 +45,7 @@ static float from_half(uint32_t h) {
     return sign ? -f : f;
 }
 
-/* Walks through the weights as they lie in the file: first to check them, then to take them. */
+/* Reads the weights in the order of the file: first to check them, then to copy them. */
 typedef struct {
     const uint8_t *at;
     int wrong;
@@ -61,7 +61,7 @@ static void read_floats(network_reader *r, float *into, size_t count) {
     for (size_t i = 0; i < count; i++, r->at += 4) {
         uint32_t bits = read32(r->at);
         if (into) into[i] = to_float(bits);
-        else r->wrong |= (bits & 0x7FFFFFFF) > 0x49800000; /* beyond 2^20, infinite, or no number */
+        else r->wrong |= (bits & 0x7FFFFFFF) > 0x49800000; /* beyond 2^20, infinite, or a NaN */
     }
 }
 
@@ -157,7 +157,7 @@ static void place_matrix(network_matrix *m, uint8_t *base, size_t *used) {
     m->scale = (float *)part(base, used, 4 * (size_t)m->rows);
 }
 
-/* Points all arrays into `base`, what a step reads in the order that it is read; returns the size. */
+/* Points all arrays into `base`, in the order in which a step reads them; returns the size. */
 static size_t place_network(kolmo_network *n, uint8_t *base) {
     size_t used = 0;
     n->symbol = (int8_t *)part(base, &used, 256 * (size_t)n->embedding);
@@ -242,7 +242,7 @@ void kolmo_network_lanes_free(kolmo_network_lanes *l) {
     free(l);
 }
 
-/* Rounding to nearest and subnormal numbers, whatever the program around us has set; returns what it had. */
+/* Sets rounding to nearest and subnormal numbers, whatever the program has set; returns the settings before. */
 static uint64_t plain_arithmetic(void) {
 #if defined(__SSE2__) || defined(_M_X64)
     uint64_t had = _mm_getcsr();

@@ -1,6 +1,6 @@
 /* The network of docs/neural.md: weights that all lanes share, lanes, and a step.
  *
- * C twin of network/reference.py. Sums are sums of integers; all else is elementwise in binary32, in the order written,
+ * C counterpart of network/reference.py. Sums are sums of integers; all else is elementwise in binary32, in the order written,
  * so every instruction set gives the same bits. What a step does is in network_step.h, compiled once for each. */
 #ifndef KOLMO_NETWORK_H
 #define KOLMO_NETWORK_H
@@ -29,8 +29,8 @@ enum {
     NETWORK_MAX_LANES = 1 << 16,
     NETWORK_SUMS = 512,
     NETWORK_GROUP = 64, /* rows of a matrix that are stored, and multiplied, together */
-    NETWORK_BATCH = 64, /* lanes times steps in work at a time, where the lanes are fewer */
-    NETWORK_BRANCHES = 16, /* places in the trees of guessed bytes */
+    NETWORK_BATCH = 64, /* lanes times steps computed at a time, where the lanes are fewer */
+    NETWORK_BRANCHES = 16, /* states of guessed bytes that are kept */
 };
 
 /* Constants, computed in Python (native/tables.py). */
@@ -61,7 +61,7 @@ typedef struct {
     uint8_t *memory; /* holds all arrays above */
 } kolmo_network;
 
-/* The bytes that a lane saw, as far as tables need them. */
+/* The bytes of a lane so far, as far as the tables need them. */
 typedef struct {
     uint32_t last4, word, inside;
 } network_history;
@@ -78,13 +78,13 @@ typedef struct {
     int32_t *z;        /* lanes * steps x the most rows of a matrix: products */
     uint8_t *u;        /* for each thread, lanes * steps x the most inputs: what is multiplied */
     uint32_t *entries; /* lanes * steps x tables */
-    float *branch;     /* NETWORK_BRANCHES x layers x state: what a lane would remember after guessed bytes */
+    float *branch;     /* NETWORK_BRANCHES x layers x state: states of lanes after guessed bytes */
     network_history *branch_history;
     uint8_t *memory;
 } kolmo_network_lanes;
 
-/* Bytes that may come next, to be looked at together: row k takes `symbol[k]` into what the branch `parent[k]` remembers,
- * which is that of an earlier row or an earlier call, or (-1) into what `lane[k]` does, and becomes the branch `place[k]`. */
+/* Guesses of next bytes, evaluated together: row k feeds `symbol[k]` to the state of the branch `parent[k]`, which an
+ * earlier row or an earlier call made, or (-1) to the state of `lane[k]`; the result is the branch `place[k]`. */
 typedef struct {
     int rows;
     uint8_t symbol[NETWORK_BRANCHES];
@@ -92,9 +92,9 @@ typedef struct {
     int8_t parent[NETWORK_BRANCHES], place[NETWORK_BRANCHES];
 } network_tree;
 
-/* NULL, or what is wrong: sizes, the weights' length, or a value that the page does not allow. */
+/* NULL, or a message: wrong sizes, a wrong length of the weights, or a value that docs/neural.md does not allow. */
 const char *kolmo_network_problem(const int32_t *config, size_t config_count, const uint8_t *weights, size_t size);
-/* NULL when memory runs out, or when there is a problem. `weights` as in the file: see network/reference.py. */
+/* NULL without memory, or where `kolmo_network_problem` is not NULL. `weights` as in the file: see reference.py. */
 kolmo_network *kolmo_network_new(const int32_t *config, size_t config_count, const uint8_t *weights, size_t size,
                                  const kolmo_network_tables *constants);
 void kolmo_network_free(kolmo_network *network);
@@ -103,26 +103,26 @@ void kolmo_network_free(kolmo_network *network);
 kolmo_network_lanes *kolmo_network_lanes_new(const kolmo_network *network, int lanes, int threads);
 void kolmo_network_lanes_free(kolmo_network_lanes *lanes);
 
-/* Lanes first .. last - 1 take in `steps` symbols each, symbols[t * lanes + lane]; the partial sums of the weights of
- * the byte after each are written to sums + (t * lanes + lane) * 512. */
+/* Lanes first .. last - 1 read `steps` symbols each, symbols[t * lanes + lane]; the partial sums of the weights of the
+ * byte after each are written to sums + (t * lanes + lane) * 512. */
 void kolmo_network_step(kolmo_network_lanes *lanes, const uint8_t *symbols, int steps, int first, int last,
                         uint32_t *sums);
 
-/* The same for all lanes, by a member of a team of at most lanes->threads, all of whom call it at once: each takes a
- * part of the rows of every matrix, so that a processor's cache need hold only these. */
+/* The same for all lanes, on a team of at most lanes->threads threads, which all call it at once: each computes a part of
+ * the rows of every matrix, so that the cache of a core holds only these. */
 void kolmo_network_share(kolmo_network_lanes *lanes, const uint8_t *symbols, int steps, uint32_t *sums, kolmo_team *team,
                          int part, int parts);
 
-/* Look at all rows of a tree without moving any lane, by the members of a team, as above; the sums after a row are written
- * to sums + place * 512. At most lanes times steps rows. */
+/* Evaluate all rows of a tree without advancing a lane, on a team, as above; the sums after a row are written to
+ * sums + place * 512. At most lanes times steps rows. */
 void kolmo_network_look_ahead(kolmo_network_lanes *lanes, const network_tree *tree, uint32_t *sums, kolmo_team *team, int part,
                               int parts);
 
-/* A lane goes on from a branch: as if it had taken the symbols that led there. */
+/* Set a lane to the state of a branch, as if it had read the symbols that led there. */
 void kolmo_network_follow(kolmo_network_lanes *lanes, int lane, int place);
 
-/* A step on one path, at most lanes->steps steps at a time. Without a team there is one part. With a tree, its rows are
- * looked at, and symbols, steps, first, last do not count. */
+/* A step on one vector path, at most lanes->steps steps at a time. Without a team there is one part. With a tree, its rows
+ * are evaluated, and symbols, steps, first and last are not used. */
 typedef void network_run(kolmo_network_lanes *lanes, const uint8_t *symbols, int steps, int first, int last,
                          uint32_t *sums, kolmo_team *team, int part, int parts, const network_tree *tree);
 extern network_run *kolmo_network_path; /* the path in use */

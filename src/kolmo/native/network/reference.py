@@ -20,9 +20,9 @@ f32 = np.float32
 
 MAX_LAYERS, MAX_TABLES, MAX_WIDTH = 32, 8, 1024
 ORDERS = (0, 2, 3, 4)  # of a hashed table
-LIMIT = 2.0**20  # of a float in the file: with it, no operation overflows
+MAX_FLOAT = 2.0**20  # greatest magnitude of a float in the file: up to it, no operation overflows
 SUMS = 512
-BATCH = 512  # lanes times steps in work at a time
+BATCH_ROWS = 512  # lanes times steps computed at a time
 
 SPREAD = np.uint32(0x9E3779B1)
 WORD = np.uint32(0x2F0B4C47)
@@ -33,11 +33,11 @@ LETTER[97:123] = LETTER[65:91] = LETTER[128:] = True
 
 
 class Hasher:
-    """Follows lanes of bytes and names the entry of each table after each byte (docs/neural.md, "Hashed tables").
+    """Follows lanes of bytes and computes the entry of each table after each byte (docs/neural.md, "Hashed tables").
 
     Args:
         tables: (order, log2 of the entries) of each; order 0 is the current word.
-        lanes: how many.
+        lanes: their number.
     """
 
     def __init__(self, tables: Sequence[tuple[int, int]], lanes: int) -> None:
@@ -108,7 +108,7 @@ class Network:
         weights: all tensors of docs/neural.md's table, in its order, as in the file, without padding.
 
     Raises:
-        ValueError: sizes or values that the page does not allow.
+        ValueError: sizes or values that docs/neural.md does not allow.
     """
 
     def __init__(self, config: bytes, weights: bytes) -> None:
@@ -151,7 +151,7 @@ class Network:
 
 
 class NetworkLanes:
-    """What a number of lanes remember: states, and the last bytes."""
+    """The state of a number of lanes: recurrent states, and the last bytes."""
 
     def __init__(self, network: Network, lanes: int) -> None:
         if not 1 <= lanes <= 65536:
@@ -161,19 +161,19 @@ class NetworkLanes:
         self._hasher = Hasher(network.tables, lanes)
 
     def step(self, symbols: bytes, first: int = 0, last: int | None = None) -> bytes:
-        """Take in `symbols`, one byte a lane and step, steps x lanes; the line end before the first is the caller's.
+        """Read `symbols`, steps x lanes bytes; the caller adds the line end before the first.
 
-        Only lanes `first` .. `last` - 1 move on, all by default; the sums of the others are zeros.
+        Only lanes `first` .. `last` - 1 advance, by default all; the sums of the others are zeros.
 
         Returns:
             Partial sums of the weights of the byte after each: uint32, native order, steps x lanes x 512.
 
         Raises:
-            ValueError: `symbols` are no whole number of steps, or there are no such lanes.
+            ValueError: the length of `symbols` is not a multiple of the number of lanes, or there are no such lanes.
         """
         last = self.lanes if last is None else last
         if len(symbols) % self.lanes:
-            raise ValueError(f"{len(symbols)} bytes are no whole number of steps of {self.lanes} lanes")
+            raise ValueError(f"{len(symbols)} bytes are not a whole number of steps of {self.lanes} lanes")
         if not 0 <= first < last <= self.lanes:
             raise ValueError(f"lanes {first} to {last} are not among {self.lanes}")
         part, all_lanes = slice(first, last), self._hasher
@@ -181,7 +181,7 @@ class NetworkLanes:
         sums = np.zeros((len(here), self.lanes, SUMS), np.uint32)
         hasher = Hasher(all_lanes.tables, last - first)
         hasher.past, hasher.word, hasher.inside = all_lanes.past[part], all_lanes.word[part], all_lanes.inside[part]
-        size = max(BATCH // (last - first), 1)
+        size = max(BATCH_ROWS // (last - first), 1)
         for at in range(0, len(here), size):
             rows = here[at : at + size]
             sums[at : at + size, part] = self._run(rows, hasher.step(rows), part)
@@ -228,7 +228,7 @@ _CONFIGURATION = "the configuration does not fit the kernel"
 
 
 class _Tensors:
-    """Reads tensors one after another, and refuses values that the page does not allow."""
+    """Reads tensors one after another, and refuses values that docs/neural.md does not allow."""
 
     def __init__(self, weights: bytes) -> None:
         self._weights = weights
@@ -253,7 +253,7 @@ class _Tensors:
 
     def _finite(self, values: npt.NDArray[Any]) -> Floats:
         wide = values.astype(f32)
-        _check(bool((np.abs(wide) <= f32(LIMIT)).all()))
+        _check(bool((np.abs(wide) <= f32(MAX_FLOAT)).all()))
         return wide
 
     def _read(self, dtype: str, count: int) -> npt.NDArray[Any]:

@@ -1,6 +1,6 @@
-/* A few threads that do one piece of work in parts, again and again, thousands of times a second: too often to wake
- * them through the system, so they spin a little and then yield. Where threads or atomics are not at hand, the caller
- * does all parts itself. Results must not depend on who does a part. */
+/* A team of threads that compute the parts of one task thousands of times a second. That is too often to wake threads
+ * through the system, so they spin for a short time and then yield. Where threads or atomics are not available, the
+ * caller computes all parts. Results must not depend on which thread computes a part. */
 #ifndef KOLMO_TEAM_H
 #define KOLMO_TEAM_H
 
@@ -29,14 +29,14 @@ struct kolmo_team {
         int number;
         pthread_t thread;
         unsigned done;
-        char apart[64]; /* no two members' counters in one cache line */
+        char apart[64]; /* so that no two members' counters share a cache line */
     } member[KOLMO_TEAM];
-    unsigned turn; /* how often work was given out */
+    unsigned turn; /* number of tasks so far */
     int leave;
     char apart[64];
-    unsigned waiting, met; /* parts at the present meeting; meetings that were */
+    unsigned waiting, met; /* parts that wait at the current barrier; barriers passed */
     char apart2[64];
-    unsigned late; /* meetings at which the caller waited so long that the machine must be busy */
+    unsigned late; /* barriers at which the caller waited so long that the machine must be busy */
 #endif
 };
 
@@ -60,7 +60,7 @@ static inline void *kolmo_serve(void *argument) {
 }
 #endif
 
-/* Up to `parts` threads, the caller's among them; fewer where the system gives no more. */
+/* Start up to `parts` threads, the caller included; fewer where the system has no more. */
 static inline void kolmo_team_begin(kolmo_team *team, int parts, kolmo_part part, void *work) {
     memset(team, 0, sizeof *team);
     team->part = part;
@@ -79,7 +79,7 @@ static inline void kolmo_team_begin(kolmo_team *team, int parts, kolmo_part part
 #endif
 }
 
-/* Within work: wait until all parts have come here. */
+/* A barrier within the task: wait until all parts have reached it. */
 static inline void kolmo_team_meet(kolmo_team *team, int part) {
 #if defined(KOLMO_THREADS)
     unsigned met = __atomic_load_n(&team->met, __ATOMIC_ACQUIRE);

@@ -1,5 +1,7 @@
 /* The type NeuralMixer: the context mixer over lanes, with a network's opinion; see neural/reference.py. */
-#include "kernels.h"
+#include "module.h"
+#include "objects.h"
+#include "paths.h"
 
 #include "neural/guesses.h"
 #include "neural/pace.h"

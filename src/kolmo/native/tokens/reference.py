@@ -2,8 +2,8 @@
 
 The masses of ids, exp(logit), are summed up a balanced tree over the ids; a token is the path down to its leaf. Sums go
 up the tree and are never differences, so that small masses stay as exact as large ones. Log-odds of decisions are
-rounded on one of eight grids, and a number coded for each span of tokens says which
-(`predictors.language_models.grids`). Here and in C they agree up to the rounding that the tolerance covers, so that
+rounded on one of eight grids, which a number coded for each span of tokens selects
+(`predictors.language_models.grids`). Results here and in C agree up to the rounding that the tolerance covers, so that
 each decodes what the other wrote.
 """
 
@@ -20,9 +20,9 @@ from kolmo.errors import CorruptError
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 
 GROUP = 256  # leaves whose masses are kept apart until their group is known
-LEAST = {4: -32.0, 8: -64.0}  # of logits below the greatest, by itemsize: masses are never 0
-SHIFTS = 8  # grids
-CHOICES = 65536  # of a span, at most
+MIN_LOGIT = {4: -32.0, 8: -64.0}  # lower bound on logits minus the greatest, by itemsize: masses are never 0
+SHIFTS = 8  # number of grids
+MAX_CHOICES = 65536  # most choices of grids for a span
 
 Floats = npt.NDArray[np.float64]
 Rows = bytes | npt.NDArray[Any]  # C-contiguous
@@ -32,14 +32,14 @@ class TokenTree:
     """Ids as leaves of a balanced tree, with the grids that their decisions are rounded on.
 
     Args:
-        tables: what `predictors.language_models.grids.tables` makes.
-        vocabulary: ids.
+        tables: the result of `predictors.language_models.grids.tables`.
+        vocabulary: number of ids.
     """
 
     def __init__(self, tables: bytes, vocabulary: int) -> None:
         values = np.frombuffer(tables, np.float64) if len(tables) % 8 == 0 else np.zeros(0)
         if len(values) < 5 or len(values) != 3 + 2 * values[2] or not 1 <= vocabulary <= 1 << 24:
-            raise ValueError("these are no grids of a token tree")
+            raise ValueError("the tables are not those of a token tree")
         self.slack, self.span = float(values[0]), int(values[1])
         rest = values[3:].tolist()
         self.points: list[float] = rest[: len(rest) // 2]
@@ -50,9 +50,9 @@ class TokenTree:
         self.top_depth = self.top_leaves.bit_length() - 1
 
     def costs(self, logits: Rows, itemsize: int, targets: Rows, coded: bool) -> bytes:
-        """Nats of each row's target, as doubles: -log of its probability, or what coding it on the first grid costs.
+        """Nats of each row's target, as doubles: -log of its probability, or its cost when coded on the first grid.
 
-        The coder gives no side of a decision less than 2^-16, so that very unlikely targets cost less when coded.
+        The coder gives each side of a decision at least 2^-16, so very unlikely targets cost less when coded.
         """
         wanted = self.targets(targets)
         rows = self.rows(logits, itemsize, len(wanted))
@@ -68,18 +68,18 @@ class TokenTree:
         return np.array(costs, np.float64).tobytes()
 
     def odds(self, logits: Rows, itemsize: int, targets: Rows) -> bytes:
-        """Log-odds of each level on the way to each row's target, as doubles; 0 where no decision is taken."""
+        """Log-odds of each level on the path to each row's target, as doubles; 0 where no decision is taken."""
         wanted = self.targets(targets)
         rows = self.rows(logits, itemsize, len(wanted))
-        odds = [_Odds(self).way(self.masses(row, itemsize), t) for row, t in zip(rows, wanted, strict=True)]
+        odds = [_Odds(self).path(self.masses(row, itemsize), t) for row, t in zip(rows, wanted, strict=True)]
         return np.array(odds, np.float64).tobytes()
 
     def place(self, x: float) -> int:
-        """Points at or below x, less one."""
+        """Number of points at or below x, minus 1."""
         return bisect_right(self.points, x) - 1
 
     def chance(self, place: int, shift: int) -> int:
-        """Of a 1, of 65536, in the cell of a grid."""
+        """Probability of a 1, of 65536, in the cell of a grid."""
         middle = place - (place + SHIFTS - shift) % SHIFTS + SHIFTS // 2
         return self.chances[min(max(middle, 0), len(self.chances) - 1)]
 
@@ -106,23 +106,23 @@ class TokenTree:
 
     def rows(self, logits: Rows, itemsize: int, count: int) -> npt.NDArray[np.floating]:
         """Logits of any float type, shape (count, vocabulary)."""
-        if itemsize not in LEAST or np.frombuffer(logits, np.uint8).size != count * self.vocabulary * itemsize:
+        if itemsize not in MIN_LOGIT or np.frombuffer(logits, np.uint8).size != count * self.vocabulary * itemsize:
             raise ValueError("needs a row of the vocabulary's logits for each target")
         return np.frombuffer(logits, f"<f{itemsize}").reshape(count, self.vocabulary)
 
     def masses(self, row: npt.NDArray[np.floating], itemsize: int) -> Floats:
         """exp(logit - greatest), never 0."""
         greatest = float(row.max()) if len(row) else math.nan
-        if not math.isfinite(greatest):  # a NaN is greater than all in NumPy
-            raise ValueError("a logit is no finite number")
-        return np.exp(np.maximum(row.astype(np.float64) - greatest, LEAST[itemsize]))
+        if not math.isfinite(greatest):  # in NumPy the maximum with a NaN is a NaN
+            raise ValueError("a logit is not finite")
+        return np.exp(np.maximum(row.astype(np.float64) - greatest, MIN_LOGIT[itemsize]))
 
     def heap(self, masses: Floats, leaves: int) -> list[float]:
         """Sums of all nodes: node k has the children 2k and 2k + 1; missing leaves are empty."""
         level = np.zeros(leaves)
         level[: len(masses)] = masses
         if not (np.isfinite(level).all() and (level >= 0).all() and level.any()):
-            raise ValueError("a logit is no finite number")
+            raise ValueError("a logit is not finite")
         parts = [level]
         while len(level) > 1:
             level = level[0::2] + level[1::2]
@@ -144,7 +144,7 @@ def shift_of(choice: int, decision: int) -> int:
 
 
 class _Path:
-    """What all share: the way down a heap."""
+    """The walk down a heap, which all classes below share."""
 
     def __init__(self, tree: TokenTree) -> None:
         self._tree = tree
@@ -179,10 +179,10 @@ class _Path:
 
 
 class _Meter(_Path):
-    """Adds up what a path costs on the first grid."""
+    """Adds up the cost of a path on the first grid."""
 
     def cost(self, masses: Floats, target: int) -> float:
-        """Nats."""
+        """Cost in nats."""
         self._nats = 0.0
         self._walk(masses, target)
         return self._nats
@@ -194,10 +194,10 @@ class _Meter(_Path):
 
 
 class _Odds(_Path):
-    """Notes a path's log-odds."""
+    """Records the log-odds of a path."""
 
-    def way(self, masses: Floats, target: int) -> list[float]:
-        """Of each level."""
+    def path(self, masses: Floats, target: int) -> list[float]:
+        """Log-odds of each level."""
         self._odds = [0.0] * (self._tree.top_depth + GROUP.bit_length() - 1)
         self._walk(masses, target)
         return self._odds
@@ -208,37 +208,37 @@ class _Odds(_Path):
 
 
 class _Again:
-    """The chance that the next choice is needed, from what was needed before."""
+    """Adaptive probability that the next choice of grids is taken, from earlier spans."""
 
     def __init__(self) -> None:
         self.seen = self.again = 0
 
     def chance(self) -> int:
-        """Of a 1, of 65536."""
+        """Probability of a 1, of 65536."""
         return min(max((self.again + 3 << 16) // (self.seen + 4), 1), 65535)
 
-    def saw(self, again: int) -> None:
-        """After each."""
+    def update(self, again: int) -> None:
+        """Learn from a decision."""
         self.seen += 1
         self.again += again
 
 
 class TokenEncoder(_Path):
-    """Codes tokens into bytes of their own."""
+    """Codes tokens into a payload."""
 
     def __init__(self, tree: TokenTree) -> None:
         super().__init__(tree)
         self._coder = BinaryEncoder()
         self._again = _Again()
-        self._tokens = 0  # of the span so far
+        self._tokens = 0  # number of tokens of the span so far
         self._made: list[tuple[int, int]] = []  # place and bit of each decision of the span
-        self._touchy: list[tuple[int, int]] = []  # number of a decision, and the grids that cannot serve it
+        self._near: list[tuple[int, int]] = []  # index of a decision, and the grids with a boundary too near to it
 
     def encode(self, logits: Rows, itemsize: int, targets: Rows) -> None:
         """Code a target for each row of logits (a C-contiguous array, or bytes).
 
         Raises:
-            OverflowError: no choice of grids serves a span; shorter spans are needed.
+            OverflowError: a span has no choice of grids that keeps its decisions from a boundary; use shorter spans.
         """
         tree = self._tree
         wanted = tree.targets(targets)
@@ -248,7 +248,7 @@ class TokenEncoder(_Path):
             self._encode(tree.top(masses), masses[first : first + GROUP], target)
 
     def encode_sums(self, top: Rows, leaf: Rows, targets: Rows) -> None:
-        """The same from sums that a device made: of all groups, and of the leaves of the target's group."""
+        """Like `encode`, from sums that a device computed: of all groups, and of the leaves of the target's group."""
         tree = self._tree
         wanted = tree.targets(targets)
         tops = np.frombuffer(top, np.float64).reshape(len(wanted), tree.groups)
@@ -272,31 +272,31 @@ class TokenEncoder(_Path):
             return int(right)
         near = tree.near(place, x)
         if near:
-            self._touchy.append((len(self._made), near))
+            self._near.append((len(self._made), near))
         self._made.append((place, int(right)))
         return int(right)
 
     def _encode_span(self) -> None:
-        """The first choice that serves, and the decisions."""
+        """Code the first choice without a decision too near to a boundary, and then the decisions."""
         if not self._tokens:
             return
-        for choice in range(CHOICES):
-            if not any(near >> shift_of(choice, decision) & 1 for decision, near in self._touchy):
+        for choice in range(MAX_CHOICES):
+            if not any(near >> shift_of(choice, decision) & 1 for decision, near in self._near):
                 break
         else:
-            raise OverflowError("no choice of grids serves a span of tokens")
+            raise OverflowError("no choice of grids keeps all decisions of a span from a boundary")
         for k in range(choice + 1):
             again = int(k < choice)
             self._coder.encode(again, self._again.chance())
-            self._again.saw(again)
+            self._again.update(again)
         for decision, (place, bit) in enumerate(self._made):
             self._coder.encode(bit, self._tree.chance(place, shift_of(choice, decision)))
         self._made.clear()
-        self._touchy.clear()
+        self._near.clear()
         self._tokens = 0
 
     def choices(self) -> int:
-        """Spans so far, each with a choice of grids."""
+        """Number of spans so far, each with a choice of grids."""
         return self._again.seen - self._again.again
 
     def finish(self) -> bytes:
@@ -338,9 +338,9 @@ class TokenDecoder(_Path):
         return self._leaf(group, np.frombuffer(masses, np.float64))
 
     def _decode_choice(self) -> int:
-        for choice in range(CHOICES):
+        for choice in range(MAX_CHOICES):
             again = self._coder.decode(self._again.chance())
-            self._again.saw(again)
+            self._again.update(again)
             if not again:
                 return choice
         raise CorruptError("a span of tokens has no choice of grids")

@@ -1,10 +1,11 @@
-/* Tokens as binary decisions: C twin of tokens/reference.py, which specifies it (docs/language-models.md has the argument).
+/* Tokens as binary decisions: C counterpart of tokens/reference.py, which specifies it (docs/language-models.md has the
+ * argument).
  *
  * The masses of ids are summed up a balanced tree, without cancellation; a token is the path down to its leaf. A
  * decision's log-odds, which are only nearly the same on two machines, are rounded on one of eight grids, and for each
- * span of tokens a number is coded that says which serve (predictors/language_models/grids.py).
- * The sums of 256 neighbours are the tree's middle: above them is `top`, below `leaf`, so that a device needs to hand
- * over no more than these. */
+ * span of tokens a number is coded that selects the grids (predictors/language_models/grids.py).
+ * The sums of 256 neighbours are the tree's middle: above them is `top`, below `leaf`, so that only these sums have to
+ * be copied from a device. */
 #ifndef KOLMO_TOKENS_H
 #define KOLMO_TOKENS_H
 
@@ -17,11 +18,11 @@
 #define KOLMO_GROUP 256 /* leaves whose masses are kept apart until their group is known */
 
 #define KOLMO_SHIFTS 8
-#define KOLMO_CHOICES 65536 /* of a span, at most */
+#define KOLMO_CHOICES 65536 /* most choices of grids for a span */
 
 typedef struct {
-    double slack;           /* this near to a boundary, another choice must serve */
-    uint32_t span;          /* tokens that a choice serves; 0: the first grid serves all, and there are no choices */
+    double slack;           /* a decision must be farther than this from the boundaries of its grid */
+    uint32_t span;          /* tokens for which a choice holds; 0: the first grid is used throughout, and there are no choices */
     int points;             /* boundaries of all grids, ascending log-odds: of grid k, every eighth from the k-th on */
     const double *point;    /* [points] */
     const uint16_t *chance; /* [points]: probability of a 1 in the cell with this point in the middle, of 65536 */
@@ -31,26 +32,26 @@ typedef struct {
     uint16_t *chances; /* owned */
 } kolmo_tree;
 
-/* What both sides know of the spans so far. */
+/* State of the spans so far, equal on both sides. */
 typedef struct {
-    uint32_t seen, again;  /* decisions "the next choice", and those of them that were a 1 */
-    uint32_t tokens;       /* of this span */
-    uint32_t choice, made; /* a decoder's: of this span; its decisions so far */
+    uint32_t seen, again;  /* decisions "take the next choice", and those of them that were a 1 */
+    uint32_t tokens;       /* tokens of this span so far */
+    uint32_t choice, made; /* of a decoder: the choice of this span, and its decisions so far */
 } kolmo_spans;
 
 typedef struct {
-    uint32_t decision, near; /* its number in the span; the grids, as bits, that cannot serve it */
-} kolmo_touchy;
+    uint32_t decision, near; /* index in the span; the grids, as bits, with a boundary too near to it */
+} kolmo_near_decision;
 
-/* An encoder's decisions of the span so far; the choice goes before them. */
+/* An encoder's decisions of the span so far; the choice is coded before them. */
 typedef struct {
     kolmo_spans spans;
     uint32_t *made; /* (place + 1) * 2 + bit */
     size_t count, room;
-    kolmo_touchy *touchy;
-    size_t touched, touched_room;
-    int failed; /* out of memory */
-    int stuck;  /* no choice serves */
+    kolmo_near_decision *near;
+    size_t near_count, near_room;
+    int failed;    /* out of memory */
+    int no_choice; /* every choice has a decision too near to a boundary */
 } kolmo_queue;
 
 static inline uint32_t kolmo_again_chance(const kolmo_spans *spans) {
@@ -63,7 +64,7 @@ static inline void kolmo_again_seen(kolmo_spans *spans, int again) {
     spans->again += (uint32_t)again;
 }
 
-/* The grid of a decision. */
+/* The grid of decision number `decision` of a span. */
 static inline int kolmo_shift_of(uint32_t choice, uint32_t decision) {
     uint32_t h = choice * 0x9E3779B1u + decision * 0x85EBCA77u;
     h ^= h >> 15;
@@ -71,7 +72,7 @@ static inline int kolmo_shift_of(uint32_t choice, uint32_t decision) {
     return (int)(h >> 29);
 }
 
-/* Points at or below x, less one: from -1 on. */
+/* Number of points at or below x, minus 1; -1 below all of them. */
 static inline int kolmo_place(const kolmo_tree *tree, double x) {
     int low = 0, high = tree->points;
     while (low < high) {
@@ -84,7 +85,7 @@ static inline int kolmo_place(const kolmo_tree *tree, double x) {
     return low - 1;
 }
 
-/* The chance of the cell of a grid. */
+/* Probability of a 1, of 65536, in the cell of a grid. */
 static inline uint32_t kolmo_chance_at(const kolmo_tree *tree, int place, int shift) {
     int middle = place - (place + KOLMO_SHIFTS - shift) % KOLMO_SHIFTS + KOLMO_SHIFTS / 2;
     return tree->chance[middle < 0 ? 0 : middle < tree->points ? middle : tree->points - 1];
@@ -99,7 +100,7 @@ static inline uint32_t kolmo_near(const kolmo_tree *tree, int place, double x) {
     return near;
 }
 
-/* `things` with room for one more than `count` of `size` bytes; NULL where there is none, and they stay as they were. */
+/* `things` with room for one more than `count` elements of `size` bytes. NULL without memory; they are then unchanged. */
 static inline void *kolmo_grown(void *things, size_t count, size_t *room, size_t size) {
     if (count < *room) return things;
     size_t more = *room ? *room * 2 : 256;
@@ -117,30 +118,30 @@ static inline void kolmo_encode_decision(const kolmo_tree *tree, kolmo_queue *qu
     uint32_t near = kolmo_near(tree, place, x);
     uint32_t *made = (uint32_t *)kolmo_grown(queue->made, queue->count, &queue->room, sizeof *made);
     if (made) queue->made = made;
-    kolmo_touchy *touchy = queue->touchy;
-    if (near) touchy = (kolmo_touchy *)kolmo_grown(queue->touchy, queue->touched, &queue->touched_room, sizeof *touchy);
-    if (near && touchy) queue->touchy = touchy;
-    if (!made || (near && !touchy)) {
+    kolmo_near_decision *decisions = queue->near;
+    if (near) decisions = (kolmo_near_decision *)kolmo_grown(queue->near, queue->near_count, &queue->near_room, sizeof *decisions);
+    if (near && decisions) queue->near = decisions;
+    if (!made || (near && !decisions)) {
         queue->failed = 1;
         return;
     }
-    if (near) queue->touchy[queue->touched++] = (kolmo_touchy){(uint32_t)queue->count, near};
+    if (near) queue->near[queue->near_count++] = (kolmo_near_decision){(uint32_t)queue->count, near};
     queue->made[queue->count++] = (uint32_t)(place + 1) * 2 + (uint32_t)bit;
 }
 
-static inline int kolmo_serves(const kolmo_queue *queue, uint32_t choice) {
-    for (size_t i = 0; i < queue->touched; i++)
-        if (queue->touchy[i].near >> kolmo_shift_of(choice, queue->touchy[i].decision) & 1) return 0;
+static inline int kolmo_is_allowed(const kolmo_queue *queue, uint32_t choice) {
+    for (size_t i = 0; i < queue->near_count; i++)
+        if (queue->near[i].near >> kolmo_shift_of(choice, queue->near[i].decision) & 1) return 0;
     return 1;
 }
 
-/* Code the span so far: the first choice that serves, and the decisions. */
+/* Code the span so far: the first choice without a decision too near to a boundary, and then the decisions. */
 static inline void kolmo_encode_span(const kolmo_tree *tree, kolmo_queue *queue, kolmo_encoder *coder) {
     uint32_t choice = 0;
-    if (!queue->spans.tokens || queue->failed || queue->stuck) return;
-    while (choice < KOLMO_CHOICES && !kolmo_serves(queue, choice)) choice++;
+    if (!queue->spans.tokens || queue->failed || queue->no_choice) return;
+    while (choice < KOLMO_CHOICES && !kolmo_is_allowed(queue, choice)) choice++;
     if (choice == KOLMO_CHOICES) {
-        queue->stuck = 1;
+        queue->no_choice = 1;
         return;
     }
     for (uint32_t i = 0; i <= choice; i++) {
@@ -149,7 +150,7 @@ static inline void kolmo_encode_span(const kolmo_tree *tree, kolmo_queue *queue,
     }
     for (size_t i = 0; i < queue->count; i++)
         kolmo_encode(coder, queue->made[i] & 1, kolmo_chance_at(tree, (int)(queue->made[i] / 2) - 1, kolmo_shift_of(choice, (uint32_t)i)));
-    queue->count = queue->touched = 0;
+    queue->count = queue->near_count = 0;
     queue->spans.tokens = 0;
 }
 
@@ -184,25 +185,25 @@ static inline void kolmo_heap(double *heap, size_t leaves) {
     for (size_t k = leaves - 1; k > 0; k--) heap[k] = heap[2 * k] + heap[2 * k + 1];
 }
 
-/* What a decision costs on the first grid, in nats. */
+/* The cost of a decision on the first grid, in nats. */
 static inline double kolmo_cost_decision(const kolmo_tree *tree, double x, int bit) {
     uint32_t p1 = kolmo_chance_at(tree, kolmo_place(tree, x), 0);
     return -log((bit ? p1 : 65536 - p1) / 65536.0);
 }
 
-/* Who goes down the tree: each part may be missing. */
+/* What a walk down the tree does at each decision; each part may be absent. */
 typedef struct {
-    kolmo_queue *queue; /* an encoder's */
+    kolmo_queue *queue; /* of an encoder */
     kolmo_encoder *encoder;
-    kolmo_spans *spans; /* a decoder's */
+    kolmo_spans *spans; /* of a decoder */
     kolmo_decoder *decoder;
     double *nats; /* costs are added to it */
     double *odds; /* log-odds of each level are written to it */
 } kolmo_walker;
 
-/* One stretch of the path: `leaves` leaves in a heap, the first of them `first` ids into the vocabulary, each `width`
- * ids wide. A half that lies beyond the vocabulary takes no decision. A decoder finds the way; without one `place` is the
- * leaf to go to. */
+/* One part of the path: `leaves` leaves in a heap, the first of them `first` ids into the vocabulary, each `width` ids
+ * wide. A half beyond the vocabulary takes no decision. A decoder decodes the path; without one, `place` is the leaf at
+ * its end. Returns the leaf. */
 static inline size_t kolmo_descend(const kolmo_tree *tree, const kolmo_walker *walker, const double *heap, size_t leaves,
                                    size_t first, size_t width, int level, size_t place) {
     size_t node = 1, low = 0, span = leaves;

@@ -3,7 +3,7 @@
 
 #define LANES 32
 
-/* The greatest of n values. A NaN among them may or may not come out, but makes its group's mass one. */
+/* The greatest of n values. A NaN among them may or may not be returned, but makes the mass of its group a NaN. */
 #define GREATEST(REAL)                                                                                         \
     KOLMO_TARGET static double KOLMO_PATH(greatest_##REAL)(const REAL *x, size_t n) {                          \
         REAL best[LANES];                                                                                      \
@@ -19,7 +19,7 @@
 /* Masses of n <= KOLMO_GROUP neighbours, and their sum. */
 #define GROUP_MASS(REAL)                                                                                       \
     KOLMO_TARGET static void KOLMO_PATH(group_##REAL)(const REAL *x, size_t n, REAL greatest, REAL *mass) {    \
-        for (size_t i = 0; i < n; i++) { /* apart from the next loop, or compilers make branches of it */      \
+        for (size_t i = 0; i < n; i++) { /* a loop of its own, since compilers otherwise use branches */      \
             REAL y = x[i] - greatest;                                                                          \
             mass[i] = y < (REAL)KOLMO_LEAST_##REAL ? (REAL)KOLMO_LEAST_##REAL : y;                             \
         }                                                                                                      \

@@ -1,6 +1,6 @@
 /* Loops over time for kolmo.training: the recurrence and the normalisation, on memory that torch owns. Addresses come
  * as integers and are trusted: kolmo.training.networks.cells alone calls these, with tensors that it holds. */
-#include "kernels.h"
+#include "module.h"
 
 #define KOLMO_TARGET
 #define KOLMO_PATH(x) x

@@ -1,11 +1,11 @@
 """Classical compressors as predictors: `classical:gzip`, `:bz2`, `:xz`, `:zstd`, `:brotli`, to compare with.
 
-A compressor C says how likely a continuation x of a context is by how much longer it makes the result: p(x | context)
-is proportional to 2^-(|C(context x)| - |C(context)|), lengths in bits (Deletang et al., "Language Modeling Is
-Compression", 2024, section 2). Here x is every byte in turn. Lengths are whole bytes, so most candidates tie, and the
-next costs a factor of 256: that is the rule's, not ours (docs/sample.md).
+A compressor C defines the probability of a continuation x of a context by how much longer x makes the result:
+p(x | context) is proportional to 2^-(|C(context x)| - |C(context)|), lengths in bits (Deletang et al., "Language
+Modeling Is Compression", 2024, section 2). Here x is every byte in turn. Lengths are whole bytes, so most candidates
+tie, and the next costs a factor of 256: this follows from the rule (docs/sample.md).
 
-What it is not: a way to compress. The compressor itself does that; a distribution a byte would be 256 runs of it.
+What it is not: a way to compress. The compressor itself compresses; a distribution for each byte would take 256 runs.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.foreign import quoted
+from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness, choose
 from kolmo.progress import Progress
 
@@ -31,31 +32,31 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 BYTES = [bytes([x]) for x in range(256)]
-NATS = -8 * math.log(2)  # of the logit, for each byte of length
-NO_MATCH = 300  # bytes of deflate's window, at least, that its matches do not reach: 262, and some
-POINTS = 256  # prefixes of a content that are compressed to see where its length grows, at most
-WORK = 1 << 20  # bytes that are compressed for it, at most
+NATS_PER_BYTE = -8 * math.log(2)  # change of the logit for each byte of compressed length
+UNREACHED_BYTES = 300  # bytes at the end of deflate's window that its matches do not reach: 262, and a margin
+MAX_PREFIXES = 256  # prefixes of a content that are compressed to measure where its length grows
+MAX_PREFIX_BYTES = 1 << 20  # bytes of all these prefixes together, approximately
 
 
 class Compressor(ABC):
-    """A compressor at its strongest usual setting."""
+    """A compressor at its strongest common setting."""
 
-    tool: str  # the command that compresses files by it
+    tool: str  # the command that compresses files with it
 
     @abstractmethod
     def version(self) -> str:
-        """Name and version of the library, where it tells: another one may find other lengths.
+        """Name and version of the library, where it reports them: lengths may differ between versions.
 
         Raises:
-            MissingExtraError: it is not installed.
+            MissingExtraError: the library is not installed.
         """
 
     @abstractmethod
     def compress(self, data: bytes) -> bytes:
-        """As the tool does it."""
+        """The content as the tool compresses it."""
 
     def bare_size(self, data: bytes) -> int:
-        """Bytes of the result, less any that are the same for all contents, and without padding."""
+        """Size of the result in bytes, without padding and without bytes that are the same for all contents."""
         return len(self.compress(data))
 
     def context(self, data: bytes) -> Context:
@@ -64,17 +65,17 @@ class Compressor(ABC):
 
 
 class Context:
-    """What came so far. Every candidate is compressed behind all of it."""
+    """The bytes so far. Each candidate is compressed after all of them."""
 
     def __init__(self, compressor: Compressor, data: bytes) -> None:
         self._compressor, self._data = compressor, data
 
     def sizes(self) -> list[int]:
-        """Compressed size with each of the 256 bytes behind it, but for a constant."""
+        """Compressed size with each of the 256 bytes appended, up to a constant."""
         return [self._compressor.bare_size(self._data + x) for x in BYTES]
 
     def learn(self, x: int) -> None:
-        """Take in the byte that came."""
+        """Append the next byte."""
         self._data += BYTES[x]
 
 
@@ -84,7 +85,7 @@ class Gzip(Compressor):
     tool = "gzip"
 
     def version(self) -> str:
-        """Of zlib."""
+        """Version of zlib."""
         return f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
 
     def compress(self, data: bytes) -> bytes:
@@ -93,14 +94,14 @@ class Gzip(Compressor):
         return deflate.compress(data) + deflate.flush()
 
     def context(self, data: bytes) -> Context:
-        """One that costs the same however long it is."""
+        """A context whose work does not grow with its length."""
         return DeflateContext(data)
 
 
 class DeflateContext(Context):
-    """One compressor follows the context; for each candidate a copy of it is ended.
+    """One compressor follows the context; for each candidate a copy of it is finished.
 
-    Its window is as small as the context allows, since copying it is most of the work.
+    Its window is as small as the context allows, since copying the window is most of the work.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -124,10 +125,12 @@ class DeflateContext(Context):
             self._deflate.compress(BYTES[x])
 
     def _begin(self) -> None:
-        bits = min(max((len(self._data) + 2 * NO_MATCH).bit_length(), 10), 15)
-        self._reach = (1 << bits) - NO_MATCH if bits < 15 else math.inf  # bytes that are seen as by a full window
+        bits = min(max((len(self._data) + 2 * UNREACHED_BYTES).bit_length(), 10), 15)
+        self._reach = (
+            (1 << bits) - UNREACHED_BYTES if bits < 15 else math.inf
+        )  # contexts up to this size compress as with a full window
         self._deflate = zlib.compressobj(9, wbits=-bits)
-        self._deflate.compress(self._data)  # what it puts out meanwhile is the same for all candidates
+        self._deflate.compress(self._data)  # its output so far is the same for all candidates
 
 
 class Bzip2(Compressor):
@@ -140,7 +143,7 @@ class Bzip2(Compressor):
         return "bzip2"
 
     def compress(self, data: bytes) -> bytes:
-        """As bzip2 -9; in one block where it fits, with room for what it needs only, which saves time."""
+        """As bzip2 -9; in one block where the content fits, no larger than needed, which saves time."""
         return bz2.compress(data, min(1 + len(data) // 79_000, 9))
 
 
@@ -162,7 +165,7 @@ class Xz(Compressor):
         return len(lzma.compress(data, lzma.FORMAT_RAW, filters=self._filters(data)))
 
     def _filters(self, data: bytes) -> list[dict[str, int]]:
-        """Those of -9e, with a window for what it needs only, which saves time."""
+        """The filters of -9e, with a window no larger than needed, which saves time."""
         window = min(max(1 << len(data).bit_length(), 1 << 16), 1 << 26)
         return [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "dict_size": window}]
 
@@ -173,7 +176,7 @@ class Zstandard(Compressor):
     tool = "zstd"
 
     def version(self) -> str:
-        """Of zstd."""
+        """Version of zstd."""
         return f"zstd {'.'.join(map(str, self._module().ZSTD_VERSION))}"
 
     def compress(self, data: bytes) -> bytes:
@@ -191,7 +194,7 @@ class Brotli(Compressor):
     tool = "brotli"
 
     def version(self) -> str:
-        """Of brotli."""
+        """Version of brotli."""
         return f"brotli {self._module().__version__}"
 
     def compress(self, data: bytes) -> bytes:
@@ -212,8 +215,8 @@ COMPRESSORS: dict[str, Compressor] = {
 }
 
 
-class Classical:
-    """A classical compressor in a predictor's clothes: it scores and samples, and drives no coder."""
+class Classical(Predictor):
+    """A classical compressor as a predictor that scores and samples; it cannot drive the coder."""
 
     name = "classical"
     version = 1
@@ -237,17 +240,17 @@ class Classical:
 
     @classmethod
     def restore(cls, version: int, parameters: bytes) -> Classical:
-        """From what a file recorded: an empty one, since there is no other.
+        """From what a file recorded; only an empty file can record it.
 
         Raises:
-            PredictorError: another version, or parameters that no version 1 wrote.
+            PredictorError: another version, or parameters that version 1 does not write.
         """
         if version != cls.version:
             raise PredictorError(f"classical version {version} is not known here; upgrade kolmo")
         return cls(parameters.decode("ascii", "backslashreplace"))
 
     def parameters(self) -> bytes:
-        """Which compressor it is."""
+        """The name of the compressor."""
         return self.kind.encode()
 
     def fingerprint(self) -> bytes:
@@ -255,11 +258,11 @@ class Classical:
         return hashlib.sha256(f"{self.kind} {self.compressor.version()}".encode()).digest()[:4]
 
     def memory(self, size: int) -> int:
-        """Bytes that a run over `size` bytes allocates, about."""
+        """Approximate number of bytes that a run over `size` bytes allocates."""
         return 16 * size + (256 << 20)
 
     def start(self, size: int, threads: int = 1) -> ClassicalModel:
-        """What scores a content of `size` bytes; one thread serves it.
+        """A model that scores a content of `size` bytes on one thread.
 
         Raises:
             MissingExtraError: the compressor is not installed.
@@ -268,11 +271,11 @@ class Classical:
         return ClassicalModel(self.kind, self.compressor)
 
     def compress(self, data: bytes) -> bytes:
-        """What the compressor makes of a content: eight times its length is the sum of what `score` says."""
+        """The compressed content; eight times its length is the sum of `score`."""
         return self.compressor.compress(data)
 
     def distribution(self, context: bytes) -> npt.NDArray[np.float64]:
-        """Probability of each byte behind a context, shape (256,)."""
+        """Probability of each byte after a context, shape (256,)."""
         import numpy as np
 
         weights = np.exp(logits_of(self.compressor.context(context)))
@@ -280,7 +283,7 @@ class Classical:
         return probabilities
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Choice) -> Iterator[bytes]:
-        """Go on where a prompt ends, byte by byte: see `predictors.base.Sampler`.
+        """Go on where a prompt ends, byte by byte: see `predictors.base.Predictor`.
 
         Raises:
             MissingExtraError: the compressor is not installed.
@@ -304,7 +307,7 @@ class ClassicalModel:
         self._kind, self._compressor = kind, compressor
 
     def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
-        """It does not.
+        """Not supported.
 
         Raises:
             PredictorError: always.
@@ -312,7 +315,7 @@ class ClassicalModel:
         raise self._refusal()
 
     def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
-        """It does not.
+        """Not supported.
 
         Raises:
             PredictorError: always.
@@ -320,22 +323,22 @@ class ClassicalModel:
         raise self._refusal()
 
     def score(self, data: bytes, progress: Progress | None = None) -> npt.NDArray[np.float64]:
-        """Bits of each byte, shape (len(data),): by how much longer the compressed prefix gets, in even stretches.
+        """Bits of each byte, shape (len(data),): the growth of the compressed prefix, averaged over stretches of bytes.
 
-        The sum is eight times the length of the compressed content. What an empty content costs is the first byte's.
-        A compressor decides over more than a byte, so the stretches are at least a 256th of the content, and longer
-        of a large one, whose prefixes would take too long: then only the sum says much.
+        The sum is eight times the length of the compressed content. The first byte includes the cost of an empty
+        content. A compressor decides over more than a byte, so the stretches are at least a 256th of the content. They
+        are longer in a large content, whose prefixes would take too long; then mainly the sum is meaningful.
         """
         import numpy as np
 
         size = len(data)
         if not size:
             return np.zeros(0)
-        points = min(POINTS, size, max(2 * WORK // size, 1))
+        points = min(MAX_PREFIXES, size, max(2 * MAX_PREFIX_BYTES // size, 1))
         ends = [size * k // points for k in range(1, points + 1)]
         sizes = np.array([len(self._compressor.compress(data[:end])) for end in ends], np.float64)
         header = min(float(len(self._compressor.compress(b""))), sizes.min())
-        # A longer prefix may become smaller; the whole is what it is, so no prefix counts for more.
+        # A longer prefix may compress to fewer bytes; no prefix counts for more than the whole content.
         lengths = np.minimum.accumulate(sizes[::-1])[::-1]
         widths = np.diff(ends, prepend=0)
         bits = np.repeat(8 * np.diff(lengths, prepend=header) / widths, widths)
@@ -349,11 +352,11 @@ class ClassicalModel:
 
 
 def logits_of(context: Context) -> npt.NDArray[np.float64]:
-    """Logits of the byte behind a context, in nats, shape (256,), 0 for the likeliest."""
+    """Logits of the byte after a context, in nats, shape (256,), 0 for the likeliest."""
     import numpy as np
 
     sizes = np.array(context.sizes(), np.float64)
-    logits: npt.NDArray[np.float64] = NATS * (sizes - sizes.min())
+    logits: npt.NDArray[np.float64] = NATS_PER_BYTE * (sizes - sizes.min())
     return logits
 
 

@@ -35,7 +35,7 @@ from kolmo.native.tables import (
     SELECTOR_SIZES,
     SQUASH_SIZE,
 )
-from kolmo.predictors.base import slices
+from kolmo.predictors.base import Predictor, slices
 from kolmo.predictors.choice import Choice, Randomness, remapped_bits
 from kolmo.progress import Progress
 
@@ -250,7 +250,7 @@ def start(shape: Shape, size: int, most_bits: int) -> ContextMixingModel:
     return ContextMixingModel(kernels.ContextMixer(config, tables.packed(), prior(shape), size), size)
 
 
-class ContextMixing:
+class ContextMixing(Predictor):
     """The predictor `cm` at a level from 1 (fast) to 9 (small)."""
 
     name = "cm"
@@ -309,7 +309,7 @@ class ContextMixing:
         return start(self.shape, size, self._most_bits)
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Choice) -> Iterator[bytes]:
-        """Go on where a prompt ends: see `predictors.base.Sampler`.
+        """Go on where a prompt ends: see `predictors.base.Predictor`.
 
         Raises:
             PredictorError: the choice has top-k or top-p, or prompt and sample are too long.

@@ -35,7 +35,13 @@ MAX_HEADER_BYTES = 1 << 16  # the header of the largest shape takes a third of i
 LARGEST = 1 << 30  # bytes of a file that is read
 DTYPES = {"I8": "i1", "U8": "u1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "F32": "<f4"}  # NumPy's name of each
 # Priors of the mixers, in this order: name, contexts, weights. Version of their shapes; curves are alike in all.
-PRIORS, PRIOR_VERSION = (("full", 29, 9 * 64 + 16), ("large", 36, 12 * 80 + 16)), "1"
+PRIORS = (
+    ("fast", 5, 2 * 16 + 16),
+    ("light", 13, 5 * 32 + 16),
+    ("full", 29, 9 * 64 + 16),
+    ("large", 36, 12 * 80 + 16),
+)
+PRIOR_VERSION = "1"
 MATCHES, CURVES = 32, 257 * 24
 HEAVIEST = 15 << 11  # of a prior's weights, 15 in units of 2^-11: beyond it the mixer's sums could overflow
 # What a file may say of its network for people, and in which form; the fingerprint does not cover it.
@@ -193,7 +199,7 @@ class Weights:
         return _view(self.weights, place)
 
     def prior(self, name: str) -> bytes | None:
-        """The prior of the mixer `full` or `large`, as `context_mixing.inflated_prior` has it; None without priors."""
+        """The prior of a mixer of `PRIORS`, as `context_mixing.inflated_prior` has it; None without priors."""
         places = [place for place in prior_tensors() if place.name.startswith(f"prior.{name}.")]
         return self.priors[places[0].begin : places[-1].end] or None
 

@@ -1,8 +1,9 @@
 """`network:PATH`: a network that `kolmo train` made, in place of the shipped one; all else is as in `neural`.
 
-PATH is a run's folder, or its network.safetensors; `network:PATH:7` is level 7, which chooses the mixer. A file records
-the level, the first bytes of the network's fingerprint, and a short name; no path. A reader needs the same network: it
-is found by its fingerprint among those that were opened here (`predictors.model_locations`), or given with `--model`.
+PATH is a run's folder, or its network.safetensors; `network:PATH:7` is level 7, which chooses the mixer: 1 to 9, and by
+default one whose time is in proportion to the network's (`default_level`). A file records the level, the first bytes of
+the network's fingerprint, and a short name; no path. A reader needs the same network: it is found by its fingerprint
+among those that were opened here (`predictors.model_locations`), or in `RunSettings.model`.
 
 What it is not: the network's file (`predictors.embedded.network`), and its training (`kolmo.training`).
 """
@@ -19,9 +20,10 @@ from kolmo.foreign import quoted, short
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded.context_mixing import Shape, inflated_prior, prior, prior_of
 from kolmo.predictors.embedded.network import NetworkShape, Weights, load
-from kolmo.predictors.embedded.neural import LEVELS, Neural, fingerprint_of, hears_network
+from kolmo.predictors.embedded.neural import Neural, fingerprint_of, hears_network
+from kolmo.predictors.embedded.neural_levels import LEVELS, SMALL_LEVELS
 from kolmo.predictors.model_locations import recall, remember
-from kolmo.predictors.settings import settings
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
 PRODUCT = "network.safetensors"  # in a run's folder
 MARK = 4  # bytes of the fingerprint that a file records; 4 more bytes, which cover it too, are the predictor's
@@ -30,6 +32,9 @@ KEPT = 2  # networks in memory that nobody uses
 LOOSE = 64  # rows that a network's scratch memory has at least (native/network/network.h: NETWORK_BATCH)
 MEMBERS = 16  # threads that share a step, at most (native/network/team.h: KOLMO_TEAM)
 SHIPPED_PRODUCTS = NetworkShape().products
+# Of networks with at most so many products a byte (tiny has 491,520, small 1,114,112) the mixer of level 5 would take
+# most of the time: their default is level 3.
+SMALL_PRODUCTS = 1 << 20
 LEAST_EXPANSION = 64  # raw bytes for each byte of payload that the largest network may still code
 
 
@@ -78,7 +83,7 @@ class OwnNetwork:
 
 
 class Network(Neural):
-    """The predictor `network` at a level from 5 to 9 (small).
+    """The predictor `network` at a level from 1 (fast) to 9 (small).
 
     Example:
         >>> network = Network.from_spec("runs/notes", level=7)        # doctest: +SKIP
@@ -88,20 +93,23 @@ class Network(Neural):
     name = "network"
     version = 1
     options = ("level",)
+    uses_settings = True
+    levels = SMALL_LEVELS | LEVELS
 
     def __init__(self, source: OwnNetwork, level: int = 5, label: str = "") -> None:
         super().__init__(level)
         self.source: OwnNetwork = source
         self.label = label  # what files call it
-        self._fingerprint = fingerprint_of(level, source)
+        self._fingerprint = fingerprint_of(self._level, source)
 
     @classmethod
-    def from_spec(cls, argument: str, *, level: int | None = None) -> Network:
+    def from_spec(cls, argument: str, *, level: int | None = None, settings: RunSettings = DEFAULT_SETTINGS) -> Network:
         """From the part of a spec behind `network:`, a path, and a level after a colon.
 
         Args:
             argument: the path of a run's folder or of a network's file, and `:LEVEL` or nothing.
-            level: the same; 5 where neither says.
+            level: the same; `default_level` of the network where neither says.
+            settings: not used here; `restore` uses them.
 
         Raises:
             PredictorError: there is no network, it is not one, or there is no such level.
@@ -113,16 +121,16 @@ class Network(Neural):
             if level is not None and level != int(tail):
                 raise PredictorError(f"network:{argument} and level {level} exclude each other; give one of them")
             level = int(tail)
-        level = 5 if level is None else level
-        if level not in LEVELS:
-            raise PredictorError(f"network has levels 5 to 9, not {level}; use network:PATH:5 to network:PATH:9")
+        if level is not None and level not in cls.levels:
+            raise PredictorError(f"network has levels 1 to 9, not {level}; use network:PATH:1 to network:PATH:9")
         if not path:
             raise PredictorError("network: names no file; give a run's folder, as network:runs/notes")
         source = open_network(path)
+        level = default_level(source.weights.shape) if level is None else level
         return cls(source, level, _label(Path(source.path)))
 
     @classmethod
-    def restore(cls, version: int, parameters: bytes) -> Network:
+    def restore(cls, version: int, parameters: bytes, settings: RunSettings = DEFAULT_SETTINGS) -> Network:
         """From what a file recorded: finds the network here, and compares its fingerprint.
 
         Raises:
@@ -132,17 +140,17 @@ class Network(Neural):
             raise PredictorError(f"network version {version} is not known here; upgrade kolmo")
         level, mark, label = parse(parameters)
         named = f"the network {quoted(label)}" if label else "a network"
-        path = (settings().model or "").removeprefix("network:") or recall(mark)
+        path = (settings.model or "").removeprefix("network:") or recall(mark)
         if not path:
             raise PredictorError(
                 f"written with {named} of hash {mark.hex()}, which is not known on this machine; give its run's folder "
-                f"or its {PRODUCT} with --model PATH"
+                f"or its {PRODUCT} as RunSettings(model=PATH)"
             )
         source = open_network(path)
         if source.fingerprint[:MARK] != mark:
             raise PredictorError(
                 f"written with {named} of hash {mark.hex()}, and {short(source.path)} is another, of hash "
-                f"{source.fingerprint[:MARK].hex()}; give the writer's with --model PATH"
+                f"{source.fingerprint[:MARK].hex()}; give the writer's as RunSettings(model=PATH)"
             )
         return cls(source, level, label)
 
@@ -166,6 +174,15 @@ class Network(Neural):
         return super().memory(size) + self.source.memory + self.lanes(size) * self.source.lane_memory
 
 
+def default_level(shape: NetworkShape) -> int:
+    """The level of `network:PATH` without one: 3 for a small network, 5 for others.
+
+    >>> default_level(NetworkShape()), default_level(NetworkShape(3, 192, 64, 64, ((2, 13), (3, 14))))
+    (5, 3)
+    """
+    return 3 if shape.products <= SMALL_PRODUCTS else 5
+
+
 def parse(parameters: bytes) -> tuple[int, bytes, str]:
     """Level, first bytes of the network's fingerprint, and name, of what a file recorded.
 
@@ -177,7 +194,7 @@ def parse(parameters: bytes) -> tuple[int, bytes, str]:
     except ValueError:
         label = "\n"
     sizes = len(parameters) > MARK and len(parameters) <= 1 + MARK + LONGEST_NAME
-    if not sizes or parameters[0] not in LEVELS or not label.isprintable():
+    if not sizes or parameters[0] not in Network.levels or not label.isprintable():
         raise PredictorError(
             f"network version 1 has no parameters {quoted(parameters.hex())}; the file is damaged or newer"
         )
@@ -241,4 +258,4 @@ def _label(path: Path) -> str:
     )
 
 
-__all__ = ["Network", "OwnNetwork", "find", "open_network", "parse"]
+__all__ = ["Network", "OwnNetwork", "default_level", "find", "open_network", "parse"]

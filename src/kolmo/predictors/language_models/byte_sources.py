@@ -1,6 +1,6 @@
-"""Bytes and numbers, plain or among coded decisions: what a block and a record of a language model consist of.
+"""Readers and writers of bytes and numbers, plain or coded: the elements of a language model's block and record.
 
-What it is not: a format; who reads knows what comes next.
+What it is not: a format; the caller determines the order of the elements.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError
 from kolmo.varints import VarintError, read_varint
 
-EVEN = 1 << 15  # a chance, of 65536
+EVEN_CHANCE = 1 << 15  # probability 1/2, in units of 2^-16
 
 
 class Source:
-    """Reads varints off something that gives bytes."""
+    """Reads varints from any source of bytes."""
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes."""
@@ -43,16 +43,16 @@ class PlainSource(Source):
         """The next `size` bytes.
 
         Raises:
-            ValueError: there are fewer.
+            ValueError: fewer bytes are left.
         """
         part = self._data[self._at : self._at + size]
         if len(part) < size:
-            raise ValueError("they end too early")
+            raise ValueError("the record ends too early")
         self._at += size
         return part
 
     def left(self) -> bytes:
-        """All that is left."""
+        """All bytes that are left."""
         return self.take(len(self._data) - self._at)
 
 
@@ -69,15 +69,15 @@ class CodedSource(Source):
             CorruptError: the payload ends before them.
         """
         parts = []
-        for at in range(0, size, 1 << 16):  # a false claim ends where the payload does
+        for at in range(0, size, 1 << 16):  # in pieces, so that a false size stops at the end of the payload
             count = 8 * min(size - at, 1 << 16)
-            bits = self._decoder.decode_many(np.full(count, EVEN, "<u2").tobytes())
+            bits = self._decoder.decode_many(np.full(count, EVEN_CHANCE, "<u2").tobytes())
             parts.append(np.packbits(np.frombuffer(bits, np.uint8)).tobytes())
         return b"".join(parts)
 
 
 def write_bytes(encoder: BinaryEncoder, data: bytes) -> None:
-    """Code bytes as they are: eight even decisions each."""
+    """Code bytes uncompressed: eight decisions of even chance each."""
     for at in range(0, len(data), 1 << 16):
         bits = np.unpackbits(np.frombuffer(data, np.uint8)[at : at + (1 << 16)])
-        encoder.encode_many(bits.tobytes(), np.full(len(bits), EVEN, "<u2").tobytes())
+        encoder.encode_many(bits.tobytes(), np.full(len(bits), EVEN_CHANCE, "<u2").tobytes())

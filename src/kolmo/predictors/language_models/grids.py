@@ -3,15 +3,15 @@
 A decoder must see the encoder's probabilities bit for bit, and floating-point sums are not the same on two machines,
 or in two batch sizes. So the log-odds x of a binary decision are rounded to a cell, and a cell has one integer chance.
 There are `SHIFTS` grids, each shifted by an eighth of a cell against the one before. A function of two integers,
-(choice, number of the decision), says which of them serves a decision; and for each span of tokens the encoder takes
-the first choice with which every decision of the span lies farther than e from all boundaries of its grid.
+(choice, index of the decision), selects the grid of a decision; and for each span of tokens the encoder takes the first
+choice with which every decision of the span lies farther than e from all boundaries of its grid.
 
 **Claim.** Let each decision's log-odds at the decoder differ from the encoder's by at most e. Then the decoder takes
 the same chance as the encoder for every decision. That holds if every logit differs by at most E, a common shift of all
 aside, where e = 2E + ROUNDING.
 
-**Proof.** The choice is coded before its span, with chances that depend on earlier choices alone, so the decoder has
-it, and with it each decision's grid:
+**Proof.** The choice is coded before its span, with chances that depend only on earlier choices. So the decoder has the
+choice, and with it the grid of each decision:
 
                e                              e
     boundary|......|.....................|......|boundary      a cell of the decision's grid
@@ -24,13 +24,13 @@ and x = log(right / left) by at most 2E; rounding in the exponentials and sums a
 
 **What it costs.** A decision is near a boundary with a chance of about q = 2e / w, w the cell's width. A span of n
 decisions is free of these with a chance of exp(-qn) at each choice, so the number of the first choice that serves costs
-about qn / ln 2 bits: 1.44 bits, some 1.9 with short spans, for each decision that would be near. To say of each
-decision whether it is near costs log2(1 / q) + 1.44 bits for each that is, some ten. That is the gain over a flag for
-each decision, as in PMATIC (arXiv 2601.10678), whose helper bits say which of two quantisations serves.
+about qn / ln 2 bits: 1.44 bits for each decision that would be near, or about 1.9 with short spans. A flag for each
+decision would cost log2(1 / q) + 1.44 bits for each one that is near, about ten. That is the gain over flags such as
+the helper bits of PMATIC (arXiv 2601.10678), which select one of two quantisations.
 
 **The cells.** A rounding error d in log-odds costs p (1 - p) d^2 / 2 nats, and a boundary 2e / w choices; the sum of
-both is least where w grows with (p (1 - p))^(-1/3), that is with cosh(x / 2)^(2/3). What this module is not: it knows
-no model, and measures no noise.
+both is least where w grows with (p (1 - p))^(-1/3), that is with cosh(x / 2)^(2/3). What this module is not: a
+measurement of noise, which `predictors.language_models.block` makes.
 """
 
 from __future__ import annotations
@@ -44,15 +44,18 @@ import numpy as np
 
 from kolmo.errors import PredictorError
 
-LIMIT = 11  # log-odds: beyond, all is one cell (a chance of 1 - 1.7e-5)
-WIDEST = 8  # of a cell, in those of the middle
-SHIFTS = 8  # grids
-ROUNDING = {4: 6e-6, 8: 1e-12}  # of a decision's log-odds, by the bytes of a logit: exponentials, sums, logarithm
-COARSEST, FINEST = 0, 20  # steps: cells of 2^(1 - step / 4) in the middle
-SPANS = 6  # spans of 4^0 to 4^5 tokens
-EXACT = 7  # the span of a file without any tolerance: one grid for all
-NEAR = 2.5  # decisions near a boundary that a span is to have, about
-PRECISION = Context(prec=40)  # decimal: correctly rounded, so the same on all machines
+MAX_LOG_ODDS = 11  # all log-odds beyond it are in one cell (a chance of 1 - 1.7e-5)
+MAX_CELL_RATIO = 8  # width of the widest cell, as a multiple of the width of the middle one
+SHIFTS = 8  # number of grids
+ROUNDING = {
+    4: 6e-6,
+    8: 1e-12,
+}  # bound on a decision's rounding error (exponentials, sums, logarithm), by bytes of a logit
+MIN_STEP, MAX_STEP = 0, 20  # coarsest and finest step: the middle cell has width 2^(1 - step / 4)
+SPANS = 6  # number of span lengths, 4^0 to 4^5 tokens
+NO_CHOICES = 7  # the span of a file without any tolerance, where one grid is used throughout
+NEAR_PER_SPAN = 2.5  # decisions near a boundary that a span is to have on average
+PRECISION = Context(prec=40)  # decimal arithmetic is correctly rounded, so equal on all machines
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Tolerance:
 
     Attributes:
         step: the middle cell's width is 2^(1 - step / 4).
-        span: a choice of grids serves 4^span tokens; EXACT: there are no choices.
-        slack: e, how much each decision's log-odds may be off. The encoder's alone: a decoder does not need it.
+        span: a choice of grids holds for 4^span tokens; NO_CHOICES: there are no choices.
+        slack: e, the noise of each decision's log-odds that is tolerated. Only the encoder needs it.
     """
 
     step: int
@@ -71,38 +74,38 @@ class Tolerance:
 
     @property
     def bound(self) -> float:
-        """E, the noise of every logit that is tolerated in the worst case, but for what rounding takes of it."""
+        """E, the noise of every logit that is tolerated in the worst case, rounding aside."""
         return self.slack / 2
 
     def to_bytes(self) -> bytes:
-        """The byte."""
+        """The byte that a file stores."""
         return bytes([self.step | self.span << 5])
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Tolerance:
-        """From the byte of a file.
+        """The tolerance of a file's byte; its slack is 0.
 
         Raises:
-            ValueError: no encoder wrote this.
+            ValueError: an encoder does not write this byte.
         """
         step, span = data[0] & 31, data[0] >> 5
-        if step > FINEST or not (span < SPANS or span == EXACT):
+        if step > MAX_STEP or not (span < SPANS or span == NO_CHOICES):
             raise ValueError(f"tolerance {data.hex()} does not exist")
         return cls(step, span)
 
     def shorter(self) -> Tolerance | None:
-        """The same with spans of a quarter, where there are such."""
-        return Tolerance(self.step, self.span - 1, self.slack) if 0 < self.span < EXACT else None
+        """The same with spans of a quarter of the length; None where there are none shorter."""
+        return Tolerance(self.step, self.span - 1, self.slack) if 0 < self.span < NO_CHOICES else None
 
 
-WITHOUT = Tolerance(FINEST, EXACT)
+WITHOUT = Tolerance(MAX_STEP, NO_CHOICES)
 
 
 def tolerance(noise: float, itemsize: int) -> Tolerance:
-    """The cheapest tolerance of a noise of at most `noise` in every logit.
+    """The tolerance that costs least for a noise of at most `noise` in every logit.
 
     Args:
-        noise: bound on the noise of a logit; 0 for none at all, of rounding neither: models of integers.
+        noise: bound on the noise of a logit; 0 where there is not even rounding noise, as with models of integers.
         itemsize: bytes of a logit, 4 or 8.
 
     Raises:
@@ -112,42 +115,42 @@ def tolerance(noise: float, itemsize: int) -> Tolerance:
         return WITHOUT
     slack = 2 * noise + ROUNDING[itemsize]
     # Rounding and choices together are least near here: docs/language-models.md has the measurement.
-    step = min(max(round(4 * (1 - math.log2((100 * slack) ** (1 / 3)))), COARSEST), FINEST)
+    step = min(max(round(4 * (1 - math.log2((100 * slack) ** (1 / 3)))), MIN_STEP), MAX_STEP)
     width = 2.0 ** (1 - step / 4)
     if not width > 6 * slack:
         raise PredictorError(
-            f"a noise of {noise:.2g} in the logits is more than the coder can tolerate; use --dtype float32 or float64 "
-            "(of GGUF models, a file with F32 weights)"
+            f"a noise of {noise:.2g} in the logits is more than the coder can tolerate; use dtype='float32' or "
+            "dtype='float64' (of GGUF models, a file with F32 weights)"
         )
-    near = 16 * 0.36 * 2 * slack / width  # of a token: 16 decisions, most of them in cells that are wider
-    span = min(max(round(math.log(NEAR / near, 4)), 0), SPANS - 1)
+    near = 16 * 0.36 * 2 * slack / width  # near decisions of a token: it has 16 decisions, most of them in wider cells
+    span = min(max(round(math.log(NEAR_PER_SPAN / near, 4)), 0), SPANS - 1)
     return Tolerance(step, span, slack)
 
 
 def tables(tolerance: Tolerance) -> bytes:
-    """What a token tree of the kernels takes: slack, tokens of a span (0: no choices), points; these; their chances.
+    """The tables of a token tree: slack, tokens of a span (0: no choices), number of points; the points; their chances.
 
-    All as doubles. Of grid k, every eighth point from the k-th on is a boundary, and a cell's chance is that of the
+    All are doubles. Of grid k, every eighth point from the k-th on is a boundary, and a cell's chance is that of the
     point in its middle. Chances are integers of 65536, the same on all machines; points may differ in the last bit,
     which is part of ROUNDING.
     """
     points, chances = _points(tolerance.step)
-    span = 0 if tolerance.span == EXACT else 4**tolerance.span
+    span = 0 if tolerance.span == NO_CHOICES else 4**tolerance.span
     return np.array([tolerance.slack, span, len(points), *points, *chances], np.float64).tobytes()
 
 
 @cache
 def _points(step: int) -> tuple[list[float], list[int]]:
-    """An eighth of a cell apart: log-odds, ascending, and chances (of 65536), by exact decimal arithmetic."""
+    """Points an eighth of a cell apart: ascending log-odds, and chances of 65536, by exact decimal arithmetic."""
     c = PRECISION
     part = c.divide(c.exp(c.multiply(c.ln(Decimal(2)), c.divide(Decimal(4 - step), Decimal(4)))), Decimal(SHIFTS))
     thirds = c.divide(Decimal(2), Decimal(3))
     upper, growth = [Decimal(0)], Decimal(1)
-    while upper[-1] < LIMIT:
-        if growth < WIDEST:
+    while upper[-1] < MAX_LOG_ODDS:
+        if growth < MAX_CELL_RATIO:
             half = c.exp(c.divide(upper[-1], Decimal(2)))
             cosh = c.divide(c.add(half, c.divide(Decimal(1), half)), Decimal(2))
-            growth = min(c.exp(c.multiply(thirds, c.ln(cosh))), Decimal(WIDEST))
+            growth = min(c.exp(c.multiply(thirds, c.ln(cosh))), Decimal(MAX_CELL_RATIO))
         upper.append(c.add(upper[-1], c.multiply(part, growth)))
     chances = [_chance(x) for x in upper]
     points = [-float(x) for x in reversed(upper[1:])] + [float(x) for x in upper]

@@ -1,69 +1,22 @@
 """`gguf:PATH`: any model in a GGUF file as a predictor, run by llama.cpp through llama-cpp-python.
 
-The file holds weights, tokenizer and all else, and its hash stands for them. llama.cpp rounds what goes into a product
-of matrices (to 8 bits for most quantised weights). So where two sums differ in the last bit, some value is rounded the
-other way, and logits differ by tenths: too much to tolerate. Hence two ways to compute; a file records which:
-
-    plain   Weights in binary32: so is all of attention. Nothing is rounded coarsely, and logits differ by some 1e-5
-            between batches, and as little between processors.
-    flash   Other weights: flash attention over keys and values in binary16, in batches of such shapes that llama.cpp
-            takes the same code for one step as for many tokens at once. On one processor all logits are equal bit for
-            bit. Another kind of processor may fail to decode, unless the writer gave a tolerance.
-
-What it is not: it does not code; `predictors.language_models.language_model` does.
+The file holds weights, tokenizer and configuration, and its hash identifies all of them. What it is not: a coder;
+`predictors.language_models.block` codes with the backend that `gguf_models` opens.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
-import re
-import weakref
-from bisect import bisect_right
-from collections import deque
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from kolmo.errors import MissingExtraError, PredictorError
-from kolmo.installing import install
-from kolmo.predictors.guard import guarded
-from kolmo.predictors.language_models.gguf_files import check, parts
-from kolmo.predictors.language_models.huggingface import hash_files
-from kolmo.predictors.language_models.language_model import LOGITS, LanguageModel, Logits
+from kolmo.errors import PredictorError
+from kolmo.predictors.language_models.gguf_models.backend import WAYS, load
+from kolmo.predictors.language_models.gguf_models.files import parts
+from kolmo.predictors.language_models.gguf_models.library import library
+from kolmo.predictors.language_models.language_model import LanguageModel
 from kolmo.predictors.language_models.records import CHUNK, CONTEXT, Record
-from kolmo.predictors.language_models.vocabulary import Vocabulary, pieces
+from kolmo.predictors.language_models.torch_models.hashes import hash_files
 from kolmo.predictors.model_locations import remember
-from kolmo.predictors.settings import settings
-
-PLAIN, FLASH = b"plain\0\0\0", b"flash\0\0\0"  # ways to compute, in place of a configuration's hash
-WAYS = (PLAIN, FLASH)  # in records by their place here, from 1 on
-WHERE = re.compile(r"^(\w+: )?(error loading model: )*")
-COLUMNS = 512  # tokens of all lanes that llama.cpp gets at once
-AT_ONCE = {PLAIN: COLUMNS, FLASH: 32}  # tokens of a lane; from 64 on, flash attention goes another way
-ROOM = 256  # tokens of a lane's cache: llama.cpp makes it a multiple of this
-GROWTH = 4  # of the room, where it is too small
-PIECE = 1 << 10  # bytes that llama.cpp's tokenizer gets at once: it recurses, some 500 bytes deep for each letter
-REACH = 32  # bytes of a text that a token may leave out before it
-WORK = 1 << 24  # products of a thread: with fewer, threads only wait for one another
-F32 = 0  # a type of numbers in ggml
-GUESSED = 1024  # flag of a file's type
-NO_FLASH_ATTENTION = 0
-ALL_LAYERS = 1 << 30
-NEWEST = "llama_model_ftype"  # of all functions that are used, the last that llama-cpp-python got
-BYTES = frozenset(b"<0x%02X>" % byte for byte in range(256))
-SENTENCEPIECE = 1  # a kind of vocabulary
-FROM_BYTES = (
-    SENTENCEPIECE,
-    4,
-    6,
-)  # those that fall back to a token for each byte, with T5 and PLaMo
-ADDED, BYTE, NOTHING = 16, 32, 1 | 2 | 8  # attributes of tokens; NOTHING: unknown, unused, control
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
 
 class LlamaCpp(LanguageModel):
@@ -81,487 +34,59 @@ class LlamaCpp(LanguageModel):
         context: int | None = None,
         chunk: int | None = None,
         tolerance: str | float | None = None,
+        settings: RunSettings = DEFAULT_SETTINGS,
     ) -> LlamaCpp:
-        """From the part of a spec behind `gguf:`, a file (of a model in parts, the first).
+        """From the part of a spec behind `gguf:`: a file, of a model in parts the first one.
 
         Args:
             argument: the file.
-            dtype: float32 alone; the weights have the types that they have.
-            context: tokens that the model sees at most; default: what it can, up to 4096.
-            chunk: tokens of a lane at most.
+            dtype: only float32; the file determines the types of the weights.
+            context: length of the context window in tokens; by default the model's own, up to 4096.
+            chunk: most tokens of a lane; by default 4096.
             tolerance: see `language_model.Options`.
+            settings: how to run it here.
 
         Raises:
-            PredictorError: it is not there, or no causal language model in a GGUF file.
+            PredictorError: there is no such file, or it does not hold a causal language model.
             MissingExtraError: llama-cpp-python is not installed.
         """
         if dtype not in (None, "float32"):
-            raise PredictorError(f"gguf models have their own arithmetic, not {dtype}; leave --dtype out")
-        return cls._open(argument, None, context, chunk or CHUNK, tolerance)
+            raise PredictorError(f"gguf models have their own arithmetic, not {dtype}; leave the argument dtype out")
+        return cls._open(argument, None, context, chunk or CHUNK, tolerance, settings)
 
     @classmethod
-    def reopen(cls, spec: str, record: Record) -> LlamaCpp:
-        """The same model as the one that wrote a file."""
+    def reopen(cls, spec: str, record: Record, settings: RunSettings) -> LlamaCpp:
+        """The model that wrote a file."""
         if not 1 <= record.way <= len(WAYS):
             raise PredictorError(f"gguf:{spec}: computed in a way that is not known here; upgrade kolmo")
-        return cls._open(spec, WAYS[record.way - 1], record.context or None, record.chunk, None)
+        return cls._open(spec, WAYS[record.way - 1], record.context or None, record.chunk, None, settings)
 
     @classmethod
     def _open(
-        cls, spec: str, way: bytes | None, context: int | None, chunk: int, tolerance: str | float | None
+        cls,
+        spec: str,
+        way: bytes | None,
+        context: int | None,
+        chunk: int,
+        tolerance: str | float | None,
+        settings: RunSettings,
     ) -> LlamaCpp:
         if chunk < 1 or (context is not None and context < 4):
-            raise PredictorError("a context has at least 4 tokens, a chunk at least 1; raise --context or --chunk")
+            raise PredictorError(
+                "a context has at least 4 tokens, a chunk at least 1; raise the argument context or the argument chunk"
+            )
         path = Path(spec).resolve()
-        backend = load(path, way)
+        backend = load(path, way, settings.device)
         window = backend.window
         if context is not None and window is not None and context > window:
-            raise PredictorError(f"{spec} sees at most {window} tokens; lower --context")
+            raise PredictorError(f"{spec} has a context window of {window} tokens; lower the argument context")
         seen = context or (min(window, CONTEXT) if window is not None else 0)
         backend.span = min(seen or chunk, chunk) + 1
-        hashes = hash_files(parts(path)), backend.way, backend.vocabulary.digest
+        hashes = hash_files(parts(path)), backend.way, backend.vocabulary.table_hash
         record = Record.of(path.name, "", hashes, "float32", seen, chunk, WAYS.index(backend.way) + 1)
         remember(record.marks, path)
-        return cls(backend, record, "auto" if tolerance is None else tolerance)
+        return cls(backend, record, "auto" if tolerance is None else tolerance, settings)
 
     def batch(self, chunks: int) -> int:
-        """Lanes at once for so many chunks; llama.cpp has a limit."""
-        return min(super().batch(chunks), int(_llama().llama_max_parallel_sequences()) - 1)
-
-
-class _Model:
-    """What llama.cpp loaded, and its vocabulary; freed with the last that uses it."""
-
-    def __init__(self, pointer: int) -> None:
-        llama = _llama()
-        self.pointer = pointer
-        self.words = llama.llama_model_get_vocab(pointer)
-        weakref.finalize(self, llama.llama_model_free, pointer)
-
-
-class _Context:
-    """Caches of texts, and all that it takes to read on."""
-
-    def __init__(self, pointer: int, model: _Model, lanes: int, room: int) -> None:
-        self.pointer, self.lanes, self.room = pointer, lanes, room
-        weakref.finalize(self, _free, pointer, model)  # the model outlives it, even where both end with the program
-
-
-def _free(pointer: int, model: _Model) -> None:
-    del model
-    _llama().llama_free(pointer)
-
-
-@dataclass
-class LlamaCppBackend:
-    """A model in memory. Threads may share it, each with lanes of its own."""
-
-    model: _Model
-    path: Path
-    way: bytes
-    vocabulary: Vocabulary
-    size: int
-    start: int
-    window: int | None
-    weights: int  # their number
-    token_bytes: int
-    on_cpu: bool  # though there may be another device
-    span: int  # tokens that a lane reads, at most
-    itemsize: int = 4
-    continues: bool = True
-    idle: list[_Context] = field(default_factory=list)  # one at most: making one takes longer than many a step
-
-    def lanes(self, count: int, threads: int) -> LlamaCppLanes:
-        """Fresh texts."""
-        return LlamaCppLanes(self, count, threads)
-
-    def encode(self, text: str, special: bool) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-        """A text as others hand it to the model: tokens, and the bytes of the text that each stands for.
-
-        Args:
-            text: the text.
-            special: whether with the special tokens that llama.cpp adds by default.
-        """
-        llama, words = _llama(), self.model.words
-        space = (
-            llama.llama_vocab_type(words) == SENTENCEPIECE
-            and _fact(self.model.pointer, "tokenizer.ggml.add_space_prefix") != "false"
-        )  # which `load` has switched off
-        data = b" " * space + text.encode()
-        ids: list[int] = []
-        for piece in pieces(data, PIECE):
-            room = len(piece) + 8
-            found = (ctypes.c_int32 * room)()
-            count = llama.llama_tokenize(words, piece, len(piece), found, room, False, special)
-            ids += found[: max(count, 0)]
-        lengths = self.vocabulary.lengths(ids).astype(np.int32)
-        if space:
-            lengths[np.flatnonzero(lengths)[:1]] -= 1
-        if special and llama.llama_vocab_get_add_bos(words):
-            ids.insert(0, llama.llama_vocab_bos(words))
-            lengths = np.insert(lengths, 0, 0)
-        if special and llama.llama_vocab_get_add_eos(words):
-            ids.append(llama.llama_vocab_eos(words))
-            lengths = np.append(lengths, np.int32(0))
-        return np.array(ids, np.int32), lengths
-
-    @property
-    def at_once(self) -> int:
-        """Tokens of a lane that llama.cpp gets at once, at most."""
-        return AT_ONCE[self.way]
-
-    def columns(self, lanes: int) -> int:
-        """Tokens of all lanes that llama.cpp gets at once, at most; fewer where logits are many."""
-        return max(min(COLUMNS, LOGITS // (self.size * self.itemsize)), lanes)
-
-    def take(self, lanes: int, tokens: int) -> _Context:
-        """A context for so many texts of so many tokens: the idle one, or a new one.
-
-        Raises:
-            PredictorError: there is no memory for it.
-        """
-        llama = _llama()
-        try:
-            found: _Context | None = self.idle.pop()
-        except IndexError:
-            found = None
-        if found is None or found.lanes < lanes or (found.room < tokens and self.window is not None):
-            found = None  # before another takes as much
-            found = self._make(lanes, tokens)
-        llama.llama_memory_clear(llama.llama_get_memory(found.pointer), True)
-        return found
-
-    def give(self, context: _Context) -> None:
-        """Keep a context for whom takes one next, if it is the largest."""
-        self.idle.append(context)
-        while len(self.idle) > 1:
-            self.idle.remove(min(self.idle, key=lambda one: one.lanes * one.room))
-
-    def _make(self, lanes: int, tokens: int) -> _Context:
-        llama = _llama()
-        room = ROOM
-        if self.window is not None:  # a state takes the same room after any number of tokens
-            while room < tokens:
-                room *= GROWTH
-            room = -(-max(min(room, self.span), tokens) // ROOM) * ROOM
-        parameters = llama.llama_context_default_params()
-        parameters.n_batch = parameters.n_ubatch = self.columns(lanes) + AT_ONCE[FLASH]  # of a spare lane, perhaps
-        parameters.n_seq_max = lanes + (self.way == FLASH and lanes % 2)
-        parameters.n_ctx = max(parameters.n_seq_max * room, parameters.n_batch)
-        if self.way == FLASH and lanes == 1:  # the two share a cache, for one needs little
-            parameters.n_ctx, parameters.kv_unified = max(room + ROOM, parameters.n_batch), True
-        if self.way == PLAIN:
-            parameters.flash_attn_type = NO_FLASH_ATTENTION
-            parameters.type_k = parameters.type_v = F32
-        if self.on_cpu:
-            parameters.offload_kqv = parameters.op_offload = False
-        _said.clear()
-        pointer = llama.llama_init_from_model(self.model.pointer, parameters)
-        if not pointer:
-            raise PredictorError(
-                f"{self.path}: llama.cpp makes no room for {lanes} texts of {room} tokens{_reason()}; lower "
-                "--batch-size or --context"
-            )
-        made = _Context(pointer, self.model, lanes, room)
-        if not llama.llama_get_memory(pointer):
-            raise PredictorError(f"{self.path}: reads texts but continues none; give a causal language model")
-        return made
-
-
-class LlamaCppLanes:
-    """Texts that a model reads in lockstep, in a context that goes back to the backend when they are no longer used.
-
-    The context is taken with the first tokens, for when lanes replace others, as windows slide, these are gone by then.
-    It begins small. Where it is full, a larger one reads all again, which costs little beside the steps that filled it.
-    """
-
-    def __init__(self, backend: LlamaCppBackend, count: int, threads: int) -> None:
-        self._backend, self._count = backend, count
-        self._threads = threads if threads > 0 else os.cpu_count() or 1
-        self._tokens: list[npt.NDArray[np.int32]] = []  # read so far
-        self._read = 0  # how many, of each lane
-        self._context: _Context | None = None
-        self._back: Any = None
-
-    def feed(self, tokens: npt.NDArray[np.int64], wanted: int) -> Logits:
-        """Read tokens (lanes, length); logits after the last `wanted`, shape (lanes, wanted, size)."""
-        with guarded(str(self._backend.path), "the model fails", "update llama-cpp-python"):
-            return self._read_on(tokens.astype(np.int32), wanted)
-
-    def _read_on(self, part: npt.NDArray[np.int32], wanted: int) -> Logits:
-        end = self._read + part.shape[1]
-        if self._context is None or (end > self._context.room and self._backend.window is not None):
-            self._move(end)
-        if self._backend.window is not None:
-            self._tokens.append(part)
-        logits = np.empty((self._count, wanted, self._backend.size), np.float32)
-        self._feed(part, logits)
-        return logits
-
-    def _move(self, tokens: int) -> None:
-        """Take a context with room for so many tokens, and read there what was read before."""
-        if self._back:
-            self._context = None  # before another takes as much
-            self._back()
-        self._context = self._backend.take(self._count, tokens)
-        self._back = weakref.finalize(self, self._backend.give, self._context)
-        self._back.atexit = False
-        self._read = 0
-        if self._tokens:
-            self._tokens = [np.concatenate(self._tokens, axis=1)]
-            self._feed(self._tokens[0], np.empty((self._count, 0, self._backend.size), np.float32))
-
-    def _feed(self, tokens: npt.NDArray[np.int32], logits: npt.NDArray[np.float32]) -> None:
-        length, wanted = tokens.shape[1], logits.shape[1]
-        most = max(min(self._backend.columns(self._count) // self._count, self._backend.at_once), 1)
-        cuts = np.linspace(0, length, -(-length // most) + 1).astype(int)  # equal parts: no single tokens at the end
-        for first, last in pairwise(cuts.tolist()):
-            begin = max(first, length - wanted)  # of the tokens with logits
-            rows = self._decode(tokens[:, first:last], max(last - begin, 0))
-            if rows is not None:
-                logits[:, begin - length + wanted : last - length + wanted] = rows
-
-    def _decode(self, tokens: npt.NDArray[np.int32], wanted: int) -> npt.NDArray[np.float32] | None:
-        """A view of llama.cpp's logits after the last `wanted` tokens: valid until it is called again.
-
-        For a single column of a matrix, llama.cpp takes another code than for more, and on some processors for one that
-        is left over from pairs. So in the way FLASH their number is even: a spare lane reads along, and is forgotten.
-        """
-        llama, context = _llama(), self._context
-        assert context
-        count, length = tokens.shape
-        even = self._backend.way == FLASH
-        if spare := even and tokens.size % 2:
-            tokens = np.concatenate([tokens, tokens[:1]])
-        rows = wanted + (even and len(tokens) * wanted % 2)
-        total = tokens.size
-        tokens = np.ascontiguousarray(tokens)
-        places = np.tile(np.arange(self._read, self._read + length, dtype=np.int32), len(tokens))
-        places[count * length :] -= self._read
-        self._read += length
-        numbers = np.repeat(np.arange(len(tokens), dtype=np.int32), length)
-        pointers = numbers.ctypes.data + 4 * np.arange(total, dtype=np.uintp)
-        ones = np.ones(total, np.int32)
-        flags = np.zeros(tokens.shape, np.int8)
-        flags[:, length - rows :] = 1
-        batch = llama.llama_batch(
-            total,
-            _pointer(tokens, ctypes.c_int32),
-            None,
-            _pointer(places, ctypes.c_int32),
-            _pointer(ones, ctypes.c_int32),
-            _pointer(pointers, ctypes.POINTER(ctypes.c_int32)),
-            _pointer(flags, ctypes.c_int8),
-        )
-        threads = min(self._threads, max(total * self._backend.weights // WORK, 1))
-        llama.llama_set_n_threads(context.pointer, threads, threads)
-        _said.clear()
-        code = llama.llama_decode(context.pointer, batch)
-        if code:
-            raise PredictorError(
-                f"{self._backend.path}: llama.cpp stopped with code {code}{_reason()}; lower --batch-size or --context"
-            )
-        if spare:
-            llama.llama_memory_seq_rm(llama.llama_get_memory(context.pointer), count, -1, -1)
-        if not wanted:
-            return None
-        found = llama.llama_get_logits(context.pointer)
-        if not found:
-            raise PredictorError(f"{self._backend.path}: gives no logits; give a causal language model")
-        return np.ctypeslib.as_array(found, (len(tokens), rows, self._backend.size))[:count, rows - wanted :]
-
-
-def _pointer(values: npt.NDArray[Any], kind: Any) -> Any:
-    return values.ctypes.data_as(ctypes.POINTER(kind))
-
-
-class LlamaCppVocabulary(Vocabulary):
-    """The tokens of a model in llama.cpp, which cuts the texts too.
-
-    Args:
-        model: the model.
-        size: how many logits it has.
-    """
-
-    piece = PIECE
-
-    def __init__(self, model: _Model, size: int) -> None:
-        llama = _llama()
-        self._model = model
-        attributes = [llama.llama_vocab_get_attr(model.words, token) for token in range(size)]
-        text = ctypes.create_string_buffer(1 << 16)  # llama.cpp's longest tokens have some hundred bytes
-        table = [b"" if kind & NOTHING else _spell(model, token, text) for token, kind in enumerate(attributes)]
-        ranks = [2 if kind & BYTE else 1 if kind & ADDED else 0 for kind in attributes]
-        used = [token for token in range(size) if table[token]]
-        self._set_table(table, sorted(used, key=lambda token: (ranks[token], token)))
-        # Where a byte has no token, llama.cpp ends the program.
-        falls = llama.llama_vocab_type(model.words) in FROM_BYTES
-        self._cuts = not falls or {llama.llama_vocab_get_text(model.words, token) for token in range(size)} >= BYTES
-
-    def _encode(self, texts: list[str]) -> list[Any]:
-        return [self._cut(text.encode()) if self._cuts else None for text in texts]
-
-    def _cut(self, text: bytes) -> _Cut:
-        llama = _llama()
-        room = len(text) + 8
-        while True:
-            ids = (ctypes.c_int32 * room)()
-            count = llama.llama_tokenize(self._model.words, text, len(text), ids, room, False, False)
-            if count >= 0:
-                return _Cut(ids[:count], text, self)
-            room = -count
-
-
-@dataclass
-class _Cut:
-    """What llama.cpp says of a text; where its tokens lie is found when asked, which is seldom."""
-
-    ids: list[int]
-    text: bytes
-    words: Vocabulary
-
-    @cached_property
-    def offsets(self) -> list[tuple[int, int]]:
-        """First and last + 1 of the characters that each token is made from."""
-        begins = [place for place, byte in enumerate(self.text) if byte & 0xC0 != 0x80]
-        found, at = [], 0
-        for token in self.ids:
-            piece = self.words.bytes_of(token)
-            place = self.text.find(piece, at, at + len(piece) + REACH) if piece else -1
-            if place < 0:  # a token that changes the text
-                found.append((0, 0))
-                continue
-            at = place + len(piece)
-            found.append((bisect_right(begins, place) - 1, bisect_right(begins, at - 1)))
-        return found
-
-
-def load(path: Path, way: bytes | None = None) -> LlamaCppBackend:
-    """The model of a file, on the device of the settings.
-
-    Args:
-        path: the file.
-        way: how to compute; default: by the types of its weights.
-
-    Raises:
-        PredictorError: it is none, or cannot be opened.
-    """
-    for part in parts(path):
-        check(part)
-    llama = _llama()
-    parameters = llama.llama_model_default_params()
-    device = settings().device
-    if device != "auto":
-        parameters.n_gpu_layers = 0 if device == "cpu" else ALL_LAYERS
-        if device != "cpu" and not llama.llama_supports_gpu_offload():
-            raise PredictorError(
-                f"this llama-cpp-python has no device {device}; install a build of it that has, or use --device cpu"
-            )
-    parameters.use_extra_bufts = False  # weights in another order: other code for few tokens than for many
-    # A space that is put before each text would have to be taken off again.
-    overrides = (llama.llama_model_kv_override * 2)()
-    overrides[0].tag, overrides[0].key = llama.LLAMA_KV_OVERRIDE_TYPE_BOOL, b"tokenizer.ggml.add_space_prefix"
-    overrides[0].value.val_bool = False
-    parameters.kv_overrides = overrides  # the second one ends them
-    _said.clear()
-    pointer = llama.llama_model_load_from_file(os.fsencode(path), parameters)
-    if not pointer:
-        raise PredictorError(
-            f"{path}: llama.cpp cannot open it{_reason()}; get the file again, or update llama-cpp-python"
-        )
-    model = _Model(pointer)
-    if (
-        llama.llama_model_has_encoder(pointer)
-        or llama.llama_model_is_diffusion(pointer)
-        or _fact(pointer, f"{_fact(pointer, 'general.architecture')}.attention.causal") == "false"
-    ):
-        raise PredictorError(f"{path}: reads texts but continues none; give a causal language model")
-    if not llama.llama_vocab_type(model.words):
-        raise PredictorError(f"{path}: has no tokenizer; give a model that has one")
-    size = llama.llama_vocab_n_tokens(model.words)
-    special = (llama.llama_vocab_bos(model.words), llama.llama_vocab_eos(model.words))
-    start = next((token for token in special if 0 <= token < size), 0)
-    window = None if llama.llama_model_is_recurrent(pointer) else llama.llama_model_n_ctx_train(pointer)
-    kind = llama.llama_model_ftype(pointer) & ~GUESSED
-    way = way or (FLASH if kind else PLAIN)
-    return LlamaCppBackend(
-        model,
-        path,
-        way,
-        LlamaCppVocabulary(model, size),
-        size,
-        start,
-        window,
-        weights=llama.llama_model_n_params(pointer),
-        token_bytes=0 if window is None else _token_bytes(pointer, way),
-        on_cpu=device == "cpu",
-        span=window or 0,
-    )
-
-
-def _spell(model: _Model, token: int, text: ctypes.Array[ctypes.c_char]) -> bytes:
-    """The bytes of a token; none where they do not fit into `text`."""
-    size = _llama().llama_token_to_piece(model.words, token, text, len(text), 0, False)
-    return ctypes.string_at(text, max(size, 0))
-
-
-def _fact(pointer: int, name: str) -> str | None:
-    """A value of the file's metadata."""
-    text = ctypes.create_string_buffer(256)
-    size = _llama().llama_model_meta_val_str(pointer, name.encode(), text, len(text))
-    return text.value.decode("utf-8", "replace") if size >= 0 else None
-
-
-def _token_bytes(pointer: int, way: bytes) -> int:
-    """Keys and values of a token: an estimate, to choose the batch by."""
-    llama = _llama()
-    layers, heads = llama.llama_model_n_layer(pointer), max(llama.llama_model_n_head(pointer), 1)
-    given = _fact(pointer, f"{_fact(pointer, 'general.architecture')}.attention.key_length")
-    width = int(given) if given and given.isdigit() else llama.llama_model_n_embd(pointer) // heads
-    return int(2 * layers * llama.llama_model_n_head_kv(pointer) * width * (4 if way == PLAIN else 2))
-
-
-# -- llama.cpp --
-
-_said: deque[str] = deque(maxlen=16)  # by llama.cpp, of what went wrong
-_log: Any = None  # llama.cpp calls it as long as the program runs
-_library: Any = None
-
-
-def _llama() -> Any:
-    """llama-cpp-python's low-level interface; llama.cpp's log goes to `_said`.
-
-    Raises:
-        MissingExtraError: it is not installed, or too old.
-        PredictorError: it is, but does not start.
-    """
-    global _library, _log
-    if _library is None:
-        # Matrices of K-quants else have code of their own for eight columns and more.
-        os.environ.setdefault("GGML_CPU_TILED_MM", "0")
-        try:
-            import llama_cpp
-        except ImportError:
-            raise MissingExtraError(f"gguf models need llama-cpp-python; {install('gguf')}") from None
-        except (OSError, RuntimeError) as error:  # the library itself, or one that it needs
-            reason = str(error).splitlines()[0]
-            raise PredictorError(f"llama-cpp-python does not start ({reason}); install it again") from None
-        if not hasattr(llama_cpp, NEWEST):
-            raise MissingExtraError(f"gguf models need a newer llama-cpp-python; {install('gguf', upgrade=True)}")
-        _log = llama_cpp.llama_log_callback(_note)
-        llama_cpp.llama_log_set(_log, None)
-        llama_cpp.llama_backend_init()
-        _library = llama_cpp
-    return _library
-
-
-def _note(level: int, text: bytes | None, data: Any) -> None:
-    line = (text or b"").decode("utf-8", "replace").strip()
-    if "error" in line or "failed" in line:
-        _said.append(line)
-
-
-def _reason() -> str:
-    """What llama.cpp said first of what went wrong, in brackets; without the function that said it."""
-    line = next(iter(_said), "").splitlines()[:1]
-    return f" ({WHERE.sub('', line[0])})" if line else ""
+        """Number of lanes that are read at once, within the limit of llama.cpp."""
+        return min(super().batch(chunks), int(library().llama_max_parallel_sequences()) - 1)

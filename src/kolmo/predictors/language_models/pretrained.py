@@ -1,12 +1,12 @@
-"""The one place where anything of transformers is opened: configurations, tokenizers and models of a folder.
+"""The only module that opens models with transformers: configurations, tokenizers and models of a folder.
 
-A model's folder is data from anywhere. transformers would run Python out of it (`auto_map`, `custom_generate`) after a
-question on standard input, fetch compiled code from the hub where a configuration or an architecture names some
-(`kernels`), unpickle weights, read weights and adapters from elsewhere, and fill at random what a checkpoint lacks.
+A model's folder is untrusted data. transformers would run Python code from it (`auto_map`, `custom_generate`) after a
+question on standard input, fetch compiled code from the hub where a configuration or an architecture names it
+(`kernels`), unpickle weights, read weights and adapters from elsewhere, and initialise missing tensors at random.
 Here none of that happens: `trust_remote_code` is False, nothing is asked, weights are safetensors in the folder itself,
-and a model whose tensors are missing or of other shapes is refused.
+and a model with missing tensors, or tensors of other shapes, is refused.
 
-What it is not: a sandbox. transformers itself, and what is installed beside it, is trusted.
+What it is not: a sandbox. transformers and the other installed packages are trusted.
 """
 
 from __future__ import annotations
@@ -30,29 +30,34 @@ from kolmo.predictors.language_models.quantised import METHODS
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # the first that is there
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")  # the first of them that exists is read
 ADAPTER = "adapter_config.json"
-LARGEST_JSON = 100_000_000  # bytes
-ATTENTION = (None, "eager", "sdpa", "flex_attention")  # which a configuration may ask for; others fetch code
-EXPERTS = (None, "eager", "batched_mm", "grouped_mm")  # the same for mixtures of experts
-ROOM = 1 << 28  # numbers that a model may hold beside its checkpoint: tables of positions, masks
-NAMED = 3  # tensors that a message names, at most
+MAX_JSON_BYTES = 100_000_000  # size of the largest JSON file that is read
+ATTENTION = (
+    None,
+    "eager",
+    "sdpa",
+    "flex_attention",
+)  # implementations that a configuration may choose; others fetch code
+EXPERTS = (None, "eager", "batched_mm", "grouped_mm")  # likewise for mixtures of experts
+MAX_EXTRA_NUMBERS = 1 << 28  # numbers that a model may hold beyond its checkpoint: tables of positions, masks
+MAX_NAMED_TENSORS = 3  # tensors that a message names
 
 
 def open_pretrained(opener: Any, source: str | Path, what: str = "it", **given: Any) -> Any:
-    """What an `Auto` class of transformers, or a model's class, makes of a folder.
+    """Open a folder with an `Auto` class of transformers, or with a model's class.
 
     Args:
         opener: the class, or the name of one in transformers.
         source: the folder; with `local_files_only=False` also an id of the hub.
-        what: what is opened, for messages.
-        given: for its `from_pretrained`; `local_files_only` is True unless it is given.
+        what: the kind of object that is opened, for messages.
+        given: arguments of its `from_pretrained`; `local_files_only` is True unless it is given.
 
     Returns:
-        what `from_pretrained` returns.
+        The result of `from_pretrained`.
 
     Raises:
-        PredictorError: it needs code of its own, or transformers cannot open it; the message names the folder.
+        PredictorError: the model needs code of its own, or transformers cannot open it; the message names the folder.
         MissingExtraError: transformers are not installed.
 
     Example:
@@ -61,19 +66,19 @@ def open_pretrained(opener: Any, source: str | Path, what: str = "it", **given: 
     need("transformers")
     try:
         with guarded(str(source), f"transformers cannot open {what}"), quiet():
-            _put_up_fences()
+            _block_remote_code()
             opener = getattr(import_module("transformers"), opener) if isinstance(opener, str) else opener
             return opener.from_pretrained(source, trust_remote_code=False, **{"local_files_only": True, **given})
     except PredictorError as error:
-        _tell_refusal(source, error)
+        _raise_refusal(source, error)
         raise
 
 
 def open_config(folder: Path) -> Any:
-    """The configuration of a model. What it asks of kernels is left out, and its way of quantising is made known.
+    """The configuration of a model, without its choice of kernels; its quantisation method is registered.
 
     Raises:
-        PredictorError: there is none, or it cannot be opened.
+        PredictorError: the folder has no configuration, or it cannot be opened.
     """
     if not (folder / "config.json").is_file():
         raise PredictorError(f"{folder}: no config.json in it; save the model with save_pretrained(FOLDER)")
@@ -90,26 +95,26 @@ def open_config(folder: Path) -> Any:
 
 
 def _quant_method(config: Any) -> str | None:
-    """How a configuration says that its model's weights are quantised."""
+    """The quantisation method that a configuration records; None where it records none."""
     quantised = getattr(config, "quantization_config", None)
     method = quantised.get("quant_method") if isinstance(quantised, dict) else getattr(quantised, "quant_method", None)
     return method if isinstance(method, str) else None
 
 
 def open_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a model, as transformers make it: `PreTrainedTokenizerFast`, or one without a fast version.
+    """The tokenizer of a model, as transformers open it: `PreTrainedTokenizerFast`, or one without a fast version.
 
     Raises:
-        PredictorError: there is none, or it cannot be opened.
+        PredictorError: the folder has no tokenizer, or it cannot be opened.
     """
     return open_pretrained("AutoTokenizer", folder, "its tokenizer")
 
 
 def open_model(folder: Path, config: Any, dtype: torch.dtype, device: str, attention: str | None = None) -> Any:
-    """A causal language model with all of its weights, ready to be asked.
+    """A causal language model with all of its weights, ready for inference.
 
-    Tensors of the checkpoint that the model has no use for are left out, as transformers do: old buffers, heads and
-    towers for other tasks, layers for speculation. They make nothing random, and the weights' hash covers them.
+    Tensors of the checkpoint that the model does not use are left out, as transformers do: old buffers, heads and
+    towers for other tasks, layers for speculation. They add no random values, and the weights' hash covers them.
 
     Args:
         folder: of the model.
@@ -119,7 +124,7 @@ def open_model(folder: Path, config: Any, dtype: torch.dtype, device: str, atten
         attention: its implementation in transformers, if not the default.
 
     Raises:
-        PredictorError: tensors are missing or of other shapes, or it cannot be opened.
+        PredictorError: tensors are missing or have other shapes, or the model cannot be opened.
     """
     _check_size(folder, config, weight_files(folder, config))
     chosen = {"attn_implementation": attention} if attention else {}
@@ -141,16 +146,16 @@ def open_model(folder: Path, config: Any, dtype: torch.dtype, device: str, atten
 
 
 def _check_size(folder: Path, config: Any, files: list[Path]) -> None:
-    """Refuse a configuration that asks for far more memory than its checkpoint fills, before any of it is taken.
+    """Refuse a configuration that needs far more memory than its checkpoint fills, before any of it is allocated.
 
     Raises:
-        PredictorError: it does.
+        PredictorError: the configuration needs too much.
     """
     import torch
     from safetensors import safe_open
 
     if getattr(config, "quantization_config", None) is not None:
-        return  # fewer numbers are stored, in ways of their own
+        return  # quantised checkpoints store fewer numbers, in formats of their own
     stored = 0
     with guarded(str(folder), "its weights cannot be read"):
         for path in files:
@@ -158,23 +163,23 @@ def _check_size(folder: Path, config: Any, files: list[Path]) -> None:
                 stored += sum(prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 - not a dictionary
     try:
         with guarded(str(folder), "transformers cannot open the model"), quiet():
-            _put_up_fences()
+            _block_remote_code()
             opener: Any = import_module("transformers").AutoModelForCausalLM
             with torch.device("meta"):  # shapes alone
                 made = opener.from_config(deepcopy(config), trust_remote_code=False)
             wanted = sum(values.numel() for values in (*made.parameters(), *made.buffers()))
     except PredictorError as error:
-        _tell_refusal(folder, error)
+        _raise_refusal(folder, error)
         raise
-    if wanted > 2 * stored + ROOM:
+    if wanted > 2 * stored + MAX_EXTRA_NUMBERS:
         raise PredictorError(
-            f"{folder}: its config.json asks for {wanted:,} numbers, and its checkpoint has {stored:,}; get the "
+            f"{folder}: its config.json needs {wanted:,} numbers, and its checkpoint has {stored:,}; get the "
             "config.json that belongs to it"
         )
 
 
 def check_weights(source: str | Path, found: dict[str, Any]) -> None:
-    """Refuse a model that transformers have filled at random in part.
+    """Refuse a model of which transformers have initialised a part at random.
 
     Tied tensors and buffers that are not stored are not among the missing: transformers leave them out.
 
@@ -205,10 +210,10 @@ def weight_files(folder: Path, config: Any = None) -> list[Path]:
 
     Args:
         folder: of the model.
-        config: from `open_config`, where it is there: it may name another file or index.
+        config: from `open_config`, if it was opened: it may name another file or index.
 
     Raises:
-        PredictorError: there are none, or they are not files in the folder, or come with an adapter.
+        PredictorError: the files are missing, or are not in the folder itself, or come with an adapter.
     """
     if (folder / ADAPTER).exists():
         raise PredictorError(
@@ -233,12 +238,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of a model.
 
     Raises:
-        PredictorError: it is none, or too large.
-        FileNotFoundError: it is not there.
+        PredictorError: the file is not a JSON object, or too large.
+        FileNotFoundError: there is no such file.
     """
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise ValueError(f"it is larger than {LARGEST_JSON} bytes")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"the file is larger than {MAX_JSON_BYTES} bytes")
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise
@@ -264,7 +269,7 @@ def need(*modules: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what transformers tell people who train."""
+    """Silence the messages and progress bars of transformers, which are for training."""
     from transformers.utils import logging as any_logging
 
     logging: Any = any_logging
@@ -294,7 +299,7 @@ def _shards(index: Path) -> list[str]:
 
 
 def _is_plain(name: Any, endings: tuple[str, ...]) -> bool:
-    """Whether it is the name of a file beside the one that names it."""
+    """Whether it is the plain name of a file, without a path."""
     return isinstance(name, str) and name.endswith(endings) and not {"/", "\\", "\0"} & {*name}
 
 
@@ -303,8 +308,8 @@ def _refuse_weights(path: Path, what: str, name: Any) -> NoReturn:
 
 
 def _several(names: list[str]) -> str:
-    shown = ", ".join(short(name, 80) for name in names[:NAMED])
-    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} more"
+    shown = ", ".join(short(name, 80) for name in names[:MAX_NAMED_TENSORS])
+    return shown if len(names) <= MAX_NAMED_TENSORS else f"{shown} and {len(names) - MAX_NAMED_TENSORS} more"
 
 
 def _shape(sizes: Iterable[int]) -> str:
@@ -312,7 +317,7 @@ def _shape(sizes: Iterable[int]) -> str:
 
 
 def _with_parts(config: Any) -> Iterator[Any]:
-    """A configuration and those in it."""
+    """A configuration and the configurations of its parts."""
     yield config
     for name in getattr(config, "sub_configs", ()):
         part = getattr(config, name, None)
@@ -324,14 +329,14 @@ def _with_parts(config: Any) -> Iterator[Any]:
 
 
 class CodeRefusedError(FileNotFoundError):
-    """Code of a model's own, or of the hub, was about to be run. Where transformers can do without, they go on."""
+    """Code from a model's folder or from the hub was about to run. transformers continue where they can do without."""
 
 
-def _put_up_fences() -> None:
-    """See to it that within `guarded` no module of a model's own is imported, no kernel fetched, and nothing asked.
+def _block_remote_code() -> None:
+    """Make sure that within `guarded` no module of a model is imported, no kernel is fetched, and nothing is asked.
 
-    `trust_remote_code=False` says the same to most of transformers, but not all of it passes that on: parts of a
-    composite model are made with its default, which is to ask.
+    `trust_remote_code=False` has the same purpose, but transformers do not pass it on everywhere: parts of a composite
+    model are opened with the default, which is to ask.
     """
     from transformers import dynamic_module_utils
     from transformers.generation import utils as generation
@@ -345,26 +350,26 @@ def _put_up_fences() -> None:
         (hub_kernels, "get_kernel_hub"),
         (sys.modules.get("kernels"), "get_kernel"),
     ):
-        _fence(module, name)
+        _block(module, name)
 
 
-def _fence(module: Any, name: str) -> None:
-    """Make a module's function refuse to work within `guarded`, for ever; elsewhere it works as before."""
+def _block(module: Any, name: str) -> None:
+    """Replace a module's function by one that raises within `guarded`, and works as before elsewhere."""
     function = getattr(module, name, input if name == "input" else None)
     if function is None or getattr(function, "_of_kolmo", False):
         return
 
-    def fenced(*args: Any, **kwargs: Any) -> Any:
+    def blocked(*args: Any, **kwargs: Any) -> Any:
         if is_guarded():
             raise CodeRefusedError(f"trust_remote_code is False: {name}")
         return function(*args, **kwargs)
 
-    fenced._of_kolmo = True  # type: ignore[attr-defined]
-    setattr(module, name, fenced)
+    blocked._of_kolmo = True  # type: ignore[attr-defined]
+    setattr(module, name, blocked)
 
 
 def _is_refusal(error: BaseException | None) -> bool:
-    """Whether transformers, or the fence, refused to run code."""
+    """Whether transformers, or `_block`, refused to run code."""
     while error is not None:
         if isinstance(error, CodeRefusedError) or "trust_remote_code" in str(error):
             return True
@@ -372,10 +377,10 @@ def _is_refusal(error: BaseException | None) -> bool:
     return False
 
 
-def _tell_refusal(source: str | Path, error: KolmoError) -> None:
+def _raise_refusal(source: str | Path, error: KolmoError) -> None:
     if not _is_refusal(error.__cause__):
         return
     raise PredictorError(
         f"{short(str(source), MAX_REASON)}: the model needs code of its own, which kolmo does not run; give a model "
-        "that transformers know without"
+        "that transformers support without it"
     ) from error

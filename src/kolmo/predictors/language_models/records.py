@@ -1,6 +1,6 @@
-"""What a file says of the language model that it needs.
+"""What a file records about the language model that it needs.
 
-What it is not: the model. A record is read, and shown, without it (`kolmo list`).
+What it is not: the model. A record is read and shown without it (`kolmo list`).
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from kolmo.foreign import short
 from kolmo.predictors.language_models.byte_sources import PlainSource
 from kolmo.varints import varint
 
-DTYPES = ("float32", "float64", "bfloat16", "float16")  # in files by their place here
-CHUNK = 4096  # tokens of a lane, at most
-CONTEXT = 4096  # tokens that a model sees at once, at most, where it could see more
+DTYPES = ("float32", "float64", "bfloat16", "float16")  # files record the index into this tuple
+CHUNK = 4096  # most tokens of a lane, by default
+CONTEXT = 4096  # most tokens of the context window, by default
 PARTS = ("weights", "configuration", "tokenizer")
-SIZES = 64  # of the first byte: context and chunk are others than the two above
-COMMIT, TEXT = 1, 2  # how a revision is written
+HAS_SIZES = 64  # bit of the first byte: context and chunk follow, since they differ from the two above
+COMMIT, TEXT = 1, 2  # encodings of a revision
 
 
 @dataclass(frozen=True)
 class Record:
-    """What a file says of its model: the predictor's parameters.
+    """What a file records about its model: the predictor's parameters.
 
     Attributes:
         spec: id, or the name of the folder or file without the path to it (see `predictors.model_locations`).
         revision: of an id: the commit.
-        marks: 4 bytes: of the hash of each of weights, configuration and tokenizer the first, and of the hash of all.
+        marks: 4 bytes: the first byte of each of the hashes of weights, configuration and tokenizer, and of all.
         dtype: of the arithmetic.
-        context: tokens that the model sees, 0 without a limit.
-        chunk: tokens of a lane, at most.
-        way: of computing, where there are several: 1 or 2; else 0.
-        rest: 4 more bytes of the hash of all. They are the predictor's fingerprint, which stands elsewhere in a file.
+        context: length of the context window in tokens, 0 without a limit.
+        chunk: most tokens of a lane.
+        way: the way to compute, where there are several: 1 or 2; else 0.
+        rest: the next 4 bytes of the hash of all. They are the predictor's fingerprint, which a file stores elsewhere.
     """
 
     spec: str
@@ -56,13 +56,13 @@ class Record:
         chunk: int,
         way: int = 0,
     ) -> Record:
-        """Of a model that is here, by its hashes: of the weights, the configuration, the tokenizer."""
+        """The record of a model that is open, from the hashes of its weights, configuration and tokenizer."""
         whole = hashlib.sha256(b"".join(hashes)).digest()
         marks = b"".join(part[:1] for part in hashes) + whole[:1]
         return cls(spec, revision, marks, dtype, context, chunk, way, whole[1:5])
 
     def to_bytes(self) -> bytes:
-        """As in docs/language-models.md."""
+        """The parameters that a file stores, as docs/language-models.md specifies them."""
         revision = self.revision.encode()
         how = 0
         if re.fullmatch("[0-9a-f]{40}", self.revision):
@@ -70,7 +70,7 @@ class Record:
         elif revision:
             how, revision = TEXT, varint(len(revision)) + revision
         sizes = b"" if (self.context, self.chunk) == (CONTEXT, CHUNK) else varint(self.context) + varint(self.chunk)
-        first = DTYPES.index(self.dtype) | self.way << 2 | how << 4 | (SIZES if sizes else 0)
+        first = DTYPES.index(self.dtype) | self.way << 2 | how << 4 | (HAS_SIZES if sizes else 0)
         return bytes([first]) + self.marks + revision + sizes + self.spec.encode()
 
     @classmethod
@@ -78,7 +78,7 @@ class Record:
         """From a file.
 
         Raises:
-            ValueError: no version 1 wrote this.
+            ValueError: version 1 does not write such a record.
         """
         source = PlainSource(data)
         first = source.take(1)[0]
@@ -89,22 +89,22 @@ class Record:
         elif how == TEXT:
             revision = source.take(source.varint(len(data))).decode()
         context, chunk = CONTEXT, CHUNK
-        if first & SIZES:
+        if first & HAS_SIZES:
             context, chunk = source.varint(1 << 31), source.varint(1 << 31)
         record = cls(source.left().decode(), revision, marks, DTYPES[first & 3], context, chunk, first >> 2 & 3)
         if record.chunk < 1 or record.to_bytes() != data:
-            raise ValueError("they are damaged or newer")
+            raise ValueError("the record is damaged, or from a newer version")
         return record
 
     def describe(self) -> str:
-        """One line for people."""
+        """One line about the model, for `kolmo list`."""
         revision = f", revision {short(self.revision)}" if self.revision else ""
         context = f"context {self.context}" if self.context else "no limit of context"
         chunks = f"chunks of {self.chunk} tokens"
         return f"{short(self.spec)}{revision}, hash {self.marks.hex()}, {self.dtype}, {context}, {chunks}"
 
     def differences(self, here: Record) -> list[str]:
-        """What of the model is another here than it was for the writer, in words."""
+        """Which parts of the model here differ from the writer's, in words."""
         marks = list(zip(PARTS, here.marks, self.marks, strict=False))
         found = [f"its {part} (hash {a:02x}... here, {b:02x}... in the file)" for part, a, b in marks if a != b]
-        return found or (["something of it"] if self.marks != here.marks else [])
+        return found or (["part of it"] if self.marks != here.marks else [])

@@ -1,22 +1,18 @@
 """Bytes as tokens of a language model's own vocabulary, and back, for any tokenizer of the `tokenizers` library.
 
-Such a tokenizer is made to be read by a model, not to be undone: many change case, compose accents, drop spaces, or
-know no word for what they see. Here any bytes come back exactly. Decoding is a table, token -> bytes, read once from
-the tokenizer's description; its `decode` is never called. Encoding lets the tokenizer cut the text, and keeps a token
+A tokenizer prepares text for a model, and need not be invertible: many change case, compose accents, drop spaces, or
+have no token for some characters. Here any bytes come back exactly. Decoding is a table, token -> bytes, read once from
+the tokenizer's description; its `decode` is never called. Encoding lets the tokenizer split the text, and keeps a token
 only where the data holds that token's bytes:
 
     data      |The|_|cat|_|☺|_|sat|
-    tokens    |the| |cat| |?| |sat|     of a tokenizer that writes small letters, drops spaces, and knows no smile
+    tokens    |the| |cat| |?| |sat|     from a tokenizer with lower case only, without spaces, and without the smiley
     kept            |cat|     |sat|
-    result    T|he|_|cat|_|☺|_|sat|    between them the longest tokens that fit ("he", say), and literal bytes
+    result    T|he|_|cat|_|☺|_|sat|    between them the longest tokens that match, such as "he", and literal bytes
 
-So nothing rests on a guess of a token's bytes, or on the tokenizer's offsets: a wrong one costs bits.
+So exactness does not depend on the bytes assumed of a token, or on the tokenizer's offsets: errors only cost bits.
 
-Bytes in vocabularies are after Radford et al., "Language Models are Unsupervised Multitask Learners" (2019), a
-printable character for each, and after Kudo and Richardson, "SentencePiece" (2018), U+2581 for a space and `<0xNN>`
-for a byte.
-
-What it is not: it predicts nothing, and trains no tokenizer (`kolmo.training.texts.vocabulary`).
+What it is not: a trainer of tokenizers (`kolmo.training.texts.vocabulary`).
 """
 
 from __future__ import annotations
@@ -25,7 +21,7 @@ import hashlib
 import json
 import re
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,20 +33,25 @@ import numpy.typing as npt
 from kolmo.errors import CorruptError, MissingExtraError, PredictorError
 from kolmo.installing import install
 from kolmo.predictors.guard import guarded
+from kolmo.predictors.language_models.token_table import byte_alphabet, parts_of, read_table
 
 if TYPE_CHECKING:
     import tokenizers
 
-PIECE = 1 << 16  # bytes that the tokenizer gets at once
-BATCH = 16  # pieces that its threads share
-NOT_TEXT = 4  # the tokenizer is not asked about a piece of which more than one byte in four is outside UTF-8
-LONGEST = 32  # bytes of the longest token that fills gaps
-LARGEST = 1 << 22  # tokens; vocabularies in use have up to 2^18
+PIECE_BYTES = 1 << 16  # bytes that the tokenizer is given at once
+BATCH_PIECES = 16  # pieces that the tokenizer's threads share
+NOT_TEXT_RATIO = 4  # a piece is not tokenised where more than one byte in four is outside UTF-8
+MAX_FILLER_BYTES = 32  # length of the longest token that fills gaps
+MAX_TOKENS = 1 << 22  # size of the largest vocabulary; those in use have up to 2^18 tokens
 LINE = re.compile(rb"(?s:.*)\n(?=\S)")  # up to the last end of a line that text follows
 WORD = re.compile(rb"(?s:.*)\S(?=\s)")  # up to the last end of a word
-ALIEN = re.compile("[\udc80-\udcff]")  # how `surrogateescape` writes a byte that is outside UTF-8
-BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
-DROPPING = ("BertPreTokenizer", "CharDelimiterSplit", "Whitespace", "WhitespaceSplit")  # pre-tokenizers
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # a byte outside UTF-8, as `surrogateescape` represents it
+SPACE_DROPPING = (
+    "BertPreTokenizer",
+    "CharDelimiterSplit",
+    "Whitespace",
+    "WhitespaceSplit",
+)  # pre-tokenizers that drop spaces
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +70,8 @@ class Tokens:
 class Vocabulary:
     """The tokens of a tokenizer and the bytes that they stand for. Immutable; threads may share it.
 
-    Special tokens (beginning and end of text, padding, the unknown word) and numbers that the tokenizer does not know
-    stand for nothing and are never used; where a text spells a special token's name, that is text.
+    Special tokens (beginning and end of text, padding, the unknown word) and ids that the tokenizer does not have stand
+    for no bytes and are never used. Where a text contains the name of a special token, it is ordinary text.
 
     Args:
         tokenizer: of the `tokenizers` library; `.backend_tokenizer` of a fast tokenizer of transformers. Not changed.
@@ -81,37 +82,37 @@ class Vocabulary:
     """
 
     name = "a tokenizer"  # for messages
-    piece = 0  # bytes that the tokenizer gets at once; 0: PIECE
+    piece = 0  # bytes that the tokenizer is given at once; 0: PIECE_BYTES
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, size: int) -> None:
-        if not 1 <= size <= LARGEST:
+        if not 1 <= size <= MAX_TOKENS:
             raise PredictorError(
-                f"a vocabulary of {size} tokens, not 1 to {LARGEST}; the model's configuration is damaged"
+                f"a vocabulary of {size} tokens, not 1 to {MAX_TOKENS}; the model's configuration is damaged"
             )
         self._description: str = tokenizer.to_str()
-        self._set_table(*_read_table(json.loads(self._description), size))
+        self._set_table(*read_table(json.loads(self._description), size))
 
     def _set_table(self, table: list[bytes], preferred: list[int]) -> None:
-        """Take the bytes of each token, and all tokens that have some, of equal ones first the one that fills gaps."""
+        """Set the bytes of each token, and the tokens with bytes; of equal ones the first is used to fill gaps."""
         self.size, self._bytes, self._preferred = len(table), table, preferred
-        self._lengths = np.array([*map(len, table), 0], np.int64)  # and 0 for numbers outside
+        self._lengths = np.array([*map(len, table), 0], np.int64)  # and 0 for ids outside the vocabulary
 
     @cached_property
-    def digest(self) -> bytes:
-        """First 8 bytes of a SHA-256 over the table: what decoding depends on.
+    def table_hash(self) -> bytes:
+        """First 8 bytes of a SHA-256 over the table, which is all that decoding depends on.
 
-        Hashed are `size`, then the length of each token from 0 to size - 1 in bytes (0: it stands for nothing), all as
-        32-bit little-endian numbers, then the bytes of all tokens, joined.
+        The hash covers `size`, then the length of each token from 0 to size - 1 in bytes (0: no bytes), all as 32-bit
+        little-endian numbers, then the bytes of all tokens, joined.
         """
         lengths = np.array([self.size, *self._lengths[:-1]], "<u4")
         return hashlib.sha256(lengths.tobytes() + b"".join(self._bytes)).digest()[:8]
 
     def bytes_of(self, token: int) -> bytes:
-        """The bytes that a token stands for; none for one that stands for nothing."""
+        """The bytes that a token stands for; empty where it stands for none."""
         return self._bytes[token] if 0 <= token < self.size else b""
 
     def lengths(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """How many bytes each token stands for, in the shape of `ids`."""
+        """Number of bytes that each token stands for, in the shape of `ids`."""
         numbers = np.asarray(ids, np.int64)
         known: npt.NDArray[np.int64] = self._lengths[
             np.where((numbers >= 0) & (numbers < self.size), numbers, self.size)
@@ -119,19 +120,19 @@ class Vocabulary:
         return known
 
     def tokenise(self, data: bytes) -> Tokens:
-        """Data as tokens; `join` gives it back. The same data gives the same tokens.
+        """Data as tokens; `join` returns the data. The same data gives the same tokens.
 
         All tokens are below `size` and stand for at least one byte each.
 
         Raises:
-            PredictorError: the tokenizer says of a text what cannot be.
+            PredictorError: the tokenizer fails, or returns an inconsistent result.
         """
         out = _Output()
         waiting: list[bytes] = []
         with guarded(self.name, "its tokenizer fails"):
             for piece in pieces(data, self.piece):
                 waiting.append(piece)
-                if len(waiting) == BATCH:
+                if len(waiting) == BATCH_PIECES:
                     self._tokenise(waiting, out)
                     waiting.clear()
             self._tokenise(waiting, out)
@@ -141,7 +142,7 @@ class Vocabulary:
         """The data of these tokens: the mirror of `tokenise`.
 
         Raises:
-            CorruptError: a token stands for nothing, or a literal has no place or no bytes.
+            CorruptError: a token stands for no bytes, or a literal has an invalid place or no bytes.
         """
         count = len(tokens.ids)
         empty = np.flatnonzero(self.lengths(tokens.ids) == 0)
@@ -176,7 +177,7 @@ class Vocabulary:
                 self._keep(encoding.ids, encoding.offsets, piece, out)
 
     def _encode(self, texts: list[str]) -> list[Any]:
-        """What the tokenizer says of each text; None where it refuses, as those do that have no unknown word."""
+        """The tokenizer's encoding of each text; None where it refuses, as tokenizers without an unknown word do."""
         try:
             return list(self._own.encode_batch(texts, add_special_tokens=False))
         except BaseException as error:
@@ -191,9 +192,9 @@ class Vocabulary:
         return all(texts) and b"".join(texts) == piece
 
     def _keep(self, ids: list[int], offsets: list[tuple[int, int]], piece: bytes, out: _Output) -> None:
-        """Keep the tokens that the piece holds, in order, where the tokenizer saw them; cover what lies between.
+        """Keep the tokens whose bytes the piece holds, in order and at their offsets; cover the bytes between them.
 
-        offsets: first and last + 1 of the characters that a token is made from.
+        offsets: first and last + 1 of the characters that a token stands for.
         """
         begins = _begins(piece)
         at = 0
@@ -204,7 +205,7 @@ class Vocabulary:
                 continue
             place = max(at, begins[first])
             if not piece.startswith(text, place):
-                place = end - len(text)  # a space that the tokenizer dropped, and then put before each word
+                place = end - len(text)  # the token begins with a space that the tokenizer dropped and added again
                 if place < at or not piece.startswith(text, place):
                     continue
             if place > at:
@@ -215,7 +216,7 @@ class Vocabulary:
             self._cover(piece[at:], out)
 
     def _cover(self, data: bytes, out: _Output) -> None:
-        """Take the longest token that fits, again and again; what none fits is literal."""
+        """Take the longest token that matches, repeatedly; bytes that no token matches are literals."""
         tokens, lengths_of = self._longest
         shortest = (2, 1)
         at = covered = 0
@@ -236,12 +237,12 @@ class Vocabulary:
 
     @cached_property
     def _longest(self) -> tuple[dict[bytes, int], dict[bytes, tuple[int, ...]]]:
-        """Tokens by their bytes; and for the first three bytes of some token the lengths to try, longest first."""
+        """Tokens by their bytes; and by the first three bytes of a token the lengths to try, longest first."""
         tokens: dict[bytes, int] = {}
         lengths: dict[bytes, set[int]] = {}
         for token in self._preferred:
             text = self._bytes[token]
-            if 0 < len(text) <= LONGEST:
+            if 0 < len(text) <= MAX_FILLER_BYTES:
                 tokens.setdefault(text, token)
                 if len(text) > 2:
                     lengths.setdefault(text[:3], {1, 2}).add(len(text))
@@ -249,7 +250,7 @@ class Vocabulary:
 
     @cached_property
     def _own(self) -> tokenizers.Tokenizer:
-        """The tokenizer, adding nothing to the text, cutting nothing off, and taking all of it for text."""
+        """The tokenizer, changed so that it adds and cuts nothing, and treats names of special tokens as text."""
         from tokenizers import Tokenizer
 
         own = Tokenizer.from_str(json.dumps(_plain(json.loads(self._description)), ensure_ascii=False))
@@ -258,7 +259,7 @@ class Vocabulary:
 
 
 class _Output:
-    """Tokens so far."""
+    """The tokens and literals found so far."""
 
     def __init__(self) -> None:
         self.ids = array("i")
@@ -276,7 +277,7 @@ def load_tokenizer(folder: Path) -> tokenizers.Tokenizer:
     """The tokenizer of a model's folder, from its `tokenizer.json`.
 
     Raises:
-        PredictorError: there is none, or it cannot be read.
+        PredictorError: the folder has no tokenizer.json, or it cannot be read.
         MissingExtraError: the `tokenizers` library is not installed.
     """
     try:
@@ -304,13 +305,13 @@ def load_tokenizer(folder: Path) -> tokenizers.Tokenizer:
 
 
 def _is_of_tokenizers(error: BaseException) -> bool:
-    """Whether `tokenizers` refuses or breaks down: it raises plain Exceptions, and a panic of Rust is not even one."""
+    """Whether an error is from `tokenizers`: a plain Exception, or a panic of Rust, which is not an Exception."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def pieces(data: bytes, size: int = 0) -> Iterator[bytes]:
-    """The data in pieces of at most `size` bytes, or PIECE: cut after a line, else a word, else between characters."""
-    size, at = size or PIECE, 0
+    """The data in pieces of at most `size` bytes (0: PIECE_BYTES), split after a line, a word or a character."""
+    size, at = size or PIECE_BYTES, 0
     while len(data) - at > size:
         least, most = at + size // 2, at + size
         found = LINE.match(data, least, most + 1) or WORD.match(data, least, most + 1)
@@ -325,13 +326,13 @@ def pieces(data: bytes, size: int = 0) -> Iterator[bytes]:
 
 
 def _text(piece: bytes) -> str | None:
-    """The piece as text, U+FFFD for each byte outside UTF-8; None where it is not text."""
-    text, strange = ALIEN.subn("\ufffd", piece.decode("utf-8", "surrogateescape"))
-    return None if strange * NOT_TEXT > len(piece) else text
+    """The piece as text, with U+FFFD for each byte outside UTF-8; None where there are too many of them."""
+    text, strange = NOT_UTF8.subn("\ufffd", piece.decode("utf-8", "surrogateescape"))
+    return None if strange * NOT_TEXT_RATIO > len(piece) else text
 
 
 def _begins(piece: bytes) -> list[int]:
-    """The byte at which each character of `_text` begins, and the end."""
+    """Offset in bytes of each character of `_text`, and of the end."""
     units = piece.decode("utf-8", "surrogateescape").encode("utf-32-le", "surrogatepass")
     codes = np.frombuffer(units, "<u4")
     lengths = 1 + (codes >= 0x80).astype(np.int64) + (codes >= 0x800) + (codes >= 0x10000)
@@ -340,17 +341,17 @@ def _begins(piece: bytes) -> list[int]:
 
 
 def _plain(facts: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer's description without what adds to a text or cuts it off; changes `facts`."""
+    """A tokenizer's description without the parts that add to a text or truncate it; changes `facts`."""
     for name in ("truncation", "padding", "post_processor"):
         facts[name] = None
     facts["normalizer"] = _without_prepend(facts.get("normalizer"))
     if "dropout" in facts["model"]:
         facts["model"]["dropout"] = None
     dropped = False
-    for part in _parts(facts.get("pre_tokenizer")):
+    for part in parts_of(facts.get("pre_tokenizer")):
         if dropped:
-            break  # where spaces were dropped, the one put before each word stands for what was there
-        dropped = part["type"] in DROPPING or part.get("behavior") == "Removed"
+            break  # spaces were dropped: the one added before each word replaces them
+        dropped = part["type"] in SPACE_DROPPING or part.get("behavior") == "Removed"
         if "prepend_scheme" in part:
             part["prepend_scheme"] = "never"
         if "add_prefix_space" in part:
@@ -363,80 +364,6 @@ def _without_prepend(part: Any) -> Any:
         kept = [_without_prepend(inner) for inner in part["normalizers"]]
         return {**part, "normalizers": [inner for inner in kept if inner]}
     return None if part and part["type"] == "Prepend" else part
-
-
-def _parts(part: Any) -> Iterator[dict[str, Any]]:
-    """A normalizer, pre-tokenizer or decoder, and those that it is a sequence of."""
-    if part:
-        yield part
-        for name in ("normalizers", "pretokenizers", "decoders"):
-            for inner in part.get(name, ()):
-                yield from _parts(inner)
-
-
-def _read_table(facts: dict[str, Any], size: int) -> tuple[list[bytes], list[int]]:
-    """Bytes of each token below `size`; and all tokens that have some, of equal ones first the one that fills gaps."""
-    model = facts["model"]
-    words = model["vocab"]
-    pairs = list(words.items()) if isinstance(words, dict) else [(text, i) for i, (text, _) in enumerate(words)]
-    vocabulary = dict(pairs)
-    spell = _speller(facts)
-    table = [b""] * size
-    ranks = [0] * size
-    for text, token in pairs:
-        if token < size:
-            table[token], ranks[token] = spell(text)
-    unknown = vocabulary.get(model.get("unk_token"), model.get("unk_id"))
-    if unknown is not None and unknown < size:
-        table[unknown] = b""
-    for added in facts["added_tokens"]:
-        token, text = added["id"], added["content"]
-        if token < size and added["special"]:
-            table[token] = b""
-        elif token < size and vocabulary.get(text) != token:
-            table[token], ranks[token] = text.encode(), 1
-    used = [token for token in range(size) if table[token]]
-    return table, sorted(used, key=lambda token: (ranks[token], token))
-
-
-def _speller(facts: dict[str, Any]) -> Callable[[str], tuple[bytes, int]]:
-    """A function from a token's text to its bytes, and to its rank among tokens with the same bytes."""
-    model = facts["model"]
-    parts = [part for name in ("normalizer", "pre_tokenizer", "decoder") for part in _parts(facts.get(name))]
-    types = {part["type"] for part in parts}
-    byte_of = byte_alphabet() if "ByteLevel" in types else None
-    spaces = [part["replacement"] for part in parts if part["type"] == "Metaspace"]
-    for part in parts:
-        if part["type"] == "Replace" and "String" in part["pattern"]:
-            pattern, content = part["pattern"]["String"], part["content"]
-            spaces += [content] if pattern == " " and content else [pattern] if content == " " and pattern else []
-    fallback = "ByteFallback" in types or model.get("byte_fallback", False)
-    prefix = model.get("continuing_subword_prefix")
-    suffix = model.get("end_of_word_suffix") or next((p["suffix"] for p in parts if p["type"] == "BPEDecoder"), None)
-
-    def spell(text: str) -> tuple[bytes, int]:
-        byte = BYTE.fullmatch(text) if fallback else None
-        if byte:
-            return bytes.fromhex(byte[1]), 3
-        rank, end = 0, b""
-        if prefix and text.startswith(prefix) and text != prefix:
-            text, rank = text[len(prefix) :], 2
-        if suffix and text.endswith(suffix):
-            text, end = text[: -len(suffix)], b" "  # in prose a space follows most words
-        if byte_of and all(character in byte_of for character in text):
-            return bytes([byte_of[character] for character in text]) + end, rank
-        for space in spaces:
-            text = text.replace(space, " ")
-        return text.encode() + end, rank
-
-    return spell
-
-
-def byte_alphabet() -> dict[str, int]:
-    """The byte for which each printable character stands in GPT-2's vocabulary, and in all of type ByteLevel."""
-    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = iter(range(256, 512))
-    return {chr(byte) if byte in own else chr(next(others)): byte for byte in range(256)}
 
 
 __all__ = ["Tokens", "Vocabulary", "byte_alphabet", "load_tokenizer"]

@@ -16,15 +16,16 @@ DEFAULT_DOCUMENTS = 12  # of each corpus
 DEFAULT_LIMIT = 512 << 10  # bytes of text on the page
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Board:
     """What a leaderboard consists of.
 
     Attributes:
-        title: of the page.
+        title: title of the page.
         sections: tables, the largest first.
         scatter: benchmark scores against bits per character.
-        documents, limit: how many documents of a corpus, and bytes of text of all, the page shows.
+        documents, limit: number of documents of each corpus, and bytes of text in total, that the page shows.
+        scores: benchmark scores of the user's.
     """
 
     title: str

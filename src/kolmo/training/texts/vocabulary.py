@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.installing import install
-from kolmo.predictors.language_models.vocabulary import byte_alphabet
+from kolmo.predictors.language_models.token_table import byte_alphabet
 from kolmo.training.texts.data import Bytes, Source, Symbols
 
 CHUNK = 1 << 20  # bytes encoded at once, cut at a line's end

@@ -17,7 +17,7 @@ import numpy as np
 
 from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.evaluation.scorers.scorers import Tokenised
-from kolmo.evaluation.scorers.token_scorers import exactly
+from kolmo.evaluation.scorers.token_scorers import tokenise_losslessly
 from kolmo.evaluation.windows.modes import Texts
 from kolmo.installing import install
 from kolmo.predictors.language_models.pretrained import open_tokenizer
@@ -55,14 +55,14 @@ class OwnTokens:
         known = 1 + max(self._tokenizer.get_vocab().values(), default=0)
         size = config.get("vocab_size")
         self.vocabulary = Vocabulary(self._tokenizer, min(known, size) if isinstance(size, int) else known)
-        self.digest = self.vocabulary.digest.hex()
+        self.digest = self.vocabulary.table_hash.hex()
         self._full = _of_transformers(folder)
         self.start = self._start(folder, config)
         window = config.get("max_position_embeddings")
         self.window = window if isinstance(window, int) and window > 0 else None
 
     def _start(self, folder: Path, config: dict[str, Any]) -> int:
-        """As `predictors.language_models.huggingface` finds it, so that a model costs the same here and there."""
+        """As `predictors.language_models.torch_models` finds it, so that a model costs the same here and there."""
         names = ("bos_token", "eos_token", "pad_token")
         spelt = {name: word_of(_facts(folder / "tokenizer_config.json").get(name)) for name in names}
         own = {f"{name}_id": self._tokenizer.token_to_id(word) for name, word in spelt.items() if word}
@@ -81,7 +81,7 @@ class OwnTokens:
     def encode(self, text: str, how: Texts) -> Tokenised:
         """As in `Scorer`, of one text; "default" and "plain" by transformers where it is installed."""
         if how == "exact":
-            return exactly(self.vocabulary, text.encode())
+            return tokenise_losslessly(self.vocabulary, text.encode())
         special = how == "default"
         if self._full is not None:
             found = self._full(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)

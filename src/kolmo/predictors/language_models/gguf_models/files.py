@@ -1,8 +1,8 @@
-"""GGUF files: which belong together, and whether llama.cpp may be asked to open one.
+"""GGUF files: which belong together, and whether llama.cpp can safely open one.
 
-llama.cpp says what is wrong with most damaged files; for some it ends the whole program. These are found here first,
-in the facts before the weights. The format is docs/gguf.md of ggml. What it is not: it reads no weights, and a file
-that it lets pass may still be refused.
+llama.cpp reports most damaged files as errors; some end the whole program. These are found here first, in the metadata
+before the weights. The format is docs/gguf.md of ggml. What it is not: a complete check; it reads no weights, and
+llama.cpp may still refuse a file that passes.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import NamedTuple
 
 from kolmo.errors import PredictorError
 
-HEADER = struct.Struct("<4sIQQ")  # magic, version, how many tensors and facts
+HEADER = struct.Struct("<4sIQQ")  # magic, version, numbers of tensors and of metadata entries
 VERSIONS = (2, 3)
-NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # by their type
+NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}  # layouts by type
 STRING, ARRAY = 8, 9  # the other types
-LAYERS = 512  # at most
+MAX_LAYERS = 512  # layers of a model
 PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 
 
 def parts(path: Path) -> list[Path]:
-    """The files of a model that begins with `path`: most have one."""
+    """The files of a model whose first file is `path`; most models have one."""
     found = PART.search(path.name)
     if not found:
         return [path]
@@ -33,13 +33,13 @@ def parts(path: Path) -> list[Path]:
 
 
 def check(path: Path) -> None:
-    """See whether llama.cpp may be asked to open a file.
+    """Check that llama.cpp can open a file without ending the program.
 
     Raises:
-        PredictorError: it is not there, or no GGUF file that llama.cpp knows.
+        PredictorError: the file does not exist, or is not a GGUF file that llama.cpp supports.
     """
     if path.is_dir():
-        raise PredictorError(f"{path}: is a folder; name the .gguf file in it")
+        raise PredictorError(f"{path}: the path is a folder; name the .gguf file in it")
     try:
         with open(path, "rb") as file:
             head = file.read(HEADER.size)
@@ -57,20 +57,20 @@ def check(path: Path) -> None:
         raise PredictorError(f"{path}: no such file; give the path of a model in a .gguf file") from None
     except OSError as error:
         raise PredictorError(f"{path}: {error.strerror}; make it readable") from None
-    # Of what follows, llama.cpp ends the program.
+    # llama.cpp ends the program on each of the following.
     tokens = [text for text in facts.tokens if text]
     if len(set(tokens)) < len(tokens):
         raise PredictorError(f"{path}: two of its tokens are the same; get the file again")
     for name, value in facts.numbers.items():
-        if name.endswith(b".block_count") and not 1 <= value <= LAYERS:
-            raise PredictorError(f"{path}: {value} layers, not 1 to {LAYERS}; get the file again")
+        if name.endswith(b".block_count") and not 1 <= value <= MAX_LAYERS:
+            raise PredictorError(f"{path}: {value} layers, not 1 to {MAX_LAYERS}; get the file again")
 
 
 class Facts(NamedTuple):
-    """What a file says before its weights, as far as it is looked at.
+    """Metadata of a file, as far as `check` needs it.
 
-    numbers: by name.
-    tokens: their texts; none where the file holds none.
+    numbers: numeric values by name.
+    tokens: texts of the tokens; empty where the file does not hold them.
     """
 
     numbers: dict[bytes, float]
@@ -78,7 +78,7 @@ class Facts(NamedTuple):
 
 
 def read_facts(data: mmap.mmap, count: int) -> Facts:
-    """The first `count` facts of a file; fewer where it is damaged, for llama.cpp says better how."""
+    """The first `count` metadata entries; fewer where the file is damaged, since llama.cpp reports that better."""
     at, facts = HEADER.size, Facts({}, [])
 
     def number(kind: str) -> float:
