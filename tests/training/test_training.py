@@ -563,7 +563,7 @@ def test_a_loss_that_is_no_number_ends_it(folder: Path) -> None:
     trainer = loop.Trainer(RECURRENT, settings(), corpus(folder), RunFolder(make(folder / "run")))
     with torch.no_grad():
         trainer.model.head_bias[3] = float("nan")
-    with pytest.raises(KolmoError, match="lower --rate"):
+    with pytest.raises(KolmoError, match="lower the argument rate"):
         trainer.run()
 
 

@@ -72,7 +72,7 @@ class Listing:
         return (
             f"claims {self.raw_size} bytes of content in {self.packed_size}, an extreme ratio "
             f"({self.raw_size // max(self.packed_size, 1)} : 1), which takes long to decode; "
-            "kolmo decompress --max-size and kolmo test --max-size set a limit"
+            "the argument max_length of decompressing and testing sets a limit"
         )
 
 

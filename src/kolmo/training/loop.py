@@ -212,7 +212,9 @@ class Trainer:
         self.bits = float(torch.stack(self.losses).mean())
         self.losses.clear()
         if not math.isfinite(self.bits):
-            raise KolmoError(f"{self.folder.path}: the loss is no number after {self.step} steps; lower --rate")
+            raise KolmoError(
+                f"{self.folder.path}: the loss is not a number after {self.step} steps; lower the argument rate"
+            )
         self._note({"train": self.bits})
 
     def _validations(self) -> int:

@@ -207,7 +207,7 @@ class Sampler:
             room = max(last - first for first, last in source.gaps())
             if room < 2 * self._whole(SHORTEST) + AHEAD:
                 raise KolmoError(
-                    f"{source.name}: too short for windows of {steps}; use a smaller --window, or leave it out"
+                    f"{source.name}: too short for windows of {steps}; lower the argument window, or leave the text out"
                 )
         self.random = np.random.default_rng(seed)
         weights = np.array([s.weight for s in sources], np.float64)

@@ -164,7 +164,7 @@ def require_tokenizers() -> Any:
         import tokenizers.pre_tokenizers
         import tokenizers.trainers
     except ImportError as error:
-        raise MissingExtraError(f"--vocabulary bpe needs tokenizers ({error}); {install('train')}") from None
+        raise MissingExtraError(f"a vocabulary of byte pairs needs tokenizers ({error}); {install('train')}") from None
     return tokenizers
 
 
