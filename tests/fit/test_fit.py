@@ -190,7 +190,7 @@ def test_wider_with_level_and_distance() -> None:
     ("bpc", "scores", "message"),
     [
         ([0.4, 0.5], [1, 2], "needs 3 models .*not 2"),
-        ([0.4, 0.5, 0.6], [1, 2], "no pairs"),
+        ([0.4, 0.5, 0.6], [1, 2], "not pairs"),
         ([0.4, 0.4, 0.4], [1, 2, 3], "all BPC of 3 models are equal"),
         ([0.4, 0.5, 0.6], [1, 1, 1], "all scores of 3 models are equal"),
         ([0.4, math.nan, 0.6], [1, 2, 3], "nan is neither"),
@@ -510,8 +510,8 @@ def test_hostile_tables(content: bytes) -> None:
     [
         ("name2,cc,score\na,1,2\n", "t.csv: has no column 'model'"),
         ("model,cc,score\n,1,2\nb,2,3\nc,3,4\n", "t.csv:2: names no model"),
-        ("model,x,score\na,1,2\n", "no column known to hold BPC; name it with --bpc"),
-        ("model,cc,x\na,1,2\n", "no column known to hold scores; name it with --score"),
+        ("model,x,score\na,1,2\n", "no column known to hold BPC; name it by the argument bpc"),
+        ("model,cc,x\na,1,2\n", "no column known to hold scores; name it by the argument score"),
         ("model,cc,score\na,1,2\nb,1,3\n", "t.csv: a line needs 3 models"),
         ("model,cc,score\na,1,2\nb,1,3\nc,1,4\n", "t.csv: all BPC of 3 models are equal"),
     ],

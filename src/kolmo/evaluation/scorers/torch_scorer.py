@@ -67,7 +67,8 @@ class TorchScorer(TokenScorer):
                 raise PredictorError(f"{self.identity.spec} fails: {str(error).splitlines()[0]}") from None
             if len(batch) == 1:
                 raise PredictorError(
-                    f"{self.identity.spec}: no memory for a window of {len(batch[0].tokens)} tokens; lower the argument context"
+                    f"{self.identity.spec}: no memory for a window of {len(batch[0].tokens)} tokens; "
+                    "lower the argument context"
                 ) from None
             torch.cuda.empty_cache()
             half = len(batch) // 2

@@ -102,7 +102,7 @@ class Server:
             answer = self._client.request(method, self._root + path, body, largest=limit, tries=min(tries, self._tries))
         except RequestError as error:
             if error.timed_out:
-                remedy = "see whether the server still works, or ask for less with the argument batch or the argument context"
+                remedy = "see whether the server works, or lower the argument batch or the argument context"
             elif error.stopped:
                 remedy = "another request failed"
             elif error.unreachable:

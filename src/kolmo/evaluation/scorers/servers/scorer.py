@@ -296,8 +296,8 @@ def _nats(place: str, values: list[Any]) -> Nats:
     _check(place, values)
     if min(values, default=0) <= IMPOSSIBLE:
         raise UnfitError(
-            f"{place}: says that a token of the text is impossible; give the model's own as the argument tokenizer, or start the "
-            "server without limits on what is generated"
+            f"{place}: says that a token of the text is impossible; give the model's own as the argument "
+            "tokenizer, or start the server without limits on what is generated"
         )
     return np.maximum(-np.array(values, np.float64), 0).astype(np.float32)
 
