@@ -35,7 +35,7 @@ CONNECT_SECONDS = 10.0  # until a connection stands, TLS included
 MAX_HEAD_BYTES = 1 << 20  # of an answer before its body, interim answers included
 MAX_PAUSE = 8.0  # seconds between two tries
 MAX_RETRY_AFTER = 60.0  # seconds that a server's Retry-After is followed for
-AGAIN = (408, 425, 429, 500, 502, 503, 504)
+RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)  # of answers after which a request is repeated
 
 
 class RequestError(Exception):
@@ -112,7 +112,7 @@ class HttpClient:
             tries: requests in all.
 
         Returns:
-            an answer of any status; one in `AGAIN` where that was the answer to the last try.
+            an answer of any status; one in `RETRIED_STATUSES` where that was the answer to the last try.
 
         Raises:
             RequestError: there is none, or it is too large.
@@ -135,7 +135,7 @@ class HttpClient:
                 raise RequestError(_words(error), unreachable=True) from None
             else:
                 self._reached = True
-                if answer.status not in AGAIN:
+                if answer.status not in RETRIED_STATUSES:
                     return Answer(answer.status, answer.headers, answer.data, attempt)
                 said = f"HTTP {answer.status}"
                 wish = retry_after(answer.headers.get("Retry-After"))

@@ -62,7 +62,7 @@ class Attributes:
 class Target:
     """An output file that appears whole under its name, or not at all.
 
-    Streams, and targets that are no regular files (a device, a pipe), are written directly.
+    Streams, and targets that are not regular files (a device, a pipe), are written directly.
 
     Args:
         target: path, or a binary stream.

@@ -419,7 +419,7 @@ def test_empty_and_absent_cells_are_missing() -> None:
 def test_quoted_names() -> None:
     table = parsed('model,cc\n"a, the\nfirst",1\nb,x\n')
     assert table.models() == ["a, the first", "b"]
-    with pytest.raises(KolmoError, match=r"^t\.csv:4: cc is 'x', no number"):
+    with pytest.raises(KolmoError, match=r"^t\.csv:4: cc is 'x', not a number"):
         table.numbers("cc")
 
 
@@ -622,9 +622,9 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
         (["--predict", "a=nan"], "is not a BPC"),
         (["--predict", "=0.5"], "is not a BPC"),
         (["--confidence", "1"], "confidence"),
-        (["--area", "a=b"], "is no area"),
-        (["--area", "a:b"], "is no area"),
-        (["--area", "a=b:c+"], "is no area"),
+        (["--area", "a=b"], "is not an area"),
+        (["--area", "a:b"], "is not an area"),
+        (["--area", "a=b:c+"], "is not an area"),
         (["--figure", "a.pdf"], "neither .png nor .svg"),
         (["a.csv", "b.csv"], "unexpected"),
     ],
@@ -642,7 +642,7 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
         (["."], ".: is a folder"),
         (["--bpc", "wiki"], "published.csv: has no column 'wiki'"),
         (["--predict", "1e300"], "1e+300 is not a BPC"),
-        (["bad.csv"], "bad.csv:3: cc is 'x', no number"),
+        (["bad.csv"], "bad.csv:3: cc is 'x', not a number"),
         (["two.csv"], "two.csv: a line needs 3 models"),
     ],
 )

@@ -233,7 +233,7 @@ def _parse_tolerance(ctx: click.Context, param: click.Parameter, value: str | No
     except ValueError:
         number = -1
     if not 0 <= number < 1:
-        raise click.BadParameter(f"{value!r} is no bound; write auto, 0, or a number like 1e-4", ctx, param)
+        raise click.BadParameter(f"{value!r} is not a bound; write auto, 0, or a number like 1e-4", ctx, param)
     return number
 
 

@@ -20,7 +20,7 @@ from kolmo.corpus.hub import NAMES, REPOSITORY, open_rows
 from kolmo.corpus.layouts import select
 from kolmo.errors import KolmoError
 
-NAMED = re.compile(r"([A-Za-z0-9_.-]+)=(.+)", re.DOTALL)
+NAMED_SPEC = re.compile(r"([A-Za-z0-9_.-]+)=(.+)", re.DOTALL)
 PARTS = re.compile(r"(.+?)(?::([A-Za-z0-9_.+-]+))?(?:@([A-Za-z0-9_.-]+))?", re.DOTALL)
 HUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
 ENDINGS = re.compile(r".*\.(jsonl?|ndjson|parquet|gz|txt|md|py|csv|tsv|tex|html?)", re.DOTALL | re.IGNORECASE)
@@ -56,7 +56,7 @@ def open_corpus(
     """
     if limit is not None and limit < 1:
         raise KolmoError(f"{spec}: a limit of {limit} documents leaves none; give 1 or more")
-    match = None if os.path.exists(os.path.expanduser(spec)) else NAMED.fullmatch(spec)
+    match = None if os.path.exists(os.path.expanduser(spec)) else NAMED_SPEC.fullmatch(spec)
     columns = Columns(column, name_column, date_column)
     corpus = _open(match[2] if match else spec, cache_dir, columns, streaming=limit is not None)
     corpus.name = match[1] if match else corpus.name

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from kolmo.errors import PredictorError
 from kolmo.foreign import quoted, short
-from kolmo.http_client import AGAIN, Answer, HttpClient, RequestError
+from kolmo.http_client import RETRIED_STATUSES, Answer, HttpClient, RequestError
 
 TIMEOUT = 600.0  # seconds until an answer is whole; servers queue what they cannot do at once
 TRIES = 6
@@ -203,6 +203,6 @@ def _remedy(answer: Answer) -> str:
         return (
             f"give the URL that it points to, {short(str(answer.headers.get('Location', 'of the server itself')), 200)}"
         )
-    if status in AGAIN:
+    if status in RETRIED_STATUSES:
         return "see what the server reports"
     return "docs/servers.md says what a server must offer"
