@@ -98,7 +98,7 @@ class Shards:
 
 @dataclass(frozen=True)
 class Texts:
-    """Files, each of which is one document. Files that are not text are skipped; data files among them are read as text.
+    """Files, each of which is one document. Those that are not text are skipped; data files are read as text.
 
     Attributes:
         folder: what the files are relative to.

@@ -19,9 +19,6 @@ from kolmo.predictors.embedded.neural_levels import SHAPES
 TABLE_BITS, MATCH_BITS = 24, 16
 MIN_TEXT_BYTES = 1 << 14  # least text that priors are learned from
 TRAINED_BYTES_PER_TEXT_BYTE = 64  # bytes that the network was trained on, for each byte that priors are learned from
-    1 << 14,
-    64,
-)  # bytes to learn from: this part of what the network was trained on, and at least so many
 SAMPLE_BYTES = 1 << 11  # of one sample: priors matter most for small files
 CAN_LEARN = not SLOW  # the NumPy reference does not give back what a mixer has learned
 
