@@ -29,6 +29,7 @@ FLOORS = {
     "codec": 3,
     "evaluation": 3,
     "archive": 4,
+    "collection": 4,
     "report": 4,
     "sampling": 4,
     "streams": 4,
