@@ -14,11 +14,13 @@ import pytest
 pytest.importorskip("datatrove", reason="needs datatrove: pip install 'kolmo-codelength[collect]'")
 pytest.importorskip("warcio", reason="needs warcio: pip install 'kolmo-codelength[collect]'")
 
-WORDS = (
-    "the of and to in that was he it his with as for had you not be her on at by which have or from this him but all she they were my are "
-    "me one their so an said them we who would been will no when there if more out up into do any your what has man could other than our "
-    "some very time upon about may its only now like little then can should did us such great before must two these see know over much "
-    "down after first good men day house water light river field road stone winter summer letter window garden morning evening children"
+WORDS = (  # noqa: SIM905
+    "the of and to in that was he it his with as for had you not be her on at by which have or from this "
+    "him but all she they were my are me one their so an said them we who would been will no when there "
+    "if more out up into do any your what has man could other than our some very time upon about may its "
+    "only now like little then can should did us such great before must two these see know over much down "
+    "after first good men day house water light river field road stone winter summer letter window garden "
+    "morning evening children "
 ).split()
 MENU = ["Home", "About us", "Contact", "This site uses cookies to improve your experience."]
 DATE = "2026-10-05T10:00:00Z"
@@ -65,7 +67,9 @@ def write_warc(path: Path, pages: Iterable[tuple[str, bytes]], headers: Sequence
     with path.open("wb") as file:
         writer = WARCWriter(file, gzip=True)
         for url, html in pages:
-            http = StatusAndHeaders("200 OK", [*(headers or [("Content-Type", "text/html; charset=utf-8")])], "HTTP/1.1")
+            http = StatusAndHeaders(
+                "200 OK", [*(headers or [("Content-Type", "text/html; charset=utf-8")])], "HTTP/1.1"
+            )
             writer.write_record(
                 writer.create_warc_record(
                     url,
@@ -122,4 +126,6 @@ def cc(folder: Path, files: Sequence[Path], **others: Any) -> Any:
         "buckets": ("head", "middle"),
         **others,
     }
-    return CommonCrawl(Access(str(folder / "cache")), Origin(files=own_files([str(path) for path in files])), **settings)
+    return CommonCrawl(
+        Access(str(folder / "cache")), Origin(files=own_files([str(path) for path in files])), **settings
+    )

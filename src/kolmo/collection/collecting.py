@@ -236,10 +236,11 @@ def _alone(folder: str, name: str) -> Iterator[None]:
     """No other run of this pipeline works in the folder at the same time; the system unlocks it when this one ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise KolmoError(f"{folder}: another run of {name} works there; wait for it, or stop it") from None
         yield
-    except BlockingIOError:
-        raise KolmoError(f"{folder}: another run of {name} works there; wait for it, or stop it") from None
     finally:
         os.close(descriptor)
 
