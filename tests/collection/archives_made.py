@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import random
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -37,14 +40,20 @@ def english(seed: int, lines: int = 8) -> list[str]:
     return [sentence(chance, 10 + seed % 5) for _ in range(lines)]
 
 
-def write_wet(path: Path, pages: Iterable[tuple[str, Sequence[str]]], date: str = DATE) -> Path:
-    """A WET file: url and lines (the first is the title) of each page."""
-    from warcio.statusandheaders import StatusAndHeaders
+@contextmanager
+def archive(path: Path) -> Iterator[Any]:
+    """A writer of warcio's, which leaves temporary files to the garbage collector."""
     from warcio.warcwriter import WARCWriter
 
-    assert StatusAndHeaders
-    with path.open("wb") as file:
-        writer = WARCWriter(file, gzip=True)
+    with path.open("wb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield WARCWriter(file, gzip=True)
+        gc.collect()
+
+
+def write_wet(path: Path, pages: Iterable[tuple[str, Sequence[str]]], date: str = DATE) -> Path:
+    """A WET file: url and lines (the first is the title) of each page."""
+    with archive(path) as writer:
         writer.write_record(writer.create_warcinfo_record(path.name, {"software": "made"}))
         for url, lines in pages:
             writer.write_record(
@@ -62,10 +71,8 @@ def write_wet(path: Path, pages: Iterable[tuple[str, Sequence[str]]], date: str 
 def write_warc(path: Path, pages: Iterable[tuple[str, bytes]], headers: Sequence[tuple[str, str]] = ()) -> Path:
     """A WARC file: url and HTML of each page."""
     from warcio.statusandheaders import StatusAndHeaders
-    from warcio.warcwriter import WARCWriter
 
-    with path.open("wb") as file:
-        writer = WARCWriter(file, gzip=True)
+    with archive(path) as writer:
         for url, html in pages:
             http = StatusAndHeaders(
                 "200 OK", [*(headers or [("Content-Type", "text/html; charset=utf-8")])], "HTTP/1.1"
