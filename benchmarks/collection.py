@@ -104,16 +104,19 @@ def datatrove_dedup(documents: Sequence[Document], folder: Path) -> None:
     from datatrove.data import Document as Theirs
     from datatrove.pipeline.dedup import SentenceDedupFilter, SentenceDedupSignature, SentenceFindDedups
     from datatrove.pipeline.dedup.sentence_dedup import SentDedupConfig
+    from datatrove.utils.word_tokenizers import WhitespaceTokenizer
 
     config = SentDedupConfig(n_sentences=1, split_sentences=False, min_doc_words=0, min_num_sentences=0)
     theirs = [Theirs(text=one.content, id=one.name) for one in documents]
-    signature = SentenceDedupSignature(output_folder=str(folder / "s"), config=config)
+    words: Any = WhitespaceTokenizer()  # the usual one needs spaCy; over lines, none is used but to count words
+    signature = SentenceDedupSignature(output_folder=str(folder / "s"), config=config, language=words)
     for _ in signature.run(iter(theirs), 0, 1) or ():
         pass
     finder = SentenceFindDedups(data_folder=str(folder / "s"), output_folder=str(folder / "d"), config=config)
     for _ in finder.run(iter(()), 0, 1) or ():
         pass
-    for _ in SentenceDedupFilter(data_folder=str(folder / "d"), config=config).run(iter(theirs), 0, 1):
+    last = SentenceDedupFilter(data_folder=str(folder / "d"), config=config, language=words)
+    for _ in last.run(iter(theirs), 0, 1):
         pass
 
 
