@@ -9,7 +9,7 @@ Connections are kept and shared by threads, each for one request at a time. A co
 for is dropped, so that no answer is taken for that of another request. Standard library only.
 
 What it is not: it follows no redirects and uses no proxies. It knows nothing of what is asked (see
-`evaluation.servers.connection`). The look-up of a host's address has the limits of the system's resolver.
+`evaluation.scorers.servers.connection`). The look-up of a host's address has the limits of the system's resolver.
 """
 
 from __future__ import annotations

@@ -14,6 +14,6 @@ What it is not: an evaluation; `kolmo.evaluation` reads the folders that are mad
     pipelines.py   what every pipeline offers; each has a folder of its own: common_crawl, github, arxiv
     manifest.py    the record of a collection, and its recipe
     collecting.py  a pipeline from its first stage to a complete folder; card.py, its dataset card
-    rebuilding.py  the same folder from a manifest; overlap.py, n-grams that two corpora share
+    rebuilding.py  the same folder from a manifest
     extras.py      packages that the extra `collect` brings
 """
