@@ -238,11 +238,11 @@ def test_bits_per_character(
 
     folder, loaded, load = folder_of("stories"), list[Any](), torch_backend.load
 
-    def counted(*given: Any) -> Any:
+    def counted(*given: Any, **named: Any) -> Any:
         loaded.append(given)
-        return load(*given)
+        return load(*given, **named)
 
-    monkeypatch.setattr(torch_backend, "load", lambda folder, dtype, attention=None: counted(folder, dtype, attention))
+    monkeypatch.setattr(torch_backend, "load", counted)
     arguments = ["--max-delta-bpc", "0.2", "--corpus", str(corpus), "--limit", "3", "--device", "cpu", "--json"]
     result = run("shrink", folder, "-o", tmp_path / "m", *arguments)
     assert result.return_value == 0, result.output
