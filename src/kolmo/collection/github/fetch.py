@@ -1,0 +1,146 @@
+"""The stage that fetches repositories and brings in their files, a few repositories a shard.
+
+A repository counts as a whole: its files go on when all of them have been read. So a fetch that breaks off leaves no part
+of a repository in the corpus.
+
+What it is not: it does not decide which files stay (see `filters`).
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+
+from kolmo.collection.document import from_line, to_line
+from kolmo.collection.github.exact_duplicates import record
+from kolmo.collection.github.files import source_files
+from kolmo.collection.github.git import GitError, Limits, fetched
+from kolmo.collection.github.languages import Language
+from kolmo.collection.github.search import Repository
+from kolmo.collection.stages import Shard, Work
+from kolmo.corpus.documents import Document
+
+SEARCH, FETCH = "search", "fetch"  # stages
+REPOSITORIES = "repositories.jsonl"  # file of the stage `search`
+DIGESTS = "digests.bin"  # file of each shard of `fetch`: a record of `exact_duplicates` a document
+REPOSITORIES_PER_SHARD = 20
+HELD_BYTES = 32 << 20  # of a repository's files in memory; more of them wait on the disk
+TRIES = 3  # of a fetch that failed for a reason that may pass
+PASSING = ("git_failed",)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where repositories are fetched from.
+
+    Attributes:
+        base: address before a repository's name.
+        protocols: that git may speak.
+        limits: of one repository.
+        pause: seconds before a fetch is tried again; doubled for the third try.
+    """
+
+    base: str = "https://github.com/"
+    protocols: tuple[str, ...] = ("https",)
+    limits: Limits = field(default_factory=Limits)
+    pause: float = 10.0
+
+    def url(self, name: str) -> str:
+        """The address of a repository.
+
+        >>> Source().url("owner/name")
+        'https://github.com/owner/name.git'
+        """
+        return f"{self.base.rstrip('/')}/{name}.git"
+
+
+@dataclass(frozen=True)
+class FetchFiles:
+    """Brings in the source files of the shard's repositories."""
+
+    language: Language
+    source: Source
+    name: str = "files"
+
+    def run(self, documents: Iterable[Document], shard: Shard) -> Iterator[Document]:
+        """The files of each repository, in the order of their paths.
+
+        Counts repositories under `fetch` and files under `files`.
+        """
+        yield from documents
+        with open(shard.output(DIGESTS), "wb") as digests:
+            for repository in repositories_of(shard.work, shard.index):
+                shard.counts.take(FETCH)
+                with tempfile.SpooledTemporaryFile(HELD_BYTES) as held:
+                    reason, dropped = self._hold(repository, held, shard.scratch)
+                    if reason is not None:
+                        shard.counts.drop(FETCH, reason)
+                        continue
+                    for why, count in sorted(dropped.items()):
+                        shard.counts.lose(self.name, why, count)
+                    held.seek(0)
+                    for line in held:
+                        keys, _, rest = line.partition(b" ")
+                        digests.write(bytes.fromhex(keys.decode()))
+                        shard.counts.take(self.name)
+                        yield from_line(rest)
+
+    def _hold(
+        self, repository: Repository, held: tempfile.SpooledTemporaryFile[bytes], scratch: str
+    ) -> tuple[str | None, Counter[str]]:
+        """Write a repository's files as lines, each after its digests; why it cannot be read, and files dropped."""
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(self.source.pause * attempt)
+            dropped: Counter[str] = Counter()
+            held.seek(0)
+            held.truncate()
+            try:
+                for keys, document in self._read(repository, dropped, scratch):
+                    held.write(keys.hex().encode() + b" " + to_line(document))
+            except GitError as error:
+                if error.reason not in PASSING or attempt == TRIES - 1:
+                    return error.reason, dropped
+            else:
+                break
+        return None, dropped
+
+    def _read(self, repository: Repository, dropped: Counter[str], scratch: str) -> Iterator[tuple[bytes, Document]]:
+        url, source = self.source.url(repository.name), self.source
+        with fetched(url, repository.commit, source.limits, scratch, source.protocols) as commit:
+            for file in source_files(commit, self.language, dropped):
+                meta = meta_of(repository, file.path)
+                name = f"{repository.name}/{file.path}"
+                yield record(file.digest, file.squeezed), Document(file.content, self.language.subset, name, meta)
+
+
+def meta_of(repository: Repository, path: str) -> dict[str, object]:
+    """What is kept of a file beside its content."""
+    return {
+        "repository": repository.name,
+        "path": path,
+        "licence": repository.licence,
+        "stars": repository.stars,
+        "created": repository.created,
+        "pushed": repository.pushed,
+        "commit": repository.commit,
+    }
+
+
+def shards_of(work: Work) -> int:
+    """How many shards the stage has, by the number of repositories alone."""
+    with open(work.file(SEARCH, 0, REPOSITORIES), "rb") as file:
+        return -(-sum(1 for _ in file) // REPOSITORIES_PER_SHARD)
+
+
+def repositories_of(work: Work, index: int) -> Iterator[Repository]:
+    """The repositories of a shard."""
+    begin = index * REPOSITORIES_PER_SHARD
+    with open(work.file(SEARCH, 0, REPOSITORIES), "rb") as file:
+        for line in islice(file, begin, begin + REPOSITORIES_PER_SHARD):
+            yield Repository(**json.loads(line))
