@@ -1,7 +1,7 @@
 """The stage that fetches repositories and brings in their files, a few repositories a shard.
 
-A repository counts as a whole: its files go on when all of them have been read. So a fetch that breaks off leaves no part
-of a repository in the corpus.
+A repository counts as a whole: its files go on when all of them have been read. So a fetch that breaks off leaves no
+part of a repository in the corpus.
 
 What it is not: it does not decide which files stay (see `filters`).
 """

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from kolmo.collection.github import exact_duplicates
 from kolmo.collection.github.fetch import DIGESTS, FETCH
@@ -231,29 +232,26 @@ class TokenFiles:
 
     def __init__(self, work: Work) -> None:
         self._work, self._bases = work, _bases(work)
-        self._index: int | None = None
+        self._open: tuple[int, IO[bytes], NDArray[np.int64]] | None = None  # shard, its tokens, its offsets
 
     def __enter__(self) -> TokenFiles:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._index is not None:
-            self._file.close()
+        if self._open is not None:
+            self._open[1].close()
 
     def of(self, number: int) -> tuple[list[str], frozenset[bytes]]:
         """Repository, path and commit of a document, and its tokens. Numbers in ascending order are read fastest."""
-        import bisect
-
-        index = bisect.bisect_right(self._bases, number) - 1
-        if index != self._index:
-            if self._index is not None:
-                self._file.close()
-            self._file = open(self._work.file(FILTER, index, TOKENS), "rb")  # noqa: SIM115 (closed above)
-            self._offsets = _load(self._work, index, OFFSETS)
-            self._index = index
-        begin, end = self._offsets[number - self._bases[index] :][:2].tolist()
-        self._file.seek(begin)
-        name, _, tokens = self._file.read(end - begin).partition(b"\n")
+        index = bisect_right(self._bases, number) - 1
+        if self._open is None or self._open[0] != index:
+            self.__exit__()
+            file = open(self._work.file(FILTER, index, TOKENS), "rb")  # noqa: SIM115 (closed by `__exit__`)
+            self._open = index, file, _load(self._work, index, OFFSETS)
+        _, file, offsets = self._open
+        begin, end = offsets[number - self._bases[index] :][:2].tolist()
+        file.seek(begin)
+        name, _, tokens = file.read(end - begin).partition(b"\n")
         return json.loads(name), frozenset(tokens.split())
 
 
