@@ -60,11 +60,34 @@ class Source:
 
 
 @dataclass(frozen=True)
+class RepositoryShards:
+    """Which repositories a shard has: so many of them, in the order of the search.
+
+    Attributes:
+        each: repositories of a shard. No output depends on it but the number of files of the stages.
+    """
+
+    each: int = REPOSITORIES_PER_SHARD
+
+    def __call__(self, work: Work) -> int:
+        """How many shards there are."""
+        with open(work.file(SEARCH, 0, REPOSITORIES), "rb") as file:
+            return -(-sum(1 for _ in file) // self.each)
+
+    def read(self, work: Work, index: int) -> Iterator[Repository]:
+        """The repositories of a shard."""
+        with open(work.file(SEARCH, 0, REPOSITORIES), "rb") as file:
+            for line in islice(file, index * self.each, (index + 1) * self.each):
+                yield Repository(**json.loads(line))
+
+
+@dataclass(frozen=True)
 class FetchFiles:
     """Brings in the source files of the shard's repositories."""
 
     language: Language
     source: Source
+    shards: RepositoryShards
     name: str = "files"
 
     def run(self, documents: Iterable[Document], shard: Shard) -> Iterator[Document]:
@@ -74,7 +97,7 @@ class FetchFiles:
         """
         yield from documents
         with open(shard.output(DIGESTS), "wb") as digests:
-            for repository in repositories_of(shard.work, shard.index):
+            for repository in self.shards.read(shard.work, shard.index):
                 shard.counts.take(FETCH)
                 with tempfile.SpooledTemporaryFile(HELD_BYTES) as held:
                     reason, dropped = self._hold(repository, held, shard.scratch)
@@ -130,17 +153,3 @@ def meta_of(repository: Repository, path: str) -> dict[str, object]:
         "pushed": repository.pushed,
         "commit": repository.commit,
     }
-
-
-def shards_of(work: Work) -> int:
-    """How many shards the stage has, by the number of repositories alone."""
-    with open(work.file(SEARCH, 0, REPOSITORIES), "rb") as file:
-        return -(-sum(1 for _ in file) // REPOSITORIES_PER_SHARD)
-
-
-def repositories_of(work: Work, index: int) -> Iterator[Repository]:
-    """The repositories of a shard."""
-    begin = index * REPOSITORIES_PER_SHARD
-    with open(work.file(SEARCH, 0, REPOSITORIES), "rb") as file:
-        for line in islice(file, begin, begin + REPOSITORIES_PER_SHARD):
-            yield Repository(**json.loads(line))

@@ -72,6 +72,7 @@ ENTRY = re.compile(rb"(\d{6}) (blob|commit|tree) ([0-9a-f]{40,64})\t(.*)", re.DO
 GONE = ("not our ref", "unadvertised object", "couldn't find remote ref", "remote error: upload-pack")
 MISSING = (
     "not found",
+    "not appear to be a git repository",
     "could not read username",
     "authentication failed",
     "does not exist",
@@ -154,7 +155,8 @@ class Commit:
     def contents(self, oids: Sequence[str], largest: int) -> Iterator[bytes | None]:
         """The content of each object, in order; None where it is larger than `largest` bytes.
 
-        An object that was left out when the commit was fetched is too large as well.
+        An object that the server did not send counts as too large: the filter is why objects are left out. One that is
+        damaged there has another name here, so it is missing, too.
 
         Raises:
             GitError: an object cannot be read.
@@ -288,6 +290,11 @@ class _Process:
             self._popen.stdout.close()
         self._words.close()
 
+    def _is_full(self) -> bool:
+        """Whether a file has reached the limit; git does not say that one of its processes was killed for that."""
+        sizes = [path.stat().st_size for path in Path(self.folder).rglob("*") if path.is_file()]
+        return max(sizes, default=0) >= self.limits.disk >> 9 << 9
+
     def _ceilings(self) -> tuple[int, int, int]:
         return self.limits.memory >> 10, self.limits.disk >> 9, int(self.limits.seconds) + 1
 
@@ -297,7 +304,7 @@ class _Process:
         told = words.lower()
         if status == -signal.SIGXCPU:
             return GitError("git_time")
-        if status == -signal.SIGXFSZ or "file too large" in told or "signal 25" in told:
+        if self._is_full():
             return GitError("git_too_large")
         if "out of memory" in told or "cannot allocate" in told or "mmap failed" in told:
             return GitError("git_memory")

@@ -16,7 +16,7 @@ from typing import Any
 
 from kolmo.collection import near_duplicates
 from kolmo.collection.github import filters, heuristics
-from kolmo.collection.github.fetch import FETCH, REPOSITORIES, SEARCH, FetchFiles, Source, shards_of
+from kolmo.collection.github.fetch import FETCH, REPOSITORIES, SEARCH, FetchFiles, RepositoryShards, Source
 from kolmo.collection.github.files import LINK, MAX_FILE_BYTES, SUBMODULE, source_file
 from kolmo.collection.github.git import Commit, GitError, fetched
 from kolmo.collection.github.graphql import URL, GraphQL, place_of, token_of_environment
@@ -71,6 +71,7 @@ class GitHubPipeline:
         tokenizer: name and path of what counts tokens.
         api: address of the GraphQL interface.
         source: where repositories are fetched from.
+        shards: how many repositories a task fetches.
     """
 
     since: str | None
@@ -82,6 +83,7 @@ class GitHubPipeline:
     tokenizer: tuple[str, str | None] = field(default_factory=find_tokenizer)
     api: str = URL
     source: Source = field(default_factory=Source)
+    shards: RepositoryShards = field(default_factory=RepositoryShards)
     name: str = "github"
     packages: tuple[str, ...] = ("rensa", "tokenizers")
 
@@ -143,7 +145,9 @@ class GitHubPipeline:
         ]
         return [
             Stage(SEARCH, [Search(self.api, self.language.name, window, self.access)], shards=1, **silent),
-            Stage(FETCH, [FetchFiles(self.language, self.source)], shards=shards_of, reads_documents=False),
+            Stage(
+                FETCH, [FetchFiles(self.language, self.source, self.shards)], shards=self.shards, reads_documents=False
+            ),
             Stage(filters.EXACT, [filters.FindExactDuplicates()], shards=1, **silent),
             Stage(filters.FILTER, filtering, shards=_shards_of_fetch),
             Stage(filters.CANDIDATES, [filters.FindCandidates()], shards=1, **silent),
