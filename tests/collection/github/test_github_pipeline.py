@@ -192,7 +192,7 @@ for stage in stages:
         time.sleep(0.002)
     time.sleep(random.Random(stage.name).uniform(0, 0.2))
     os.killpg(child, signal.SIGKILL)
-    print(stage.name, os.waitpid(child, 0)[1] == signal.SIGKILL)
+    print(stage.name, os.waitpid(child, 0)[1] == signal.SIGKILL, flush=True)
 """
 
 

@@ -246,8 +246,8 @@ class TokenFiles:
         index = bisect_right(self._bases, number) - 1
         if self._open is None or self._open[0] != index:
             self.__exit__()
-            file = open(self._work.file(FILTER, index, TOKENS), "rb")  # noqa: SIM115 (closed by `__exit__`)
-            self._open = index, file, _load(self._work, index, OFFSETS)
+            opened = open(self._work.file(FILTER, index, TOKENS), "rb")  # noqa: SIM115 (closed by `__exit__`)
+            self._open = index, opened, _load(self._work, index, OFFSETS)
         _, file, offsets = self._open
         begin, end = offsets[number - self._bases[index] :][:2].tolist()
         file.seek(begin)
