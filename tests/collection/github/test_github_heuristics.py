@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,23 @@ def test_letters_and_digits_of_any_script(text: str) -> None:
 @given(st.text(max_size=300), st.integers(0, 9))
 def test_any_text(text: str, seed: int) -> None:
     assert reason_to_drop(text, b"", seed, estimated_tokens) in (None, *REASONS)
+
+
+ESTIMATED_TOKEN = re.compile(  # what `estimated_tokens` counts
+    r" ?[A-Za-z]{1,8}"
+    r"|[0-9]{1,3}"
+    r"|[^\x00-\x7f]"
+    r"|[ \t\n\r\f\v]+"
+    r"|[^\sA-Za-z0-9\x80-\U0010ffff]{1,2}"
+    r"|.",
+    re.DOTALL,
+)
+
+
+@settings(max_examples=300)
+@given(st.one_of(st.text(max_size=200), st.text("aB1 _=\n\t\x1cé字", max_size=60)))
+def test_the_estimate_counts_what_a_pattern_finds(text: str) -> None:
+    assert estimated_tokens(text) == len(ESTIMATED_TOKEN.findall(text))
 
 
 def test_the_estimate_of_tokens() -> None:

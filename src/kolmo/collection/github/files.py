@@ -16,6 +16,7 @@ from kolmo.collection.github.languages import Language
 MAX_FILE_BYTES = 1 << 20
 LFS_MARK = b"version https://git-lfs.github.com/spec/"
 MAX_LFS_BYTES = 1024  # of a pointer
+ASCII_SPACES = bytes(code for code in range(128) if chr(code).isspace())
 LINK, SUBMODULE = "120000", "160000"
 BATCH_FILES = 1000  # objects that git is asked for at once
 
@@ -95,7 +96,11 @@ def squeezed_digest(text: str) -> bytes:
     >>> squeezed_digest("a = 1\n") == squeezed_digest("a=1")
     True
     """
-    return hashlib.md5("".join(text.split()).encode("utf-8"), usedforsecurity=False).digest()
+    if text.isascii():
+        squeezed = text.encode("ascii").translate(None, ASCII_SPACES)
+    else:
+        squeezed = "".join(text.split()).encode("utf-8")
+    return hashlib.md5(squeezed, usedforsecurity=False).digest()
 
 
 def _read(commit: Commit, batch: list[tuple[str, Entry]], dropped: Counter[str]) -> Iterator[SourceFile]:

@@ -135,7 +135,7 @@ class SignDocuments:
                     if tokens is not None:
                         sets.append(tokens)
                         places.append(number)
-                        file.write(_name_line(document) + " ".join(tokens).encode("ascii"))
+                        file.write(_name_line(document) + b" ".join(tokens))
                     offsets.append(file.tell())
                     number += 1
                 hashes.append(band_hashes(sets))

@@ -213,17 +213,18 @@ def fetched(
         raise KolmoError("git: is not there; install it, repositories are fetched by it")
     with tempfile.TemporaryDirectory(prefix="kolmo-git-", dir=folder, ignore_cleanup_errors=True) as place:
         commit = Commit(place, oid, limits, time.monotonic() + limits.seconds, protocols)
-        for arguments in (
-            ["init", "--quiet", "--bare", "--template=", "."],
-            ["remote", "add", "origin", url],
-            [
-                *("fetch", "--quiet", "--depth=1", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"),
-                *(f"--filter=blob:limit={limits.file + 1}", "origin", oid),
-            ],
-        ):
-            with commit._running(arguments) as process:
-                for _ in process.output():
-                    pass
+        for name in ("objects", "refs"):
+            Path(place, name).mkdir()
+        Path(place, "HEAD").write_text("ref: refs/heads/none\n")
+        Path(place, "config").write_text(BARE)
+        arguments = [
+            *("-c", f"remote.origin.url={url}", "fetch", "--quiet", "--depth=1", "--no-tags"),
+            *("--no-recurse-submodules", "--no-write-fetch-head", f"--filter=blob:limit={limits.file + 1}"),
+            *("origin", oid),
+        ]
+        with commit._running(arguments) as process:
+            for _ in process.output():
+                pass
         Path(place, "config").write_text(BARE)  # without the remote, nothing more is fetched for what was left out
         yield commit
 

@@ -9,36 +9,68 @@ What it is not: a tokenizer for models (see `predictors.vocabulary`).
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import reason
 from kolmo.installing import install
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 REPOSITORY = "codeparrot/codeparrot"
 FILE = "tokenizer.json"
 ESTIMATE = "estimate-1"
-ESTIMATED_TOKEN = re.compile(
-    r" ?[A-Za-z]{1,8}"  # a word, with the space before it
-    r"|[0-9]{1,3}"
-    r"|[^\x00-\x7f]"
-    r"|[ \t\n\r\f\v]+"  # an indentation
-    r"|[^\sA-Za-z0-9\x80-\U0010ffff]{1,2}"
-    r"|.",
-    re.DOTALL,
-)
+# Classes of bytes of UTF-8, and how long a run of a class may be to count as one token.
+WORD, DIGIT, SPACE, MARK, SINGLE, INNER = range(6)
+LONGEST_RUN = (8, 3, 1 << 62, 2, 1, 1 << 62)  # letters, digits, white space, other ASCII, control and non-ASCII signs
 
 
 def estimated_tokens(text: str) -> int:
     """About as many tokens as a byte pair encoding of 32,768 tokens, trained on Python, has for a source file.
 
+    A token is up to 8 letters, with a single space before them; up to 3 digits; all white space in a row; up to 2 other
+    signs of ASCII; one sign beyond ASCII, or one of the separators U+001C to U+001F.
+
     >>> estimated_tokens("for i in range(10):")
     7
     """
-    return sum(1 for _ in ESTIMATED_TOKEN.finditer(text))
+    import numpy as np
+
+    if not text:
+        return 0
+    data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
+    kinds = _classes()[data]
+    begins = np.flatnonzero(np.concatenate([[True], (kinds[1:] != kinds[:-1]) | (kinds[1:] == SINGLE)]))
+    lengths = np.diff(begins, append=len(data))
+    of_runs = kinds[begins]
+    longest = np.array(LONGEST_RUN)[of_runs]
+    tokens = int((-(-lengths // longest) * (of_runs != INNER)).sum())
+    before_words = (of_runs[:-1] == SPACE) & (of_runs[1:] == WORD) & (lengths[:-1] == 1)
+    return tokens - int((data[begins[:-1][before_words]] == ord(" ")).sum())
+
+
+@cache
+def _classes() -> NDArray[np.uint8]:
+    """The class of each byte; those within a sign beyond ASCII count nothing."""
+    import numpy as np
+
+    classes = np.full(256, MARK, np.uint8)
+    for code in range(128):
+        if chr(code).isalpha():
+            classes[code] = WORD
+        elif chr(code).isdigit():
+            classes[code] = DIGIT
+        elif chr(code) in " \t\n\r\f\v":
+            classes[code] = SPACE
+    classes[0x1C:0x20] = SINGLE
+    classes[0x80:0xC0] = INNER
+    classes[0xC0:] = SINGLE
+    return classes
 
 
 def find_tokenizer(path: str | None = None) -> tuple[str, str | None]:
