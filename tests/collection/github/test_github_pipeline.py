@@ -23,7 +23,7 @@ pytest.importorskip("rensa")
 from kolmo.collection.engine import Engine, last_stage, run_stages
 from kolmo.collection.github.fetch import RepositoryShards, Source
 from kolmo.collection.github.git import Limits
-from kolmo.collection.github.pipeline import GitHubPipeline
+from kolmo.collection.github.pipeline import GitHub as Pipeline
 from kolmo.collection.github.tokens import ESTIMATE
 from kolmo.collection.manifest import Entry
 from kolmo.collection.pipelines import Access, Missing
@@ -70,26 +70,26 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GITHUB_TOKEN", TOKEN)
 
 
-def pipeline_of(made: tuple[GitHub, Path], folder: Path, each: int = 2, seed: int = 5) -> GitHubPipeline:
+def pipeline_of(made: tuple[GitHub, Path], folder: Path, each: int = 2, seed: int = 5) -> Pipeline:
     hub, root = made
-    return GitHubPipeline(
-        "2026-01-01",
-        "2026-01-01",
+    return Pipeline(
         Access(str(folder / "cache"), rate=1e6, first_pause=0.01),
+        "2026-01-01",
+        "2026-01-01",
         seed=seed,
         tokenizer=(ESTIMATE, None),
         api=hub.url,
-        source=Source(root.as_uri(), ("file",), Limits(disk=300_000), pause=0.01),
+        source=Source(root.as_uri(), Limits(disk=300_000), pause=0.01),
         shards=RepositoryShards(each),
     )
 
 
-def documents_of(pipeline: GitHubPipeline, work: Work) -> list[Document]:
+def documents_of(pipeline: Pipeline, work: Work) -> list[Document]:
     stage = last_stage(pipeline.stages(work))
     return [document for index in range(work.shards(stage)) for document in work.read(stage, index)]
 
 
-def run(pipeline: GitHubPipeline, folder: Path, workers: int = 1) -> tuple[list[Document], dict[str, Any], Work]:
+def run(pipeline: Pipeline, folder: Path, workers: int = 1) -> tuple[list[Document], dict[str, Any], Work]:
     work = Work(str(folder))
     counts = run_stages(pipeline.stages(work), work, Engine(workers=workers))
     return documents_of(pipeline, work), counts.record(), work
@@ -98,7 +98,7 @@ def run(pipeline: GitHubPipeline, folder: Path, workers: int = 1) -> tuple[list[
 @pytest.fixture(scope="module")
 def undisturbed(
     made: tuple[GitHub, Path], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[list[Document], dict[str, Any], Work, GitHubPipeline]:
+) -> tuple[list[Document], dict[str, Any], Work, Pipeline]:
     folder = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GITHUB_TOKEN", TOKEN)
@@ -106,7 +106,7 @@ def undisturbed(
         return *run(pipeline, folder / "work"), pipeline
 
 
-Undisturbed = tuple[list[Document], dict[str, Any], Work, GitHubPipeline]
+Undisturbed = tuple[list[Document], dict[str, Any], Work, Pipeline]
 
 
 def test_documents(undisturbed: Undisturbed) -> None:

@@ -13,17 +13,20 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
 from kolmo.collection.document import from_line, to_line
 from kolmo.collection.github.exact_duplicates import record
 from kolmo.collection.github.files import source_files
-from kolmo.collection.github.git import GitError, Limits, fetched
+from kolmo.collection.github.git import Commit, GitError, Limits, fetched
 from kolmo.collection.github.languages import Language
 from kolmo.collection.github.search import Repository
 from kolmo.collection.stages import Shard, Work
 from kolmo.corpus.documents import Document
+from kolmo.errors import KolmoError
+from kolmo.foreign import short
 
 SEARCH, FETCH = "search", "fetch"  # stages
 REPOSITORIES = "repositories.jsonl"  # file of the stage `search`
@@ -32,6 +35,7 @@ REPOSITORIES_PER_SHARD = 20
 HELD_BYTES = 32 << 20  # of a repository's files in memory; more of them wait on the disk
 TRIES = 3  # of a fetch that failed for a reason that may pass
 PASSING = ("git_failed",)
+PROTOCOLS = ("https", "http", "file")
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,17 @@ class Source:
 
     Attributes:
         base: address before a repository's name.
-        protocols: that git may speak.
         limits: of one repository.
         pause: seconds before a fetch is tried again; doubled for the third try.
     """
 
-    base: str = "https://github.com/"
-    protocols: tuple[str, ...] = ("https",)
+    base: str = "https://github.com"
     limits: Limits = field(default_factory=Limits)
     pause: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.base.partition("://")[0] not in PROTOCOLS:
+            raise KolmoError(f"{short(self.base)}: is not an address that begins with https://; correct it")
 
     def url(self, name: str) -> str:
         """The address of a repository.
@@ -57,6 +63,25 @@ class Source:
         'https://github.com/owner/name.git'
         """
         return f"{self.base.rstrip('/')}/{name}.git"
+
+    @contextmanager
+    def commit(self, name: str, oid: str, scratch: str) -> Iterator[Commit]:
+        """A commit of a repository, for as long as the context lasts.
+
+        Raises:
+            GitError: it cannot be had; what may pass was tried again.
+        """
+        protocols = (self.base.partition("://")[0],)
+        with ExitStack() as stack:
+            for attempt in range(1, TRIES + 1):
+                try:
+                    found = stack.enter_context(fetched(self.url(name), oid, self.limits, scratch, protocols))
+                    break
+                except GitError as error:
+                    if error.reason not in PASSING or attempt == TRIES:
+                        raise
+                time.sleep(self.pause * attempt)
+            yield found
 
 
 @dataclass(frozen=True)
@@ -117,29 +142,16 @@ class FetchFiles:
         self, repository: Repository, held: tempfile.SpooledTemporaryFile[bytes], scratch: str
     ) -> tuple[str | None, Counter[str]]:
         """Write a repository's files as lines, each after its digests; why it cannot be read, and files dropped."""
-        for attempt in range(TRIES):
-            if attempt:
-                time.sleep(self.source.pause * attempt)
-            dropped: Counter[str] = Counter()
-            held.seek(0)
-            held.truncate()
-            try:
-                for keys, document in self._read(repository, dropped, scratch):
-                    held.write(keys.hex().encode() + b" " + to_line(document))
-            except GitError as error:
-                if error.reason not in PASSING or attempt == TRIES - 1:
-                    return error.reason, dropped
-            else:
-                break
+        dropped: Counter[str] = Counter()
+        try:
+            with self.source.commit(repository.name, repository.commit, scratch) as commit:
+                for file in source_files(commit, self.language, dropped):
+                    name, meta = f"{repository.name}/{file.path}", meta_of(repository, file.path)
+                    line = to_line(Document(file.content, self.language.subset, name, meta))
+                    held.write(record(file.digest, file.squeezed).hex().encode() + b" " + line)
+        except GitError as error:
+            return error.reason, dropped
         return None, dropped
-
-    def _read(self, repository: Repository, dropped: Counter[str], scratch: str) -> Iterator[tuple[bytes, Document]]:
-        url, source = self.source.url(repository.name), self.source
-        with fetched(url, repository.commit, source.limits, scratch, source.protocols) as commit:
-            for file in source_files(commit, self.language, dropped):
-                meta = meta_of(repository, file.path)
-                name = f"{repository.name}/{file.path}"
-                yield record(file.digest, file.squeezed), Document(file.content, self.language.subset, name, meta)
 
 
 def meta_of(repository: Repository, path: str) -> dict[str, object]:

@@ -18,7 +18,7 @@ from kolmo.collection import near_duplicates
 from kolmo.collection.github import filters, heuristics
 from kolmo.collection.github.fetch import FETCH, REPOSITORIES, SEARCH, FetchFiles, RepositoryShards, Source
 from kolmo.collection.github.files import LINK, MAX_FILE_BYTES, SUBMODULE, source_file
-from kolmo.collection.github.git import Commit, GitError, fetched
+from kolmo.collection.github.git import Commit, GitError
 from kolmo.collection.github.graphql import URL, GraphQL, place_of, token_of_environment
 from kolmo.collection.github.languages import Language, language_of
 from kolmo.collection.github.search import COMMIT, NAME, Window, preview, search
@@ -59,12 +59,12 @@ class Search:
 
 
 @dataclass(frozen=True)
-class GitHubPipeline:
-    """Source files of repositories that were created in a span of days.
+class GitHub:
+    """Source files of repositories that were created in a span of days. See `Pipeline` for what the methods do.
 
     Attributes:
+        access: to the network.
         since, until: first and last day, in UTC; None: no bound, and today.
-        access: manners on the network.
         language: which files, and which repositories are searched.
         min_stars: of a repository.
         seed: of the heuristics that drop by chance.
@@ -74,9 +74,9 @@ class GitHubPipeline:
         shards: how many repositories a task fetches.
     """
 
-    since: str | None
-    until: str | None
     access: Access
+    since: str | None = None
+    until: str | None = None
     language: Language = field(default_factory=lambda: language_of("python"))
     min_stars: int = MIN_STARS
     seed: int = 0
@@ -84,8 +84,32 @@ class GitHubPipeline:
     api: str = URL
     source: Source = field(default_factory=Source)
     shards: RepositoryShards = field(default_factory=RepositoryShards)
-    name: str = "github"
-    packages: tuple[str, ...] = ("rensa", "tokenizers")
+
+    name = "github"
+    packages = ("datatrove", "numpy", "rensa", "tokenizers")
+
+    @classmethod
+    def usual(cls, access: Access, since: str | None, until: str | None, seed: int) -> GitHub:
+        """The pipeline as `kolmo collect all` runs it: Python."""
+        return cls(access, since, until, seed=seed)
+
+    @classmethod
+    def of_manifest(cls, settings: Mapping[str, Any], access: Access, places: Mapping[str, Any]) -> GitHub:
+        """The pipeline that rebuilds: repositories, commits and paths are in the recipe.
+
+        Args:
+            settings: of the manifest.
+            access: to the network.
+            places: `base_url`, before the names of repositories.
+        """
+        base = places.get("base_url")
+        source = Source(str(base)) if base else Source()
+        return cls(access, tokenizer=("", None), source=source)
+
+    @property
+    def subset(self) -> str:
+        """The name of the documents' subset, by the language."""
+        return self.language.subset
 
     @property
     def window(self) -> Window:
@@ -97,8 +121,10 @@ class GitHubPipeline:
         return Window(int(begin.timestamp()), int(end.timestamp()), self.min_stars)
 
     def settings(self) -> dict[str, Any]:
-        """All that determines the bytes."""
+        """See `Pipeline`."""
         return {
+            "since": self.since,
+            "until": self.until,
             "language": self.language.name,
             "min_stars": self.min_stars,
             "max_file_bytes": MAX_FILE_BYTES,
@@ -117,7 +143,7 @@ class GitHubPipeline:
         }
 
     def plan(self) -> Plan:
-        """How many repositories there are, by one request."""
+        """See `Pipeline`. One request is made, where there is a token."""
         window = self.window
         line = f"search: {self.language.name}, fork:false {window.qualifiers()}"
         try:
@@ -135,7 +161,7 @@ class GitHubPipeline:
         return Plan(lines, requests, size, {"repositories": count})
 
     def stages(self, work: Work) -> list[Stage]:
-        """Search, fetch, and filters."""
+        """See `Pipeline`; `filters` says what each of them is."""
         window = self.window
         silent = {"keeps_documents": False, "reads_documents": False}
         filtering = [
@@ -156,7 +182,7 @@ class GitHubPipeline:
         ]
 
     def sources(self, work: Work) -> Iterable[Mapping[str, Any]]:
-        """The list of repositories, by its digest."""
+        """See `Pipeline`: the list of repositories, by its digest."""
         with open(work.file(SEARCH, 0, REPOSITORIES), "rb") as file:
             listed = file.read()
         return [
@@ -169,14 +195,14 @@ class GitHubPipeline:
         ]
 
     def notes(self, work: Work) -> dict[str, Any]:
-        """The tokenizer that was used, and how near duplicates were proposed."""
+        """See `Pipeline`."""
         return {
             "tokenizer": self.tokenizer[0],
             "near_duplicates": f"{near_duplicates.fingerprint()}; exact Jaccard similarity of token sets decides",
         }
 
     def rebuild(self, entries: Iterable[Entry], work: Work) -> Iterator[str | Missing]:
-        """The content of each file, from exactly the commit that the recipe names."""
+        """See `Pipeline`. Each file is from exactly the commit that the recipe names."""
         os.makedirs(work.folder, exist_ok=True)
         for (name, commit), group in groupby(entries, _origin):
             yield from self._again(name, commit, list(group), work.folder)
@@ -186,8 +212,7 @@ class GitHubPipeline:
         try:
             if not NAME.fullmatch(name) or not COMMIT.fullmatch(oid):
                 raise GitError("git_failed", "the recipe names no repository and commit")
-            limits = replace(self.source.limits, file=MAX_FILE_BYTES)
-            with fetched(self.source.url(name), oid, limits, scratch, self.source.protocols) as commit:
+            with self.source.commit(name, oid, scratch) as commit:
                 for content in _contents(commit, entries):
                     yield content
                     done += 1
