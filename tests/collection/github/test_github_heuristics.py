@@ -166,7 +166,7 @@ def test_a_tokenizer_of_ones_own_is_named_with_its_digest(tmp_path: Path) -> Non
     path.write_text("{}")
     with pytest.raises(KolmoError, match="is not a tokenizer"):
         find_tokenizer(str(path))
-    with pytest.raises(KolmoError, match=r"cannot be read|is not a tokenizer"):
+    with pytest.raises(KolmoError, match="cannot be read"):
         find_tokenizer(str(tmp_path / "none"))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta, timezone
@@ -28,6 +29,7 @@ from kolmo.collection.pipelines import Access, Missing, Plan
 from kolmo.collection.stages import Shard, Stage, Work
 from kolmo.corpus.documents import Document
 from kolmo.errors import KolmoError
+from kolmo.foreign import printable
 
 MIN_STARS = 10
 FIRST_DAY = "2007-10-01"  # GitHub's first repository is of that month
@@ -110,6 +112,11 @@ class GitHub:
     def subset(self) -> str:
         """The name of the documents' subset, by the language."""
         return self.language.subset
+
+    @property
+    def kept_files(self) -> dict[str, tuple[str, str]]:
+        """The clusters of near duplicates join the output."""
+        return {f"near-duplicates-{self.subset}.jsonl": (filters.EXTREMES, filters.CLUSTERS)}
 
     @property
     def window(self) -> Window:
@@ -241,7 +248,13 @@ def _server(api: str, access: Access) -> GraphQL:
     place = place_of(api)
     token = token_of_environment()
     fetcher = replace(access, tries=1).fetcher({place: {"Authorization": f"Bearer {token}"}})
-    return GraphQL(api, token, fetcher)
+    return GraphQL(api, token, fetcher, say=_tell)
+
+
+def _tell(line: str) -> None:
+    """Say why nothing happens for a while, where somebody watches."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        print(f"kolmo: {printable(line)}", file=sys.stderr)
 
 
 def _midnight(day: str) -> datetime:

@@ -83,8 +83,9 @@ def find_tokenizer(path: str | None = None) -> tuple[str, str | None]:
         KolmoError: the file that was asked for cannot be read.
     """
     if path is not None:
+        name = f"{Path(path).name}@{_digest(path)}"
         _load(path)
-        return f"{Path(path).name}@{_digest(path)}", path
+        return name, path
     found = _cached()
     if found is None:
         return ESTIMATE, None
