@@ -37,13 +37,13 @@ TO_SPACES = bytes(code if chr(code).isalnum() or chr(code) == "_" else 32 for co
 
 
 def tokens_of(text: str) -> list[bytes] | None:
-    """The different tokens of a text, sorted; None where it has too few to be compared.
+    """The different tokens of a text, as they first appear; None where it has too few to be compared.
 
-    >>> tokens_of("b = a + b; d = 'e f g h'")
-    [b'a', b'b', b'd', b'e', b'f', b'g', b'h']
+    >>> tokens_of("b = a + b; d = 'e f g h i j'")
+    [b'b', b'a', b'd', b'e', b'f', b'g', b'h', b'i', b'j']
     """
     found = text.encode("ascii", "replace").translate(TO_SPACES).split()
-    return sorted(set(found)) if len(found) >= MIN_TOKENS else None
+    return list(dict.fromkeys(found)) if len(found) >= MIN_TOKENS else None
 
 
 def jaccard(one: frozenset[Any] | set[Any], other: frozenset[Any] | set[Any]) -> float:

@@ -102,7 +102,7 @@ def test_small_files_are_exempt() -> None:
 @given(st.one_of(st.text(max_size=200), st.text("aB1 _=\n\t\x1cé字", max_size=60)))
 def test_tokens_are_runs_of_letters_digits_and_underscores(text: str) -> None:
     found = re.findall("[A-Za-z0-9_]+", text)
-    assert tokens_of(text) == (sorted({token.encode() for token in found}) if len(found) >= 10 else None)
+    assert tokens_of(text) == ([token.encode() for token in dict.fromkeys(found)] if len(found) >= 10 else None)
 
 
 @given(st.text("aB1 _=\n\t\v\x1c\x1f\x85\u00a0é字", max_size=60))
@@ -182,6 +182,7 @@ def test_signatures_do_not_depend_on_the_batch() -> None:
     whole = band_hashes(lists)
     parts = np.concatenate([band_hashes(lists[:7]), band_hashes([]), band_hashes(lists[7:])])
     assert np.array_equal(whole, parts)
+    assert np.array_equal(whole, band_hashes([one[::-1] + one[:5] for one in lists]))  # nor on the order of tokens
 
 
 def test_several_extremes_of_one_cluster() -> None:
