@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import subprocess
 import threading
@@ -123,6 +124,14 @@ class GitHub:
             finally:
                 server.shutdown()
                 thread.join()
+
+
+def module(number: int, words: int = 60) -> bytes:
+    """A source file like no other."""
+    rng = random.Random(number)
+    lines = [f"def function_{number}(value):"]
+    lines += [f"    name_{rng.randrange(10**6)} = value + {rng.randrange(10**6)}" for _ in range(words)]
+    return ("\n".join(lines) + "\n").encode()
 
 
 def git(folder: Path, *arguments: str, data: bytes = b"") -> str:

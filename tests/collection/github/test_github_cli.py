@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from github_made import TOKEN, GitHub, make_repository, node
+from github_made import TOKEN, GitHub, make_repository, module, node
 
 pytest.importorskip("datatrove")
 pytest.importorskip("rensa")
-
-from test_github_pipeline import module
 
 from kolmo.cli import main
 from kolmo.corpus import open_corpus

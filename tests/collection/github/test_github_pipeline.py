@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import pickle
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from github_made import TOKEN, GitHub, Reply, make_repository, node
+from github_made import TOKEN, GitHub, Reply, make_repository, module, node
 
 pytest.importorskip("datatrove")
 pytest.importorskip("rensa")
 
 from kolmo.collection.engine import Engine, last_stage, run_stages
+from kolmo.collection.fetching import Fetcher
 from kolmo.collection.github.fetch import RepositoryShards, Source
-from kolmo.collection.github.git import Limits
+from kolmo.collection.github.git import GitError, Limits
 from kolmo.collection.github.pipeline import GitHub as Pipeline
 from kolmo.collection.github.tokens import ESTIMATE
 from kolmo.collection.manifest import Entry
@@ -32,14 +32,6 @@ from kolmo.corpus.documents import Document
 from kolmo.errors import KolmoError
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
-
-
-def module(number: int, words: int = 60) -> bytes:
-    """A source file like no other."""
-    rng = random.Random(number)
-    lines = [f"def function_{number}(value):"]
-    lines += [f"    name_{rng.randrange(10**6)} = value + {rng.randrange(10**6)}" for _ in range(words)]
-    return ("\n".join(lines) + "\n").encode()
 
 
 @pytest.fixture(scope="module")
@@ -299,3 +291,12 @@ def test_rebuilding_names_what_is_gone(made: tuple[GitHub, Path], undisturbed: U
     assert all(isinstance(one, Missing) for one in found[:-1])
     assert [one.entry for one in found[:-1] if isinstance(one, Missing)] == entries[:-1]
     assert hashlib.sha256(documents[0].content.encode()).hexdigest() == entry.sha256
+
+
+def test_git_waits_for_its_turn(tmp_path: Path) -> None:
+    slept: list[float] = []
+    fetcher = Fetcher(rate=0.1, pace_folder=str(tmp_path / "pace"), sleep=slept.append)
+    source = Source("http://127.0.0.1:9", pause=0)
+    with pytest.raises(GitError), source.commit("owner/name", "1" * 40, str(tmp_path), fetcher):
+        pass
+    assert [round(seconds) for seconds in slept] == [10, 20]  # it is tried three times

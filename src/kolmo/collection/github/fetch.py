@@ -18,11 +18,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from kolmo.collection.document import from_line, to_line
+from kolmo.collection.fetching import Fetcher
 from kolmo.collection.github.exact_duplicates import record
 from kolmo.collection.github.files import source_files
 from kolmo.collection.github.git import Commit, GitError, Limits, fetched
 from kolmo.collection.github.languages import Language
 from kolmo.collection.github.search import Repository
+from kolmo.collection.pipelines import Access
 from kolmo.collection.stages import Shard, Work
 from kolmo.corpus.documents import Document
 from kolmo.errors import KolmoError
@@ -65,8 +67,14 @@ class Source:
         return f"{self.base.rstrip('/')}/{name}.git"
 
     @contextmanager
-    def commit(self, name: str, oid: str, scratch: str) -> Iterator[Commit]:
+    def commit(self, name: str, oid: str, scratch: str, fetcher: Fetcher) -> Iterator[Commit]:
         """A commit of a repository, for as long as the context lasts.
+
+        Args:
+            name: owner and name.
+            oid: of the commit.
+            scratch: folder for temporary folders.
+            fetcher: says when the host may be asked next.
 
         Raises:
             GitError: it cannot be had; what may pass was tried again.
@@ -74,6 +82,8 @@ class Source:
         protocols = (self.base.partition("://")[0],)
         with ExitStack() as stack:
             for attempt in range(1, TRIES + 1):
+                if protocols != ("file",):
+                    fetcher.wait_turn(self.base)
                 try:
                     found = stack.enter_context(fetched(self.url(name), oid, self.limits, scratch, protocols))
                     break
@@ -113,6 +123,7 @@ class FetchFiles:
     language: Language
     source: Source
     shards: RepositoryShards
+    access: Access
     name: str = "files"
 
     def run(self, documents: Iterable[Document], shard: Shard) -> Iterator[Document]:
@@ -121,11 +132,12 @@ class FetchFiles:
         Counts repositories under `fetch` and files under `files`.
         """
         yield from documents
+        fetcher = self.access.fetcher()
         with open(shard.output(DIGESTS), "wb") as digests:
             for repository in self.shards.read(shard.work, shard.index):
                 shard.counts.take(FETCH)
                 with tempfile.SpooledTemporaryFile(HELD_BYTES) as held:
-                    reason, dropped = self._hold(repository, held, shard.scratch)
+                    reason, dropped = self._hold(repository, held, shard.scratch, fetcher)
                     if reason is not None:
                         shard.counts.drop(FETCH, reason)
                         continue
@@ -139,12 +151,12 @@ class FetchFiles:
                         yield from_line(rest)
 
     def _hold(
-        self, repository: Repository, held: tempfile.SpooledTemporaryFile[bytes], scratch: str
+        self, repository: Repository, held: tempfile.SpooledTemporaryFile[bytes], scratch: str, fetcher: Fetcher
     ) -> tuple[str | None, Counter[str]]:
         """Write a repository's files as lines, each after its digests; why it cannot be read, and files dropped."""
         dropped: Counter[str] = Counter()
         try:
-            with self.source.commit(repository.name, repository.commit, scratch) as commit:
+            with self.source.commit(repository.name, repository.commit, scratch, fetcher) as commit:
                 for file in source_files(commit, self.language, dropped):
                     name, meta = f"{repository.name}/{file.path}", meta_of(repository, file.path)
                     line = to_line(Document(file.content, self.language.subset, name, meta))

@@ -16,6 +16,7 @@ from itertools import groupby
 from typing import Any
 
 from kolmo.collection import near_duplicates
+from kolmo.collection.fetching import Fetcher
 from kolmo.collection.github import filters, heuristics
 from kolmo.collection.github.fetch import FETCH, REPOSITORIES, SEARCH, FetchFiles, RepositoryShards, Source
 from kolmo.collection.github.files import LINK, MAX_FILE_BYTES, SUBMODULE, source_file
@@ -179,7 +180,10 @@ class GitHub:
         return [
             Stage(SEARCH, [Search(self.api, self.language.name, window, self.access)], shards=1, **silent),
             Stage(
-                FETCH, [FetchFiles(self.language, self.source, self.shards)], shards=self.shards, reads_documents=False
+                FETCH,
+                [FetchFiles(self.language, self.source, self.shards, self.access)],
+                shards=self.shards,
+                reads_documents=False,
             ),
             Stage(filters.EXACT, [filters.FindExactDuplicates()], shards=1, **silent),
             Stage(filters.FILTER, filtering, shards=_shards_of_fetch),
@@ -211,15 +215,18 @@ class GitHub:
     def rebuild(self, entries: Iterable[Entry], work: Work) -> Iterator[str | Missing]:
         """See `Pipeline`. Each file is from exactly the commit that the recipe names."""
         os.makedirs(work.folder, exist_ok=True)
+        fetcher = self.access.fetcher()
         for (name, commit), group in groupby(entries, _origin):
-            yield from self._again(name, commit, list(group), work.folder)
+            yield from self._again(name, commit, list(group), work.folder, fetcher)
 
-    def _again(self, name: str, oid: str, entries: list[Entry], scratch: str) -> Iterator[str | Missing]:
+    def _again(
+        self, name: str, oid: str, entries: list[Entry], scratch: str, fetcher: Fetcher
+    ) -> Iterator[str | Missing]:
         done = 0
         try:
             if not NAME.fullmatch(name) or not COMMIT.fullmatch(oid):
                 raise GitError("git_failed", "the recipe names no repository and commit")
-            with self.source.commit(name, oid, scratch) as commit:
+            with self.source.commit(name, oid, scratch, fetcher) as commit:
                 for content in _contents(commit, entries):
                     yield content
                     done += 1
