@@ -122,7 +122,7 @@ def test_limits_are_waited_out_until_the_moment_that_the_answer_names(hub: GitHu
         Reply(403, {"Retry-After": "7"}, {"message": "You have exceeded a secondary rate limit"}),
         Reply(429, limited, {"message": "slow down"}),
         Reply(200, limited, {"errors": [{"type": "RATE_LIMITED", "message": "API rate limit exceeded"}]}),
-        Reply(403, {}, {"message": "You have exceeded a secondary rate limit"}),
+        Reply(403, {}, {"message": "x" * 500 + "You have exceeded a secondary rate limit" + "x" * 500}),
     ]
     waits: list[float] = []
     assert len(found_by(hub, tmp_path, waits=waits)[0]) == 1
@@ -223,6 +223,7 @@ def test_the_token_is_in_no_journal_and_no_line(hub: GitHub, tmp_path: Path) -> 
 
 
 def test_the_token_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defect of the original: the token stands in the source."""
     monkeypatch.delenv("GITHUB_TOKEN", raising=False)
     monkeypatch.setenv("GH_TOKEN", "second")
     assert token_of_environment() == "second"

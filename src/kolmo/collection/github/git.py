@@ -293,8 +293,11 @@ class _Process:
 
     def _is_full(self) -> bool:
         """Whether a file has reached the limit; git does not say that one of its processes was killed for that."""
-        sizes = [path.stat().st_size for path in Path(self.folder).rglob("*") if path.is_file()]
-        return max(sizes, default=0) >= self.limits.disk >> 9 << 9
+        largest = 0
+        for path in Path(self.folder).rglob("*"):
+            with suppress(OSError):  # removed meanwhile
+                largest = max(largest, path.stat().st_size)
+        return largest >= self.limits.disk >> 9 << 9
 
     def _ceilings(self) -> tuple[int, int, int]:
         return self.limits.memory >> 10, self.limits.disk >> 9, int(self.limits.seconds) + 1

@@ -136,7 +136,7 @@ class GraphQL:
                 said = self._complaint(answer, parsed)
                 if answer.status == 401:
                     raise KolmoError(f"{self._place}: refuses the token ({said}); set {VARIABLES[0]} to a valid one")
-                if _is_limit(answer, said):
+                if _is_limit(answer, _message(parsed)):
                     waits += 1
                     if waits > MAX_WAITS:
                         raise GraphQLError(f"{self._place}: still limits the rate after {MAX_WAITS} waits; try later")
@@ -157,15 +157,9 @@ class GraphQL:
     def _complaint(self, answer: Answer, parsed: Any) -> str:
         """What an answer says is wrong, printable and without the token."""
         said = "" if answer.status == 200 else f"HTTP {answer.status}"
-        message = None
-        if isinstance(parsed, dict):
-            message = parsed.get("message")
-            errors = parsed.get("errors")
-            if isinstance(errors, list) and errors and isinstance(errors[0], dict):
-                message = f"{errors[0].get('type') or ''} {errors[0].get('message') or ''}".strip()
-        elif answer.status == 200:
+        if answer.status == 200 and not isinstance(parsed, dict):
             said = "an answer that is not JSON"
-        if isinstance(message, str) and message:
+        if message := _message(parsed):
             message = quoted(message.replace(self._token, "***"), 200)
             return f"{said}: {message}" if said else message
         return said or "an answer without data"
@@ -206,6 +200,17 @@ class GraphQL:
         except (ValueError, TypeError, OverflowError, IndexError):
             here = self._now()
         return max(float(value) - here, 0.0) + 1.0
+
+
+def _message(parsed: Any) -> str:
+    """What a body says is wrong, as the server wrote it: kind and text of the first error, or "message"."""
+    if not isinstance(parsed, dict):
+        return ""
+    errors = parsed.get("errors")
+    if isinstance(errors, list) and errors and isinstance(errors[0], dict):
+        return f"{errors[0].get('type') or ''} {errors[0].get('message') or ''}".strip()
+    message = parsed.get("message")
+    return message if isinstance(message, str) else ""
 
 
 def _is_limit(answer: Answer, said: str) -> bool:

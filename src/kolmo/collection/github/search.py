@@ -180,17 +180,19 @@ def preview(server: GraphQL, language: str, window: Window) -> tuple[int, float]
 
 
 def _read_journal(path: str) -> dict[Window, dict[str, Any]]:
-    """What is whole in a journal; a last line that was cut short is cut off, so that further ones can follow."""
+    """What is whole in a journal; from a line that is not, it is cut off, so that further ones can follow."""
     known: dict[Window, dict[str, Any]] = {}
     if not os.path.exists(path):
         return known
     with open(path, "rb+") as file:
         good = 0
         for line in file:
-            if not line.endswith(b"\n"):
+            try:
+                entry = json.loads(line)
+                window = Window(**entry.pop("window"))
+            except (ValueError, KeyError, TypeError):
                 break
-            entry = json.loads(line)
-            known[Window(**entry.pop("window"))] = entry
+            known[window] = entry
             good += len(line)
         file.truncate(good)
     return known
