@@ -22,7 +22,7 @@ pytest.importorskip("rensa")
 from kolmo.collection.engine import Engine, last_stage, run_stages
 from kolmo.collection.fetching import Fetcher
 from kolmo.collection.github.fetch import RepositoryShards, Source
-from kolmo.collection.github.git import GitError, Limits
+from kolmo.collection.github.git import Limits
 from kolmo.collection.github.pipeline import GitHub as Pipeline
 from kolmo.collection.github.tokens import ESTIMATE
 from kolmo.collection.manifest import Entry
@@ -293,10 +293,10 @@ def test_rebuilding_names_what_is_gone(made: tuple[GitHub, Path], undisturbed: U
     assert hashlib.sha256(documents[0].content.encode()).hexdigest() == entry.sha256
 
 
-def test_git_waits_for_its_turn(tmp_path: Path) -> None:
+def test_git_waits_for_its_turn_and_an_outage_drops_nothing(tmp_path: Path) -> None:
     slept: list[float] = []
     fetcher = Fetcher(rate=0.1, pace_folder=str(tmp_path / "pace"), sleep=slept.append)
     source = Source("http://127.0.0.1:9", pause=0)
-    with pytest.raises(GitError), source.commit("owner/name", "1" * 40, str(tmp_path), fetcher):
+    with pytest.raises(KolmoError, match="run it again later"), source.commit("o/n", "1" * 40, str(tmp_path), fetcher):
         pass
-    assert [round(seconds) for seconds in slept] == [10, 20]  # it is tried three times
+    assert [round(seconds) for seconds in slept] == [10, 20, 30]  # it is tried four times

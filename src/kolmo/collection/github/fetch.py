@@ -35,8 +35,9 @@ REPOSITORIES = "repositories.jsonl"  # file of the stage `search`
 DIGESTS = "digests.bin"  # file of each shard of `fetch`: a record of `exact_duplicates` a document
 REPOSITORIES_PER_SHARD = 20
 HELD_BYTES = 32 << 20  # of a repository's files in memory; more of them wait on the disk
-TRIES = 3  # of a fetch that failed for a reason that may pass
-PASSING = ("git_failed",)
+TRIES = 4  # of a fetch that failed for a reason that may pass
+UNREACHABLE = "git_unreachable"
+PASSING = ("git_failed", UNREACHABLE)
 PROTOCOLS = ("https", "http", "file")
 
 
@@ -47,7 +48,7 @@ class Source:
     Attributes:
         base: address before a repository's name.
         limits: of one repository.
-        pause: seconds before a fetch is tried again; doubled for the third try.
+        pause: seconds before a fetch is tried again; doubled before each further try.
     """
 
     base: str = "https://github.com"
@@ -78,6 +79,7 @@ class Source:
 
         Raises:
             GitError: it cannot be had; what may pass was tried again.
+            KolmoError: the host cannot be reached, which is not the repository's fault.
         """
         protocols = (self.base.partition("://")[0],)
         with ExitStack() as stack:
@@ -88,9 +90,11 @@ class Source:
                     found = stack.enter_context(fetched(self.url(name), oid, self.limits, scratch, protocols))
                     break
                 except GitError as error:
+                    if attempt == TRIES and error.reason == UNREACHABLE:
+                        raise KolmoError(f"{short(self.base)}: {error}; run it again later, it goes on there") from None
                     if error.reason not in PASSING or attempt == TRIES:
                         raise
-                time.sleep(self.pause * attempt)
+                time.sleep(self.pause * 2 ** (attempt - 1))
             yield found
 
 

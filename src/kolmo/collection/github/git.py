@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -78,6 +78,14 @@ MISSING = (
     "does not exist",
     "terminal prompts disabled",
 )
+UNREACHABLE = (
+    "could not resolve host",
+    "could not resolve proxy",
+    "failed to connect",
+    "couldn't connect",
+    "connection refused",
+    "returned error: 429",
+)
 MAX_ENTRIES = 500_000  # files of one commit
 MAX_WORDS = 64 << 10  # bytes that git says to stderr
 
@@ -112,7 +120,8 @@ class GitError(Exception):
     """A repository cannot be read; `reason` says why in one word, for counts.
 
     Reasons: `git_gone` (the commit), `git_unavailable` (the repository), `git_time`, `git_memory`, `git_too_large`,
-    `git_too_many_files`, `git_failed`.
+    `git_too_many_files`, `git_failed`; `git_unreachable` is not the repository's fault: its host cannot be reached, or
+    wants fewer requests.
     """
 
     def __init__(self, reason: str, words: str = "") -> None:
@@ -239,7 +248,6 @@ class _Process:
     deadline: float
     protocols: Sequence[str]
     stdin: IO[bytes] | None = None
-    ended: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         settings = {**SETTINGS, **{f"protocol.{name}.allow": "always" for name in self.protocols}}
@@ -312,6 +320,8 @@ class _Process:
             return GitError("git_too_large")
         if "out of memory" in told or "cannot allocate" in told or "mmap failed" in told:
             return GitError("git_memory")
+        if any(mark in told for mark in UNREACHABLE):
+            return GitError("git_unreachable", short(words.strip().rpartition("\n")[2], 200))
         if any(mark in told for mark in GONE):
             return GitError("git_gone")
         if any(mark in told for mark in MISSING):

@@ -33,6 +33,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,99}/[A-Za-z0-9._-]{1,100}")
 COMMIT = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
+UNWANTED = {"isPrivate": "private", "isDisabled": "disabled", "isLocked": "locked", "isFork": "fork"}
+
 QUERY = """query($query: String!, $first: Int!, $after: String) {
   search(query: $query, type: REPOSITORY, first: $first, after: $after) {
     repositoryCount
@@ -113,7 +115,7 @@ class Found:
 
     Attributes:
         repositories: by time of creation, then number.
-        skipped: how many were left out, by reason: private, disabled, locked, fork, empty, malformed, unreadable;
+        skipped: how many were left out, by reason: private, disabled, locked, fork, empty, malformed;
             `beyond_search` and `missing` count what GitHub says is there and did not give.
     """
 
@@ -272,11 +274,9 @@ def _is_page(data: Any) -> bool:
 
 def repository_of(node: dict[str, Any]) -> Repository | str:
     """A repository from its description, or the reason why it is left out."""
-    for key, reason in (("isPrivate", "private"), ("isDisabled", "disabled"), ("isLocked", "locked")):
+    for key, reason in UNWANTED.items():
         if node.get(key) is not False:
             return reason if node.get(key) is True else "malformed"
-    if node.get("isFork") is not False:
-        return "fork"
     branch = node.get("defaultBranchRef")
     if branch is None:
         return "empty"
