@@ -18,6 +18,7 @@ from typing import Any
 from kolmo.collection.counts import Counts
 from kolmo.collection.extras import extra
 from kolmo.collection.stages import PARTIAL, Stage, Work, read_json, write_json
+from kolmo.collection.workers import die_with_parent
 from kolmo.errors import KolmoError
 from kolmo.foreign import reason
 
@@ -26,6 +27,8 @@ POLL_SECONDS = 0.3  # between two looks at how many tasks have ended
 SLURM_POLL_SECONDS = 5.0
 SLURM_LOST_SECONDS = 120.0  # that a job may be unknown to squeue before its missing tasks count as failed
 RAY_MEMORY_GIB = 1.0  # that is asked of Ray for a task
+
+_FORKED = threading.Event()  # any object that lives on, and can be referred to weakly
 
 Progress = Callable[[str, int, int], None]  # stage, tasks that have ended, all tasks
 
@@ -154,6 +157,9 @@ def _executor(engine: Engine, steps: list[Any], tasks: int, folder: str, name: s
             qos="",
         )
     local = extra("datatrove.executor.local")
+    extra("multiprocess.util").register_after_fork(
+        _FORKED, _end_with_parent
+    )  # the process that keeps datatrove's queue
     return local.LocalPipelineExecutor(steps, tasks=tasks, workers=workers, logging_dir=folder)
 
 
@@ -164,6 +170,10 @@ def _preload(stages: Sequence[Stage]) -> None:
     context.set_forkserver_preload(
         ["kolmo.collection.tasks", "datatrove.executor.local", *sorted(modules - {"__main__"})]
     )
+
+
+def _end_with_parent(_: object) -> None:
+    die_with_parent()
 
 
 def _connect_ray() -> None:

@@ -143,7 +143,7 @@ class GraphQL:
                     self._note_wait(answer.headers, waits)
                     continue
                 if answer.status == 200:
-                    self._note_remaining(answer.headers, parsed)
+                    self._note_remaining(answer.headers)
                     data = parsed.get("data") if isinstance(parsed, dict) else None
                     if usable(data):
                         return data
@@ -168,7 +168,7 @@ class GraphQL:
         seconds, self._wait_first = self._wait_first, 0.0
         if seconds > 0:
             if self._say is not None:
-                self._say(f"{self._place} limits the rate: waiting {seconds:.0f} s, until the moment that it names")
+                self._say(f"{self._place} limits the rate: waiting {seconds:.0f} s")
             self._sleep(seconds)
 
     def _note_wait(self, headers: Message, waits: int) -> None:
@@ -179,7 +179,7 @@ class GraphQL:
             seconds = SECONDARY_SECONDS * 2 ** min(waits - 1, 5)
         self._set_wait(seconds)
 
-    def _note_remaining(self, headers: Message, parsed: Any) -> None:
+    def _note_remaining(self, headers: Message) -> None:
         """Wait before the next question where none remains."""
         if headers.get("X-RateLimit-Remaining", "").strip() == "0":
             self._set_wait(self._until_reset(headers) or SECONDARY_SECONDS)
