@@ -180,6 +180,13 @@ def test_errors_that_stay_end(hub: GitHub, tmp_path: Path) -> None:
     assert [asked["first"] for asked in hub.asked[:: graphql.TRIES]] == [100, 50, 20]
 
 
+def test_a_server_that_cannot_be_reached(tmp_path: Path) -> None:
+    waits: list[float] = []
+    with pytest.raises(KolmoError, match="check the network"):
+        found_by(GitHub(url="http://127.0.0.1:9/graphql"), tmp_path, waits=waits)
+    assert waits == [1, 2, 4, 8, 16]
+
+
 def test_a_part_of_the_data_with_errors_is_used(hub: GitHub, tmp_path: Path) -> None:
     hub.nodes = [node(number, created(number)) for number in range(3)]
 

@@ -118,7 +118,7 @@ class GraphQL:
 
         Raises:
             GraphQLError: there is none after all tries.
-            KolmoError: the token is refused, or a limit lasts too long.
+            KolmoError: the token is refused, a limit lasts too long, or the server cannot be reached.
         """
         body = json.dumps({"query": query, "variables": variables}).encode()
         failures = waits = 0
@@ -151,7 +151,9 @@ class GraphQL:
                     raise GraphQLError(f"{self._place}: {said}")
             failures += 1
             if failures == TRIES:
-                raise GraphQLError(f"{said if answer is None else f'{self._place}: {said}'}, {TRIES} times")
+                if answer is None:
+                    raise KolmoError(f"{said}, {TRIES} times")
+                raise GraphQLError(f"{self._place}: {said}, {TRIES} times")
             self._sleep(min(2.0 ** (failures - 1), 30.0))
 
     def _complaint(self, answer: Answer, parsed: Any) -> str:
