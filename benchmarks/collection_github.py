@@ -178,7 +178,7 @@ def steps_of(files: list[Path]) -> Iterator[tuple[str, int, float, float | None]
     yield (
         "extremes of a cluster of 3,000",
         3000,
-        seconds(lambda: extremes_of(links)),
+        seconds(lambda: extremes_of(lambda: links)),
         seconds(lambda: first_extremes(links)),
     )
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kolmo.collection.extras import extra
@@ -125,23 +125,24 @@ def _join(label: NDArray[np.int64], one: NDArray[np.int64], other: NDArray[np.in
             label[:] = above
 
 
-def extremes_of(token_sets: Sequence[frozenset[bytes]]) -> list[int]:
+def extremes_of(read: Callable[[], Iterable[frozenset[bytes]]]) -> list[int]:
     """For each file of a cluster the extreme that it is a copy of: its own position where it is one.
 
     Args:
-        token_sets: of the files, in the order in which the earlier one is preferred; none is empty.
+        read: gives the token sets of the files, in the order in which the earlier one is preferred, none of them empty.
+            It is called twice; only the sets of extremes are held.
 
     Example:
-        >>> few, many = frozenset(b"ab"), frozenset(b"cdefgh")
-        >>> extremes_of([few, many, few])
+        >>> few, many = frozenset([b"a", b"b"]), frozenset([b"c", b"d", b"e"])
+        >>> extremes_of(lambda: [few, many, few])
         [0, 1, 0]
     """
     above, below = LEAST_SHARE
-    order = _order(token_sets)
+    order = _order(read())
     index: dict[int, list[int]] = defaultdict(list)  # token -> extremes that have it in their prefix, ascending
     kept: dict[int, frozenset[bytes]] = {}
     found = []
-    for position, tokens in enumerate(token_sets):
+    for position, tokens in enumerate(read()):
         size = len(tokens)
         ranks = sorted(order[token] for token in tokens)
         prefix = ranks[: size + above * -size // below + 1]
@@ -160,7 +161,7 @@ def extremes_of(token_sets: Sequence[frozenset[bytes]]) -> list[int]:
     return found
 
 
-def _order(token_sets: Sequence[frozenset[bytes]]) -> dict[bytes, int]:
+def _order(token_sets: Iterable[frozenset[bytes]]) -> dict[bytes, int]:
     """A rank for each token, the rarest first; ties by the token, so that the order is one and the same anywhere."""
     counted: Counter[bytes] = Counter()
     for tokens in token_sets:

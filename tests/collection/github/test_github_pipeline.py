@@ -271,6 +271,14 @@ def test_rebuilding_gives_every_content(made: tuple[GitHub, Path], undisturbed: 
     assert contents == [document.content for document in documents]
 
 
+@pytest.mark.parametrize("value", [None, "x", -1, 10**400, 1e999, float("nan"), [], 2_000_000_000])
+def test_limits_of_a_manifest(tmp_path: Path, value: Any) -> None:
+    settings = {"repository_seconds": value, "repository_bytes": value}
+    limits = Pipeline.of_manifest(settings, Access(str(tmp_path)), {}).source.limits
+    assert 300 <= limits.seconds <= 3600
+    assert 1 << 30 <= limits.disk <= 16 << 30
+
+
 def test_rebuilding_names_what_is_gone(made: tuple[GitHub, Path], undisturbed: Undisturbed, tmp_path: Path) -> None:
     documents, _, _, pipeline = undisturbed
     entry = Entry.of(documents[0])

@@ -17,6 +17,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
@@ -193,10 +194,9 @@ class ChooseExtremes:
                 if not low <= begin < high:
                     continue
                 numbers = members[begin:end]
-                read = [tokens.of(number) for number in numbers.tolist()]
-                chosen = extremes_of([found for _, found in read])
+                chosen = extremes_of(partial(tokens.sets, numbers.tolist()))
                 choices.append(np.stack([numbers, numbers[chosen]], axis=1))
-                file.write(_cluster_line([name for name, _ in read], chosen))
+                file.write(_cluster_line([tokens.of(number)[0] for number in numbers.tolist()], chosen))
         _save(shard.output(CHOICE), np.concatenate(choices))
 
 
@@ -253,6 +253,11 @@ class TokenFiles:
         file.seek(begin)
         name, _, tokens = file.read(end - begin).partition(b"\n")
         return json.loads(name), frozenset(tokens.split())
+
+    def sets(self, numbers: list[int]) -> Iterator[frozenset[bytes]]:
+        """The tokens of several documents, one after the other."""
+        for number in numbers:
+            yield self.of(number)[1]
 
 
 def extreme_shards_of(work: Work) -> int:

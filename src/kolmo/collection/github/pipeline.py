@@ -5,7 +5,6 @@ What it is not: the work itself, which the modules beside this one do.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -20,7 +19,7 @@ from kolmo.collection.fetching import Fetcher
 from kolmo.collection.github import filters, heuristics
 from kolmo.collection.github.fetch import FETCH, REPOSITORIES, SEARCH, FetchFiles, RepositoryShards, Source
 from kolmo.collection.github.files import LINK, MAX_FILE_BYTES, SUBMODULE, source_file
-from kolmo.collection.github.git import Commit, GitError
+from kolmo.collection.github.git import Commit, GitError, Limits
 from kolmo.collection.github.graphql import URL, GraphQL, place_of, token_of_environment
 from kolmo.collection.github.languages import Language, language_of
 from kolmo.collection.github.search import COMMIT, NAME, Window, preview, search
@@ -29,11 +28,13 @@ from kolmo.collection.manifest import Entry
 from kolmo.collection.pipelines import Access, Missing, Plan
 from kolmo.collection.stages import Shard, Stage, Work
 from kolmo.corpus.documents import Document
+from kolmo.corpus.writing import file_digest
 from kolmo.errors import KolmoError
 from kolmo.foreign import printable
 
 MIN_STARS = 10
 FIRST_DAY = "2007-10-01"  # GitHub's first repository is of that month
+MAX_SECONDS, MAX_DISK_BYTES = 3600.0, 16 << 30  # of a repository, that a manifest may ask for
 JOURNAL = "journal.jsonl"  # of the search
 
 
@@ -105,9 +106,12 @@ class GitHub:
             access: to the network.
             places: `base_url`, before the names of repositories.
         """
-        base = places.get("base_url")
-        source = Source(str(base)) if base else Source()
-        return cls(access, tokenizer=("", None), source=source)
+        usual = Limits()
+        limits = Limits(
+            seconds=_within(settings.get("repository_seconds"), usual.seconds, MAX_SECONDS),
+            disk=int(_within(settings.get("repository_bytes"), usual.disk, MAX_DISK_BYTES)),
+        )
+        return cls(access, tokenizer=("", None), source=Source(str(places.get("base_url") or Source.base), limits))
 
     @property
     def subset(self) -> str:
@@ -164,7 +168,7 @@ class GitHub:
         lines = (
             line,
             f"repositories: {count:,}",
-            f"to fetch: at most about {size / 1e9:,.1f} GB, by {requests:,} requests",
+            f"to fetch: about {size / 1e9:,.1f} GB or less, by {requests:,} requests",
         )
         return Plan(lines, requests, size, {"repositories": count})
 
@@ -186,24 +190,18 @@ class GitHub:
                 reads_documents=False,
             ),
             Stage(filters.EXACT, [filters.FindExactDuplicates()], shards=1, **silent),
-            Stage(filters.FILTER, filtering, shards=_shards_of_fetch),
+            Stage(filters.FILTER, filtering),
             Stage(filters.CANDIDATES, [filters.FindCandidates()], shards=1, **silent),
             Stage(filters.EXTREMES, [filters.ChooseExtremes()], shards=filters.extreme_shards_of, **silent),
-            Stage(filters.NEAR, [filters.DropNearDuplicates()], shards=_shards_of_fetch),
+            Stage(filters.NEAR, [filters.DropNearDuplicates()]),
         ]
 
     def sources(self, work: Work) -> Iterable[Mapping[str, Any]]:
         """See `Pipeline`: the list of repositories, by its digest."""
-        with open(work.file(SEARCH, 0, REPOSITORIES), "rb") as file:
-            listed = file.read()
-        return [
-            {
-                "url": self.api,
-                "repositories": listed.count(b"\n"),
-                "bytes": len(listed),
-                "sha256": hashlib.sha256(listed).hexdigest(),
-            }
-        ]
+        path = work.file(SEARCH, 0, REPOSITORIES)
+        with open(path, "rb") as file:
+            count = sum(1 for _ in file)
+        return [{"url": self.api, "repositories": count, "bytes": os.path.getsize(path), "sha256": file_digest(path)}]
 
     def notes(self, work: Work) -> dict[str, Any]:
         """See `Pipeline`."""
@@ -258,6 +256,11 @@ def _server(api: str, access: Access) -> GraphQL:
     return GraphQL(api, token, fetcher, say=_tell)
 
 
+def _within(value: object, least: float, most: float) -> float:
+    """A limit of a manifest, which nobody needs to trust."""
+    return float(min(value, most)) if isinstance(value, int | float) and value >= least else least
+
+
 def _tell(line: str) -> None:
     """Say why nothing happens for a while, where somebody watches."""
     if sys.stderr is not None and sys.stderr.isatty():
@@ -270,7 +273,3 @@ def _midnight(day: str) -> datetime:
     except ValueError:
         raise KolmoError(f"{day}: is not a day; write it as 2026-10-01") from None
     return datetime(found.year, found.month, found.day, tzinfo=timezone.utc)
-
-
-def _shards_of_fetch(work: Work) -> int:
-    return work.shards(FETCH)
