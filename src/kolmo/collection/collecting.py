@@ -107,7 +107,7 @@ def collect(
     if format not in FORMATS:
         raise KolmoError(f"{folder}: there is no format {format}; take one of {', '.join(FORMATS)}")
     subset = subset_of(pipeline)
-    work = Work(work_folder(folder, pipeline.name))
+    work = Work(os.path.abspath(work_folder(folder, pipeline.name)))  # workers may have another folder
     path = manifest_path(folder, subset)
     settings = {**plain(pipeline.settings()), "format": format, "file_bytes": file_bytes}
     os.makedirs(work.folder, exist_ok=True)

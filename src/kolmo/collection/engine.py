@@ -6,6 +6,7 @@ stage by `done.json`; neither is run again. What it is not: a scheduler; datatro
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -177,9 +178,17 @@ def _end_with_parent(_: object) -> None:
 
 
 def _connect_ray() -> None:
+    """Connect to the cluster that RAY_ADDRESS names, or start one here; usage is not reported."""
     ray = extra("ray", "the engine ray")
-    if not ray.is_initialized():
-        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    more = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **more)
+    except Exception as error:
+        raise KolmoError(f"no Ray cluster at {address} ({reason(error)}); start one with `ray start --head`") from None
 
 
 def _await_slurm(executor: Any, folder: str, shards: int) -> None:
