@@ -18,7 +18,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import islice
 from typing import IO, TYPE_CHECKING, Any
 
 from kolmo.collection.github import exact_duplicates
@@ -38,7 +37,7 @@ VERDICTS = "verdicts.bin"  # of `exact`, a byte a document of a shard of `fetch`
 TOKENS, OFFSETS, PLACES, HASHES = "tokens.bin", "offsets.npy", "places.npy", "bands.npy"  # of `filter`
 MEMBERS, STARTS = "members.npy", "starts.npy"  # of `candidates`
 CHOICE, CLUSTERS = "choice.npy", "clusters.jsonl"  # of `extremes`
-BATCH_DOCUMENTS = 512  # whose signatures are made at once
+BATCH_TOKENS = 200_000  # of documents whose signatures are made at once, about
 MEMBERS_PER_SHARD = 20_000
 
 
@@ -126,25 +125,25 @@ class SignDocuments:
 
         offsets, places = [0], []
         hashes: list[NDArray[np.uint64]] = []
-        number = 0
+        batch: list[list[bytes]] = []
+        room = BATCH_TOKENS
         with open(shard.output(TOKENS), "wb") as file:
-            rest = iter(documents)
-            while batch := list(islice(rest, BATCH_DOCUMENTS)):
-                sets = []
-                for document in batch:
-                    tokens = tokens_of(document.content)
-                    if tokens is not None:
-                        sets.append(tokens)
-                        places.append(number)
-                        file.write(_name_line(document) + b" ".join(tokens))
-                    offsets.append(file.tell())
-                    number += 1
-                hashes.append(band_hashes(sets))
-                yield from batch
+            for number, document in enumerate(documents):
+                tokens = tokens_of(document.content)
+                if tokens is not None:
+                    batch.append(tokens)
+                    room -= len(tokens)
+                    places.append(number)
+                    file.write(_name_line(document) + b" ".join(tokens))
+                if room < 0:
+                    hashes.append(band_hashes(batch))
+                    batch, room = [], BATCH_TOKENS
+                offsets.append(file.tell())
+                yield document
+        hashes.append(band_hashes(batch))
         _save(shard.output(OFFSETS), np.array(offsets, np.int64))
         _save(shard.output(PLACES), np.array(places, np.int64))
-        bands = np.concatenate(hashes) if hashes else np.zeros((0, BANDS), np.uint64)
-        _save(shard.output(HASHES), np.ascontiguousarray(bands.T))
+        _save(shard.output(HASHES), np.ascontiguousarray(np.concatenate(hashes).T))
 
 
 @dataclass(frozen=True)
