@@ -17,13 +17,13 @@ from kolmo.targets import Attributes, Target
 CARD = "README.md"
 LICENCES = {
     "cc": "Texts of web pages are their authors'; Common Crawl's terms of use hold. The manifest has none of them.",
-    "python": "Each file is under its repository's licence, which its meta names.",
-    "arxiv_math": "Each paper is under the licence that its meta names; metadata of arXiv is CC0.",
+    "github": "Each file is under its repository's licence, which its meta names.",
+    "arxiv": "Each paper is under the licence that its meta names; metadata of arXiv is CC0.",
 }
 SOURCES = {
     "cc": "Web pages, from Common Crawl",
-    "python": "Python files, from GitHub",
-    "arxiv_math": "Papers, from arXiv",
+    "github": "Source files, from GitHub",
+    "arxiv": "Papers, from arXiv",
 }
 
 
@@ -34,7 +34,8 @@ def write_card(folder: str) -> str:
         KolmoError: a manifest is damaged.
     """
     manifests = []
-    for subset in SUBSETS.values():
+    known = list(SUBSETS.values())
+    for subset in [*known, *sorted(set(os.listdir(folder)) - set(known))]:
         path = os.path.join(folder, f"manifest-{subset}.json")
         if os.path.exists(path):
             manifests.append(read_manifest(path))
@@ -66,7 +67,7 @@ def card(manifests: list[Manifest]) -> str:
     for manifest in manifests:
         count = sum(int(file["documents"]) for file in manifest.files)
         dates = f"{_cell(manifest.first_date)} | {_cell(manifest.last_date)}"
-        lines.append(f"| {manifest.subset} | {count} | {dates} | {SOURCES.get(manifest.subset, '')} |")
+        lines.append(f"| {manifest.subset} | {count} | {dates} | {SOURCES.get(manifest.pipeline, '')} |")
     lines += [
         "",
         "```python",
@@ -79,7 +80,7 @@ def card(manifests: list[Manifest]) -> str:
         "makes the same files from their sources.",
     ]
     for manifest in manifests:
-        lines += ["", f"## {manifest.subset}", "", LICENCES.get(manifest.subset, ""), ""]
+        lines += ["", f"## {manifest.subset}", "", LICENCES.get(manifest.pipeline, ""), ""]
         lines += ["| step | in | kept | dropped |", "|---|---:|---:|---|"]
         for step, counts in manifest.counts.items():
             dropped = ", ".join(f"{markdown_text(reason)}: {count}" for reason, count in counts["dropped"].items())

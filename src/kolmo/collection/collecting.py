@@ -18,12 +18,12 @@ from typing import Any
 from kolmo.collection.card import CARD, write_card
 from kolmo.collection.engine import Engine, Progress, last_stage, run_stages
 from kolmo.collection.manifest import Dates, Entry, Manifest, read_manifest, versions_of, write_manifest
-from kolmo.collection.pipelines import SUBSETS, Pipeline
+from kolmo.collection.pipelines import SUBSETS, Pipeline, kept_files_of, subset_of
 from kolmo.collection.stages import PARTIAL, Work, read_json, write_json
 from kolmo.corpus.documents import Document, plain
 from kolmo.corpus.writing import FILE_BYTES, FORMATS, WrittenFile, write_documents
 from kolmo.errors import KolmoError
-from kolmo.targets import is_temporary
+from kolmo.targets import Attributes, Target, is_temporary
 
 HIDDEN = ".collect"
 STEM = "test"
@@ -57,12 +57,18 @@ def work_folder(folder: str, name: str) -> str:
     return os.path.join(folder, HIDDEN, name)
 
 
-def begun_until(folder: str, name: str) -> str | None:
-    """The last day of a run that was begun in this folder, or has ended there; None where there was none."""
+def begun_until(folder: str, name: str, subset: str | None = None) -> str | None:
+    """The last day of a run that was begun in this folder, or has ended there; None where there was none.
+
+    Args:
+        folder: of the output.
+        name: of the pipeline.
+        subset: of its documents, where it is not the usual one.
+    """
     begun = read_json(os.path.join(work_folder(folder, name), SETTINGS))
     if begun is not None:
         return begun.get("until") if isinstance(begun, dict) else None
-    path = manifest_path(folder, SUBSETS[name])
+    path = manifest_path(folder, subset or SUBSETS[name])
     return read_manifest(path).until if os.path.exists(path) else None
 
 
@@ -100,7 +106,7 @@ def collect(
     engine = engine or Engine()
     if format not in FORMATS:
         raise KolmoError(f"{folder}: there is no format {format}; take one of {', '.join(FORMATS)}")
-    subset = SUBSETS[pipeline.name]
+    subset = subset_of(pipeline)
     work = Work(os.path.abspath(work_folder(folder, pipeline.name)))  # workers may have another folder
     path = manifest_path(folder, subset)
     settings = {**plain(pipeline.settings()), "format": format, "file_bytes": file_bytes}
@@ -119,6 +125,8 @@ def collect(
             written = write_documents(
                 documents, os.path.join(folder, subset), STEM, format=format, file_bytes=file_bytes
             )
+        for name, (stage, file) in kept_files_of(pipeline).items():
+            _put_together(os.path.join(folder, name), work, stage, file)
         manifest = Manifest(
             pipeline=pipeline.name,
             subset=subset,
@@ -171,7 +179,7 @@ def _compare(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> N
 
 def _documents(pipeline: Pipeline, work: Work) -> Iterator[Document]:
     stage = last_stage(pipeline.stages(work))
-    subset = SUBSETS[pipeline.name]
+    subset = subset_of(pipeline)
     for index in range(work.shards(stage)):
         for document in work.read(stage, index):
             yield document if document.subset == subset else replace(document, subset=subset)
@@ -193,6 +201,14 @@ def _entries(path: str) -> Iterator[Entry]:
     with open(path, encoding="utf-8") as file:
         for line in file:
             yield Entry(**json.loads(line))
+
+
+def _put_together(path: str, work: Work, stage: str, name: str) -> None:
+    with Target(path, True) as target:
+        for index in range(work.shards(stage)):
+            with open(work.file(stage, index, name), "rb") as file:
+                shutil.copyfileobj(file, target.file)
+        target.keep(Attributes())
 
 
 def _file(subset: str, file: WrittenFile) -> dict[str, Any]:

@@ -262,6 +262,14 @@ class Fetcher:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return client, target, f"{host}:{port}"
 
+    def wait_turn(self, url: str) -> None:
+        """Wait until another program, such as git, may ask the host of this URL.
+
+        Raises:
+            FetchError: it is not a URL of http or https.
+        """
+        self._take_turn(self._client(url)[2])
+
     def _take_turn(self, place: str) -> None:
         """Wait until this request may be sent, and let the next one wait for it."""
         gap = 1 / self._rate

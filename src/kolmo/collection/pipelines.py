@@ -163,6 +163,20 @@ class Pipeline(Protocol):
         ...
 
 
+def subset_of(pipeline: Pipeline) -> str:
+    """The subset of a pipeline's documents: its attribute `subset`, where it has one, or else the usual one."""
+    return str(getattr(pipeline, "subset", SUBSETS[pipeline.name]))
+
+
+def kept_files_of(pipeline: Pipeline) -> Mapping[str, tuple[str, str]]:
+    """Files of stages that join the output: the name there to stage and file, whose shards are put together.
+
+    They are the attribute `kept_files` of a pipeline that has any.
+    """
+    found: Mapping[str, tuple[str, str]] = getattr(pipeline, "kept_files", {})
+    return found
+
+
 def pipeline_class(name: str) -> type[Pipeline]:
     """The class of a pipeline, imported now.
 

@@ -50,13 +50,13 @@ class Run:
     verbose: bool
     as_json: bool
 
-    def until_of(self, name: str) -> str:
+    def until_of(self, name: str, subset: str | None = None) -> str:
         """The last day: the one given, that of the run which goes on, or today (UTC)."""
         from kolmo.collection.collecting import begun_until
 
         if self.until is not None:
             return self.until
-        begun = None if self.restart else begun_until(self.output, name)
+        begun = None if self.restart else begun_until(self.output, name, subset)
         return begun or datetime.now(timezone.utc).date().isoformat()
 
     def access(self, name: str) -> Access:
