@@ -32,6 +32,7 @@ VERBS = (
     "sample",
     "fit",
     "report",
+    "collect",
     "train",
     "shrink",
     "expand",

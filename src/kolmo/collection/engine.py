@@ -80,8 +80,10 @@ def run_stages(stages: Sequence[Stage], work: Work, engine: Engine, progress: Pr
         done = work.done(stage.name)
         if done is None:
             wanted = stage.shards(work) if callable(stage.shards) else stage.shards
-            count = shards if wanted is None else wanted
             reads = source if stage.reads_documents else None
+            if wanted is None:
+                wanted = work.shards(reads) if reads is not None else shards
+            count = wanted
             if reads is not None and count != work.shards(reads):
                 raise KolmoError(f"stage {stage.name}: has {count} shards, and {reads}, which it reads, another number")
             done = _run_stage(stage, work, reads, count, engine, progress)

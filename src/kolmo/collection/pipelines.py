@@ -7,13 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any, Protocol
 
 from kolmo.collection.fetching import RATE, TIMEOUT_SECONDS, TRIES, Fetcher
 from kolmo.collection.manifest import Entry
 from kolmo.collection.stages import Stage, Work
+from kolmo.errors import KolmoError
+from kolmo.foreign import quoted
 
 SUBSETS = {"cc": "cc", "github": "python", "arxiv": "arxiv_math"}  # pipeline to subset of its documents
+CLASSES = {
+    "cc": "kolmo.collection.common_crawl.pipeline:CommonCrawl",
+    "github": "kolmo.collection.github.pipeline:GitHub",
+    "arxiv": "kolmo.collection.arxiv.pipeline:ArXiv",
+}
 
 
 @dataclass(frozen=True)
@@ -84,10 +92,41 @@ class Pipeline(Protocol):
         packages: whose versions determine the bytes.
     """
 
-    name: str
-    since: str | None
-    until: str | None
-    packages: tuple[str, ...]
+    @property
+    def name(self) -> str:
+        """See above."""
+        ...
+
+    @property
+    def since(self) -> str | None:
+        """See above."""
+        ...
+
+    @property
+    def until(self) -> str | None:
+        """See above."""
+        ...
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """See above."""
+        ...
+
+    @classmethod
+    def usual(cls, access: Access, since: str | None, until: str | None, seed: int) -> Pipeline:
+        """The pipeline with the usual settings, as `kolmo collect all` runs it."""
+        ...
+
+    @classmethod
+    def of_manifest(cls, settings: Mapping[str, Any], access: Access, places: Mapping[str, Any]) -> Pipeline:
+        """The pipeline that rebuilds what a manifest with these settings says.
+
+        Args:
+            settings: of the manifest.
+            access: to the network.
+            places: where sources are, if not at the usual address, by names of the pipeline's own.
+        """
+        ...
 
     def settings(self) -> dict[str, Any]:
         """All that determines the bytes, seed and thresholds among it, as JSON; no secret, no path of this machine."""
@@ -121,3 +160,16 @@ class Pipeline(Protocol):
             work: a folder for what is temporary.
         """
         ...
+
+
+def pipeline_class(name: str) -> type[Pipeline]:
+    """The class of a pipeline, imported now.
+
+    Raises:
+        KolmoError: there is none of this name.
+    """
+    if name not in CLASSES:
+        raise KolmoError(f"there is no pipeline {quoted(name)}; there are {', '.join(CLASSES)}")
+    module, _, attribute = CLASSES[name].partition(":")
+    found: type[Pipeline] = getattr(import_module(module), attribute)
+    return found

@@ -50,7 +50,8 @@ class Stage:
     Attributes:
         name: of its folder; letters, digits and dashes.
         steps: what documents pass through; steps of datatrove may be among them.
-        shards: how many; None: as many as the stage before. A function is called when the stage begins.
+        shards: how many; None: as many as the stage has whose documents come in, or else the one before. A function is
+            called when the stage begins.
         keeps_documents: whether what leaves the last step is written. If not, the next stage reads what this one read.
         reads_documents: whether the documents of the last stage that wrote any come in, shard by shard.
     """
