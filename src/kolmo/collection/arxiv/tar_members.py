@@ -6,10 +6,11 @@ such and not followed, and no length that a header claims is allocated. What it 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import IO, Protocol
 
 BLOCK = 512  # bytes of a header; data is padded to a multiple of it
 MAX_NAME_BYTES = 1 << 16  # of the data of a header that holds a long name
@@ -30,8 +31,8 @@ class Reader(Protocol):
         """So many bytes, or fewer where there are no more."""
         ...
 
-    def skip(self, size: int, /) -> None:
-        """Pass over so many bytes, or all there are."""
+    def skip(self, size: int, /) -> int:
+        """Pass over so many bytes, or all there are; returns how many."""
         ...
 
 
@@ -116,8 +117,9 @@ class TarMembers:
         return Part(self)
 
     def _finish(self) -> None:
-        if self._left + self._padding:
-            self._stream.skip(self._left + self._padding)
+        if self._left + self._padding and self._stream.skip(self._left + self._padding) < self._left:
+            self._left = self._padding = 0
+            raise TarError("it ends within a member")
         self._left = self._padding = 0
 
 
@@ -131,10 +133,35 @@ class Part:
         """As `Reader.read`."""
         return self._members.read(size)
 
-    def skip(self, size: int, /) -> None:
+    def skip(self, size: int, /) -> int:
         """As `Reader.skip`."""
-        while size > 0 and (piece := self.read(min(size, 1 << 16))):
-            size -= len(piece)
+        passed = 0
+        while passed < size and (piece := self.read(min(size - passed, 1 << 16))):
+            passed += len(piece)
+        return passed
+
+
+class FileReader:
+    """An open file as a reader; what is skipped is not read.
+
+    Args:
+        file: seekable.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._size = os.fstat(file.fileno()).st_size
+
+    def read(self, size: int, /) -> bytes:
+        """As `Reader.read`."""
+        return self._file.read(size)
+
+    def skip(self, size: int, /) -> int:
+        """As `Reader.skip`."""
+        at = self._file.tell()
+        end = min(at + size, self._size)
+        self._file.seek(end)
+        return end - at
 
 
 def parse_header(block: bytes) -> Member | None:

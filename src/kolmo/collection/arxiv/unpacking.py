@@ -176,12 +176,12 @@ class _Peeking:
             size -= len(piece)
         return b"".join(pieces)
 
-    def skip(self, size: int, /) -> None:
+    def skip(self, size: int, /) -> int:
         passed = min(len(self._ahead), size)
         self._ahead = self._ahead[passed:]
-        size -= passed
-        while size > 0 and (piece := self._take(min(size, PIECE_BYTES))):
-            size -= len(piece)
+        while passed < size and (piece := self._take(min(size - passed, PIECE_BYTES))):
+            passed += len(piece)
+        return passed
 
     def _take(self, size: int) -> bytes:
         piece = self._source.read(size)
@@ -217,9 +217,11 @@ class _Gunzip:
             if not self._inflate.eof and not self._more():
                 raise zlib.error("it ends too early")
 
-    def skip(self, size: int, /) -> None:
-        while size > 0 and (piece := self.read(min(size, PIECE_BYTES))):
-            size -= len(piece)
+    def skip(self, size: int, /) -> int:
+        passed = 0
+        while passed < size and (piece := self.read(min(size - passed, PIECE_BYTES))):
+            passed += len(piece)
+        return passed
 
     def _more(self) -> bool:
         if len(self._input) < 2:
