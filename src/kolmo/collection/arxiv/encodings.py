@@ -37,6 +37,7 @@ CODECS = {  # names of inputenc to codecs of Python
 }
 NON_LATIN = ("cp1251", "koi8_r", "gb18030", "euc_jp", "euc_kr", "big5")  # of which a library finds the likeliest
 NON_LATIN_SHARE = 0.4  # of letters that are not ASCII, from which on the text is not in Latin script
+NON_LATIN_BYTES = 16  # fewer say nothing of the script
 SAMPLE_BYTES = 1 << 15  # of the lines that are not ASCII, from which the encoding is guessed
 WORD_BYTES = re.compile(rb"[A-Za-z]")
 C1_BYTES = re.compile(rb"[\x80-\x9f]")
@@ -60,22 +61,22 @@ class Decoded:
 
 
 def declared(data: bytes) -> str | None:
-    """The codec that a TeX file declares with inputenc; None for none, for UTF-8, and for one that is not known."""
+    r"""The codec that a TeX file declares with inputenc; None for none, for UTF-8, and for one that is not known."""
     match = DECLARED.search(data[:DECLARATION_BYTES])
     return None if match is None else CODECS.get(match[1].decode("ascii").lower())
 
 
 def decode(data: bytes, hint: str | None = None) -> Decoded:
-    """The text of a file.
+    r"""The text of a file.
 
     Args:
         data: its bytes.
         hint: the codec that the paper's main file declares, for a file that declares none.
 
     Example:
-        >>> decode(b"caf\\xc3\\xa9").text
+        >>> decode(b"caf\xc3\xa9").text
         'café'
-        >>> decode(b"\\\\usepackage[latin1]{inputenc} caf\\xe9").how
+        >>> decode(b"\\usepackage[latin1]{inputenc} caf\xe9").how
         'declared'
     """
     try:
@@ -107,7 +108,7 @@ def _guess(data: bytes) -> str | None:
     sample = b"\n".join(lines)[:SAMPLE_BYTES]
     high = sum(byte > 0x7F for byte in sample)
     letters = len(WORD_BYTES.findall(sample))
-    if high > NON_LATIN_SHARE * (high + letters):
+    if high >= NON_LATIN_BYTES and high > NON_LATIN_SHARE * (high + letters):
         best = extra("charset_normalizer").from_bytes(sample, cp_isolation=list(NON_LATIN)).best()
         if best is not None and best.encoding in NON_LATIN:
             return str(best.encoding).replace("_", "-")

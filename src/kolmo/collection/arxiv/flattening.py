@@ -152,8 +152,8 @@ def _argument(text: str, token: Token) -> tuple[str | None, int]:
 def _body(text: str) -> tuple[int, int]:
     r"""Where the part of an included file begins and ends that is to be included.
 
-    Of a whole document (with \documentclass) that is its body. The line end at the end of a file is a space to TeX, and would,
-    with the one behind the command, end a paragraph; two of them do end it.
+    Of a whole document (with \documentclass) that is its body. The line end at the end of a file is a space to TeX,
+    and would, with the one behind the command, end a paragraph; two of them do end it.
     """
     start, stop = 0, len(text)
     whole = False

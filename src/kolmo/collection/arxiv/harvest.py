@@ -1,6 +1,7 @@
 """Metadata from arXiv's OAI-PMH server, page by page; pages that came are kept, so that a harvest goes on where it was.
 
-The format is arXivRaw, the one with the versions and their dates. What it is not: a mirror; deleted records are passed over.
+The format is arXivRaw, the one with the versions and their dates. What it is not: a mirror; deleted records are
+passed over.
 """
 
 from __future__ import annotations
@@ -146,11 +147,8 @@ def _paper(record: Element) -> Paper | None:
     header, raw = record.find("header"), record.find(f"metadata/{FORMAT}")
     if raw is None or (header is not None and header.get("status") == "deleted"):
         return None
-    versions = [
-        {"number": _number(element.get("version", "")), "created": text_of(element, "date")}
-        for element in raw.iter("version")
-    ]
-    versions.sort(key=lambda version: version["number"])
+    dates = sorted((_number(element.get("version", "")), text_of(element, "date")) for element in raw.iter("version"))
+    versions = [{"version": f"v{number}", "created": date} for number, date in dates]
     fields = ("id", "title", "authors", "abstract", "doi", "license", "journal-ref", "categories")
     return paper_of({**{name: text_of(raw, name) for name in fields}, "versions": versions})
 

@@ -1,7 +1,8 @@
 """TeX to Markdown: pandoc in a sandbox and within limits, else pylatexenc; lines of ::: are taken out.
 
-pandoc is called as a program, with its input on a pipe, no file to read, no variable of this environment and no home folder, so that
-the same text gives the same Markdown on every machine. What it is not: exact; formulas are kept as TeX.
+pandoc is called as a program, with its input on a pipe, no file to read, no variable of this environment and no home
+folder, so that the same text gives the same Markdown on every machine. What it is not: exact; formulas are kept as
+TeX.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Converted:
 
 @dataclass
 class Converter:
-    """Converts papers one after another.
+    r"""Converts papers one after another.
 
     Attributes:
         seconds: of processor time for pandoc.
@@ -59,7 +60,7 @@ class Converter:
 
     Example:
         >>> with Converter() as convert:  # doctest: +SKIP
-        ...     convert(r"\\section{A} text").text
+        ...     convert(r"\section{A} text").text
     """
 
     seconds: int = PANDOC_SECONDS
@@ -101,7 +102,12 @@ class Converter:
             seconds=float(self.seconds * WALL_FACTOR),
             memory=ADDRESS_BYTES,
             data=text.encode("utf-8", "replace"),
-            environment={"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": "/nonexistent", "XDG_DATA_HOME": "/nonexistent"},
+            environment={
+                "PATH": os.defpath,
+                "LANG": "C.UTF-8",
+                "HOME": "/nonexistent",
+                "XDG_DATA_HOME": "/nonexistent",
+            },
             largest=MAX_MARKDOWN_BYTES,
         )
         if done.status in (-signal.SIGXCPU, 128 + signal.SIGXCPU):
@@ -122,10 +128,10 @@ class Converter:
 
 
 def without_divs(markdown: str) -> str:
-    """The Markdown without the lines that begin and end divs.
+    r"""The Markdown without the lines that begin and end divs.
 
-    >>> without_divs("::: theorem\\nEvery.\\n:::\\n")
-    'Every.\\n'
+    >>> without_divs("::: theorem\nEvery.\n:::\n")
+    'Every.\n'
     """
     return DIV.sub("", markdown)
 

@@ -1,7 +1,7 @@
 """What is known of papers beside their text: the record of one, and a table of records by identifier.
 
-Records come from a snapshot in JSON lines (as Kaggle publishes arXiv's metadata) or from OAI-PMH (see `harvest`); the table is an
-SQLite file, so that memory stays bounded however many papers there are.
+Records come from a snapshot in JSON lines (as Kaggle publishes arXiv's metadata) or from OAI-PMH (see `harvest`); the
+table is an SQLite file, so that memory stays bounded however many papers there are.
 """
 
 from __future__ import annotations
@@ -101,11 +101,17 @@ def paper_of(record: Mapping[str, Any]) -> Paper | None:
     categories = record.get("categories")
     if isinstance(categories, str):
         categories = categories.split()
+    last = day_of({"date": record.get("update_date")})
     return Paper(
-        name.name,
-        *(_line(record.get(key)) for key in ("title", "authors", "abstract", "doi", "license", "journal-ref")),
-        tuple(map(str, categories)) if isinstance(categories, list | tuple) else (),
-        _days(record.get("versions")) or ((day,) if (day := day_of({"date": record.get("update_date")})) else ()),
+        id=name.name,
+        title=_line(record.get("title")),
+        authors=_line(record.get("authors")),
+        abstract=_line(record.get("abstract")),
+        doi=_line(record.get("doi")),
+        licence=_line(record.get("license")),
+        journal_ref=_line(record.get("journal-ref")),
+        categories=tuple(map(str, categories)) if isinstance(categories, list | tuple) else (),
+        versions=_days(record.get("versions")) or ((last,) if last else ()),
     )
 
 

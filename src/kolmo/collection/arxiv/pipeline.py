@@ -121,7 +121,11 @@ class ArXiv:
         papers = sum(tar.items or 0 for tar in chosen)
         months = f" of the months {chosen[0].yymm} to {chosen[-1].yymm}" if chosen else ""
         lines = [f"arxiv: {len(chosen)} tar files{months}, {papers:,} papers of all fields, from {self._place()}"]
-        details: dict[str, Any] = {"tars": [tar.record() for tar in chosen], "papers": papers, "settings": self.settings()}
+        details: dict[str, Any] = {
+            "tars": [tar.record() for tar in chosen],
+            "papers": papers,
+            "settings": self.settings(),
+        }
         if self.url.startswith("s3://"):
             cost = size / 1e9 * USD_PER_GB
             details["requester_pays_usd"] = round(cost, 2)
@@ -203,7 +207,8 @@ class ArXiv:
                     contents[identifier.name] = _content(entry, members.part(), member.name, convert)
         for entry in wanted:
             name = str(entry.meta.get("id"))
-            yield contents.pop(name, None) or Missing(entry, f"the paper is not in {source}")
+            found = contents.pop(name) if name in contents else Missing(entry, f"the paper is not in {source}")
+            yield found
         if not self.keeps_downloads:
             self.archive.forget(source)
 

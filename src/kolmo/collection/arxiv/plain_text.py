@@ -1,7 +1,7 @@
 r"""TeX to text by pylatexenc, where pandoc fails. It runs in a process that can be killed (see `workers`).
 
-pylatexenc expands no macro and reads no file. The title and the body of the document are taken, the preamble is not; formulas
-stay as TeX.
+pylatexenc expands no macro and reads no file. The title and the body of the document are taken, the preamble is not;
+formulas stay as TeX.
 """
 
 from __future__ import annotations
@@ -52,9 +52,7 @@ def _converter() -> Any:
         macros.append(MacroTextSpec(node_name, heading(marks)))
     context = get_default_latex_context_db()
     context.add_context_category("kolmo", prepend=True, macros=macros)
-    return LatexNodes2Text(
-        latex_context=context, math_mode="verbatim", keep_comments=False, strict_latex_spaces=False
-    )
+    return LatexNodes2Text(latex_context=context, math_mode="verbatim", keep_comments=False, strict_latex_spaces=False)
 
 
 def _converted(converter: Any, tex: str) -> str:

@@ -1,7 +1,8 @@
 r"""Definitions of macros that expand to themselves are taken out, since pandoc 3.9 expands them for ever (#11088).
 
-Such as \def\small{\@setfontsize\small{10}}, which LaTeX stops by means that pandoc lacks. Without its definition pandoc passes over
-the macro, and the paper is converted. What it is not: a proof that the rest ends; pandoc runs within limits.
+Such as \def\small{\@setfontsize\small{10}}, which LaTeX stops by means that pandoc lacks. Without its definition
+pandoc passes over the macro, and the paper is converted. What it is not: a proof that the rest ends; pandoc runs
+within limits.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 from kolmo.collection.arxiv.tex_tokens import tokens
 
-NAMED = re.compile(  # what follows the name of a command that defines: a macro, its parameters, and before the body a brace
+# What follows the name of a command that defines: a macro, its parameters, and before the body a brace.
+NAMED = re.compile(
     r"\*?\s{0,9}(?:\{\s{0,9}(?P<braced>\\[A-Za-z@]{1,100})\s{0,9}\}|(?P<bare>\\[A-Za-z@]{1,100}))[^{}\\]{0,200}(?=\{)"
 )
 DEFINING = frozenset(
@@ -59,7 +61,7 @@ def _definitions(text: str) -> list[_Definition]:
         if token.kind != "command" or (match := NAMED.match(text, token.end)) is None:
             continue
         depth = 0
-        used = set()
+        used: set[str] = set()
         for part in PIECE.finditer(text, match.end(), match.end() + MAX_BODY_CHARACTERS):
             pieces += 1
             piece = part[0]
@@ -112,7 +114,7 @@ def _circles(graph: dict[str, list[str]]) -> dict[str, int]:
                 if path:
                     low[path[-1][0]] = min(low[path[-1][0]], low[name])
                 if low[name] == order[name]:
-                    members = []
+                    members: list[str] = []
                     while not members or members[-1] != name:
                         members.append(stack.pop())
                     on_stack.difference_update(members)

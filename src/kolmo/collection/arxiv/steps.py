@@ -80,7 +80,7 @@ class ListTars:
 
     def run(self, documents: Iterable[Document], shard: Shard) -> Iterator[Document]:
         """See `Step`; there are no documents yet."""
-        chosen = []
+        chosen: list[SourceTar] = []
         for tar in self.archive.tars():
             shard.counts.take(self.name)
             why = self.days.why_not_month(tar.month)
@@ -320,7 +320,7 @@ def _opened(path: str) -> IO[bytes]:
     try:
         file = open(path, "rb")  # noqa: SIM115 -- the caller closes it
         magic = file.peek(2)[:2]
-        return io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 17) if magic == b"\x1f\x8b" else file  # type: ignore[arg-type]
+        return io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 17) if magic == b"\x1f\x8b" else file
     except OSError as error:
         raise KolmoError(f"{path}: {error.strerror}; name a snapshot of arXiv's metadata in JSON lines") from None
 

@@ -1,7 +1,7 @@
 """arXiv's archive of sources: a bucket of S3 where the requester pays, any other URL of fsspec, a server, or a folder.
 
-Files come in pieces, each tried again, and a download goes on where it broke off; what the manifest says of size and MD5 is checked.
-What it is not: the contents of the files.
+Files come in pieces, each tried again, and a download goes on where it broke off; what the manifest says of size and
+MD5 is checked. What it is not: the contents of the files.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ class Archive:
         with open(partial, "ab") as file:
             while (at := file.tell()) < total:
                 end = min(at + PIECE_BYTES, total)
-                piece = self._tried(url, lambda at=at, end=end: system.cat_file(name, start=at, end=end))  # type: ignore[misc]
+                piece = self._tried(url, lambda at=at, end=end: system.cat_file(name, start=at, end=end))
                 if len(piece) != end - at:
                     raise KolmoError(f"{url}: changed while it was read; run it again")
                 file.write(piece)

@@ -1,7 +1,8 @@
 """Tar files read from front to back in bounded memory: names, kinds and the bytes of regular files.
 
-Headers of ustar, GNU (long names) and pax (path, size) are understood. No member is written anywhere, links are named as
-such and not followed, and no length that a header claims is allocated. What it is not: a tar extractor; see tarfile.
+Headers of ustar, GNU (long names) and pax (path, size) are understood. No member is written anywhere, links are named
+as such and not followed, and no length that a header claims is allocated. What it is not: a tar extractor; see
+tarfile.
 """
 
 from __future__ import annotations

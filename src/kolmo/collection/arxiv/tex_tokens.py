@@ -1,7 +1,7 @@
 """What matters in TeX to one who moves text about: comments, verbatim text, and a few commands.
 
-Everything else is passed over. The time is linear in the text, whatever it holds. What it is not: a parser of TeX; category codes that
-a file changes, and verbatim environments that it defines, are not known here.
+Everything else is passed over. The time is linear in the text, whatever it holds. What it is not: a parser of TeX;
+category codes that a file changes, and verbatim environments that it defines, are not known here.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ class Token:
 
 
 def tokens(text: str, commands: frozenset[str], at: int = 0) -> Iterator[Token]:
-    """The tokens of a text, in order.
+    r"""The tokens of a text, in order.
 
     Args:
-        text: TeX, lines ended by "\\n".
+        text: TeX, lines ended by "\n".
         commands: names of the commands that matter.
         at: where to begin.
 
     Example:
-        >>> [token.kind for token in tokens(r"\\input{a} % \\input{b}", frozenset({"input"}))]
+        >>> [token.kind for token in tokens(r"\input{a} % \input{b}", frozenset({"input"}))]
         ['command', 'comment']
     """
     while match := TOKEN.search(text, at):

@@ -1,7 +1,7 @@
 """A paper's source: what it is, decided by its bytes, and its text files, held in memory within bounds.
 
-Nothing is written to the disk: a path in a tar file is a key of a dictionary, so none can leave the paper's folder. Style and
-class files are left out (they break pandoc's parser, jgm/pandoc #7646 and #9126), figures too.
+Nothing is written to the disk: a path in a tar file is a key of a dictionary, so none can leave the paper's folder.
+Style and class files are left out (they break pandoc's parser, jgm/pandoc #7646 and #9126), figures too.
 """
 
 from __future__ import annotations
