@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -104,7 +104,7 @@ def collect(
     path = manifest_path(folder, subset)
     settings = {**plain(pipeline.settings()), "format": format, "file_bytes": file_bytes}
     os.makedirs(work.folder, exist_ok=True)
-    with _alone(folder, pipeline.name):
+    with _alone(work.folder, pipeline.name):
         if restart:
             _forget(folder, subset, work)
         if os.path.exists(path):
@@ -216,26 +216,32 @@ def _forget(folder: str, subset: str, work: Work) -> None:
     for name in os.listdir(output) if os.path.isdir(output) else ():
         if name.startswith(f"{STEM}-"):
             os.unlink(os.path.join(output, name))
-    shutil.rmtree(work.folder, ignore_errors=True)
-    os.makedirs(work.folder, exist_ok=True)
+    for entry in os.scandir(work.folder):  # the folder itself is locked, and stays
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
 
 
 def _tidy(folder: str, work: Work, keep_work: bool) -> None:
     write_card(folder)
     if not keep_work:
         shutil.rmtree(work.folder, ignore_errors=True)
+        with suppress(OSError):  # another pipeline works there
+            os.rmdir(os.path.dirname(work.folder))
 
 
 @contextmanager
 def _alone(folder: str, name: str) -> Iterator[None]:
     """No other run of this pipeline works in the folder at the same time; the system unlocks it when this one ends."""
-    path = os.path.join(folder, HIDDEN, f"{name}.lock")
-    with open(path, "w", encoding="ascii") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise KolmoError(f"{folder}: another run of {name} works there; wait for it, or stop it") from None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
+    except BlockingIOError:
+        raise KolmoError(f"{folder}: another run of {name} works there; wait for it, or stop it") from None
+    finally:
+        os.close(descriptor)
 
 
 __all__ = ["CARD", "Collected", "begun_until", "collect", "documents_of", "manifest_path", "work_folder"]

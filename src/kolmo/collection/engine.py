@@ -76,6 +76,8 @@ def run_stages(stages: Sequence[Stage], work: Work, engine: Engine, progress: Pr
     total = Counts()
     source: str | None = None
     shards = 0
+    if engine.kind == "local" and engine.workers > 1:
+        _preload(stages)
     for stage in stages:
         done = work.done(stage.name)
         if done is None:
@@ -151,10 +153,17 @@ def _executor(engine: Engine, steps: list[Any], tasks: int, folder: str, name: s
             logging_dir=folder,
             qos="",
         )
-    multiprocess = extra("multiprocess")
-    multiprocess.get_context("forkserver").set_forkserver_preload(["kolmo.collection.tasks"])  # imports it once
     local = extra("datatrove.executor.local")
     return local.LocalPipelineExecutor(steps, tasks=tasks, workers=workers, logging_dir=folder)
+
+
+def _preload(stages: Sequence[Stage]) -> None:
+    """Let the server that forks the workers import once what all of them need."""
+    modules = {type(step).__module__ for stage in stages for step in stage.steps}
+    context = extra("multiprocess").get_context("forkserver")
+    context.set_forkserver_preload(
+        ["kolmo.collection.tasks", "datatrove.executor.local", *sorted(modules - {"__main__"})]
+    )
 
 
 def _connect_ray() -> None:

@@ -1,6 +1,7 @@
 """What every pipeline offers, and which there are.
 
-What it is not: the pipelines; each has a folder of its own, and is imported when it is asked for.
+What it is not: the pipelines; each has a folder of its own, and is imported when it is asked for. Its command is in
+cli/collecting/NAME.py: it makes the pipeline from its options and hands it to `shared.carry_out`.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import tee
 from typing import Any
@@ -92,6 +93,8 @@ def rebuild(
         _copy(path, manifest_path(folder, manifest.subset))
         write_card(folder)
     shutil.rmtree(work.folder, ignore_errors=True)
+    with suppress(OSError):  # downloads are kept there
+        os.rmdir(os.path.dirname(work.folder))
     return result
 
 

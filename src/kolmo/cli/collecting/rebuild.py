@@ -46,7 +46,7 @@ def command(
 
     console = Console(quiet, verbose, as_json)
     with console.guarded(manifest):
-        folder = cache or os.path.join(output, ".collect", "rebuild-cache")
+        folder = cache or os.path.join(output, ".collect", "downloads")
         access = Access(os.path.abspath(folder), contact, rate)
         done = rebuild(manifest, output, access, {"files": files, "base_url": base_url})
         for place, why in done.missing if verbose else done.missing[:NAMED]:

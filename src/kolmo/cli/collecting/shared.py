@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
+from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -69,12 +70,11 @@ class Run:
 def collecting(function: Function) -> Function:
     """Add the shared options; the command gets their values as `run: Run`, and its own ones by name."""
 
+    @wraps(function)  # with the options that it has already
     def called(**values: Any) -> Any:
         mine = {name: values.pop(name) for name in Run.__dataclass_fields__}
         return function(run=Run(**mine), **values)
 
-    called.__doc__ = function.__doc__
-    called.__name__ = function.__name__
     decorated: Any = called
     for decorate in reversed(_DECORATORS):
         decorated = decorate(decorated)

@@ -173,7 +173,7 @@ class CommonCrawl:
             else "given"
         )
         return {
-            "dump": dump,
+            **({"dump": dump} if dump else {}),
             "scorer": said,
             "cutoffs": cutoffs,
             "cutoffs_by_language": read_json(work.file("cutoffs", 0, perplexity.CUTOFFS)),
