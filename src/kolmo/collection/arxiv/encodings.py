@@ -47,7 +47,7 @@ CONTROLS = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True)
 class Decoded:
-    """The text of a file, line ends "\\n".
+    r"""The text of a file, line ends "\n".
 
     Attributes:
         text: the text.
@@ -61,7 +61,7 @@ class Decoded:
 
 
 def declared(data: bytes) -> str | None:
-    r"""The codec that a TeX file declares with inputenc; None for none, for UTF-8, and for one that is not known."""
+    """The codec that a TeX file declares with inputenc; None for none, for UTF-8, and for one that is not known."""
     match = DECLARED.search(data[:DECLARATION_BYTES])
     return None if match is None else CODECS.get(match[1].decode("ascii").lower())
 

@@ -36,7 +36,7 @@ def convert(data: bytes) -> bytes:
 
 
 def _converter() -> Any:
-    """As pylatexenc has it, but for headings (it puts them in capitals, formulas too) and for what depends on the day."""
+    """As pylatexenc has it, but for headings, which it puts in capitals with their formulas, and for the day's date."""
     from pylatexenc.latex2text import LatexNodes2Text, MacroTextSpec, get_default_latex_context_db
 
     def heading(marks: str) -> Any:

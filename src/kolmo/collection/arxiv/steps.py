@@ -181,6 +181,8 @@ class ReadPapers:
                     document = self._document(members.part(), member.name, chosen, tar, shard)
                     if document is not None:
                         yield document
+                if not members.ended:
+                    raise TarError("it ends between two members")
             except TarError:
                 lost = max((tar.items or 0) - found, 1)
                 shard.counts.lose(self.name, "damaged tar file of the archive", lost)

@@ -55,6 +55,9 @@ class Member:
 class TarMembers:
     """The members, one after another; the bytes of each can be read until the next is asked for.
 
+    Attributes:
+        ended: whether the mark that ends a tar file was met; one that was cut short between two members has none.
+
     Example:
         >>> for member in TarMembers(reader):  # doctest: +SKIP
         ...     data = members.read(1 << 20) if member.kind == "file" else b""
@@ -63,6 +66,7 @@ class TarMembers:
     def __init__(self, stream: Reader) -> None:
         self._stream = stream
         self._left = self._padding = 0
+        self.ended = False
 
     def __iter__(self) -> Iterator[Member]:
         """The members.
@@ -74,7 +78,8 @@ class TarMembers:
         for _ in range(MAX_MEMBERS):
             self._finish()
             block = self._stream.read(BLOCK)
-            if not block or not block.strip(b"\0"):
+            if not block.strip(b"\0"):
+                self.ended = len(block) == BLOCK
                 return
             header = parse_header(block)
             if header is None:
