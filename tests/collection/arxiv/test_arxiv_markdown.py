@@ -134,6 +134,10 @@ def test_the_fallback_does_not_depend_on_the_day() -> None:
     assert "$x^2$" in text
 
 
+def test_a_command_without_its_arguments_costs_only_itself() -> None:
+    assert plain_text(rb"before \href after").decode().startswith("before")
+
+
 @pytest.mark.parametrize("name", ["hang", "leak", "leak2", "parent", "std"])
 def test_the_cases_that_hang_or_leak(name: str, convert: Converter) -> None:
     folder = Path(os.environ.get("KOLMO_CASES", "")) / "collect"

@@ -24,7 +24,6 @@ PANDOC_SECONDS = 60  # of processor time a paper: the same on a busy machine
 WALL_FACTOR = 10  # so many times as long it may take by the clock
 HEAP_BYTES = 1 << 30  # of pandoc, after which its runtime ends it
 ADDRESS_BYTES = 4 << 30  # its runtime moves what it holds, so it needs more than twice the heap for a moment
-NURSERY_BYTES = 16 << 20  # of pandoc's garbage collector: it collects less often than with the usual 4 MiB
 MAX_MARKDOWN_BYTES = 1 << 26
 FALLBACK_SECONDS = 60.0
 FALLBACK_BYTES = 3 << 30
@@ -96,7 +95,7 @@ class Converter:
 
     def _by_pandoc(self, text: str) -> str:
         self._pandoc = self._pandoc or pandoc_path()
-        runtime = ("+RTS", f"-M{self.heap}", f"-A{NURSERY_BYTES}", "-RTS")
+        runtime = ("+RTS", f"-M{self.heap}", "-RTS")
         done = run_limited(
             ["/bin/sh", "-c", LIMITED, "sh", str(self.seconds), self._pandoc, *runtime, *OPTIONS],
             seconds=float(self.seconds * WALL_FACTOR),

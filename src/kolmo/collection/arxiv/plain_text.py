@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 BODY = re.compile(r"\\begin\s{0,9}\{document\}")
@@ -52,7 +53,24 @@ def _converter() -> Any:
         macros.append(MacroTextSpec(node_name, heading(marks)))
     context = get_default_latex_context_db()
     context.add_context_category("kolmo", prepend=True, macros=macros)
-    return LatexNodes2Text(latex_context=context, math_mode="verbatim", keep_comments=False, strict_latex_spaces=False)
+    converter: Any = LatexNodes2Text(
+        latex_context=context, math_mode="verbatim", keep_comments=False, strict_latex_spaces=False
+    )
+    for method in ("macro_node_to_text", "environment_node_to_text", "specials_node_to_text"):
+        setattr(converter, method, _forgiving(getattr(converter, method)))
+    return converter
+
+
+def _forgiving(convert: Callable[[Any], str]) -> Callable[[Any], str]:
+    """The same, but a command or environment whose arguments pylatexenc does not find gives nothing, not an error."""
+
+    def convert_or_nothing(node: Any) -> str:
+        try:
+            return convert(node)
+        except (IndexError, AttributeError, TypeError, ValueError):
+            return ""
+
+    return convert_or_nothing
 
 
 def _converted(converter: Any, tex: str) -> str:
