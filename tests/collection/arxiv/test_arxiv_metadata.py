@@ -86,9 +86,11 @@ def test_records_without_identifier_are_none(record: dict[str, object]) -> None:
 
 
 def test_strange_records_do_no_harm() -> None:
-    paper = made(versions="v1", title=["a"], categories={"a": 1}, update_date="2000-01-05")
-    assert paper.versions == ("2000-01-05",)
-    assert paper.primary == ""
+    paper = made(versions="v1", title=["a"], update_date="2000-01-05")
+    assert (paper.versions, paper.title) == (("2000-01-05",), "['a']")
+    assert made(categories={"a": 1}).primary == ""
+    days = ["Wed, 31 Dec 2025 01:02:03 GMT", "Thu, 1 Jan 2026 01:02:03 GMT", "Fri, 30 Feb 2026 01:02:03 GMT", 7, None]
+    assert made(versions=[{"created": day} for day in days]).versions == ("2025-12-31", "2026-01-01", "", "", "")
 
 
 def test_the_table_keeps_the_later_record_and_only_mathematics(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ table is an SQLite file, so that memory stays bounded however many papers there 
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +18,13 @@ from kolmo.collection.arxiv.ids import parse_id
 from kolmo.corpus.dates import day_of
 
 GROUP = "math"  # part of the primary category before its dot; that of math-ph is math-ph
+DATE = re.compile(r"[A-Z][a-z]{2}, (\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) \d\d:\d\d:\d\d GMT", re.ASCII)
+MONTHS = {
+    name: f"{number:02}"
+    for number, name in enumerate(
+        ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"), 1
+    )
+}
 INSERTED = 5000  # records at once
 
 
@@ -37,14 +45,14 @@ class Paper:
     """
 
     id: str
-    title: str
-    authors: str
-    abstract: str
-    doi: str
-    licence: str
-    journal_ref: str
-    categories: tuple[str, ...]
-    versions: tuple[str, ...]
+    title: str = ""
+    authors: str = ""
+    abstract: str = ""
+    doi: str = ""
+    licence: str = ""
+    journal_ref: str = ""
+    categories: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
 
     @property
     def primary(self) -> str:
@@ -58,7 +66,7 @@ class Paper:
         >>> paper_of({"id": "2610.00001", "categories": "math-ph math.MP"}).is_mathematics
         False
         """
-        return self.primary.partition(".")[0] == GROUP
+        return _is_mathematics(self.categories)
 
     @property
     def created(self) -> str:
@@ -91,6 +99,9 @@ class Paper:
 def paper_of(record: Mapping[str, Any]) -> Paper | None:
     """The paper of a record of the snapshot; None if it has no identifier.
 
+    Of papers that are not mathematics only identifier and categories are taken: most are of this kind,
+    and they are dropped.
+
     Args:
         record: id, title, authors, abstract, doi, license, journal-ref, categories (one text), versions (objects with
             `version` and `created`).
@@ -101,6 +112,9 @@ def paper_of(record: Mapping[str, Any]) -> Paper | None:
     categories = record.get("categories")
     if isinstance(categories, str):
         categories = categories.split()
+    categories = tuple(map(str, categories)) if isinstance(categories, list | tuple) else ()
+    if not _is_mathematics(categories):
+        return Paper(name.name, categories=categories)
     last = day_of({"date": record.get("update_date")})
     return Paper(
         id=name.name,
@@ -110,7 +124,7 @@ def paper_of(record: Mapping[str, Any]) -> Paper | None:
         doi=_line(record.get("doi")),
         licence=_line(record.get("license")),
         journal_ref=_line(record.get("journal-ref")),
-        categories=tuple(map(str, categories)) if isinstance(categories, list | tuple) else (),
+        categories=categories,
         versions=_days(record.get("versions")) or ((last,) if last else ()),
     )
 
@@ -161,6 +175,10 @@ class PaperTable:
         return Paper(**{**fields, "categories": tuple(fields["categories"]), "versions": tuple(fields["versions"])})
 
 
+def _is_mathematics(categories: Sequence[str]) -> bool:
+    return bool(categories) and categories[0].partition(".")[0] == GROUP
+
+
 def _quoted(path: str) -> str:
     from urllib.parse import quote
 
@@ -178,4 +196,13 @@ def _line(value: Any) -> str:
 def _days(versions: Any) -> tuple[str, ...]:
     if not isinstance(versions, list | tuple):
         return ()
-    return tuple(day_of({"date": one.get("created")}) for one in versions if isinstance(one, Mapping))
+    return tuple(_day(one.get("created")) for one in versions if isinstance(one, Mapping))
+
+
+def _day(value: Any) -> str:
+    """The day of a version's date, which arXiv writes in one form; of another form what `day_of` finds."""
+    if isinstance(value, str) and (match := DATE.fullmatch(value)):
+        day, year, month = int(match[1]), match[3], MONTHS.get(match[2])
+        if month is not None and 1 <= day <= 28:  # whether the month has more days, day_of knows
+            return f"{year}-{month}-{day:02}"
+    return day_of({"date": value})

@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from kolmo.collection.arxiv import main_file, metadata
 from kolmo.collection.arxiv.encodings import Decoded, declared, decode
 from kolmo.collection.arxiv.flattening import flatten
 from kolmo.collection.arxiv.harvest import RATE, Harvest
-from kolmo.collection.arxiv.ids import ArxivId, month_of_day, parse_id
+from kolmo.collection.arxiv.ids import ArxivId, month_of, month_of_day, parse_id
 from kolmo.collection.arxiv.markdown import HEAP_BYTES, PANDOC_SECONDS, Converter
 from kolmo.collection.arxiv.metadata import Paper, PaperTable
 from kolmo.collection.arxiv.source_list import SourceTar, tar_of
@@ -36,6 +37,7 @@ SUBSET = "arxiv_math"
 LISTING, METADATA, SOURCES, MARKDOWN = "listing", "metadata", "sources", "markdown"  # stages
 TARS, PAPERS, READ = "tars.json", "papers.sqlite", "read.json"  # their files
 MAX_RECORD_BYTES = 4 << 20  # of a line of the snapshot
+FIRST_ID = re.compile(rb'\{"id": ?"(\d\d(?:0[1-9]|1[0-2]))\.\d{4,5}"')  # how the lines of a snapshot begin
 WITHDRAWN = "%auto-ignore"  # first words of what arXiv keeps of a paper that was taken back
 
 
@@ -108,7 +110,7 @@ class ReadMetadata:
         """See `Step`; there are no documents yet."""
         months = {tar.month for tar in listed_tars(shard.work)}
         read: list[dict[str, Any]] = []
-        papers = self._snapshots(shard, read) if self.snapshots else self._harvest(shard, read)
+        papers = self._snapshots(months, shard, read) if self.snapshots else self._harvest(shard, read)
         PaperTable(shard.output(PAPERS)).write(self._of_months(papers, months, shard))
         _write(shard, READ, read)
         yield from ()
@@ -131,12 +133,15 @@ class ReadMetadata:
         yield from harvest.papers(access.fetcher())
         read += harvest.sources()
 
-    def _snapshots(self, shard: Shard, read: list[dict[str, Any]]) -> Iterator[Paper]:
+    def _snapshots(self, months: set[int], shard: Shard, read: list[dict[str, Any]]) -> Iterator[Paper]:
         loads = extra("orjson").loads
         for path in self.snapshots:
             with _opened(path) as file:
                 while line := file.readline(MAX_RECORD_BYTES):
                     if not line.strip():
+                        continue
+                    if (match := FIRST_ID.match(line)) and month_of(match[1].decode()) not in months:
+                        shard.counts.lose(self.name, "of another month")  # not worth parsing: most are
                         continue
                     try:
                         record = loads(line)
