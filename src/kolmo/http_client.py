@@ -49,13 +49,21 @@ class RequestError(Exception):
         timed_out: the deadline passed.
         stopped: `HttpClient.stop` was called.
         unreachable: nothing speaks HTTP there; trying again would not help.
+        unusable: an answer came, and is larger or of another kind than was asked for.
     """
 
     def __init__(
-        self, message: str, *, timed_out: bool = False, stopped: bool = False, unreachable: bool = False
+        self,
+        message: str,
+        *,
+        timed_out: bool = False,
+        stopped: bool = False,
+        unreachable: bool = False,
+        unusable: bool = False,
     ) -> None:
         super().__init__(message)
         self.timed_out, self.stopped, self.unreachable = timed_out, stopped, unreachable
+        self.unusable = unusable
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,8 @@ class HttpClient:
                 if isinstance(error, ConnectionRefusedError) and not self._reached:
                     raise RequestError(said, unreachable=True) from None
             except (OSError, http.client.HTTPException, ValueError, _UnusableError) as error:
-                raise RequestError(_words(error), unreachable=True) from None
+                unusable = isinstance(error, _UnusableError)
+                raise RequestError(_words(error), unreachable=True, unusable=unusable) from None
             else:
                 self._reached = True
                 if answer.status not in AGAIN:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import random
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,13 @@ import pytest
 pytest.importorskip("datatrove", reason="needs datatrove: pip install 'kolmo-codelength[collect]'")
 pytest.importorskip("warcio", reason="needs warcio: pip install 'kolmo-codelength[collect]'")
 
-WORDS = (
-    "the of and to in that was he it his with as for had you not be her on at by which have or from this him but all she they were my are "
-    "me one their so an said them we who would been will no when there if more out up into do any your what has man could other than our "
-    "some very time upon about may its only now like little then can should did us such great before must two these see know over much "
-    "down after first good men day house water light river field road stone winter summer letter window garden morning evening children"
+WORDS = (  # noqa: SIM905
+    "the of and to in that was he it his with as for had you not be her on at by which have or from this "
+    "him but all she they were my are me one their so an said them we who would been will no when there "
+    "if more out up into do any your what has man could other than our some very time upon about may its "
+    "only now like little then can should did us such great before must two these see know over much down "
+    "after first good men day house water light river field road stone winter summer letter window garden "
+    "morning evening children "
 ).split()
 MENU = ["Home", "About us", "Contact", "This site uses cookies to improve your experience."]
 DATE = "2026-10-05T10:00:00Z"
@@ -35,14 +40,20 @@ def english(seed: int, lines: int = 8) -> list[str]:
     return [sentence(chance, 10 + seed % 5) for _ in range(lines)]
 
 
-def write_wet(path: Path, pages: Iterable[tuple[str, Sequence[str]]], date: str = DATE) -> Path:
-    """A WET file: url and lines (the first is the title) of each page."""
-    from warcio.statusandheaders import StatusAndHeaders
+@contextmanager
+def archive(path: Path) -> Iterator[Any]:
+    """A writer of warcio's, which leaves temporary files to the garbage collector."""
     from warcio.warcwriter import WARCWriter
 
-    assert StatusAndHeaders
-    with path.open("wb") as file:
-        writer = WARCWriter(file, gzip=True)
+    with path.open("wb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        yield WARCWriter(file, gzip=True)
+        gc.collect()
+
+
+def write_wet(path: Path, pages: Iterable[tuple[str, Sequence[str]]], date: str = DATE) -> Path:
+    """A WET file: url and lines (the first is the title) of each page."""
+    with archive(path) as writer:
         writer.write_record(writer.create_warcinfo_record(path.name, {"software": "made"}))
         for url, lines in pages:
             writer.write_record(
@@ -60,12 +71,12 @@ def write_wet(path: Path, pages: Iterable[tuple[str, Sequence[str]]], date: str 
 def write_warc(path: Path, pages: Iterable[tuple[str, bytes]], headers: Sequence[tuple[str, str]] = ()) -> Path:
     """A WARC file: url and HTML of each page."""
     from warcio.statusandheaders import StatusAndHeaders
-    from warcio.warcwriter import WARCWriter
 
-    with path.open("wb") as file:
-        writer = WARCWriter(file, gzip=True)
+    with archive(path) as writer:
         for url, html in pages:
-            http = StatusAndHeaders("200 OK", [*(headers or [("Content-Type", "text/html; charset=utf-8")])], "HTTP/1.1")
+            http = StatusAndHeaders(
+                "200 OK", [*(headers or [("Content-Type", "text/html; charset=utf-8")])], "HTTP/1.1"
+            )
             writer.write_record(
                 writer.create_warc_record(
                     url,
@@ -122,4 +133,6 @@ def cc(folder: Path, files: Sequence[Path], **others: Any) -> Any:
         "buckets": ("head", "middle"),
         **others,
     }
-    return CommonCrawl(Access(str(folder / "cache")), Origin(files=own_files([str(path) for path in files])), **settings)
+    return CommonCrawl(
+        Access(str(folder / "cache")), Origin(files=own_files([str(path) for path in files])), **settings
+    )

@@ -19,10 +19,11 @@ from kolmo.collection.card import CARD, write_card
 from kolmo.collection.engine import Engine, Progress, last_stage, run_stages
 from kolmo.collection.manifest import Dates, Entry, Manifest, read_manifest, versions_of, write_manifest
 from kolmo.collection.pipelines import SUBSETS, Pipeline
-from kolmo.collection.stages import Work, read_json, write_json
+from kolmo.collection.stages import PARTIAL, Work, read_json, write_json
 from kolmo.corpus.documents import Document, plain
 from kolmo.corpus.writing import FILE_BYTES, FORMATS, WrittenFile, write_documents
 from kolmo.errors import KolmoError
+from kolmo.targets import is_temporary
 
 HIDDEN = ".collect"
 STEM = "test"
@@ -100,7 +101,7 @@ def collect(
     if format not in FORMATS:
         raise KolmoError(f"{folder}: there is no format {format}; take one of {', '.join(FORMATS)}")
     subset = SUBSETS[pipeline.name]
-    work = Work(work_folder(folder, pipeline.name))
+    work = Work(os.path.abspath(work_folder(folder, pipeline.name)))  # workers may have another folder
     path = manifest_path(folder, subset)
     settings = {**plain(pipeline.settings()), "format": format, "file_bytes": file_bytes}
     os.makedirs(work.folder, exist_ok=True)
@@ -134,7 +135,7 @@ def collect(
         )
         write_json(os.path.join(folder, f"run-{subset}.json"), _run(engine, time.monotonic() - begin))
         write_manifest(path, manifest, _entries(recipe))
-        _tidy(folder, work, keep_work)
+        _tidy(folder, manifest.subset, work, keep_work)
     return Collected(path, manifest, sum(file.documents for file in written))
 
 
@@ -147,7 +148,7 @@ def _complete(folder: str, path: str, settings: Mapping[str, Any], work: Work, k
     """What is there already; killed after the manifest was written, a run has only to tidy up."""
     manifest = read_manifest(path)
     _compare(manifest.settings, settings, path)
-    _tidy(folder, work, keep_work)
+    _tidy(folder, manifest.subset, work, keep_work)
     return Collected(path, manifest, documents_of(manifest), was_complete=True)
 
 
@@ -223,8 +224,13 @@ def _forget(folder: str, subset: str, work: Work) -> None:
             os.unlink(entry.path)
 
 
-def _tidy(folder: str, work: Work, keep_work: bool) -> None:
+def _tidy(folder: str, subset: str, work: Work, keep_work: bool) -> None:
     write_card(folder)
+    for place in (folder, os.path.join(folder, subset)):  # what a killed run has left half-written
+        for name in os.listdir(place) if os.path.isdir(place) else ():
+            if is_temporary(name) or name.endswith(PARTIAL):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(place, name))
     if not keep_work:
         shutil.rmtree(work.folder, ignore_errors=True)
         with suppress(OSError):  # another pipeline works there
@@ -236,10 +242,11 @@ def _alone(folder: str, name: str) -> Iterator[None]:
     """No other run of this pipeline works in the folder at the same time; the system unlocks it when this one ends."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise KolmoError(f"{folder}: another run of {name} works there; wait for it, or stop it") from None
         yield
-    except BlockingIOError:
-        raise KolmoError(f"{folder}: another run of {name} works there; wait for it, or stop it") from None
     finally:
         os.close(descriptor)
 

@@ -6,6 +6,7 @@ stage by `done.json`; neither is run again. What it is not: a scheduler; datatro
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import Any
 from kolmo.collection.counts import Counts
 from kolmo.collection.extras import extra
 from kolmo.collection.stages import PARTIAL, Stage, Work, read_json, write_json
+from kolmo.collection.workers import die_with_parent
 from kolmo.errors import KolmoError
 from kolmo.foreign import reason
 
@@ -26,6 +28,8 @@ POLL_SECONDS = 0.3  # between two looks at how many tasks have ended
 SLURM_POLL_SECONDS = 5.0
 SLURM_LOST_SECONDS = 120.0  # that a job may be unknown to squeue before its missing tasks count as failed
 RAY_MEMORY_GIB = 1.0  # that is asked of Ray for a task
+
+_FORKED = threading.Event()  # any object that lives on, and can be referred to weakly
 
 Progress = Callable[[str, int, int], None]  # stage, tasks that have ended, all tasks
 
@@ -154,6 +158,9 @@ def _executor(engine: Engine, steps: list[Any], tasks: int, folder: str, name: s
             qos="",
         )
     local = extra("datatrove.executor.local")
+    extra("multiprocess.util").register_after_fork(
+        _FORKED, _end_with_parent
+    )  # the process that keeps datatrove's queue
     return local.LocalPipelineExecutor(steps, tasks=tasks, workers=workers, logging_dir=folder)
 
 
@@ -166,10 +173,22 @@ def _preload(stages: Sequence[Stage]) -> None:
     )
 
 
+def _end_with_parent(_: object) -> None:
+    die_with_parent()
+
+
 def _connect_ray() -> None:
+    """Connect to the cluster that RAY_ADDRESS names, or start one here; usage is not reported."""
     ray = extra("ray", "the engine ray")
-    if not ray.is_initialized():
-        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, include_dashboard=False)
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS") or "local"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    more = {"include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **more)
+    except Exception as error:
+        raise KolmoError(f"no Ray cluster at {address} ({reason(error)}); start one with `ray start --head`") from None
 
 
 def _await_slurm(executor: Any, folder: str, shards: int) -> None:

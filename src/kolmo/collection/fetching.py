@@ -207,16 +207,21 @@ class Fetcher:
                 try:
                     answer = self._persist("GET", url, None, headers, largest, landing.sink, tries=1)
                 except FetchError as error:
+                    if error.status is not None:
+                        _forget(partial)
                     if error.status is not None or attempt + 1 == self._tries:
                         raise
                     self._sleep(_pause(self._first_pause, attempt))
                     continue
             if answer.status == 416:  # what is there is longer than the server's file
-                os.unlink(partial)
+                _forget(partial)
                 continue
             if answer.status in AGAIN and attempt + 1 < self._tries:
                 self._sleep(_wait(answer, self._first_pause, attempt))
                 continue
+            if answer.status in (200, 206) and os.path.getsize(partial) > largest:
+                _forget(partial)
+                raise FetchError(f"{url}: is larger than {largest:,} bytes; check the address", answer.status)
             if answer.status in (200, 206, 304):
                 return answer
             raise _failed(url, answer)
@@ -258,6 +263,8 @@ class Fetcher:
             try:
                 answer = client.request(method, target, body, largest=largest, headers=sent, sink=sink)
             except RequestError as error:
+                if error.unusable:
+                    raise FetchError(f"{url}: {error}; check the address", status=200) from None
                 if attempt + 1 == tries:
                     raise FetchError(f"{url}: {error}; check the network, or try again later") from None
                 self._sleep(_pause(self._first_pause, attempt))
@@ -410,6 +417,12 @@ def _remember(path: str, download: Download) -> None:
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump({**vars(download), "unchanged": False}, file)
     os.replace(temporary, f"{path}.json")
+
+
+def _forget(partial: str) -> None:
+    for path in (partial, f"{partial}.json"):
+        with suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 def _sha256(path: str) -> str:

@@ -23,6 +23,7 @@ from kolmo.corpus.writing import FILE_BYTES, write_documents
 from kolmo.errors import KolmoError
 from kolmo.targets import Attributes, Target
 
+REBUILD = "rebuild"  # folder of what is temporary
 NAMED = 100  # entries that could not be made again, of which the report says each
 
 
@@ -73,7 +74,7 @@ def rebuild(
     manifest = read_manifest(path)
     pipeline = pipeline_class(manifest.pipeline).of_manifest(manifest.settings, access, places or {})
     result = Rebuilt()
-    work = Work(os.path.join(folder, HIDDEN, f"rebuild-{manifest.pipeline}"))
+    work = Work(os.path.join(folder, HIDDEN, REBUILD))
     os.makedirs(work.folder, exist_ok=True)
     entries, again = tee(read_recipe(path))  # as far apart as the documents of one source
     documents = _documents(entries, pipeline.rebuild(again, work), manifest, result, progress)
@@ -93,7 +94,7 @@ def rebuild(
         _copy(path, manifest_path(folder, manifest.subset))
         write_card(folder)
     shutil.rmtree(work.folder, ignore_errors=True)
-    with suppress(OSError):  # downloads are kept there
+    with suppress(OSError):  # something else is there
         os.rmdir(os.path.dirname(work.folder))
     return result
 
@@ -136,3 +137,6 @@ def _copy(path: str, target: str) -> None:
             copy.keep(Attributes())
     except OSError as error:
         raise KolmoError(f"{target}: {error.strerror}; check the folder") from None
+
+
+__all__ = ["HIDDEN", "REBUILD", "Rebuilt", "rebuild"]

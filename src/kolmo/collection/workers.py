@@ -193,7 +193,7 @@ def serve() -> None:
     import resource
 
     function, memory = sys.argv[1], int(sys.argv[2])
-    _die_with_parent()
+    die_with_parent()
     into, out = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what the function prints must not be taken for an answer
@@ -297,7 +297,7 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
                 stream.close()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """On Linux, be killed when the process that started this one ends, however it does."""
     if sys.platform == "linux":
         import ctypes

@@ -42,11 +42,11 @@ def command(
     Status 1 where a document or a file is not the same; what is missing is named.
     """
     from kolmo.collection.pipelines import Access
-    from kolmo.collection.rebuilding import rebuild
+    from kolmo.collection.rebuilding import HIDDEN, REBUILD, rebuild
 
     console = Console(quiet, verbose, as_json)
     with console.guarded(manifest):
-        folder = cache or os.path.join(output, ".collect", "downloads")
+        folder = cache or os.path.join(output, HIDDEN, REBUILD, "cache")
         access = Access(os.path.abspath(folder), contact, rate)
         done = rebuild(manifest, output, access, {"files": files, "base_url": base_url})
         for place, why in done.missing if verbose else done.missing[:NAMED]:

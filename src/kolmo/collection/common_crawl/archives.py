@@ -190,8 +190,8 @@ class _Parser:
         if self._headers is not None:
             self._lose(SHORT)
         elif self._buffer.strip() and not self.foreign:
-            self.foreign = True
-            self._lose(FOREIGN)
+            self.foreign = not self._buffer.startswith(VERSION)
+            self._lose(FOREIGN if self.foreign else SHORT)
         yield from ()
 
     def _begin(self) -> bool:
