@@ -89,7 +89,7 @@ def test_strange_records_do_no_harm() -> None:
     paper = made(versions="v1", title=["a"], update_date="2000-01-05")
     assert (paper.versions, paper.title) == (("2000-01-05",), "['a']")
     assert made(categories={"a": 1}).primary == ""
-    days = ["Wed, 31 Dec 2025 01:02:03 GMT", "Thu, 1 Jan 2026 01:02:03 GMT", "Fri, 30 Feb 2026 01:02:03 GMT", 7, None]
+    days = ["Wed, 31 Dec 2025 01:02:03 GMT", "Thu, 1 Jan 2026 01:02:03 GMT", "Fri, 30 Feb 2026 01:02:03 GMT", [1], None]
     assert made(versions=[{"created": day} for day in days]).versions == ("2025-12-31", "2026-01-01", "", "", "")
 
 

@@ -9,16 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
-TOKEN = re.compile(
-    r"(?P<comment>%[^\n]*)"
-    r"|\\begin[ \t]{0,9}\{(?P<environment>verbatim\*?|[BLV]?Verbatim\*?|lstlisting|minted|comment|filecontents\*?)\}"
-    r"|\\(?P<verb>verb\*?|lstinline)(?![A-Za-z@])"
-    r"|\\begin[ \t]{0,9}\{(?P<begin>document)\}"
-    r"|\\end[ \t]{0,9}\{(?P<end>document)\}"
-    r"|\\(?P<command>[A-Za-z@]+)"
-    r"|\\."
-)
+VERBATIM = r"verbatim\*?|[BLV]?Verbatim\*?|lstlisting|minted|comment|filecontents\*?"  # environments
 MAX_VERB_CHARACTERS = 2000  # of the text of a \verb, which ends on its line
 OPTION = re.compile(r"\[[^\]\n]{0,300}\]")
 
@@ -40,6 +33,25 @@ class Token:
     end: int
 
 
+@cache
+def _pattern(commands: frozenset[str]) -> re.Pattern[str]:
+    r"""Finds what matters, and \\ and \%, behind which a command or a comment would be another thing.
+
+    Other commands are passed over by the search itself: to match each of them takes five times as long.
+    """
+    names = "|".join(sorted(map(re.escape, commands), key=len, reverse=True))
+    command = rf"|\\(?P<command>{names})(?![A-Za-z@])" if names else ""
+    return re.compile(
+        r"(?P<comment>%[^\n]*)"
+        rf"|\\begin[ \t]{{0,9}}\{{(?P<environment>{VERBATIM})\}}"
+        r"|\\(?P<verb>verb\*?|lstinline)(?![A-Za-z@])"
+        r"|\\begin[ \t]{0,9}\{(?P<begin>document)\}"
+        r"|\\end[ \t]{0,9}\{(?P<end>document)\}"
+        rf"{command}"
+        r"|\\[\\%]"
+    )
+
+
 def tokens(text: str, commands: frozenset[str], at: int = 0) -> Iterator[Token]:
     r"""The tokens of a text, in order.
 
@@ -52,12 +64,12 @@ def tokens(text: str, commands: frozenset[str], at: int = 0) -> Iterator[Token]:
         >>> [token.kind for token in tokens(r"\input{a} % \input{b}", frozenset({"input"}))]
         ['command', 'comment']
     """
-    while match := TOKEN.search(text, at):
+    pattern = _pattern(commands)
+    while match := pattern.search(text, at):
         at = match.end()
         kind = match.lastgroup
         if kind == "command":
-            if match["command"] in commands:
-                yield Token("command", match["command"], match.start(), at)
+            yield Token("command", match["command"], match.start(), at)
         elif kind == "comment":
             yield Token("comment", "", match.start(), at)
         elif kind == "environment":
