@@ -14,8 +14,9 @@ FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno"]
 NATIVE = Path("src/kolmo/native")
 KERNELS = Extension(
     "kolmo.native._kernels",
-    sources=sorted(map(str, NATIVE.glob("*.c"))),
-    depends=sorted(map(str, NATIVE.glob("*.h"))),
+    sources=sorted(map(str, NATIVE.rglob("*.c"))),
+    depends=sorted(map(str, NATIVE.rglob("*.h"))),
+    include_dirs=[str(NATIVE)],
     define_macros=[("Py_LIMITED_API", "0x030A0000")],
     py_limited_api=True,
     optional=True,

@@ -119,7 +119,7 @@ def kolmo(folder: Path, texts: list[str], dtype: str, batch: int | None, block: 
     """`kolmo eval --mode paper`."""
     from kolmo.corpus import Corpus, Document
     from kolmo.evaluation.evaluate import Plan, evaluate_model
-    from kolmo.evaluation.scorers import Options
+    from kolmo.evaluation.scorers.scorers import Options
 
     plan = Plan("paper", block, stride, batch, Options(dtype))
     corpus = Corpus("texts", "texts", [Document(text) for text in texts])
@@ -238,7 +238,7 @@ def rolling(folder: Path, text: Path, characters: int, repeat: int) -> list[list
 
 def agreement(work: Path, text: Path) -> list[list[str]]:
     """Rows: paper mode against the published loop, real text, float32, several families."""
-    from models_made import stories, tiny
+    from helpers.models_made import stories, tiny
 
     rows = []
     for family, (block, stride) in FAMILIES.items():
@@ -269,12 +269,13 @@ def agreement(work: Path, text: Path) -> list[list[str]]:
 def stability(work: Path, text: Path) -> list[list[str]]:
     """Rows: strict mode over batch sizes, and over lengths of the cache."""
     from kolmo.evaluation import run
-    from kolmo.evaluation.engines import LocalEngine
+    from kolmo.evaluation.engines.engines import LocalEngine
     from kolmo.evaluation.evaluate import texts
-    from kolmo.evaluation.modes import MODES
-    from kolmo.evaluation.scorers import Scorer, open_scorer
-    from kolmo.evaluation.store import Store
-    from kolmo.evaluation.token_scorers import TokenScorer
+    from kolmo.evaluation.opening import open_scorer
+    from kolmo.evaluation.results.store import Store
+    from kolmo.evaluation.scorers.scorers import Scorer
+    from kolmo.evaluation.scorers.token_scorers import TokenScorer
+    from kolmo.evaluation.windows.modes import MODES
 
     corpus = texts("texts", [part[: 500 * (k + 1)] for k, part in enumerate(documents(text, 240_000))])
 
@@ -304,7 +305,7 @@ def stability(work: Path, text: Path) -> list[list[str]]:
 
 def worked_case() -> list[list[str]]:
     """Rows: full windows of a stream, by the published formula and by ours."""
-    from kolmo.evaluation.windows import paper
+    from kolmo.evaluation.windows.windows import paper
 
     rows = []
     for count in (1900, 1901, 10_000, 1_000_000):
@@ -318,8 +319,8 @@ def worked_case() -> list[list[str]]:
 
 def published_fit() -> str:
     """The line through the published table."""
-    from kolmo.evaluation.fit import published
-    from kolmo.evaluation.fit.areas import study
+    from kolmo.fit import published
+    from kolmo.fit.areas import study
 
     found = study(published()).overall.fit
     return (

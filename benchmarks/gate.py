@@ -29,7 +29,7 @@ from pathlib import Path
 import kolmo
 from harness.kinds import KINDS
 from harness.measuring import run
-from kolmo.predictors import neural
+from kolmo.predictors.embedded import neural
 
 TIMED = 1 << 16  # bytes of a file that are timed, at most
 FORCED = 1 << 18  # bytes up to which data that look random are given to the network all the same
@@ -40,7 +40,7 @@ OLD = "import sys; from kolmo.predictors import neural; print(neural.is_worth_he
 def forced(way: neural.Way) -> Iterator[None]:
     """All blocks go this way."""
     kept = neural.NeuralModel._choose
-    neural.NeuralModel._choose = lambda self, data, tick: (way, b"")  # type: ignore[method-assign]
+    neural.NeuralModel._choose = lambda self, data, progress: (way, b"")  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -17,10 +17,10 @@ from statistics import NormalDist
 sys.path += [str(Path(__file__).parents[1] / "tests")]
 
 import numpy as np
-
-from kolmo.evaluation.intervals import ratio_interval
-from kolmo.evaluation.student import student_t
 from test_intervals import POPULATIONS, Floats, truth_of
+
+from kolmo.evaluation.results.intervals import ratio_interval
+from kolmo.student import student_t
 
 TIMES, DRAWS, SIZES, TAIL = 1000, 1000, (3, 5, 10, 40), 0.025
 Ends = tuple[float, float]

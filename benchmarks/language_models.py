@@ -28,12 +28,13 @@ import transformers
 
 import kolmo
 from harness.report import machine
+from helpers.models_made import stories
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.native.dispatch import kernels
-from kolmo.predictors import grids
-from kolmo.predictors.huggingface import HuggingFace, cache_name
-from kolmo.predictors.settings import use
-from models_made import stories
+from kolmo.predictors.language_models import grids
+from kolmo.predictors.language_models.huggingface import HuggingFace
+from kolmo.predictors.language_models.torch_models.backend import cache_name
+from kolmo.predictors.settings import RunSettings
 
 Seconds = float
 
@@ -118,7 +119,7 @@ def against_generation(folder: Path, data: bytes, lanes: int, steps: int, repeat
     ids = vocabulary.tokenise(data).ids[: lanes * steps]
     text = b"".join(vocabulary.bytes_of(int(token)) for token in ids)
     text = text[: len(text) // 2 * 2]
-    use(verify=False, batch=lanes)
+    model.settings = RunSettings(verify=False, batch=lanes)
     kind, payload = encode_block(model, text)
     count = len(vocabulary.tokenise(text).ids)
 
@@ -149,7 +150,7 @@ def against_one_by_one(folder: Path, data: bytes) -> tuple[list[list[str]], str]
             before = int(token)
 
     single = len(few) / timed(loop)
-    use(verify=False, batch=0)
+    model.settings = RunSettings(verify=False)
     packed: list[tuple[int, bytes]] = []
     encoding = timed(lambda: packed.append(encode_block(model, data)))
     kind, payload = packed[0]
@@ -170,16 +171,16 @@ def against_one_by_one(folder: Path, data: bytes) -> tuple[list[list[str]], str]
 
 def where_bytes_go(model: HuggingFace, data: bytes) -> list[str]:
     """A file's bytes by what they are for; one pass, without the decoder's."""
-    use(verify=False, batch=0)
+    model.settings = RunSettings(verify=False)
     model.tolerance = "auto"
     block = model.start(len(data), torch.get_num_threads())
-    chunks = block._chunks(model.backend.vocabulary.tokenise(data).ids)
-    chosen, noise = block._tolerance(chunks)
-    rounded = grids.Tolerance(chosen.step, grids.EXACT)
+    chunks = block.coder.split(model.backend.vocabulary.tokenise(data).ids)
+    chosen, noise = block.choose_tolerance(chunks)
+    rounded = grids.Tolerance(chosen.step, grids.NO_CHOICES)
     trees = [kernels.TokenTree(grids.tables(one), model.backend.size) for one in (rounded, chosen)]
     encoders = [kernels.TokenEncoder(trees[1]) for _ in chunks]
     ideal = nearest = 0.0
-    for lane, at, logits in block._passes(chunks, None):
+    for lane, at, logits in block.coder.passes(chunks, None):
         wanted = chunks[lane][at : at + len(logits)]
         costs = [np.frombuffer(trees[0].costs(logits, logits.itemsize, wanted, coded)) for coded in (False, True)]
         ideal, nearest = ideal + costs[0].sum() / math.log(256), nearest + costs[1].sum() / math.log(256)

@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from harness.files import HEADLINE, MB, SOURCES, build
+from harness.files import HEADLINE, MB, ON_REQUEST, SOURCES, build
 from harness.measuring import ToolError, log, measure, one_core
 from harness.report import machine, render, startup, versions
 from harness.scaling import scaling, streaming
@@ -46,7 +46,7 @@ def choose(words: str, known: Sequence[str], what: str) -> list[str]:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Measure kolmo beside other compressors.")
-    parser.add_argument("--files", help="comma-separated names, or none (default: all but the whole of dickens)")
+    parser.add_argument("--files", help=f"comma-separated names, or none (default: all but {', '.join(ON_REQUEST)})")
     parser.add_argument("--all", action="store_true", help="also the whole of dickens")
     parser.add_argument("--tools", help=f"comma-separated: kolmo, {', '.join(PEERS)} (default: all)")
     parser.add_argument("--levels", default="1,5,9", help="kolmo's levels (default: %(default)s)")
@@ -75,7 +75,7 @@ def selected(options: argparse.Namespace) -> tuple[dict[str, Tool], list[str]]:
         return tools, choose(options.files.replace("none", ""), list(SOURCES), "file")
     if options.quick:
         return tools, list(HEADLINE)
-    return tools, [name for name in SOURCES if name != "dickens" or options.all]
+    return tools, [name for name in SOURCES if name not in ON_REQUEST or (name == "dickens" and options.all)]
 
 
 def compare(options: argparse.Namespace, work: Path) -> tuple[str, list[dict[str, object]], list[str]]:

@@ -12,7 +12,7 @@ its bytes. Sizes are whole files, headers included, over the numbers in it. Comp
   known. Where a matrix has few weights for so many values it is too low for any code that has to learn them.
 
 Speeds are millions of bytes in each second of CPU time, coding and decoding in memory, one thread, the best of
---repeat; for kolmo those of the coded tensors' payloads, digests and file aside. zstd and xz are whole processes.
+--repeat; for kolmo those of the payloads of coded tensors, without checksums and file. zstd and xz are whole processes.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ import kolmo
 from harness import sections
 from harness.measuring import log
 from harness.tables import table
-from kolmo.weights import lossless
-from kolmo.weights.dtypes import from_floats
-from kolmo.weights.packing import ShrunkFile
-from kolmo.weights.safetensors import lay_out, read_header, write_header
+from kolmo.safetensors import lay_out, read_header, write_header
+from kolmo.weights.format import lossless
+from kolmo.weights.format.reader import ShrunkFile
+from kolmo.weights.sources.dtypes import from_floats
 from weights_core import gaussian, heavy
 
 Tensors = dict[str, npt.NDArray[Any]]
@@ -139,7 +139,7 @@ def best(work: Callable[[], Any], repeat: int) -> tuple[Any, float]:
 def ours(path: Path, repeat: int) -> tuple[int, float, float]:
     """Bytes of the shrunk file, which was expanded and compared; seconds of coding and decoding its payloads."""
     small, again = path.with_suffix(".small"), path.with_suffix(".again")
-    kolmo.shrink(path, small, lossless=True, threads=1, force=True)
+    kolmo.shrink(path, small, kolmo.Lossless(), threads=1, force=True)
     kolmo.expand(small, again, threads=1, force=True)
     before, after = read_header(path).places, read_header(again).places
     old, new = path.read_bytes(), again.read_bytes()

@@ -28,11 +28,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from kolmo.errors import KolmoError, MissingExtraError
-from kolmo.evaluation.windows import strict
+from kolmo.evaluation.windows.windows import strict
 from kolmo.installing import install
-from kolmo.training.models import load
-from kolmo.training.transformer import Transformer, TransformerShape
-from kolmo.training.vocabulary import BytePairs, ByteVocabulary
+from kolmo.training.networks.models import load
+from kolmo.training.networks.transformer import Transformer, TransformerShape
+from kolmo.training.texts.vocabulary import BytePairs, ByteVocabulary
 
 HERE = Path(__file__).parent
 STORIES = HERE.parent / "tests" / "models" / "stories260K"

@@ -18,7 +18,7 @@ from common import Row, parser, rows, table
 
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.installing import install
-from kolmo.training.folder import replace
+from kolmo.training.products.folder import replace
 
 FAMILIES = {"language_model": "Language models", "mobilenet": "MobileNetV3", "unet": "U-Net", "resnet": "ResNet"}
 SECTION = "## Networks, before and after"

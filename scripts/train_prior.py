@@ -1,8 +1,8 @@
 """Train the priors of the embedded predictor on a folder of text: `python scripts/train_prior.py FOLDER`.
 
 Each shape runs over samples of the folder's files; between samples it forgets the data but keeps what it learned about
-histories, weights and curves. The averages are written to src/kolmo/predictors/priors, with the hash of the samples.
-The same folder and seed give the same priors.
+histories, weights and curves. The averages are written to src/kolmo/predictors/embedded/priors, with the hash of the
+samples. The same folder and seed give the same priors.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import random
 import sys
 from pathlib import Path
 
-from kolmo.predictors import neural
-from kolmo.predictors.context_mixing import SHAPES, Shape, plain_prior, unpack_prior
-from kolmo.predictors.network import Weights, load
-from kolmo.training.priors import train_prior
+from kolmo.predictors.embedded import neural, neural_levels
+from kolmo.predictors.embedded.context_mixing import SHAPES, Shape, plain_prior, unpack_prior
+from kolmo.predictors.embedded.network import Weights, load
+from kolmo.training.products.priors import train_prior
 
 PRIORS = Path(__file__).parent.parent / "src" / "kolmo" / "predictors" / "priors"
 SIZES = (2_000, 8_000, 30_000, 120_000, 250_000)  # of samples: a prior matters most for small inputs
@@ -67,7 +67,7 @@ def main() -> None:
     digest = hashlib.sha256(b"".join(samples)).hexdigest()
     print(f"{len(samples)} samples, {sum(map(len, samples)):,} bytes, SHA-256 {digest}")
     PRIORS.mkdir(exist_ok=True)
-    for shape in (*SHAPES, *neural.SHAPES):
+    for shape in (*SHAPES, *neural_levels.SHAPES):
         if not options.shape or shape.name in options.shape:
             network = (load(options.network) if options.network else neural.network()) if shape.network else None
             packed = train(shape, samples, options.rounds, network)

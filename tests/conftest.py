@@ -25,7 +25,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Where kolmo notes the places of models (`predictors.whereabouts`), in subprocesses too."""
+    """Where kolmo notes the places of models (`predictors.model_locations`), in subprocesses too."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
             patch.setenv(name, str(tmp_path_factory.mktemp("cache")))
@@ -50,7 +50,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     """The folder of a model of transformers: a family's, or the one that tells stories."""
     for name in ("torch", "transformers", "safetensors"):
         pytest.importorskip(name)
-    from models_made import stories, tiny
+    from helpers.models_made import stories, tiny
 
     made: dict[str, Path] = {}
 

@@ -9,6 +9,8 @@ import tracemalloc
 import pytest
 
 import kolmo
+from helpers.limits import ends_within
+from helpers.order0 import Order0
 from kolmo.container.frames import FrameWriter
 from kolmo.container.structures import CODED, STORED, BlockHead, Header, PredictorRecord
 from kolmo.container.wire import digest
@@ -22,8 +24,6 @@ from kolmo.errors import (
 )
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors import registry
-from limits import ends_within
-from order0 import Order0
 
 TEXT = b"to be, or not to be, that is the question: whether 'tis nobler in the mind\n"
 SMALL = TEXT * 2

@@ -16,7 +16,7 @@ import pytest
 
 from kolmo import http_client
 from kolmo.errors import PredictorError
-from kolmo.evaluation.servers.connection import RefusedError, Server
+from kolmo.evaluation.scorers.servers.connection import RefusedError, Server
 from kolmo.http_client import MAX_RETRY_AFTER, HttpClient, RequestError, retry_after
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"

@@ -17,15 +17,15 @@ pytest.importorskip(
 )
 
 import kolmo.lm_eval
-from completions_server import Bigrams, CompletionsServer
+from helpers.completions_server import Bigrams, CompletionsServer
+from helpers.models_made import stories
 from kolmo.bits import LN2
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.evaluation.evaluate import evaluate, texts
-from kolmo.evaluation.servers.scorer import ApiScorer
+from kolmo.evaluation.scorers.servers.scorer import ApiScorer
 from kolmo.lm_eval import KolmoLM
 from kolmo.lm_eval.__main__ import main
 from kolmo.predictors.registry import resolve
-from models_made import stories
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore"),
@@ -179,10 +179,12 @@ def test_generation(folder: Path) -> None:
         generated(model, start, temperature=-1)
 
 
-def test_generation_of_what_has_no_temperature() -> None:
+def test_generation_of_what_has_no_top_k() -> None:
     model = KolmoLM("cm:2")
-    with pytest.raises(PredictorError, match=r"no temperature.*: --gen_kwargs do_sample=True,temperature=1.0$"):
-        generated(model, TEXTS[0], until=["x"])
+    with pytest.raises(PredictorError, match=r"no top-k or top-p.*: leave top_k and top_p out of --gen_kwargs$"):
+        generated(model, TEXTS[0], do_sample=True, top_k=5)
+    likeliest = generated(model, TEXTS[1] * 9, max_gen_toks=10)
+    assert likeliest == generated(model, TEXTS[1] * 9, max_gen_toks=10, until=["\0"])
     found = generated(model, TEXTS[1] * 9, do_sample=True, max_gen_toks=10)
     assert 0 < len(found) <= 40
 

@@ -44,6 +44,11 @@ SOURCES = {
     "xml": Source("xml", "Silesia", ("xml",)),
     "twitter.json": Source("twitter.json", "JSON", ("twitter.json",)),
     "citm_catalog.json": Source("citm_catalog.json", "JSON", ("citm_catalog.json",)),
+    "twitter-250k": Source("twitter-250k.json", "the first 250,000 bytes of twitter.json", ("twitter.json",), 250 * KB),
+    "log-250k": Source(
+        "broker.log", "messages of a Kafka broker (elastic/examples), 250,000 bytes", ("broker.log",), 250 * KB
+    ),
+    "py-250k": Source("py-250k.py", "first 250,000 bytes of py", limit=250 * KB),
     "kennedy.xls": Source("kennedy.xls", "Canterbury", ("canterbury/kennedy.xls",)),
     "geo": Source("geo", "Calgary", ("calgary/geo",)),
     "obj2": Source("obj2", "Calgary", ("calgary/obj2",)),
@@ -52,6 +57,7 @@ SOURCES = {
     "random": Source("random.bin", "random.Random(1).randbytes(65536)"),
 }
 HEADLINE = ("eng", "py", "alice29")
+ON_REQUEST = ("dickens", "twitter-250k", "log-250k", "py-250k")  # not part of a run that names no files
 SCALING = Source("scaling.bin", "dickens, xml, world192, joined and cut", ("dickens", "xml", "world192.txt"), 16 * MB)
 
 

@@ -74,6 +74,9 @@ PEERS = {
         version="",
         suffix=".zpaq",
     ),
+    "paq8px-8": Tool(
+        "paq8px -8", ("paq8px",), f"-8 {PLAIN} {PACKED}", f"-d {PACKED} {RESTORED}", version="", suffix=".paq8px"
+    ),
 }
 
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "content.h"
-#include "context_mixing.h"
+#include "mixer/context_mixing.h"
 
 static uint64_t hash(uint64_t h, uint32_t value) { return (h ^ value) * 1099511628211u; }
 

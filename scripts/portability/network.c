@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "network.h"
+#include "network/network.h"
 #include "network_content.h"
 
 enum { LANES = 3, STEPS = sizeof symbols / LANES };

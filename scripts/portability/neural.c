@@ -4,11 +4,11 @@
 #include <stdio.h>
 
 #include "content.h"
-#include "context_mixing.h"
+#include "mixer/context_mixing.h"
 #define config network_config
 #include "network_content.h"
 #undef config
-#include "network.h"
+#include "network/network.h"
 
 enum { LANES = 3 };
 

@@ -20,15 +20,15 @@ from pathlib import Path
 
 from kolmo.native import tables
 from kolmo.native.dispatch import kernels
-from kolmo.predictors.context_mixing import FULL, ContextMixing, Shape, configuration, plain_prior
-from kolmo.predictors.context_mixing import prior as prior_of
-from kolmo.predictors.network import NetworkShape
+from kolmo.predictors.embedded.context_mixing import FULL, ContextMixing, Shape, configuration, plain_prior
+from kolmo.predictors.embedded.context_mixing import prior as prior_of
+from kolmo.predictors.embedded.network import NetworkShape
 
 HERE = Path(__file__).parent
 NATIVE = HERE.parent.parent / "src" / "kolmo" / "native"
 GOLDEN = HERE.parent.parent / "tests" / "golden"
-MIXER = [NATIVE / "context_mixing.c", NATIVE / "context_mixing_baseline.c"]
-NETWORK = [NATIVE / f"network{part}.c" for part in ("", "_baseline", "_avx2", "_avx512")]
+MIXER = [NATIVE / "mixer" / name for name in ("context_mixing.c", "context_mixing_baseline.c")]
+NETWORK = [NATIVE / "network" / f"network{part}.c" for part in ("", "_baseline", "_avx2", "_avx512")]
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-ffp-contract=off", "-fno-math-errno", "-static"]
 MACHINES = {
     "this machine": (["gcc", *FLAGS, "-O3"], []),

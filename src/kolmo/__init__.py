@@ -13,6 +13,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kolmo.predictors.language_models import quantised as _quantised
+
 if TYPE_CHECKING:
     from kolmo import errors as errors
     from kolmo.errors import (
@@ -30,9 +32,10 @@ if TYPE_CHECKING:
     from kolmo.streams.file import KolmoFile, open
     from kolmo.streams.incremental import Compressor, Decompressor
     from kolmo.streams.whole import compress, decompress
-    from kolmo.weights.expand import expand, load
+    from kolmo.weights.goals import Bits, Bytes, Lossless, MaxDeltaBpc, MaxLoss, Selection, Step
+    from kolmo.weights.running.expand import expand, load
+    from kolmo.weights.running.streamed import stream
     from kolmo.weights.shrink import shrink
-    from kolmo.weights.streamed import stream
 
     __version__: str
 
@@ -43,9 +46,16 @@ _HOMES = {
     "open": "kolmo.streams.file",
     "sample": "kolmo.sampling",
     "shrink": "kolmo.weights.shrink",
-    "expand": "kolmo.weights.expand",
-    "load": "kolmo.weights.expand",
-    "stream": "kolmo.weights.streamed",
+    "Bits": "kolmo.weights.goals",
+    "Bytes": "kolmo.weights.goals",
+    "Lossless": "kolmo.weights.goals",
+    "MaxDeltaBpc": "kolmo.weights.goals",
+    "MaxLoss": "kolmo.weights.goals",
+    "Selection": "kolmo.weights.goals",
+    "Step": "kolmo.weights.goals",
+    "expand": "kolmo.weights.running.expand",
+    "load": "kolmo.weights.running.expand",
+    "stream": "kolmo.weights.running.streamed",
     "KolmoFile": "kolmo.streams.file",
     "Compressor": "kolmo.streams.incremental",
     "Decompressor": "kolmo.streams.incremental",
@@ -60,16 +70,23 @@ _HOMES = {
 }
 
 __all__ = [
+    "Bits",
+    "Bytes",
     "Compressor",
     "CorruptError",
     "Decompressor",
     "FormatError",
     "KolmoError",
     "KolmoFile",
+    "Lossless",
+    "MaxDeltaBpc",
+    "MaxLoss",
     "MemoryLimitError",
     "MissingExtraError",
     "PredictorError",
+    "Selection",
     "SizeLimitError",
+    "Step",
     "TruncatedError",
     "__version__",
     "compress",
@@ -102,5 +119,6 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+_quantised.register("kolmo", "kolmo.transformers", "model.kolmo.safetensors")
 if "fsspec.compression" in sys.modules:
     import_module("kolmo.fsspec")

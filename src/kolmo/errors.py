@@ -13,6 +13,13 @@ class KolmoError(Exception):
     """Root of all errors that kolmo raises on purpose.
 
     Its message is printable and at most `foreign.MAX_LINE` characters long, whatever names from outside are in it.
+
+    Examples:
+        >>> try:
+        ...     kolmo.decompress(b"not a .kmo file")
+        ... except kolmo.KolmoError as error:
+        ...     print(type(error).__name__)
+        FormatError
     """
 
     def __init__(self, *args: object) -> None:

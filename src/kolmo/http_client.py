@@ -9,7 +9,7 @@ Connections are kept and shared by threads, each for one request at a time. A co
 for is dropped, so that no answer is taken for that of another request. Standard library only.
 
 What it is not: it follows no redirects and uses no proxies. It knows nothing of what is asked (see
-`evaluation.servers.connection`). The look-up of a host's address has the limits of the system's resolver.
+`evaluation.scorers.servers.connection`). The look-up of a host's address has the limits of the system's resolver.
 """
 
 from __future__ import annotations
@@ -62,8 +62,7 @@ class RequestError(Exception):
         unusable: bool = False,
     ) -> None:
         super().__init__(message)
-        self.timed_out, self.stopped, self.unreachable = timed_out, stopped, unreachable
-        self.unusable = unusable
+        self.timed_out, self.stopped, self.unreachable, self.unusable = timed_out, stopped, unreachable, unusable
 
 
 @dataclass(frozen=True)
@@ -156,8 +155,8 @@ class HttpClient:
                 if isinstance(error, ConnectionRefusedError) and not self._reached:
                     raise RequestError(said, unreachable=True) from None
             except (OSError, http.client.HTTPException, ValueError, _UnusableError) as error:
-                unusable = isinstance(error, _UnusableError)
-                raise RequestError(_words(error), unreachable=True, unusable=unusable) from None
+                kind = isinstance(error, _UnusableError)
+                raise RequestError(_words(error), unreachable=True, unusable=kind) from None
             else:
                 self._reached = True
                 if answer.status not in AGAIN:
@@ -266,22 +265,19 @@ class _Wire:
     """A socket as http.client uses it, each of whose waits ends at one deadline, and which counts what comes.
 
     Attributes:
+        deadline: when waiting ends.
         largest: bytes that may come, for the message.
         room: those of them that have not come yet.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._deadline = 0.0
+        self.deadline = 0.0
         self.largest = self.room = 0
 
     def begin(self, deadline: float, largest: int) -> None:
         """A new request."""
-        self._deadline, self.largest, self.room = deadline, largest, largest
-
-    def extend(self, seconds: float) -> None:
-        """The deadline is so many seconds from now."""
-        self._deadline = time.monotonic() + seconds
+        self.deadline, self.largest, self.room = deadline, largest, largest
 
     def await_next(self) -> None:
         """Let the next operation take what time is left.
@@ -289,7 +285,7 @@ class _Wire:
         Raises:
             TimeoutError: none is left.
         """
-        left = self._deadline - time.monotonic()
+        left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         self._socket.settimeout(left)
@@ -402,7 +398,7 @@ def _pour(response: http.client.HTTPResponse, file: IO[bytes], wire: _Wire, seco
         count += len(part)
         if count - stride >= SINK_STRIDE:
             stride = count
-            wire.extend(seconds)
+            wire.deadline = time.monotonic() + seconds
     _check_length(response, count)
     return b""
 

@@ -42,7 +42,7 @@ def test_from_a_dump_to_the_same_bytes_again(tmp_path: Path, capsys: pytest.Capt
         plan, _ = run(capsys, *ask, "--dry-run")
         assert "2 segments of CC-MAIN-2026-40" in plan
         assert "MB, into" in plan
-        assert not (tmp_path / "out" / "cc").exists()
+        assert not (tmp_path / "out").exists()
         (planned,) = records(run(capsys, *ask, "--dry-run", "--json")[0])
         assert planned["download_bytes"] > 1000
         out, errors = run(capsys, *ask, "--json", "-v")

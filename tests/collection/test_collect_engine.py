@@ -149,10 +149,10 @@ def test_counts_add_up() -> None:
     other = Counts.of(counts.record())
     other.add(counts)
     assert other.record() == {"a": {"in": 10, "kept": 4, "dropped": {"gone": 4, "why": 2}, "tallies": {"lines": 18}}}
+    damaged: Any
     for damaged in ({"a": {}}, {"a": 1}, {"a": {"in": "x", "dropped": {}}}):
-        broken: Any = damaged
         with pytest.raises(KolmoError, match="damaged"):
-            Counts.of(broken)
+            Counts.of(damaged)
 
 
 def test_engines_that_are_none() -> None:

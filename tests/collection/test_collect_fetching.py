@@ -107,6 +107,20 @@ def test_a_file_that_changed_meanwhile_is_begun_again(server: Server, tmp_path: 
     assert (tmp_path / "file").read_bytes() == changed
 
 
+def test_a_file_that_changed_meanwhile_under_its_old_etag(server: Server, tmp_path: Path) -> None:
+    """The rest of another length is not put behind what is there."""
+    server.etags["/file"] = '"old"'
+    server.troubles["/file"] = [Trouble(cut=300_000)]
+    changed = BODY[::-1] + b"more"
+
+    def change(_: float) -> None:
+        server.files["/file"] = changed
+
+    mine, _ = fetcher(sleep=change)
+    mine.download(f"{server.url}/file", str(tmp_path / "file"))
+    assert (tmp_path / "file").read_bytes() == changed
+
+
 def test_a_copy_is_asked_about_before_it_is_fetched_again(server: Server, tmp_path: Path) -> None:
     path = tmp_path / "file"
     mine, _ = fetcher()

@@ -77,7 +77,7 @@ def encode(name: str, raw: bytes) -> bytes:
 
 NETWORK = HERE / "networks" / "v1-tiny.safetensors"  # see `make_network`
 NETWORKS = {
-    **{f"v1-network-prose-{level}": Case(PROSE, level, "network") for level in range(5, 10)},
+    **{f"v1-network-prose-{level}": Case(PROSE, level, "network") for level in range(1, 10)},
     "v1-network-code": Case(CODE, predictor="network"),
     "v1-network-blocks": Case(PROSE * 2 + CODE, block_size=900, predictor="network"),
     "v1-network-long": Case((PROSE + CODE) * 5, predictor="network"),  # long enough for the gate
@@ -92,14 +92,16 @@ def encode_network(case: Case) -> bytes:
 def make_networks() -> None:
     """The files of a network of one's own, and the network itself, trained on kolmo's own source."""
     if not NETWORK.exists():
-        from kolmo.training.models import NetworkShape
+        from kolmo.training.networks.models import NetworkShape
         from kolmo.training.run import Job, train
         from kolmo.training.settings import Budget, Settings
 
         root = HERE.parent.parent
         folder = Path(tempfile.mkdtemp())
+        text = folder / "kolmo.txt"
+        text.write_bytes(b"".join(path.read_bytes() for path in sorted((root / "src" / "kolmo").rglob("*.py"))))
         settings = Settings(Budget(150, "steps"))
-        job = Job(folder, NetworkShape(1, 64, 64, 0, ()), [(root / "src" / "kolmo" / "predictors", None)], settings)
+        job = Job(folder / "run", NetworkShape(1, 64, 64, 0, ()), [(text, None)], settings)
         NETWORK.write_bytes((train(job).product or folder).read_bytes())
     for name, case in NETWORKS.items():
         packed = NETWORK.parent / f"{name}.kmo"
@@ -118,10 +120,10 @@ MODELS = {
 
 def make_models() -> None:
     """The files of language models: of stories260K in float64, whose noise is far below what is tolerated."""
-    from kolmo.predictors.huggingface import HuggingFace
+    from kolmo.predictors.language_models.huggingface import HuggingFace
 
     sys.path.insert(0, str(HERE.parent))
-    from models_made import stories
+    from helpers.models_made import stories
 
     folder = stories(Path(tempfile.gettempdir()) / "stories260K")
     for name, (raw, chunk) in MODELS.items():

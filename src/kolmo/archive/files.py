@@ -15,11 +15,12 @@ from typing import IO
 from kolmo.archive.sources import open_source
 from kolmo.archive.streams import Summary, compress_stream, decompress_stream
 from kolmo.codec.limits import MEMORY_LIMIT
-from kolmo.codec.pipeline import Report
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT, Header
 from kolmo.container.wire import Reader
 from kolmo.errors import FormatError
 from kolmo.predictors.base import Predictor
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
+from kolmo.progress import Progress
 from kolmo.targets import Attributes, Target, umask
 
 SUFFIX = ".kmo"
@@ -36,7 +37,7 @@ def compress_file(
     store_name: bool = False,
     force: bool = False,
     remove: bool = False,
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> Summary:
     """Compress a file into a file, with its owner, group, mode and times.
 
@@ -49,7 +50,7 @@ def compress_file(
         store_name: record name, time and mode in the file; streams have none.
         force: overwrite the target.
         remove: remove the input when the output is on the disk. Inputs of streams and devices stay.
-        report: called with the raw bytes done since its last call.
+        progress: called with the raw bytes done since its last call.
 
     Raises:
         TargetExistsError: the target exists and `force` is not set.
@@ -69,7 +70,7 @@ def compress_file(
             name=stored.name,
             mtime=stored.mtime,
             mode=stored.mode,
-            report=report,
+            progress=progress,
         )
         sink.keep(own)
         if remove and sink.whole:
@@ -87,7 +88,8 @@ def decompress_file(
     use_stored: bool = False,
     force: bool = False,
     remove: bool = False,
-    report: Report | None = None,
+    progress: Progress | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> Summary:
     """Decompress a file into a file: the mirror of `compress_file`.
 
@@ -117,7 +119,8 @@ def decompress_file(
                 threads=threads,
                 memory_limit=memory_limit,
                 size_limit=size_limit,
-                report=report,
+                progress=progress,
+                settings=settings,
             )
         except FormatError as error:
             error.args = (f"{error}; {sink.keep_partial(own)}",)

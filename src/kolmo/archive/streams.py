@@ -11,10 +11,11 @@ from typing import IO
 
 from kolmo.codec.frames import FrameEncoder, decode_frames, even_blocks, make_header
 from kolmo.codec.limits import MEMORY_LIMIT
-from kolmo.codec.pipeline import Report
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT
 from kolmo.container.wire import PIECE, Reader
 from kolmo.predictors.base import Predictor
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
+from kolmo.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def compress_stream(
     name: str | None = None,
     mtime: int | None = None,
     mode: int | None = None,
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> Summary:
     """Compress a stream to its end into one frame.
 
@@ -50,11 +51,11 @@ def compress_stream(
         name: file name to record, without folders; `mtime` (ns) and `mode` likewise.
         mtime: see name.
         mode: see name.
-        report: called with the raw bytes done since its last call.
+        progress: called with the raw bytes done since its last call.
     """
     block_size = even_blocks(size, block_size)
     header = make_header(predictor, block_size, name=name, mtime=mtime, mode=mode)
-    encoder = FrameEncoder(predictor, header, threads=threads, report=report)
+    encoder = FrameEncoder(predictor, header, threads=threads, progress=progress)
     raw_size = packed_size = 0
     try:
         for block in _blocks(source, block_size):
@@ -74,7 +75,8 @@ def decompress_stream(
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
     size_limit: int | None = None,
-    report: Report | None = None,
+    progress: Progress | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> Summary:
     """Decompress a stream of frames to its end; every block is checked before it is written.
 
@@ -86,7 +88,9 @@ def decompress_stream(
     """
     reader = Reader(source, name)
     raw_size = 0
-    blocks = decode_frames(reader, threads=threads, memory_limit=memory_limit, size_limit=size_limit, report=report)
+    blocks = decode_frames(
+        reader, threads=threads, memory_limit=memory_limit, size_limit=size_limit, progress=progress, settings=settings
+    )
     try:
         for block in blocks:
             raw_size += len(block)
@@ -104,11 +108,19 @@ def check_stream(
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
     size_limit: int | None = None,
-    report: Report | None = None,
+    progress: Progress | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> Summary:
     """Decompress a stream and throw the content away. Raises what `decompress_stream` raises."""
     return decompress_stream(
-        source, None, name=name, threads=threads, memory_limit=memory_limit, size_limit=size_limit, report=report
+        source,
+        None,
+        name=name,
+        threads=threads,
+        memory_limit=memory_limit,
+        size_limit=size_limit,
+        progress=progress,
+        settings=settings,
     )
 
 

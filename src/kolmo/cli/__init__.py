@@ -18,6 +18,7 @@ from types import FrameType
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from kolmo.cli.console import STDOUT, give_up, say
 from kolmo.foreign import line
@@ -66,6 +67,10 @@ class LazyGroup(click.Group):
             error.ctx = error.ctx or ctx
             raise
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a verb, and where none begins so, a file, as of `kolmo FILE`."""
+        return super().shell_complete(ctx, incomplete) or [CompletionItem(incomplete, type="file")]
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -79,10 +84,10 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        import kolmo
+        from kolmo.installing import installed_version
         from kolmo.native.dispatch import describe
 
-        click.echo(f"kolmo {kolmo.__version__} ({describe()})")
+        click.echo(f"kolmo {installed_version()} ({describe()})")
         ctx.exit()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from kolmo.cli import options
 from kolmo.cli.flags import LevelCommand
 from kolmo.cli.inputs import SUFFIX
 from kolmo.cli.writing import Writing, each_file, writing_options
+from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     from kolmo.archive.streams import Summary
@@ -34,7 +34,7 @@ class Compress:
     @property
     def notes(self) -> list[str]:
         """What the predictor has to say of the last block."""
-        return list(getattr(self.predictor, "notes", ()))
+        return list(self.predictor.notes)
 
     def target(self, path: str) -> str:
         """FILE.kmo."""
@@ -59,7 +59,7 @@ class Compress:
         *,
         force: bool,
         remove: bool,
-        report: Callable[[int], None] | None,
+        progress: Progress | None,
     ) -> Summary:
         """Compress one input."""
         from kolmo.archive.files import compress_file
@@ -73,7 +73,7 @@ class Compress:
             store_name=self.names,
             force=force,
             remove=remove,
-            report=report,
+            progress=progress,
         )
 
 
@@ -116,13 +116,13 @@ def command(
     already, no older and of its size, counts as done, so that an archive job can be repeated; -u renews older outputs.
     """
     job = Writing(**shared)
-    options.run_language_models(device=device, batch=batch, verify=False if no_verify else None)
+    settings = options.run_settings(device=device, batch=batch, verify=False if no_verify else None)
     if reverse:
         from kolmo.cli.decompress import MEMORY, Decompress
 
-        return each_file(job, Decompress(names, job.threads, MEMORY))
+        return each_file(job, Decompress(names, job.threads, MEMORY, settings=settings))
     if block_size > MAX_BLOCK:
         raise click.UsageError(f"--block-size {block_size} is too large; at most 1G is possible")
     given = {"dtype": dtype, "context": context, "chunk": chunk, "tolerance": tolerance}
-    chosen = options.chosen_predictor(predictor, level, **given)
+    chosen = options.chosen_predictor(predictor, level, settings, **given)
     return each_file(job, Compress(chosen, block_size, names, job.threads))

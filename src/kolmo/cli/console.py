@@ -17,6 +17,7 @@ from typing import IO, Any
 
 import click
 
+from kolmo.cli.arguments import as_flags
 from kolmo.errors import KolmoError
 from kolmo.foreign import line, short
 
@@ -75,6 +76,7 @@ class Console:
 
     def fail(self, message: str, path: str) -> None:
         """An error with one file: the others go on."""
+        message = as_flags(message)
         self.status = 1
         self.failures += 1
         self.say(message)
@@ -163,7 +165,7 @@ class Console:
 
 def say(message: str) -> None:
     """A line for the person on standard error; where even that cannot be written, nothing."""
-    show(f"kolmo: {line(message)}")
+    show(f"kolmo: {line(as_flags(message))}")
 
 
 def show(text: str) -> None:

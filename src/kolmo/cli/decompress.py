@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
 import click
@@ -13,9 +12,11 @@ from kolmo.cli import options
 from kolmo.cli.inputs import SUFFIX
 from kolmo.cli.writing import Writing, each_file, writing_options
 from kolmo.errors import KolmoError
+from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     from kolmo.archive.streams import Summary
+    from kolmo.predictors.settings import RunSettings
 
 MEMORY = 2 << 30
 
@@ -28,6 +29,7 @@ class Decompress:
     threads: int
     memory: int
     max_size: int | None = None
+    settings: RunSettings = field(default_factory=options.run_settings)
     packs: bool = False
     notes: tuple[str, ...] = ()
 
@@ -71,7 +73,7 @@ class Decompress:
         *,
         force: bool,
         remove: bool,
-        report: Callable[[int], None] | None,
+        progress: Progress | None,
     ) -> Summary:
         """Decompress one input."""
         from kolmo.archive.files import decompress_file
@@ -85,7 +87,8 @@ class Decompress:
             use_stored=self.names,
             force=force,
             remove=remove,
-            report=report,
+            progress=progress,
+            settings=self.settings,
         )
 
 
@@ -113,5 +116,5 @@ def command(
     before the damage are kept as FILE.partial.
     """
     job = Writing(**shared)
-    options.run_language_models(device=device, batch=batch, model=model)
-    return each_file(job, Decompress(names, job.threads, memory, max_size))
+    settings = options.run_settings(device=device, batch=batch, model=model)
+    return each_file(job, Decompress(names, job.threads, memory, max_size, settings))

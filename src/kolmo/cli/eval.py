@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kolmo.corpus import Corpus
     from kolmo.errors import KolmoError
     from kolmo.evaluation.evaluate import Plan, Scanned
-    from kolmo.evaluation.results import Evaluation
+    from kolmo.evaluation.results.results import Evaluation
 
 NAMED_REPEATS = 3  # documents that a message names without -v
 
@@ -92,8 +92,8 @@ def command(
     """
     from kolmo.corpus import open_corpus
     from kolmo.evaluation.evaluate import Plan, scan_corpus
-    from kolmo.evaluation.results import Evaluation
-    from kolmo.evaluation.scorers import Options
+    from kolmo.evaluation.results.results import Evaluation
+    from kolmo.evaluation.scorers.scorers import Options
     from kolmo.targets import check_folder
 
     console = Console(quiet, verbose, as_json)
@@ -131,7 +131,7 @@ def _evaluate(model: str, corpora: list[Scanned], plan: Plan, output: str, found
     def failed(corpus: Corpus, error: KolmoError) -> None:
         console.fail(f"{model} on {corpus.name}: {error}", corpus.source)
 
-    for result in evaluate_model(model, corpora, plan, Path(output), watch=console.progress, failed=failed):
+    for result in evaluate_model(model, corpora, plan, Path(output), progress=console.progress, failed=failed):
         found.append(result)
         run = result.record["run"]
         block, asked = result.record["mode"]["block"], plan.chosen().block
@@ -200,7 +200,7 @@ def _number(value: float | None) -> str:
 
 
 def _differences(rows: list[Any]) -> list[str]:
-    from kolmo.evaluation.results import compare
+    from kolmo.evaluation.results.results import compare
 
     if rows[0].bits_per_character is None or rows[0].documents < 2:
         return []

@@ -60,8 +60,8 @@ def command(
     """
     if as_json and output == "-":
         raise click.UsageError("--json takes standard output; write the page elsewhere with -o FILE")
-    options.run_language_models(device=device, batch=batch)
-    chosen = options.chosen_predictor(predictor, level)
+    settings = options.run_settings(device=device, batch=batch)
+    chosen = options.chosen_predictor(predictor, level, settings)
     to_stdout = output == "-" or (output is None and file == "-" and not as_json)
     console = Console(quiet, verbose, as_json, data_on_stdout=to_stdout)
     shown = STDIN if file == "-" else file
@@ -112,12 +112,12 @@ def _explain(
 
 def _read_and_score(file: IO[bytes], shown: str, predictor: Predictor, console: Console) -> Explanation:
     from kolmo.report import explain
-    from kolmo.report.explain import LARGEST
+    from kolmo.report.explain import MAX_CONTENT_BYTES
 
-    data = file.read(LARGEST + 1)  # one more, to be refused
+    data = file.read(MAX_CONTENT_BYTES + 1)  # one more, to be refused
     console.warn_if_slow(len(data))
-    with console.progress(shown, len(data)) as report:
-        return explain(data, predictor, name=os.path.basename(shown), report=report)
+    with console.progress(shown, len(data)) as progress:
+        return explain(data, predictor, name=os.path.basename(shown), progress=progress)
 
 
 def _refuse_terminal(*, force: bool) -> None:

@@ -15,8 +15,8 @@ from kolmo.foreign import short
 
 if TYPE_CHECKING:
     from kolmo.cli.fit_result import Result
-    from kolmo.evaluation.fit.areas import Area
-    from kolmo.evaluation.fit.table import Table
+    from kolmo.fit.areas import Area
+    from kolmo.fit.table import Table
 
 PUBLISHED_TITLE = "The published models (Huang et al., 2024)"
 
@@ -36,7 +36,7 @@ def _parse_predictions(ctx: click.Context, param: click.Parameter, values: tuple
 
 
 def _parse_areas(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> list[Area]:
-    from kolmo.evaluation.fit.areas import Area
+    from kolmo.fit.areas import Area
 
     areas = []
     for value in values:
@@ -105,7 +105,7 @@ def command(
     shown = STDIN if table == "-" else table or "published.csv"
     with console.guarded(shown), console.writing_to(STDOUT):
         from kolmo.cli.fit_result import Result
-        from kolmo.evaluation.fit.areas import study
+        from kolmo.fit.areas import study
 
         read = _read(table, shown)
         result = Result(shown, study(read, bpc=bpc, score=score, areas=areas), wanted, confidence, figure)
@@ -123,16 +123,16 @@ def command(
 
 
 def _read(path: str | None, shown: str) -> Table:
-    from kolmo.evaluation.fit.table import LARGEST, parse_table, published
+    from kolmo.fit.table import MAX_TABLE_BYTES, parse_table, published
 
     if path is None:
         return published()
     with open_input(path, force=False) as file:
-        return parse_table(file.read(LARGEST + 1), shown)  # one more, to be refused
+        return parse_table(file.read(MAX_TABLE_BYTES + 1), shown)  # one more, to be refused
 
 
 def _check_figure(path: str | None) -> None:
-    from kolmo.evaluation.fit.figure import FORMATS
+    from kolmo.fit.figure import FORMATS
 
     if path is not None and _format(path) not in FORMATS:
         raise click.UsageError(f"--figure {path}: is neither .png nor .svg; name it so")
@@ -143,7 +143,7 @@ def _format(path: str) -> str:
 
 
 def _draw(result: Result, path: str, title: str, force: bool, console: Console) -> None:
-    from kolmo.evaluation.fit.figure import draw
+    from kolmo.fit.figure import draw
     from kolmo.targets import Attributes, Target
 
     with console.writing_to(path), Target(path, force) as target:

@@ -1,6 +1,6 @@
 """What `kolmo fit` prints: tables for a person, one object for a program.
 
-What it is not: it computes nothing that `evaluation.fit` could.
+What it is not: it computes nothing that `fit` could.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kolmo.evaluation.fit.areas import Point, Studies, Study
-from kolmo.evaluation.fit.table import family_of
+from kolmo.fit.areas import Point, Studies, Study
+from kolmo.fit.table import family_of
 from kolmo.foreign import short
 
 

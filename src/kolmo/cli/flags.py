@@ -110,6 +110,8 @@ def add_verb(arguments: Sequence[str], group: click.Group, ctx: click.Context) -
     first = arguments[0] if arguments else None
     verbs = group.list_commands(ctx)
     if first is None:
+        if ctx.resilient_parsing:  # of a shell that completes: the next word may be a command
+            return []
         return ["compress"] if sys.stdin is not None and not is_terminal(sys.stdin) else []
     if first in verbs or first in OF_THE_GROUP or not (first.startswith("-") or os.path.isfile(first)):
         return list(arguments)

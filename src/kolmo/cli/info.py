@@ -23,9 +23,9 @@ def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
     Of a checkpoint: tensors, sizes, bits, digest; only headers are read. Errors of weights are printed when a file is
     made; they are not in it. Of a network: sizes, hash, texts, bits per byte on what was held out of them.
     """
-    from kolmo.weights.packing import ShrunkFile
-    from kolmo.weights.record import VERSION
-    from kolmo.weights.shrink import describe
+    from kolmo.weights.format.reader import ShrunkFile
+    from kolmo.weights.format.record import VERSION
+    from kolmo.weights.report import describe
 
     console = Console(verbose=verbose, json=as_json)
     for path in files:
@@ -50,8 +50,8 @@ def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
 
 def _network(path: str) -> dict[str, Any] | None:
     """What a network's file says, or the one in a run's folder; None where there is no network."""
-    from kolmo.predictors.network import is_network, load
-    from kolmo.predictors.own_network import PRODUCT
+    from kolmo.predictors.embedded.network import is_network, load
+    from kolmo.predictors.embedded.own_network import PRODUCT
 
     file = os.path.join(path, PRODUCT) if os.path.isdir(path) else path
     if not is_network(file):

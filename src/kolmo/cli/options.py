@@ -12,6 +12,7 @@ from kolmo.cli.console import say
 
 if TYPE_CHECKING:
     from kolmo.predictors.base import Predictor
+    from kolmo.predictors.settings import RunSettings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 MODES = (  # of evaluation, which help must not load
@@ -48,6 +49,11 @@ def parse_place(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if value == "-":
         raise click.BadParameter("it is read at any place, so it cannot be a stream; name a file", ctx, param)
     return value
+
+
+def flag_of(name: str) -> str:
+    """The flag of a parameter of Python: `--target-bytes` for `target_bytes`."""
+    return "--" + name.replace("_", "-")
 
 
 def as_flags(message: str) -> str:
@@ -237,13 +243,11 @@ def _parse_tolerance(ctx: click.Context, param: click.Parameter, value: str | No
     return number
 
 
-def run_language_models(**settings: Any) -> None:
-    """Put settings in force (see `predictors.settings`); those that are None stay as they are."""
-    given = {name: value for name, value in settings.items() if value is not None}
-    if given:
-        from kolmo.predictors.settings import use
+def run_settings(**given: Any) -> RunSettings:
+    """The settings of the command line (see `predictors.settings`); those that are None have their defaults."""
+    from kolmo.predictors.settings import RunSettings
 
-        use(**given)
+    return RunSettings(**{name: value for name, value in given.items() if value is not None})
 
 
 class Failure(click.ClickException):
@@ -254,7 +258,9 @@ class Failure(click.ClickException):
         say(self.message)
 
 
-def chosen_predictor(spec: str | None, level: int | None, **options: Any) -> Predictor:
+def chosen_predictor(
+    spec: str | None, level: int | None, settings: RunSettings | None = None, **options: Any
+) -> Predictor:
     """The predictor of -m or of a level; by default of the default level.
 
     Raises:
@@ -263,6 +269,7 @@ def chosen_predictor(spec: str | None, level: int | None, **options: Any) -> Pre
     """
     from kolmo.errors import MissingExtraError, PredictorError
     from kolmo.predictors.registry import DEFAULT_LEVEL, LANGUAGE_MODELS, for_level, resolve
+    from kolmo.predictors.settings import DEFAULT_SETTINGS
 
     given_network = spec is not None and spec.partition(":")[0] == "network"
     if given_network:
@@ -271,7 +278,7 @@ def chosen_predictor(spec: str | None, level: int | None, **options: Any) -> Pre
         raise click.UsageError(f"-m and -{level} exclude each other; give one of them")
     try:
         if spec is not None:
-            return resolve(spec, **options)
+            return resolve(spec, settings=settings or DEFAULT_SETTINGS, **options)
         if given := sorted(name for name, value in options.items() if value is not None):
             raise click.UsageError(f"--{given[0]} is for language models; give one with -m hf:FOLDER")
         return for_level(level or DEFAULT_LEVEL)

@@ -13,7 +13,7 @@ from kolmo.cli.console import STDOUT, Console, is_terminal, may_overwrite, stand
 from kolmo.errors import KolmoError
 
 if TYPE_CHECKING:
-    from kolmo.evaluation.results import Result
+    from kolmo.evaluation.results.results import Result
     from kolmo.report import Leaderboard
 
 PAGE = "report.html"
@@ -77,7 +77,7 @@ def command(
     stride has a table of its own. For all outputs, - is standard output.
     """
     from kolmo.report import leaderboard
-    from kolmo.report.board.leaderboard import DEFAULT_TITLE
+    from kolmo.report.board.contents import DEFAULT_TITLE
 
     wanted = {"page": output, "markdown": markdown, "csv": csv, "wide": wide, "opencompass": opencompass}
     sinks = {kind: path for kind, path in wanted.items() if path is not None}
@@ -119,13 +119,13 @@ def _load(folders: tuple[str, ...]) -> list[Result]:
     Raises:
         KolmoError: one has none.
     """
-    from kolmo.evaluation.results import load_results
+    from kolmo.evaluation.results.results import load_results
 
     found: list[Result] = []
     for folder in folders:
         results = load_results(folder)
         if not results:
-            raise KolmoError(f"{folder}: holds no results; make some with kolmo eval MODEL --corpus C -o {folder}")
+            raise KolmoError(f"{folder}: contains no results; make some with kolmo eval MODEL --corpus C -o {folder}")
         found += results
     return found
 

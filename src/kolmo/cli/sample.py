@@ -20,6 +20,7 @@ from kolmo.cli.flags import LevelCommand
 from kolmo.cli.inputs import open_input
 from kolmo.errors import KolmoError
 from kolmo.foreign import MAX_LINE, printable, short
+from kolmo.sampling import DEFAULT_TEMPERATURE
 
 if TYPE_CHECKING:
     from kolmo.predictors.base import Predictor
@@ -46,10 +47,10 @@ if TYPE_CHECKING:
 @click.option(
     "--temperature",
     type=click.FloatRange(min=0),
-    default=1.0,
+    default=DEFAULT_TEMPERATURE,
     show_default=True,
     metavar="T",
-    help="Below 1 prefers the likely, 0 takes the likeliest.",
+    help="1 draws as the predictor expects, below 1 prefers the likely, 0 takes the likeliest.",
 )
 @click.option("--top-k", type=click.IntRange(min=1), metavar="K", help="Draw from the K likeliest only.")
 @click.option(
@@ -101,13 +102,13 @@ def command(
         choice = Choice(temperature, top_k, top_p)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    options.run_language_models(device=device)
+    settings = options.run_settings(device=device)
     to_stdout = output in (None, "-")
     console = Console(quiet, verbose, as_json and to_stdout, data_on_stdout=not as_json)
     chosen = []
     for spec in specs:
         try:
-            chosen.append((spec, options.chosen_predictor(spec, level)))
+            chosen.append((spec, options.chosen_predictor(spec, level, settings)))
         except options.Failure as error:  # the others go on
             console.fail(error.message, spec)
     if not specs:

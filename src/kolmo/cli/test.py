@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from kolmo.cli import options
 from kolmo.cli.console import STDIN, Console
 from kolmo.cli.inputs import expand, open_input
+
+if TYPE_CHECKING:
+    from kolmo.predictors.settings import RunSettings
 
 
 @click.command("test")
@@ -40,17 +45,24 @@ def command(
 
     Without FILES, and for -, standard input is tested.
     """
-    options.run_language_models(device=device, batch=batch, model=model)
+    settings = options.run_settings(device=device, batch=batch, model=model)
     console = Console(quiet, verbose, as_json)
     for path in expand(files, console, recursive=recursive, force=force, packed=True):
         shown = STDIN if path == "-" else path
         with console.guarded(shown):
-            _test(path, shown, threads, memory, max_size, force, console)
+            _test(path, shown, threads, memory, max_size, settings, force, console)
     return console.status
 
 
 def _test(
-    path: str, shown: str, threads: int, memory: int, max_size: int | None, force: bool, console: Console
+    path: str,
+    shown: str,
+    threads: int,
+    memory: int,
+    max_size: int | None,
+    settings: RunSettings,
+    force: bool,
+    console: Console,
 ) -> None:
     from kolmo.archive.listing import list_stream
     from kolmo.archive.streams import check_stream
@@ -64,9 +76,15 @@ def _test(
             if listing.is_extreme:
                 console.warn(f"{shown}: {listing.describe_extreme()}")
         console.warn_if_slow(total)
-        with console.progress(shown, total) as report:
+        with console.progress(shown, total) as progress:
             summary = check_stream(
-                file, name=shown, threads=threads, memory_limit=memory, size_limit=max_size, report=report
+                file,
+                name=shown,
+                threads=threads,
+                memory_limit=memory,
+                size_limit=max_size,
+                progress=progress,
+                settings=settings,
             )
     console.line(f"{shown:<20} : OK, {summary.raw_size} bytes")
     if console.json:

@@ -20,14 +20,15 @@ from kolmo.cli.console import TITLE, Console
 from kolmo.errors import MissingExtraError
 from kolmo.foreign import short
 from kolmo.installing import install
+from kolmo.progress import Progress
 from kolmo.targets import check_folder
-from kolmo.training.watch import Watcher
+from kolmo.training.monitor import Monitor
 
 if TYPE_CHECKING:
-    from kolmo.training.models import Shape
+    from kolmo.training.monitor import Status
+    from kolmo.training.networks.models import Shape
     from kolmo.training.run import Job, Outcome
     from kolmo.training.settings import Budget, Settings
-    from kolmo.training.watch import Status
 
 RECURRENT = ("tiny", "small", "base", "large")
 TRANSFORMERS = ("transformer-200k", "transformer-800k", "transformer-3.2m")
@@ -228,8 +229,8 @@ def _job(output: Path, given: dict[str, Any], typed: str) -> Job:
 def _shape(given: dict[str, Any]) -> Shape:
     import dataclasses
 
-    from kolmo.training.models import SHAPES
-    from kolmo.training.transformer import TRANSFORMERS as SIZES_OF
+    from kolmo.training.networks.models import SHAPES
+    from kolmo.training.networks.transformer import TRANSFORMERS as SIZES_OF
 
     network = given["network"]
     sizes = {name: given[name] for name in SIZES if given[name] is not None}
@@ -250,8 +251,8 @@ def _shape(given: dict[str, Any]) -> Shape:
 
 
 def _settings(given: dict[str, Any]) -> Settings:
+    from kolmo.training.networks.transformer import TransformerShape
     from kolmo.training.settings import Settings
-    from kolmo.training.transformer import TransformerShape
 
     transformer = given["network"] in TRANSFORMERS
     lanes, steps = (TRANSFORMER_LANES, TransformerShape.context) if transformer else (LANES, STEPS)
@@ -288,7 +289,7 @@ def _typed(ctx: click.Context) -> str:
     return shlex.join(words)
 
 
-class _Screen(Watcher):
+class _Screen(Monitor):
     """Shows a training on the console, and takes Ctrl-C for it."""
 
     def __init__(self, console: Console, job: Job) -> None:
@@ -316,15 +317,24 @@ class _Screen(Watcher):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def tick(self, status: Status) -> None:
+    def step(self, status: Status) -> None:
         """Move the bar."""
         bits = "" if status.bits is None else f"{status.bits:.3f} bits/byte, "
         text = f"{bits}{_size(status.rate)}/s, {_size(status.seen)}, {_clock(status.left)} left"
         self._show("training", status.progress, text)
 
-    def phase(self, name: str, done: float = 0.0) -> None:
-        """Name it on the bar."""
-        self._show(name, done, "")
+    @contextmanager
+    def phase(self, name: str, total: int = 0) -> Iterator[Progress]:
+        """Name it on the bar, and move the bar within the phase."""
+        done = 0
+
+        def progress(symbols: int) -> None:
+            nonlocal done
+            done += symbols
+            self._show(name, min(done / max(total, 1), 1.0), "")
+
+        progress(0)
+        yield progress
 
     def _show(self, phase: str, done: float, text: str) -> None:
         if not self.console.shows_progress():

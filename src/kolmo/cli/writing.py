@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,7 @@ from kolmo.cli.console import STDIN, STDOUT, Console, may_overwrite, standard_in
 from kolmo.cli.inputs import expand
 from kolmo.cli.options import Function
 from kolmo.errors import KolmoError
+from kolmo.progress import Progress
 from kolmo.targets import TargetExistsError, check_target, is_special
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Verb(Protocol):
         *,
         force: bool,
         remove: bool,
-        report: Callable[[int], None] | None,
+        progress: Progress | None,
     ) -> Summary:
         """Do it."""
         ...
@@ -177,8 +178,8 @@ def _one_file(job: Writing, verb: Verb, path: str, console: Console) -> None:
     total = verb.total(path) if os.path.isfile(path) and console.wants_size() else None
     console.warn_if_slow(total)
     start = time.perf_counter()
-    with console.writing_to(shown_target), console.progress(shown, total) as report:
-        summary = verb.run(source, target, force=force, remove=remove, report=report)
+    with console.writing_to(shown_target), console.progress(shown, total) as progress:
+        summary = verb.run(source, target, force=force, remove=remove, progress=progress)
     seconds = time.perf_counter() - start
     _tell(console, verb, shown, shown_target, summary, seconds)
 

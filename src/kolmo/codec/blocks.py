@@ -1,6 +1,6 @@
 """One block through a predictor and the arithmetic coder: `encode_block` and its mirror `decode_block`.
 
-The model calls `tick` now and then: progress moves, and a tick that raises stops the work even in a worker thread.
+The model calls `progress` now and then; if that raises, the work stops, in a worker thread too.
 What it is not: it neither reads nor checks the block's head and digest (see `codec.frames`).
 """
 
@@ -11,9 +11,10 @@ import re
 from kolmo.codec.limits import least_payload
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.structures import CODED, STORED
-from kolmo.container.wire import varint
 from kolmo.errors import CorruptError
-from kolmo.predictors.base import Predictor, Tick
+from kolmo.predictors.base import Predictor
+from kolmo.progress import Progress
+from kolmo.varints import varint
 
 SAMPLE = 1 << 16  # raw bytes whose counts are looked at together
 PROBE = 1 << 18  # raw bytes after which a hopeless block is given up
@@ -23,38 +24,40 @@ class _HopelessError(Exception):
     """The block does not become smaller."""
 
 
-def encode_block(predictor: Predictor, data: bytes, tick: Tick | None = None, threads: int = 1) -> tuple[int, bytes]:
+def encode_block(
+    predictor: Predictor, data: bytes, progress: Progress | None = None, threads: int = 1
+) -> tuple[int, bytes]:
     """Code a block: (kind, payload), with the raw bytes as payload where coding does not make it smaller.
 
     Args:
         predictor: makes the model.
         data: the block's raw bytes, at least one.
-        tick: called with the number of raw bytes just done; may raise to stop.
+        progress: called with the number of raw bytes just done; may raise to stop.
         threads: that may work on this block; the result does not depend on them.
     """
-    if is_exclusive(predictor) and len(data) >= SAMPLE and _looks_random(data, 0):  # days of work for nothing
-        if tick:
-            tick(len(data))
+    if predictor.exclusive and len(data) >= SAMPLE and _looks_random(data, 0):  # days of work for nothing
+        if progress:
+            progress(len(data))
         return STORED, data
     encoder = BinaryEncoder()
     done = 0
 
-    def watch(size: int) -> None:
+    def count(size: int) -> None:
         nonlocal done
         before, done = done, done + size
-        if tick:
-            tick(size)
+        if progress:
+            progress(size)
         if before < PROBE <= done < len(data) and encoder.size() >= done - done // 1024 and _looks_random(data, 0):
             raise _HopelessError
 
     try:
-        predictor.start(len(data), threads).encode(encoder, data, watch)
+        predictor.start(len(data), threads).encode(encoder, data, count)
     except _HopelessError:
-        if tick:
-            tick(len(data) - done)
+        if progress:
+            progress(len(data) - done)
         return STORED, data
-    if tick and done < len(data):  # a model need not tick
-        tick(len(data) - done)
+    if progress and done < len(data):  # a model need not call it
+        progress(len(data) - done)
     payload = encoder.finish()
     # A decoder refuses a block that claims more work than its payload pays for. Zeros at the end are what the decoder
     # reads there anyway.
@@ -65,7 +68,7 @@ def encode_block(predictor: Predictor, data: bytes, tick: Tick | None = None, th
 
 
 def decode_block(
-    predictor: Predictor, kind: int, payload: bytes, size: int, tick: Tick | None = None, threads: int = 1
+    predictor: Predictor, kind: int, payload: bytes, size: int, progress: Progress | None = None, threads: int = 1
 ) -> bytes:
     """Decode a block of `size` raw bytes: the mirror of `encode_block`.
 
@@ -73,17 +76,12 @@ def decode_block(
         CorruptError: more content is claimed than the payload may hold, or the payload ends too early.
     """
     if kind == STORED:
-        if tick:
-            tick(size)
+        if progress:
+            progress(size)
         return payload
     if len(payload) < (least := least_payload(predictor, payload, size)):
         raise CorruptError(f"it claims {size} bytes of content in {len(payload)} of payload, and needs {least}")
-    return predictor.start(size, threads).decode(BinaryDecoder(payload), tick)
-
-
-def is_exclusive(predictor: Predictor) -> bool:
-    """Whether a predictor takes one block at a time, with all threads."""
-    return bool(getattr(predictor, "exclusive", False))
+    return predictor.start(size, threads).decode(BinaryDecoder(payload), progress)
 
 
 def _looks_random(data: bytes, start: int) -> bool:

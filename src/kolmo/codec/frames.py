@@ -10,9 +10,9 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from kolmo.codec.blocks import decode_block, encode_block, is_exclusive
+from kolmo.arguments import whole_number
+from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.codec.limits import MEMORY_LIMIT, Place, SizeLimit, check_memory, checked_limits
-from kolmo.codec.pipeline import PATIENCE, Pipeline, Report, available_cores, ordered_map, physical_memory, whole_number
 from kolmo.container.frames import FrameWriter, read_frames
 from kolmo.container.index import Index, read_head
 from kolmo.container.structures import (
@@ -25,8 +25,11 @@ from kolmo.container.structures import (
 )
 from kolmo.container.wire import Reader, digest, new_digest
 from kolmo.errors import CorruptError, MissingExtraError, PredictorError
+from kolmo.parallel import POLL_SECONDS, Pipeline, available_cores, ordered_map, physical_memory
 from kolmo.predictors import registry
 from kolmo.predictors.base import Predictor
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
+from kolmo.progress import Progress
 
 
 def make_header(
@@ -64,13 +67,15 @@ class FrameEncoder:
     `flush`, at any time before, brings all that was added. `close` stops the threads of an encoder that is given up.
     """
 
-    def __init__(self, predictor: Predictor, header: Header, *, threads: int = 1, report: Report | None = None) -> None:
+    def __init__(
+        self, predictor: Predictor, header: Header, *, threads: int = 1, progress: Progress | None = None
+    ) -> None:
         self._predictor = predictor
         self._threads = whole_number(threads, "threads", 0) or available_cores()
         self._first: bytes | None = None  # held back until it is known whether it is the only one
         self._alone = False
         self._writer = FrameWriter(header)
-        self._pipeline = Pipeline(self._encode, threads=threads, capacity=physical_memory() // 2, report=report)
+        self._pipeline = Pipeline(self._encode, threads=threads, capacity=physical_memory() // 2, progress=progress)
 
     def add(self, raw: bytes) -> bytes:
         """Take on the next block; returns what is ready."""
@@ -105,10 +110,10 @@ class FrameEncoder:
         weight = self._predictor.memory(len(raw)) + 2 * len(raw)
         return b"".join([self._writer.add(*block) for block in self._pipeline.put(raw, weight)])
 
-    def _encode(self, raw: bytes, tick: Report) -> tuple[BlockHead, bytes, bytes]:
-        threads = self._threads if self._alone or is_exclusive(self._predictor) else 1
-        with _turn(self._predictor, tick):
-            kind, payload = encode_block(self._predictor, raw, tick, threads)
+    def _encode(self, raw: bytes, progress: Progress) -> tuple[BlockHead, bytes, bytes]:
+        threads = self._threads if self._alone or self._predictor.exclusive else 1
+        with _turn(self._predictor, progress):
+            kind, payload = encode_block(self._predictor, raw, progress, threads)
         return BlockHead(kind, len(raw), len(payload), digest(raw)), payload, raw
 
 
@@ -118,7 +123,8 @@ def decode_frames(
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
     size_limit: int | None = None,
-    report: Report | None = None,
+    progress: Progress | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> Generator[bytes, None, None]:
     """The content of an input, block by block, read forward; every block matched its digest.
 
@@ -130,7 +136,7 @@ def decode_frames(
             decoded, where the reader can seek.
     """
     threads, memory_limit, size = checked_limits(threads, memory_limit, size_limit)
-    return _decode(_forward_steps(reader, memory_limit, size), threads, memory_limit, report)
+    return _decode(_forward_steps(reader, memory_limit, size, settings), threads, memory_limit, progress)
 
 
 def decode_from(
@@ -141,38 +147,39 @@ def decode_from(
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
     size_limit: int | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> Generator[bytes, None, None]:
     """The content from block `first` of the index on, block by block. Raises what `decode_frames` raises."""
     threads, memory_limit, size = checked_limits(threads, memory_limit, size_limit)
-    steps = _indexed_steps(reader, index, first, memory_limit, size)
+    steps = _indexed_steps(reader, index, first, memory_limit, size, settings)
     return _decode(steps, threads, memory_limit, None)
 
 
-def restore_predictor(record: PredictorRecord, name: str) -> Predictor:
-    """The predictor that a header names.
+def restore_predictor(record: PredictorRecord, name: str, settings: RunSettings = DEFAULT_SETTINGS) -> Predictor:
+    """The predictor that a header names, to run as `settings` say.
 
     Raises:
         PredictorError: it is missing, or another; the message names the file.
         MissingExtraError: it needs an extra that is not installed; likewise.
     """
     try:
-        return registry.restore(record.name, record.version, record.fingerprint, record.parameters)
+        return registry.restore(record.name, record.version, record.fingerprint, record.parameters, settings)
     except (PredictorError, MissingExtraError) as error:
         raise type(error)(f"{name}: {error}") from None
 
 
 def decode_checked(
-    predictor: Predictor, head: BlockHead, payload: bytes, place: Place, tick: Report, threads: int = 1
+    predictor: Predictor, head: BlockHead, payload: bytes, place: Place, progress: Progress, threads: int = 1
 ) -> bytes:
     """Decode one block, on up to `threads` threads, and compare it with its digest.
 
     Raises:
         CorruptError: it is damaged.
     """
-    caveat = getattr(predictor, "caveat", "") if head.kind == CODED else ""
+    caveat = predictor.caveat if head.kind == CODED else ""
     try:
-        with _turn(predictor, tick):
-            raw = decode_block(predictor, head.kind, payload, head.raw_size, tick, threads)
+        with _turn(predictor, progress):
+            raw = decode_block(predictor, head.kind, payload, head.raw_size, progress, threads)
     except CorruptError as error:
         raise place.corrupt(f"{error}{caveat and f' ({caveat})'}") from None
     if digest(raw) != head.digest:
@@ -184,13 +191,13 @@ _turns = threading.Lock()
 
 
 @contextmanager
-def _turn(predictor: Predictor, tick: Report) -> Iterator[None]:
+def _turn(predictor: Predictor, progress: Progress) -> Iterator[None]:
     """An exclusive predictor's blocks go one after another, though several threads bring them."""
-    if not is_exclusive(predictor):
+    if not predictor.exclusive:
         yield
         return
-    while not _turns.acquire(timeout=PATIENCE):
-        tick(0)  # stops the wait where all work stops
+    while not _turns.acquire(timeout=POLL_SECONDS):
+        progress(0)  # stops the wait where all work stops
     try:
         yield
     finally:
@@ -224,7 +231,9 @@ class _End:
 _Step = _Job | _Begin | _End
 
 
-def _forward_steps(reader: Reader, memory_limit: int, size: SizeLimit) -> Iterator[tuple[_Step, int]]:
+def _forward_steps(
+    reader: Reader, memory_limit: int, size: SizeLimit, settings: RunSettings
+) -> Iterator[tuple[_Step, int]]:
     """Read frame by frame; nothing is read of a block that the checks of its head refuse."""
     record = predictor = None
     raw_size = 0
@@ -235,7 +244,7 @@ def _forward_steps(reader: Reader, memory_limit: int, size: SizeLimit) -> Iterat
     for frame in read_frames(reader):
         if predictor is None or record != frame.header.predictor:
             record = frame.header.predictor
-            predictor = restore_predictor(record, reader.name)
+            predictor = restore_predictor(record, reader.name, settings)
         yield _Begin(), 0
         at = reader.offset
         while head := frame.next_head():
@@ -249,7 +258,7 @@ def _forward_steps(reader: Reader, memory_limit: int, size: SizeLimit) -> Iterat
 
 
 def _indexed_steps(
-    reader: Reader, index: Index, first: int, memory_limit: int, size: SizeLimit
+    reader: Reader, index: Index, first: int, memory_limit: int, size: SizeLimit, settings: RunSettings
 ) -> Iterator[tuple[_Step, int]]:
     """The same from block `first` of an index on; what ended the index comes last."""
     record = predictor = None
@@ -257,7 +266,7 @@ def _indexed_steps(
         span = spot.span
         if predictor is None or record != span.header.predictor:
             record = span.header.predictor
-            predictor = restore_predictor(record, reader.name)
+            predictor = restore_predictor(record, reader.name, settings)
         if spot.number == 1:
             yield _Begin(), 0
         head = read_head(reader, spot)
@@ -272,10 +281,10 @@ def _indexed_steps(
 
 
 def _decode(
-    steps: Iterator[tuple[_Step, int]], threads: int, memory_limit: int, report: Report | None
+    steps: Iterator[tuple[_Step, int]], threads: int, memory_limit: int, progress: Progress | None
 ) -> Generator[bytes, None, None]:
     content = None  # of a frame read from its start
-    pipeline = Pipeline(_work, threads=threads, capacity=memory_limit, report=report)
+    pipeline = Pipeline(_work, threads=threads, capacity=memory_limit, progress=progress)
     for result in ordered_map(pipeline, _share_threads(steps, threads or available_cores())):
         if isinstance(result, bytes):
             if content:
@@ -305,7 +314,7 @@ def _share_threads(steps: Iterator[tuple[_Step, int]], threads: int) -> Iterator
             step, weight = held
             if isinstance(step, _Job):
                 alone = not isinstance(before, _Job) and not (ahead and isinstance(ahead[0], _Job))
-                if alone or is_exclusive(step.predictor):
+                if alone or step.predictor.exclusive:
                     step = replace(step, threads=threads)
             yield step, weight
             before = step
@@ -314,7 +323,7 @@ def _share_threads(steps: Iterator[tuple[_Step, int]], threads: int) -> Iterator
         raise failure
 
 
-def _work(step: _Step, tick: Report) -> bytes | _Begin | _End:
+def _work(step: _Step, progress: Progress) -> bytes | _Begin | _End:
     if isinstance(step, _Job):
-        return decode_checked(step.predictor, step.head, step.payload, step.place, tick, step.threads)
+        return decode_checked(step.predictor, step.head, step.payload, step.place, progress, step.threads)
     return step

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kolmo.codec.pipeline import whole_number
+from kolmo.arguments import whole_number
 from kolmo.container.structures import CODED, MAX_EXPANSION, PAYLOAD_ALLOWANCE, BlockHead
 from kolmo.container.wire import REMEDY
 from kolmo.errors import CorruptError, MemoryLimitError, SizeLimitError
@@ -20,7 +20,6 @@ MEMORY_LIMIT = 2 << 30
 # caller allows it, where a file claims more than 64 bytes of it for each byte that it brings.
 SLOW_ALLOWANCE = 1 << 16
 SLOW_EXPANSION = 64
-DEFAULT_EXPANSION = 1024  # raw bytes for each byte of payload, where a predictor does not say: as deflate's
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,7 @@ def expansion(predictor: Predictor, payload: bytes) -> int:
 
     A predictor chooses it by its speed, so that a byte of a file never costs more than some hundredths of a second.
     """
-    choose = getattr(predictor, "expansion", None)
-    return min(choose(payload), MAX_EXPANSION) if choose else DEFAULT_EXPANSION
+    return min(predictor.expansion(payload), MAX_EXPANSION)
 
 
 def least_payload(predictor: Predictor, payload: bytes, raw_size: int) -> int:

@@ -9,8 +9,11 @@ What it is not: an evaluation; `kolmo.evaluation` reads the folders that are mad
     tasks.py       a shard of a stage as a pipeline of datatrove
     engine.py      runs stages with datatrove's executors, resumably
     fetching.py    polite requests and downloads
+    landing.py     downloads on their way to the disk
     workers.py     other programs under limits of time and memory
     pipelines.py   what every pipeline offers; each has a folder of its own: common_crawl, github, arxiv
     manifest.py    the record of a collection, and its recipe
+    collecting.py  a pipeline from its first stage to a complete folder; card.py, its dataset card
+    rebuilding.py  the same folder from a manifest
     extras.py      packages that the extra `collect` brings
 """

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from kolmo.collection.counts import Counts
@@ -158,9 +159,7 @@ def _executor(engine: Engine, steps: list[Any], tasks: int, folder: str, name: s
             qos="",
         )
     local = extra("datatrove.executor.local")
-    extra("multiprocess.util").register_after_fork(
-        _FORKED, _end_with_parent
-    )  # the process that keeps datatrove's queue
+    _watch_forks()
     return local.LocalPipelineExecutor(steps, tasks=tasks, workers=workers, logging_dir=folder)
 
 
@@ -171,6 +170,12 @@ def _preload(stages: Sequence[Stage]) -> None:
     context.set_forkserver_preload(
         ["kolmo.collection.tasks", "datatrove.executor.local", *sorted(modules - {"__main__"})]
     )
+
+
+@cache
+def _watch_forks() -> None:
+    """Let the process that keeps datatrove's queue end with this one, even if this one is killed."""
+    extra("multiprocess.util").register_after_fork(_FORKED, _end_with_parent)
 
 
 def _end_with_parent(_: object) -> None:

@@ -6,7 +6,6 @@ follow no redirect. What it is not: a crawler; it fetches what it is told to fet
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -14,11 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.message import Message
 from typing import IO, Any
 from urllib.parse import urljoin, urlsplit
 
+from kolmo.collection.landing import Download, Landing, conditions, forget, known_of, remember
+from kolmo.corpus.writing import file_digest
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
 from kolmo.http_client import AGAIN, Answer, HttpClient, RequestError, retry_after
@@ -48,39 +49,6 @@ class FetchError(KolmoError):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
-
-
-@dataclass(frozen=True)
-class Download:
-    """A file that was fetched.
-
-    Attributes:
-        url: it is from.
-        path: where it is now.
-        size: bytes.
-        sha256: of its bytes, in hexadecimal.
-        etag: as the server gave it; "" for none.
-        last_modified: likewise.
-        unchanged: whether the copy that was there is the server's still.
-    """
-
-    url: str
-    path: str
-    size: int
-    sha256: str
-    etag: str = ""
-    last_modified: str = ""
-    unchanged: bool = False
-
-    def record(self) -> dict[str, Any]:
-        """As the manifest has it, among the sources."""
-        return {
-            "url": self.url,
-            "bytes": self.size,
-            "sha256": self.sha256,
-            "etag": self.etag,
-            "last_modified": self.last_modified,
-        }
 
 
 class Fetcher:
@@ -183,9 +151,9 @@ class Fetcher:
         Raises:
             FetchError: it cannot be had, or is larger than `largest`; its `status` tells a 404.
         """
-        known = _known(path) if os.path.exists(path) else None
+        known = known_of(path) if os.path.exists(path) else None
         if known is not None and known.url == url:
-            asked = _conditions(known)
+            asked = conditions(known)
             if asked:
                 answer = self._into(url, path, asked, largest)
                 if answer.status == 304:
@@ -193,34 +161,34 @@ class Fetcher:
                 return self._landed(url, path, answer)
         return self._landed(url, path, self._into(url, path, {}, largest))
 
-    def _into(self, url: str, path: str, conditions: Mapping[str, str], largest: int) -> Answer:
+    def _into(self, url: str, path: str, asked: Mapping[str, str], largest: int) -> Answer:
         """Ask for a file until it is whole in PATH.partial, or is known to be unchanged."""
         partial = f"{path}.partial"
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         for attempt in range(self._tries):
-            begun = _known(partial)
+            begun = known_of(partial)
             size = os.path.getsize(partial) if os.path.exists(partial) else 0
-            headers = dict(conditions)
+            headers = dict(asked)
             if size and begun is not None and begun.url == url and begun.etag and not begun.etag.startswith("W/"):
                 headers = {"Range": f"bytes={size}-", "If-Range": begun.etag}
-            with _Landing(url, partial, size) as landing:
+            with Landing(url, partial, size) as landing:
                 try:
                     answer = self._persist("GET", url, None, headers, largest, landing.sink, tries=1)
                 except FetchError as error:
                     if error.status is not None:
-                        _forget(partial)
+                        forget(partial)
                     if error.status is not None or attempt + 1 == self._tries:
                         raise
                     self._sleep(_pause(self._first_pause, attempt))
                     continue
             if answer.status == 416:  # what is there is longer than the server's file
-                _forget(partial)
+                forget(partial)
                 continue
             if answer.status in AGAIN and attempt + 1 < self._tries:
                 self._sleep(_wait(answer, self._first_pause, attempt))
                 continue
             if answer.status in (200, 206) and os.path.getsize(partial) > largest:
-                _forget(partial)
+                forget(partial)
                 raise FetchError(f"{url}: is larger than {largest:,} bytes; check the address", answer.status)
             if answer.status in (200, 206, 304):
                 return answer
@@ -233,14 +201,14 @@ class Fetcher:
             url,
             path,
             os.path.getsize(partial),
-            _sha256(partial),
+            file_digest(partial),
             answer.headers.get("ETag", ""),
             answer.headers.get("Last-Modified", ""),
         )
         with suppress(FileNotFoundError):  # the record must never describe another file than the one beside it
             os.unlink(f"{path}.json")
         os.replace(partial, path)
-        _remember(path, done)
+        remember(path, done)
         with suppress(FileNotFoundError):
             os.unlink(f"{partial}.json")
         return done
@@ -366,71 +334,6 @@ def _failed(url: str, answer: Answer) -> FetchError:
     tries = f", {answer.tries} times" if answer.tries > 1 else ""
     remedy = "check the address" if answer.status == 404 else "try again later"
     return FetchError(f"{url}: HTTP {answer.status}{tries}; {remedy}", answer.status)
-
-
-def _conditions(known: Download) -> dict[str, str]:
-    found = {"If-None-Match": known.etag} if known.etag else {}
-    return {**found, "If-Modified-Since": known.last_modified} if known.last_modified else found
-
-
-class _Landing:
-    """Where the body of a download goes: on from what is there for 206, from the beginning for 200."""
-
-    def __init__(self, url: str, partial: str, size: int) -> None:
-        self._url, self._partial, self._size = url, partial, size
-        self._file: IO[bytes] | None = None
-
-    def __enter__(self) -> _Landing:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def sink(self, status: int, headers: Message) -> IO[bytes] | None:
-        if status == 206 and _begins_at(headers.get("Content-Range", "")) == self._size:
-            self._file = open(self._partial, "ab")  # noqa: SIM115 (closed at the landing's end)
-        elif status in (200, 206):
-            if status == 206:
-                raise ValueError("the server sends another part of the file than was asked for")
-            self._file = open(self._partial, "wb")  # noqa: SIM115
-            etag, modified = headers.get("ETag", ""), headers.get("Last-Modified", "")
-            _remember(self._partial, Download(self._url, self._partial, 0, "", etag, modified))
-        return self._file
-
-
-def _begins_at(content_range: str) -> int | None:
-    begin = content_range.strip().removeprefix("bytes").strip().split("-")[0]
-    return int(begin) if begin.isdecimal() and len(begin) < 20 else None
-
-
-def _known(path: str) -> Download | None:
-    try:
-        with open(f"{path}.json", encoding="utf-8") as file:
-            return Download(**json.load(file))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _remember(path: str, download: Download) -> None:
-    temporary = f"{path}.json.{os.getpid()}.partial"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump({**vars(download), "unchanged": False}, file)
-    os.replace(temporary, f"{path}.json")
-
-
-def _forget(partial: str) -> None:
-    for path in (partial, f"{partial}.json"):
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _reserve(folder: str, place: str, gap: float) -> float:

@@ -9,9 +9,10 @@ import re
 import zlib
 from dataclasses import dataclass
 
-from kolmo.container.wire import DIGEST_SIZE, MAX_VARINT, FieldReader, Reader, varint
+from kolmo.container.wire import DIGEST_SIZE, FieldReader, Reader
 from kolmo.errors import CorruptError, FormatError
 from kolmo.foreign import quoted
+from kolmo.varints import MAX_VARINT, varint
 
 MAGIC = b"\xb5KMO"
 VERSION = 1

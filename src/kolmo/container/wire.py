@@ -1,4 +1,4 @@
-"""Integers on the wire, and a `Reader` whose every error names the input and the offset.
+"""Digests, and a `Reader` of bytes and integers whose every error names the input and the offset.
 
 What it is not: it knows no structure of the format beyond `varint`, `u8` and `u32` (docs/format.md,
 "Conventions").
@@ -11,28 +11,12 @@ import io
 from typing import Protocol
 
 from kolmo.errors import CorruptError, TruncatedError
+from kolmo.varints import VarintError, read_varint
 
 PIECE = 1 << 20  # the largest single read: what a damaged size can make us allocate
 ZEROS = 1 << 16  # bytes of padding that are looked at together
-MAX_VARINT = (1 << 63) - 1
 DIGEST_SIZE = 8
 REMEDY = "get a fresh copy of the file"
-
-
-def varint(value: int) -> bytes:
-    """Unsigned LEB128 of `value`, in 0 .. 2^63 - 1.
-
-    Raises:
-        ValueError: the value is out of range.
-    """
-    if not 0 <= value <= MAX_VARINT:
-        raise ValueError(f"{value} does not fit a varint (0 .. 2^63 - 1)")
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def new_digest() -> hashlib.blake2b:
@@ -163,15 +147,10 @@ class Reader:
             CorruptError: it is overlong or too large.
         """
         start = self.offset
-        value = 0
-        for shift in range(0, 63, 7):
-            byte = self.u8(what)
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                if byte == 0 and shift:
-                    raise self.corrupt(f"{what} is written longer than needed", start)
-                return value
-        raise self.corrupt(f"{what} is larger than 2^63 - 1", start)
+        try:
+            return read_varint(lambda: self.u8(what))
+        except VarintError as error:
+            raise self.corrupt(f"{what} {error}", start) from None
 
     def corrupt(self, what: str, offset: int) -> CorruptError:
         """The error for damage at `offset`."""

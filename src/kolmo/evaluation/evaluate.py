@@ -12,21 +12,20 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kolmo.corpus import Corpus, Document, open_corpus
 from kolmo.errors import KolmoError, MissingExtraError, PredictorError
 from kolmo.evaluation import run as running
-from kolmo.evaluation.engines import Engine, LocalEngine
-from kolmo.evaluation.modes import Mode, mode_of
-from kolmo.evaluation.results import Evaluation, Result
-from kolmo.evaluation.scorers import Options, full_spec, open_scorer
-from kolmo.evaluation.store import Store, folder_of, slug
+from kolmo.evaluation.engines.engines import Engine, LocalEngine
+from kolmo.evaluation.opening import full_spec, open_scorer
+from kolmo.evaluation.results.results import Evaluation, Result
+from kolmo.evaluation.results.store import Store, folder_of, slug
+from kolmo.evaluation.scorers.scorers import Options
+from kolmo.evaluation.windows.modes import Mode, mode_of
 from kolmo.evaluation.work import Scan
-
-Watch = Callable[[str, int], AbstractContextManager[Callable[[int], None] | None]]
+from kolmo.progress import Phases, no_phases
 
 
 @dataclass(frozen=True)
@@ -125,6 +124,15 @@ def evaluate(
         KolmoError: a corpus cannot be read, which is found out before any model is opened; a model cannot be opened, or
             cannot be evaluated in this mode.
         MissingExtraError: what it needs is not installed.
+
+    Examples:
+        >>> from kolmo.evaluation.evaluate import texts
+        >>> news = texts("news", ["The same procedure as last year?", "The same procedure as every year."])
+        >>> results = kolmo.evaluate(["cm:1", "classical:xz"], news)
+        >>> [result.model for result in results]
+        ['cm:1', 'xz']
+        >>> results[0].bits_per_character < results[1].bits_per_character
+        True
     """
     options = Options(dtype, device, attention, cache_dir, tokenizer)
     plan = Plan(mode, block_size, stride, batch_size, options, engine, workers, ray_address, keep_text, add_bos_token)
@@ -196,7 +204,7 @@ def evaluate_model(
     plan: Plan,
     output: Path,
     *,
-    watch: Watch | None = None,
+    progress: Phases | None = None,
     failed: Callable[[Corpus, KolmoError], None] | None = None,
 ) -> Iterator[Result]:
     """One model on some corpora; each result as it is there.
@@ -206,7 +214,7 @@ def evaluate_model(
         corpora: each with a name of its own; those that were not scanned are read now.
         plan: how.
         output: folder of all results.
-        watch: given a title and a number of bytes, a context in which progress is shown.
+        progress: shows each corpus and its bytes.
         failed: told of a corpus that cannot be evaluated, and why; the others go on. None: it is raised.
 
     Raises:
@@ -222,7 +230,7 @@ def evaluate_model(
         fitted = running.mode_for(engine, mode)
         for one in opened:
             try:
-                result = _evaluate(engine, one, fitted, plan, output, watch)
+                result = _evaluate(engine, one, fitted, plan, output, progress)
             except (PredictorError, MissingExtraError):
                 raise
             except KolmoError as error:
@@ -235,16 +243,16 @@ def evaluate_model(
         engine.close()
 
 
-def _evaluate(engine: Engine, one: Scanned, mode: Mode, plan: Plan, output: Path, watch: Watch | None) -> Result:
+def _evaluate(engine: Engine, one: Scanned, mode: Mode, plan: Plan, output: Path, progress: Phases | None) -> Result:
     """An open model on one corpus."""
     corpus, found = one.corpus, one.found
     settings = running.settings_of(engine, mode)
     folder = folder_of(output, engine.identity.name, corpus.name, mode.name, settings)
     title = f"{engine.identity.name} {corpus.name}"
-    with watch(title, sum(found.sizes)) if watch else nullcontext() as report:
+    with (progress or no_phases)(title, sum(found.sizes)) as done:
         store = Store(folder)
         keep = plan.keep_text
-        record = running.run(engine, corpus, mode, store, found, batch_size=plan.batch, keep_text=keep, report=report)
+        record = running.run(engine, corpus, mode, store, found, batch_size=plan.batch, keep_text=keep, progress=done)
     return Result(folder, record)
 
 
@@ -258,14 +266,14 @@ def open_engine(spec: str, plan: Plan, mode: Mode) -> Engine:
     if full_spec(spec).startswith("hf:") and not options.dtype:
         options = replace(options, dtype=mode.dtype)
     if plan.engine == "ray":
-        from kolmo.evaluation.ray_engine import RayEngine
+        from kolmo.evaluation.engines.ray_engine import RayEngine
 
         return RayEngine.open(full_spec(spec), options, address=plan.address, workers=plan.workers, gpus=None)
     devices = options.device.split(",") if options.device else []
     if plan.workers and len(devices) < 2:
         devices = (devices or ["cpu"]) * plan.workers
     if len(devices) > 1:
-        from kolmo.evaluation.workers import ProcessEngine
+        from kolmo.evaluation.engines.workers import ProcessEngine
 
         return ProcessEngine.open(full_spec(spec), options, devices)
     return LocalEngine(open_scorer(spec, options))

@@ -23,16 +23,18 @@ import numpy as np
 
 from kolmo.corpus import Corpus
 from kolmo.errors import KolmoError
-from kolmo.evaluation import metrics, windows
-from kolmo.evaluation.engines import Engine
-from kolmo.evaluation.modes import Mode
-from kolmo.evaluation.passages import Nats
-from kolmo.evaluation.rows import document_key
-from kolmo.evaluation.store import Store, read_columns
-from kolmo.evaluation.work import Labels, Report, Scan, Work
+from kolmo.evaluation.engines.engines import Engine
+from kolmo.evaluation.results import metrics
+from kolmo.evaluation.results.rows import document_key
+from kolmo.evaluation.results.store import Store, read_columns
+from kolmo.evaluation.windows import windows
+from kolmo.evaluation.windows.modes import Mode
+from kolmo.evaluation.windows.passages import Nats
+from kolmo.evaluation.work import Labels, Scan, Work
 from kolmo.installing import installed_version
+from kolmo.progress import Progress, no_progress
 
-NAMED_REPEATS = 20  # documents that repeat another's text which a result names; it counts all
+MAX_NAMED_REPEATS = 20  # documents that repeat another's text which a result names; it counts all
 
 
 def scan(corpus: Corpus, *, stream: bool) -> Scan:
@@ -101,7 +103,7 @@ def run(
     *,
     batch_size: int | None = None,
     keep_text: bool = True,
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score what a store does not have yet, and say what all of it comes to.
 
@@ -113,7 +115,7 @@ def run(
         found: the scan of the corpus.
         batch_size: windows at once; default: what the model likes.
         keep_text: whether rows keep their texts.
-        report: called with numbers of bytes of the corpus that are through.
+        progress: called with numbers of bytes of the corpus that are through.
 
     Returns:
         the result, as result.json has it but for its format (docs/evaluation.md).
@@ -122,7 +124,7 @@ def run(
         KolmoError: the model fails, or nothing can be scored.
     """
     began = time.perf_counter()
-    work = Work(engine, mode, store, found, keep_text, report or (lambda size: None))
+    work = Work(engine, mode, store, found, keep_text, progress or no_progress)
     try:
         with closing(engine.run(work.batches(corpus, batch_size))) as results:
             for batch, nats in results:
@@ -147,7 +149,7 @@ def run(
             "repeated": len(found.repeats),
             "repeats": [
                 {"name": found.labels[place].name, "first": found.labels[first].name}
-                for place, first in islice(found.repeats.items(), NAMED_REPEATS)
+                for place, first in islice(found.repeats.items(), MAX_NAMED_REPEATS)
             ],
         },
         "mode": {"name": mode.name, "block": mode.block, "stride": mode.stride, "headline": mode.headline},

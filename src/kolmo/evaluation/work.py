@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -19,20 +19,19 @@ import numpy.typing as npt
 
 from kolmo.corpus import Corpus, Document
 from kolmo.errors import KolmoError
-from kolmo.evaluation import windows
-from kolmo.evaluation.engines import Engine
-from kolmo.evaluation.modes import Mode
-from kolmo.evaluation.passages import Batch, Ids, Nats, Passage, batches
-from kolmo.evaluation.rows import Row, count_words, document_key
-from kolmo.evaluation.scorers import LITERAL, Tokenised
-from kolmo.evaluation.store import Store
-from kolmo.evaluation.windows import Window
+from kolmo.evaluation.engines.engines import Engine
+from kolmo.evaluation.results.rows import Row, count_words, document_key
+from kolmo.evaluation.results.store import Store
+from kolmo.evaluation.scorers.scorers import LITERAL, Tokenised
+from kolmo.evaluation.windows import windows
+from kolmo.evaluation.windows.modes import Mode
+from kolmo.evaluation.windows.passages import Batch, Ids, Nats, Passage, batches
+from kolmo.evaluation.windows.windows import Window
+from kolmo.progress import Progress
 
 GROUP = 1 << 18  # characters of the documents that are batched together, for each worker
 PAUSE = 30.0  # seconds between parts of the store
 NO_LIMIT = 1 << 40
-
-Report = Callable[[int], None]
 
 
 class Labels(NamedTuple):
@@ -98,11 +97,13 @@ class Open:
 class Work:
     """The state of a run."""
 
-    def __init__(self, engine: Engine, mode: Mode, store: Store, found: Scan, keep_text: bool, report: Report) -> None:
+    def __init__(
+        self, engine: Engine, mode: Mode, store: Store, found: Scan, keep_text: bool, progress: Progress
+    ) -> None:
         self.scored = 0  # tokens
         self.read = 0  # tokens that the model was handed
         self._engine, self._mode, self._store, self._found = engine, mode, store, found
-        self._keep_text, self._report = keep_text, report
+        self._keep_text, self._progress = keep_text, progress
         self._open: list[Open] = []  # by offset
         self._end = 0  # tokens so far
         self._rest = np.zeros(0, np.int64)  # the stream from the next window on
@@ -138,7 +139,7 @@ class Work:
                 raise KolmoError(f"{corpus.source}: document {place} changed while it was read; run again")
             before = key if self._mode.stream else ""
             if key in self._keys and not self._mode.stream:
-                self._report(self._found.sizes[place])
+                self._progress(self._found.sizes[place])
                 continue
             if not self._mode.stream:
                 self._keys.add(key)  # a text that comes again is scored once
@@ -272,7 +273,7 @@ class Work:
             if document.sealed and not document.waiting:
                 if document.new:
                     self._done.append(document.row)
-                self._report(document.row.bytes)
+                self._progress(document.row.bytes)
             else:
                 kept.append(document)
         self._open = kept

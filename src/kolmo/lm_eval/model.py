@@ -28,16 +28,18 @@ import numpy.typing as npt
 
 from kolmo.bits import LN2
 from kolmo.errors import MissingExtraError, PredictorError
-from kolmo.evaluation.engines import LocalEngine
-from kolmo.evaluation.modes import MODES
-from kolmo.evaluation.passages import Passage, batches
+from kolmo.evaluation.engines.engines import LocalEngine
+from kolmo.evaluation.opening import full_spec, open_scorer
 from kolmo.evaluation.run import mode_for
-from kolmo.evaluation.scorers import LITERAL, Options, Tokenised, full_spec, open_scorer
+from kolmo.evaluation.scorers.scorers import LITERAL, Options, Tokenised
+from kolmo.evaluation.windows.modes import MODES
+from kolmo.evaluation.windows.passages import Passage, batches
 from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice
 from kolmo.predictors.registry import LANGUAGE_MODELS, resolve
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.sampling import pieces
 
 try:
@@ -171,9 +173,9 @@ class KolmoLM(LM):
         try:
             made = pieces(context, self._predictor(), size, seed=seed, choice=choice)
         except PredictorError as error:
-            if choice.is_plain or self._spec.partition(":")[0] in LANGUAGE_MODELS:
+            if choice.top_k is choice.top_p is None or self._spec.partition(":")[0] in LANGUAGE_MODELS:
                 raise
-            raise PredictorError(f"{error}: --gen_kwargs do_sample=True,temperature=1.0") from None
+            raise PredictorError(f"{error}: leave top_k and top_p out of --gen_kwargs") from None
         return _until(made, stops).decode("utf-8", "replace")
 
     def _predictor(self) -> Predictor:
@@ -310,10 +312,5 @@ def _there(device: str | None) -> str | None:
 
 def _on(device: str | None, spec: str, dtype: str | None) -> Predictor:
     """A predictor; a language model on this device."""
-    from kolmo.predictors import settings
-
-    before = settings.use(**({"device": device} if device else {}))
-    try:
-        return resolve(spec, dtype=dtype)
-    finally:
-        settings.use(device=before.device)
+    settings = RunSettings(device=device) if device else DEFAULT_SETTINGS
+    return resolve(spec, settings=settings, dtype=dtype)

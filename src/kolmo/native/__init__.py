@@ -1,1 +1,1 @@
-"""The native room: hot loops in C, and the same functions in NumPy (the specification and the fallback)."""
+"""Kernels: hot loops in C, and the same functions in NumPy, which are the specification and the fallback."""

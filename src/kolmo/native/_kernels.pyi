@@ -46,7 +46,9 @@ class BinaryEncoder:
 
 @final
 class BinaryDecoder:
-    def __new__(cls, payload: bytes, /) -> BinaryDecoder: ...
+    def __new__(cls, payload: bytes, remap: bytes = ..., /) -> BinaryDecoder:
+        """`remap`: see `reference_coder.BinaryDecoder`."""
+
     def decode(self, p1: int, /) -> int: ...
     def decode_many(self, p1: bytes, /) -> bytes: ...
 

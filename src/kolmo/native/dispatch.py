@@ -39,7 +39,7 @@ else:
                         f"choose from reference, {', '.join(kernels.PATHS)}"
                     ) from None
 
-SLOW = kernels.PATHS == ("reference",)  # 1 KB a second or less
+SLOW = kernels.PATHS == ("reference",)  # the NumPy reference: at most 1 KB a second
 
 
 def describe() -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from kolmo.native.reference_coder import BinaryDecoder, BinaryEncoder
-from kolmo.native.reference_context_mixing import ContextMixer
-from kolmo.native.reference_network import Network, NetworkLanes, network_stretch
-from kolmo.native.reference_neural import NeuralMixer
-from kolmo.native.reference_residual import residual_decode, residual_encode
-from kolmo.native.reference_tokens import TokenDecoder, TokenEncoder, TokenTree
-from kolmo.native.reference_trellis import trellis_count, trellis_decode, trellis_encode, trellis_quantise
+from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
+from kolmo.native.mixer.reference import ContextMixer
+from kolmo.native.network.reference import Network, NetworkLanes, network_stretch
+from kolmo.native.neural.reference import NeuralMixer
+from kolmo.native.residual.reference import residual_decode, residual_encode
+from kolmo.native.tokens.reference import TokenDecoder, TokenEncoder, TokenTree
+from kolmo.native.trellis.reference import trellis_count, trellis_decode, trellis_encode, trellis_quantise
 
 PATHS = ("reference",)
 

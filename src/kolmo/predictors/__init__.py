@@ -1,1 +1,1 @@
-"""Models of data: the protocol (`base`), the registry, and one file per predictor, imported on demand."""
+"""Models of data: their base class (`base`), the registry, and the predictors by kind, imported on demand."""

@@ -1,24 +1,30 @@
 """Drawing one of many: randomness from a seed, and `choose` with temperature, top-k and top-p.
 
 All predictors that give a distribution draw from it by `choose`, so that the same options mean the same everywhere; a
-predictor that is fused with the coder decodes random bits instead (`kolmo.sampling`). Top-k is from Fan et al. (2018),
+predictor that is fused with the coder decodes random bits instead (`kolmo.sampling`), where `remapped_bits` applies the
+temperature. Top-k is from Fan et al. (2018),
 top-p from Holtzman et al., "The Curious Case of Neural Text Degeneration" (2020).
 
-What it is not: it knows no predictor, and its randomness guards no secret.
+What it is not: a source of randomness for cryptography.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import struct
 from dataclasses import dataclass
+from decimal import Decimal, localcontext
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-CHUNK = 1 << 10  # bytes of randomness made at once
+CHUNK_BYTES = 1 << 10  # bytes of randomness that are computed at once
+REMAP = 4096  # entries of the table that `remapped_bits` makes, as `coder.BinaryDecoder` takes it
+LARGEST_LOG_ODDS = 40  # nats; beyond it a 16-bit probability is at its end
 
 
 @dataclass(frozen=True)
@@ -46,16 +52,36 @@ class Choice:
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise ValueError(f"top-p {self.top_p} is not a number above 0 and at most 1")
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether it changes nothing."""
-        return self.temperature == 1 and self.top_k is None and (self.top_p is None or self.top_p == 1)
+
+@lru_cache(maxsize=8)
+def remapped_bits(temperature: float) -> bytes | None:
+    """A temperature as `coder.BinaryDecoder` applies it, to the log-odds of each bit; None for 1, which does nothing.
+
+    Entry i stands for the probabilities from 16 i to 16 i + 15 of 65,536 and holds the probability that replaces
+    them, 16 bits, little-endian, in 1..65535: the logistic function of their middle's log-odds divided by the
+    temperature. The arithmetic is decimal, whose `ln` and `exp` are rounded correctly, so the table is the same on all
+    machines.
+
+    Args:
+        temperature: above 0.
+    """
+    if temperature == 1:
+        return None
+    with localcontext() as context:
+        context.prec = 12
+        table = []
+        for i in range(REMAP // 2):  # the other half mirrors it
+            one = Decimal(16 * i + 8) / 65536
+            log_odds = (one / (1 - one)).ln() / Decimal(max(temperature, 1e-6))
+            log_odds = max(min(log_odds, Decimal(LARGEST_LOG_ODDS)), Decimal(-LARGEST_LOG_ODDS))
+            table.append(max(round(65536 / (1 + (-log_odds).exp())), 1))
+    return struct.pack(f"<{REMAP}H", *table, *(65536 - one for one in reversed(table)))
 
 
 class Randomness:
-    """Random bytes and numbers that a seed determines, on all machines and for ever: SHAKE-256, chunk after chunk.
+    """Random bytes and numbers that a seed determines, equal on all machines: SHAKE-256, chunk after chunk.
 
-    What is drawn depends on the seed and on how many bytes were drawn before, not on how they were asked for.
+    What is drawn depends on the seed and on how many bytes were drawn before, not on the sizes of the calls.
     """
 
     def __init__(self, seed: int) -> None:
@@ -69,9 +95,9 @@ class Randomness:
         missing = count - len(self._left)
         while missing > 0:
             name = f"kolmo sample {self._seed} {self._chunks}"
-            parts.append(hashlib.shake_256(name.encode()).digest(CHUNK))
+            parts.append(hashlib.shake_256(name.encode()).digest(CHUNK_BYTES))
             self._chunks += 1
-            missing -= CHUNK
+            missing -= CHUNK_BYTES
         drawn = b"".join(parts)
         self._left = drawn[count:]
         return drawn[:count]
@@ -102,7 +128,7 @@ def choose(
         top_p: None keeps all.
 
     Raises:
-        ValueError: no logit is finite, one is no number, or an option is out of its range (see `Choice`).
+        ValueError: no logit is finite, one is not a number, or an option is out of its range (see `Choice`).
     """
     import numpy as np
 
@@ -110,7 +136,7 @@ def choose(
     wide = np.asarray(logits, np.float64)
     most = wide.max(initial=-math.inf)
     if not math.isfinite(most):  # NaN and inf surface here too
-        raise ValueError("there is nothing to choose from: no logit is finite, or one is no number")
+        raise ValueError("there is nothing to choose from: no logit is finite, or one is not a number")
     if temperature == 0:
         return int(wide.argmax())
     with np.errstate(over="ignore"):  # of a tiny temperature: -inf, rightly

@@ -1,11 +1,11 @@
-"""What others wrote - a model, its tokenizer, the libraries that run them - behind one guard.
+"""One guard around code and data of others: models, tokenizers, and the libraries that run them.
 
     with guarded("models/a", "the model fails"):
         ...
 
 Whatever is raised within becomes a `PredictorError` of one line that names the model, with the error itself as its
-cause; and within, transformers can neither ask on standard input nor run code of a model's own or of the hub
-(`predictors.pretrained` asks `is_guarded`). What it is not: a sandbox. Code that is installed here is trusted.
+cause. Within it, transformers can neither ask on standard input nor run code from a model's folder or from the hub
+(`predictors.language_models.pretrained` checks `is_guarded`). What it is not: a sandbox. Installed code is trusted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.foreign import short
 
-MAX_REASON = 200  # characters of what an error says, in a message
+MAX_REASON = 200  # characters of an error's text that a message quotes
 _guarded: ContextVar[bool] = ContextVar("kolmo_guarded", default=False)
 
 
@@ -28,15 +28,15 @@ def is_guarded() -> bool:
 
 @contextmanager
 def guarded(name: str, what: str, remedy: str = "", passing: type[Exception] | None = None) -> Iterator[None]:
-    """Turn whatever is raised into one line; kolmo's own errors pass as they are, as does what ends a program.
+    """Turn whatever is raised into one line; kolmo's own errors and those that end a program pass unchanged.
 
-    Not around a `yield`: the guard would reach the caller.
+    It must not enclose a `yield`, since the guard would then also cover the caller.
 
     Args:
         name: of the model, for the message.
         what: what fails, in words, such as "the model fails".
         remedy: what to do about it.
-        passing: a kind of errors that pass as well.
+        passing: a class of errors that pass unchanged as well.
 
     Raises:
         PredictorError: in place of any other error.
@@ -57,11 +57,11 @@ def guarded(name: str, what: str, remedy: str = "", passing: type[Exception] | N
 
 
 def reason(error: BaseException) -> str:
-    """Why it failed, in a line: the error's kind, where that says more than its text, and the text."""
+    """One line about an error: its class, where the text alone says less, and its text."""
     if isinstance(error, MemoryError):
         return "there is not enough memory"
     if isinstance(error, RecursionError):
-        return "RecursionError: it is nested too deeply"
+        return "RecursionError: the data is nested too deeply"
     text = next((line for line in str(error).splitlines() if line.strip()), "")
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

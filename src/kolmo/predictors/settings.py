@@ -1,4 +1,4 @@
-"""How language models run here: device, batch, where their files are. None of it is part of a file's meaning.
+"""How predictors run here: device, batch, where a model's files are. None of it is part of a file's meaning.
 
 A file opens with any of these settings; they are the reader's own. What it is not: settings that a file records (dtype,
 context, chunk, tolerance) are arguments of a predictor.
@@ -6,18 +6,22 @@ context, chunk, tolerance) are arguments of a predictor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to run a language model.
+class RunSettings:
+    """How to run a predictor. Handed to what opens one: `registry.resolve`, `registry.restore`, `kolmo.decompress`.
 
     Attributes:
         device: of torch, or "auto": CUDA where there is one.
-        batch: lanes at once; 0: as many as are worth it and fit.
-        verify: whether the encoder decodes each block, and compares, before it goes on.
-        model: a folder or file to take in place of the one that a file names; its hashes must be the same.
+        batch: lanes that a language model reads at once; 0: as many as fit and are worth it.
+        verify: whether a language model's encoder decodes each block, and compares, before it goes on.
+        model: a folder or file to use in place of the one that a file names; its hashes must be the same.
+
+    Example:
+        >>> from kolmo.predictors.registry import resolve
+        >>> resolve("hf:models/a", settings=RunSettings(device="cpu", batch=8))  # doctest: +SKIP
     """
 
     device: str = "auto"
@@ -26,21 +30,4 @@ class Settings:
     model: str | None = None
 
 
-_settings = Settings()
-
-
-def settings() -> Settings:
-    """The settings of this process."""
-    return _settings
-
-
-def use(**changes: object) -> Settings:
-    """Change settings for all language models opened or started from now on; returns the settings before.
-
-    Args:
-        changes: attributes of `Settings` by name.
-    """
-    global _settings
-    before = _settings
-    _settings = replace(_settings, **changes)  # type: ignore[arg-type]
-    return before
+DEFAULT_SETTINGS = RunSettings()

@@ -2,7 +2,7 @@
 
 explain.py       scores a content; totals, classes, lines, words: `Explanation`
 text.py          bytes -> characters, words, lines
-explain_page.py  an `Explanation` as one HTML page (with explain_page.css and explain_page.js)
+page/            an `Explanation` as one HTML page (with page.css and page.js)
 frame.py         what every page is set in
 
 board/           the leaderboard: results of `kolmo eval`, as one page and as tables

@@ -13,14 +13,15 @@ import os
 from collections.abc import Generator
 from typing import IO, Any, Literal, cast, overload
 
+from kolmo.arguments import whole_number
 from kolmo.codec.frames import decode_frames, decode_from
 from kolmo.codec.limits import MEMORY_LIMIT
-from kolmo.codec.pipeline import whole_number
 from kolmo.container.index import Index
 from kolmo.container.wire import Reader
 from kolmo.errors import KolmoError
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL, check_level
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.streams.data import bytes_of
 from kolmo.streams.incremental import Compressor
 
@@ -44,6 +45,7 @@ def open(
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
     max_length: int | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> KolmoFile: ...
 
 
@@ -61,6 +63,7 @@ def open(
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
     max_length: int | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> io.TextIOWrapper: ...
 
 
@@ -77,8 +80,9 @@ def open(
     threads: int = 1,
     memory_limit: int = MEMORY_LIMIT,
     max_length: int | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> KolmoFile | io.TextIOWrapper:
-    """Open a `.kmo` file as `gzip.open` opens a `.gz` file.
+    r"""Open a `.kmo` file as `gzip.open` opens a `.gz` file.
 
     Args:
         file: a path, or a binary file object (which is left open at the end).
@@ -93,12 +97,20 @@ def open(
         memory_limit: bytes that the blocks in work may take when reading.
         max_length: the most bytes of content that the file may claim when reading; by default what a file of its size
             may hold (docs/format.md, promise 3).
+        settings: how a predictor runs here when reading, as in `kolmo.decompress`.
 
     Raises:
         ValueError: a wrong mode, or a text argument in binary mode; LevelError, which is one: no such level.
         TypeError: an argument is of a wrong type.
         OSError, PredictorError: the file or the predictor cannot be had.
         FormatError, CorruptError, TruncatedError, MemoryLimitError, SizeLimitError: from the read that meets it.
+
+    Examples:
+        >>> with kolmo.open("log.txt.kmo", "wt", level=1, encoding="utf-8") as file:
+        ...     written = file.write("first line\nsecond line\n")
+        >>> with kolmo.open("log.txt.kmo", "rt", encoding="utf-8") as file:
+        ...     file.readlines()
+        ['first line\n', 'second line\n']
     """
     if not isinstance(mode, str):
         raise TypeError(f"mode must be a string, not {type(mode).__name__}")
@@ -116,6 +128,7 @@ def open(
         threads=threads,
         memory_limit=memory_limit,
         max_length=max_length,
+        settings=settings,
     )
     if not text:
         return binary
@@ -127,7 +140,18 @@ def open(
 
 
 class KolmoFile(io.BufferedIOBase):
-    """A binary file object over a `.kmo` file; the arguments are those of `open`."""
+    """A binary file object over a `.kmo` file; the arguments are those of `open`.
+
+    Examples:
+        >>> with kolmo.KolmoFile("alphabet.kmo", "wb", level=1) as file:
+        ...     file.write(b"abcdefghijklmnopqrstuvwxyz")
+        26
+        >>> with kolmo.KolmoFile("alphabet.kmo") as file:  # a seek decodes only the block of the place
+        ...     file.seek(23)
+        ...     file.read()
+        23
+        b'xyz'
+    """
 
     def __init__(
         self,
@@ -140,6 +164,7 @@ class KolmoFile(io.BufferedIOBase):
         threads: int = 1,
         memory_limit: int = MEMORY_LIMIT,
         max_length: int | None = None,
+        settings: RunSettings = DEFAULT_SETTINGS,
     ) -> None:
         self._file: IO[bytes] = io.BytesIO()  # until there is one: a failed start is closed too
         self._owned: IO[bytes] | None = None
@@ -166,7 +191,7 @@ class KolmoFile(io.BufferedIOBase):
         if compressor is None:
             name = self.name if isinstance(self.name, str) and self.name else "input"
             try:
-                blocks = _Blocks(self._file, name, threads, memory_limit, max_length)
+                blocks = _Blocks(self._file, name, threads, memory_limit, max_length, settings)
             except BaseException:
                 if self._owned is not None:
                     self._owned.close()
@@ -322,10 +347,23 @@ class _Text(io.TextIOWrapper):
 class _Blocks(io.RawIOBase):
     """The content as a raw file: one decoded block at hand, an iterator over the next ones."""
 
-    def __init__(self, file: IO[bytes], name: str, threads: int, memory_limit: int, max_length: int | None) -> None:
+    def __init__(
+        self,
+        file: IO[bytes],
+        name: str,
+        threads: int,
+        memory_limit: int,
+        max_length: int | None,
+        settings: RunSettings,
+    ) -> None:
         self._reader = Reader(file, name)
-        self._limits: dict[str, Any] = {"threads": threads, "memory_limit": memory_limit, "size_limit": max_length}
-        self._next: Generator[bytes, None, None] | None = decode_frames(self._reader, **self._limits)
+        self._given: dict[str, Any] = {
+            "threads": threads,
+            "memory_limit": memory_limit,
+            "size_limit": max_length,
+            "settings": settings,
+        }
+        self._next: Generator[bytes, None, None] | None = decode_frames(self._reader, **self._given)
         self._index: Index | None = None
         self._error: KolmoError | None = None
         self._start = 0  # of the block at hand, in the content
@@ -398,7 +436,7 @@ class _Blocks(io.RawIOBase):
         number = index.find(self._position)
         self._stop()
         self._start = index.spots[number].start if number < len(index.spots) else self._position
-        self._next = decode_from(self._reader, index, number, **self._limits)
+        self._next = decode_from(self._reader, index, number, **self._given)
         return self._next
 
     def _read_index(self) -> Index:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import io
 
+from kolmo.arguments import whole_number
 from kolmo.codec.frames import FrameEncoder, decode_checked, make_header, restore_predictor
 from kolmo.codec.limits import MEMORY_LIMIT, Place, SizeLimit, check_memory
-from kolmo.codec.pipeline import whole_number
 from kolmo.container.frames import FrameReader
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT, INDEX_KIND, BlockHead
 from kolmo.container.wire import Reader, new_digest
 from kolmo.errors import TruncatedError
 from kolmo.predictors import registry
 from kolmo.predictors.base import Predictor
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.streams.data import Data, bytes_of
 
 
@@ -52,6 +53,12 @@ class Compressor:
     Raises:
         LevelError, PredictorError: no such level or predictor.
         TypeError, ValueError: an argument is of a wrong type, or out of its limits.
+
+    Examples:
+        >>> compressor = kolmo.Compressor(level=1)
+        >>> pieces = [compressor.compress(b"one "), compressor.compress(b"two"), compressor.flush()]
+        >>> kolmo.decompress(b"".join(pieces))
+        b'one two'
     """
 
     FLUSH_BLOCK = 1  # the names and values of compression.zstd in Python 3.14
@@ -118,14 +125,30 @@ class Decompressor:
         max_length: the most bytes of content that the frame may claim; by default what data of its size may hold
             (docs/format.md, promise 3). A block is decoded as a whole, so the argument of `decompress` bounds what is
             returned, not the work; this one does.
+        settings: how a predictor runs here, as in `kolmo.decompress`.
 
     Attributes:
         eof: the frame is complete.
         unused_data: what was fed after the frame's end.
         needs_input: False while `decompress(b"")` gives more.
+
+    Examples:
+        >>> packed = kolmo.compress(b"piece by piece", level=1)
+        >>> decompressor = kolmo.Decompressor()
+        >>> decompressor.decompress(packed[:20]) + decompressor.decompress(packed[20:])
+        b'piece by piece'
+        >>> decompressor.eof
+        True
     """
 
-    def __init__(self, *, memory_limit: int = MEMORY_LIMIT, max_length: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        memory_limit: int = MEMORY_LIMIT,
+        max_length: int | None = None,
+        settings: RunSettings = DEFAULT_SETTINGS,
+    ) -> None:
+        self._settings = settings
         self._memory_limit = whole_number(memory_limit, "memory_limit", 0)
         self._size_limit = SizeLimit(max_length)
         self._claimed = 0  # bytes of content, by the heads so far
@@ -190,7 +213,7 @@ class Decompressor:
         reader = self._reader
         if self._frame is None:
             self._frame = FrameReader(reader)
-            self._predictor = restore_predictor(self._frame.header.predictor, reader.name)
+            self._predictor = restore_predictor(self._frame.header.predictor, reader.name, self._settings)
             self._wanted = 1
         elif self._head is None:
             self._read_head(self._frame)

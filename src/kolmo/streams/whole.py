@@ -13,6 +13,7 @@ from kolmo.container.structures import DEFAULT_BLOCK_LIMIT
 from kolmo.container.wire import Reader
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL
+from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.streams.data import Data, bytes_of
 from kolmo.streams.incremental import Compressor
 
@@ -42,6 +43,11 @@ def compress(
         LevelError, PredictorError: no such level or predictor.
         TypeError, ValueError: `data` is not bytes-like and contiguous, or another argument is of a wrong type or out
             of its limits.
+
+    Examples:
+        >>> packed = kolmo.compress(b"the same procedure as every year " * 100, level=1)
+        >>> len(packed) < 100
+        True
     """
     view = bytes_of(data)
     size = len(view)
@@ -59,6 +65,7 @@ def decompress(
     threads: int | None = None,
     memory_limit: int = MEMORY_LIMIT,
     max_length: int | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
 ) -> bytes:
     """The content of one or more frames: the mirror of `compress`.
 
@@ -68,6 +75,7 @@ def decompress(
         memory_limit: bytes that the blocks in work may take, models included.
         max_length: the most bytes of content that the data may claim; by default what data of its size may hold
             (docs/format.md, promise 3). Set it for data from strangers.
+        settings: how a predictor runs here: the device of a language model, or where its files are.
 
     Raises:
         FormatError: no `.kmo` data, or from a newer version.
@@ -75,10 +83,14 @@ def decompress(
         PredictorError: the predictor that wrote it is missing, or another.
         MemoryLimitError: a block needs more than `memory_limit` bytes.
         SizeLimitError: the content would be larger than `max_length` bytes; nothing was decoded.
+
+    Examples:
+        >>> kolmo.decompress(kolmo.compress(b"from a stranger", level=1), max_length=1 << 20)
+        b'from a stranger'
     """
     view = bytes_of(data)
     if threads is None:
         threads = 1 if len(view) < SMALL else 0
     reader = Reader(io.BytesIO(view), "input")
-    frames = decode_frames(reader, threads=threads, memory_limit=memory_limit, size_limit=max_length)
+    frames = decode_frames(reader, threads=threads, memory_limit=memory_limit, size_limit=max_length, settings=settings)
     return b"".join(frames)

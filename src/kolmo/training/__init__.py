@@ -1,1 +1,1 @@
-"""Training: from texts to networks. Needs the extra `train`, but for `settings` and `watch`."""
+"""Training: from texts to networks. Needs the extra `train`, but for `settings` and `monitor`."""

@@ -15,16 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kolmo.bits import LN2
 from kolmo.errors import KolmoError
-from kolmo.training.data import Corpus, Sampler
-from kolmo.training.feed import Feed
-from kolmo.training.folder import RunFolder
-from kolmo.training.models import Shape, build
+from kolmo.training.monitor import Monitor, Status
+from kolmo.training.networks.models import Shape, build
 from kolmo.training.optim import Optimisers
+from kolmo.training.products.folder import RunFolder
 from kolmo.training.settings import Settings
-from kolmo.training.validation import Stop, beginnings, count, select, size, validate
-from kolmo.training.vocabulary import ByteVocabulary, Vocabulary
-from kolmo.training.watch import Status, Watcher
+from kolmo.training.texts.data import Corpus, Sampler
+from kolmo.training.texts.feed import Feed
+from kolmo.training.texts.vocabulary import ByteVocabulary, Vocabulary
+from kolmo.training.validation import Stop, beginnings, count, count_scored, select, size, validate
 
 LOG_EVERY = 50  # steps,
 LOG_EARLY = (1, 2, 5, 10, 20)  # and these
@@ -50,7 +51,7 @@ class Trainer:
         vocabulary: of the symbols.
         device: of torch.
         save_every: seconds of training between checkpoints.
-        watcher: hears of all that happens.
+        monitor: is told of steps, phases and log lines, and may stop the training.
     """
 
     def __init__(
@@ -63,12 +64,12 @@ class Trainer:
         vocabulary: Vocabulary | None = None,
         device: str = "cpu",
         save_every: float = 120.0,
-        watcher: Watcher | None = None,
+        monitor: Monitor | None = None,
     ) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.corpus, self.folder = settings, corpus, folder
         self.vocabulary: Vocabulary = vocabulary or ByteVocabulary()
-        self.watcher = watcher or Watcher()
+        self.monitor = monitor or Monitor()
         self.save_every = save_every
         self.model = build(shape).to(device)
         self.feed = Feed(self.model, settings.lanes, device)
@@ -91,10 +92,10 @@ class Trainer:
         return self.settings.budget.progress(seconds=self.spent, seen=self.seen, steps=self.step)
 
     def run(self) -> bool:
-        """Train until the budget is spent, or the watcher says stop; save; whether it is spent."""
+        """Train until the budget is spent, or the monitor stops it; save; whether it is spent."""
         saved = self.step, self.spent
         while True:
-            if self.watcher.stop():
+            if self.monitor.stop():
                 self.save()
                 return False
             if self._due() > self.validated:
@@ -106,9 +107,9 @@ class Trainer:
                 if self.spent - saved[1] >= self.save_every:
                     self.save()
                     saved = self.step, self.spent
-        self.watcher.phase("saving")
         if self.step != saved[0]:
-            self.save()
+            with self.monitor.phase("saving"):
+                self.save()
         return True
 
     def validation(self, stop: Stop, each: int | None = None) -> dict[str, float]:
@@ -118,13 +119,9 @@ class Trainer:
             stop: asked now and then.
             each: symbols of each piece to score, from its first on; None is all of them.
         """
-
-        def progress(done: float) -> None:
-            self.watcher.phase("validating", done)
-
-        progress(0.0)
         passages = beginnings(self.passages, each)
-        return validate(self.model, passages, self.vocabulary, self.dtype, stop, progress) or {}
+        with self.monitor.phase("validating", count_scored(passages)) as progress:
+            return validate(self.model, passages, self.vocabulary, self.dtype, stop, progress) or {}
 
     def portion(self) -> int | None:
         """Symbols of each held-out piece that a validation should score at this place; None is all of them.
@@ -203,13 +200,13 @@ class Trainer:
         loss.backward()
         self.optimisers.step(progress)
         size = int(self.vocabulary.lengths[symbols[1:]].sum())
-        self.losses.append(loss.detach() * (targets.numel() / size / math.log(2)))
+        self.losses.append(loss.detach() * (targets.numel() / size / LN2))
         self.step += 1
         self.seen += size
         if self.step % LOG_EVERY == 0 or self.step in LOG_EARLY:
             self._log()
         self.spent += time.perf_counter() - began
-        self.watcher.tick(self.status())
+        self.monitor.step(self.status())
 
     def _log(self) -> None:
         self.bits = float(torch.stack(self.losses).mean())
@@ -236,7 +233,7 @@ class Trainer:
         if self.losses and self.progress >= 1:
             self._log()
         each, began = self.portion(), time.perf_counter()
-        if scores := self.validation(self.watcher.stop, each):
+        if scores := self.validation(self.monitor.stop, each):
             passages = beginnings(self.passages, each)
             self.pace = count(passages) / max(time.perf_counter() - began, 1e-9)
             scored, whole = (size(found, self.vocabulary) for found in (passages, self.passages))
@@ -246,7 +243,7 @@ class Trainer:
     def _note(self, content: dict[str, Any]) -> None:
         entry = {"step": self.step, "seconds": round(self.spent, 1), "bytes": self.seen, **content}
         self.folder.append(entry)
-        self.watcher.note(entry)
+        self.monitor.note(entry)
 
 
 __all__ = ["Feed", "Trainer"]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kolmo.training.models import Model
+from kolmo.training.networks.models import Model
 from kolmo.training.settings import Settings
 
 BETAS = (0.9, 0.99)

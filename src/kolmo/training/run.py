@@ -11,7 +11,7 @@ import math
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,20 +22,23 @@ import torch
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import printable, short
 from kolmo.installing import install, installed_version
-from kolmo.predictors.network import Weights, save
-from kolmo.predictors.own_network import PRODUCT, open_network
-from kolmo.training import card, curve
-from kolmo.training.data import Corpus, open_corpus
-from kolmo.training.export import quantise
-from kolmo.training.folder import RunFolder, replace
+from kolmo.predictors.embedded.network import Weights, save
+from kolmo.predictors.embedded.own_network import PRODUCT, open_network
+from kolmo.progress import Progress
+from kolmo.targets import replacing
 from kolmo.training.loop import Trainer
-from kolmo.training.models import GatedRecurrent, Shape, fill
-from kolmo.training.priors import with_priors
+from kolmo.training.monitor import Monitor, Status
+from kolmo.training.networks.models import GatedRecurrent, Shape, fill
+from kolmo.training.networks.transformer import Transformer, TransformerShape
+from kolmo.training.products import card, curve
+from kolmo.training.products.export import quantise
+from kolmo.training.products.folder import RunFolder
+from kolmo.training.products.priors import with_priors
 from kolmo.training.settings import Settings
-from kolmo.training.transformer import Transformer, TransformerShape
-from kolmo.training.validation import beginnings, exact_scores, size
-from kolmo.training.vocabulary import Vocabulary, prepare
-from kolmo.training.watch import Status, Watcher
+from kolmo.training.texts.cache import prepare
+from kolmo.training.texts.data import Corpus, open_corpus
+from kolmo.training.texts.vocabulary import Vocabulary
+from kolmo.training.validation import beginnings, count_scored, exact_scores, size
 
 DRAW_EVERY = 60.0  # seconds between pictures
 BF16_UNITS = {"avx512_bf16", "amx_bf16"}  # flags in /proc/cpuinfo
@@ -91,21 +94,21 @@ class Outcome:
     scores: dict[str, dict[str, float]]
 
 
-def train(job: Job, watcher: Watcher | None = None) -> Outcome:
-    """Train until the budget is spent or the watcher stops it; go on with what the folder holds.
+def train(job: Job, monitor: Monitor | None = None) -> Outcome:
+    """Train until the budget is spent or the monitor stops it; go on with what the folder holds.
 
     Raises:
         KolmoError: texts, settings or folder do not fit together, or are not there.
     """
-    watcher = watcher or Watcher()
+    monitor = monitor or Monitor()
     if job.threads:
         torch.set_num_threads(job.threads)
     device = choose_device(job.device)
     folder = RunFolder(job.folder)
     with folder.locked():
         job = dataclasses.replace(job, settings=_settle(job, folder, device))
-        watcher.phase("reading the texts")
-        texts = open_corpus(job.sources, job.validate)
+        with monitor.phase("reading the texts"):
+            texts = open_corpus(job.sources, job.validate)
         folder.check(_describe(job, texts))
         if isinstance(job.shape, TransformerShape):
             _require_safetensors()
@@ -113,7 +116,7 @@ def train(job: Job, watcher: Watcher | None = None) -> Outcome:
         if isinstance(job.shape, TransformerShape):
             job = dataclasses.replace(job, shape=dataclasses.replace(job.shape, vocabulary=vocabulary.size))
         with _enough_memory():
-            return _Run(job, folder, texts, corpus, vocabulary, device, watcher).go()
+            return _Run(job, folder, texts, corpus, vocabulary, device, monitor).go()
 
 
 class _Run:
@@ -127,10 +130,10 @@ class _Run:
         corpus: Corpus,
         vocabulary: Vocabulary,
         device: str,
-        watcher: Watcher,
+        monitor: Monitor,
     ) -> None:
         self.job, self.folder, self.texts = job, folder, texts
-        self.watcher = _Drawing(watcher, self.draw)
+        self.monitor = _Drawing(monitor, self.draw)
         self.trainer = Trainer(
             job.shape,
             job.settings,
@@ -139,7 +142,7 @@ class _Run:
             vocabulary=vocabulary,
             device=device,
             save_every=job.save_every,
-            watcher=self.watcher,
+            monitor=self.monitor,
         )
         self.description = {"model": self.trainer.model.describe(), **_describe(job, texts)}
 
@@ -174,7 +177,7 @@ class _Run:
                 settings.lanes * settings.steps,
             )
         except MissingExtraError as error:
-            self.watcher.say_once(str(error))
+            self.monitor.say_once(str(error))
 
     def _product(self) -> tuple[Path, dict[str, dict[str, float]]] | None:
         """What `_finish` returned, where it has been called after the last step."""
@@ -189,11 +192,11 @@ class _Run:
         trainer, model = self.trainer, self.trainer.model
         found, each = self._last_validation()
         scores = {name: {"float": bits} for name, bits in found.items()}
-        self.watcher.phase("exporting")
         network: Weights | None = None
         if isinstance(model, GatedRecurrent):
             product = self.folder.path / PRODUCT
-            network = quantise(model)
+            with self.monitor.phase("exporting"):
+                network = quantise(model)
             for name, bits in self._exact_scores(network, each).items():
                 scores[name]["exact"] = bits
             network = self._with_priors(network)
@@ -202,7 +205,8 @@ class _Run:
             open_network(str(product))  # so that it is known here
         else:
             product = self.folder.path / "model.safetensors"
-            _save_floats(model, product)
+            with self.monitor.phase("exporting"):
+                _save_floats(model, product)
         text = card.write(
             self.description,
             product=product.name,
@@ -216,7 +220,8 @@ class _Run:
             ),
             network=network,
         )
-        replace(self.folder.card, lambda file: file.write(text.encode()))
+        with replacing(self.folder.card, durable=True) as file:
+            file.write(text.encode())
         self.folder.append({"step": trainer.step, "bytes": trainer.seen, "product": product.name, "scores": scores})
         return product, scores
 
@@ -231,47 +236,44 @@ class _Run:
     def _with_priors(self, network: Weights) -> Weights:
         """The network with priors of the mixers that will read its predictions, from the held-out pieces."""
         pieces = [piece.tobytes() for source in self.texts.sources for piece in source.passage().pieces]
-        self.watcher.phase("learning the priors")
-        return with_priors(network, pieces, self.trainer.seen)
+        with self.monitor.phase("learning the priors"):
+            return with_priors(network, pieces, self.trainer.seen)
 
     def _exact_scores(self, weights: Weights, each: int | None) -> dict[str, float]:
         """The same of the exact network, on the same text."""
-
-        def progress(done: float) -> None:
-            self.watcher.phase("scoring the exact network", done)
-
-        progress(0.0)
-        return exact_scores(weights, beginnings(self.texts.passages(), each), self.trainer.feed.device, progress)
+        passages = beginnings(self.texts.passages(), each)
+        with self.monitor.phase("scoring the exact network", count_scored(passages)) as progress:
+            return exact_scores(weights, passages, self.trainer.feed.device, progress)
 
 
-class _Drawing(Watcher):
+class _Drawing(Monitor):
     """Passes everything on, and draws the curve after a validation, now and then."""
 
-    def __init__(self, watcher: Watcher, draw: Callable[[], None]) -> None:
-        self._watcher, self._draw = watcher, draw
+    def __init__(self, monitor: Monitor, draw: Callable[[], None]) -> None:
+        self._monitor, self._draw = monitor, draw
         self._drawn, self._said = time.monotonic(), False
         self._over = False  # then the last picture is drawn anyway
 
-    def tick(self, status: Status) -> None:
+    def step(self, status: Status) -> None:
         """Pass it on."""
         self._over = status.progress >= 1
-        self._watcher.tick(status)
+        self._monitor.step(status)
 
-    def phase(self, name: str, done: float = 0.0) -> None:
+    def phase(self, name: str, total: int = 0) -> AbstractContextManager[Progress | None]:
         """Pass it on."""
-        self._watcher.phase(name, done)
+        return self._monitor.phase(name, total)
 
     def say(self, message: str) -> None:
         """Pass it on."""
-        self._watcher.say(message)
+        self._monitor.say(message)
 
     def stop(self) -> bool:
         """Ask."""
-        return self._watcher.stop()
+        return self._monitor.stop()
 
     def note(self, entry: dict[str, Any]) -> None:
         """Draw, where it is time."""
-        self._watcher.note(entry)
+        self._monitor.note(entry)
         if "validation" in entry and not self._over and time.monotonic() - self._drawn > DRAW_EVERY:
             self._draw()
             self._drawn = time.monotonic()
@@ -368,7 +370,8 @@ def _save_floats(model: Transformer, path: Path) -> None:
     from safetensors.torch import save as pack
 
     content = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    replace(path, lambda file: file.write(pack(content, {"format": "pt"})))
+    with replacing(path, durable=True) as file:
+        file.write(pack(content, {"format": "pt"}))
 
 
 __all__ = ["Job", "Outcome", "choose_device", "choose_dtype", "train"]

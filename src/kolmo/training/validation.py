@@ -6,7 +6,6 @@ What it is not: it decides neither when to measure nor what that may cost (`loop
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,13 +17,15 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from kolmo.bits import LN2
 from kolmo.native.dispatch import SLOW, kernels
-from kolmo.predictors.network import Weights
-from kolmo.training.data import Passage
-from kolmo.training.exact import ExactNetwork
-from kolmo.training.feed import Feed
-from kolmo.training.models import Model
-from kolmo.training.vocabulary import Vocabulary
+from kolmo.predictors.embedded.network import Weights
+from kolmo.progress import Progress
+from kolmo.training.networks.exact import ExactNetwork
+from kolmo.training.networks.models import Model
+from kolmo.training.texts.data import Passage
+from kolmo.training.texts.feed import Feed
+from kolmo.training.texts.vocabulary import Vocabulary
 
 SHORTEST_PIECE = 256  # symbols of each piece that are scored at least
 SYMBOLS_AT_ONCE = 1 << 14  # symbols of all lanes that a model takes in one call
@@ -33,12 +34,16 @@ IGNORED = -100  # target that is not counted
 
 Columns = tuple[npt.NDArray[Any], npt.NDArray[Any]]  # symbols and targets, (steps, lanes)
 Stop = Callable[[], bool]
-Progress = Callable[[float], None]  # called with the part that is done, 0 to 1
 
 
 def count(passages: Sequence[Passage]) -> int:
     """Symbols of all pieces."""
     return sum(len(piece) for passage in passages for piece in passage.pieces)
+
+
+def count_scored(passages: Sequence[Passage]) -> int:
+    """Symbols that `validate` and `exact_scores` score: all but the first of each piece."""
+    return sum(len(piece) - 1 for passage in passages for piece in passage.pieces)
 
 
 def size(passages: Sequence[Passage], vocabulary: Vocabulary) -> int:
@@ -76,7 +81,7 @@ def validate(
     vocabulary: Vocabulary,
     dtype: torch.dtype,
     stop: Stop = lambda: False,
-    progress: Progress = lambda done: None,
+    progress: Progress | None = None,
 ) -> dict[str, float] | None:
     """Bits per byte of each passage, by name, but for the first symbol of each piece; None when stopped.
 
@@ -85,7 +90,6 @@ def validate(
     """
     device = next(model.parameters()).device
     nats = torch.zeros(len(passages), dtype=torch.float64, device=device)
-    total, done = count(passages), 0
     quantised, model.quantised = model.quantised, True
     try:
         for indices in _alike([max(map(len, passage.pieces)) for passage in passages]):
@@ -102,11 +106,11 @@ def validate(
                     logits.flatten(0, 1), wanted.flatten(), reduction="none", ignore_index=IGNORED
                 )
                 nats.index_add_(0, owner[part[1]], costs.view(wanted.shape).double().sum(0))
-                done += int((targets[part] != IGNORED).sum())
-                progress(min(done / max(total, 1), 1.0))
+                if progress:
+                    progress(int((targets[part] != IGNORED).sum()))
     finally:
         model.quantised = quantised
-    found = (nats.cpu() / math.log(2)).tolist()
+    found = (nats.cpu() / LN2).tolist()
     counted = [sum(int(vocabulary.lengths[piece[1:]].sum()) for piece in passage.pieces) for passage in passages]
     return {p.name: bits / number for p, bits, number in zip(passages, found, counted, strict=True)}
 
@@ -115,7 +119,7 @@ def exact_scores(
     weights: Weights,
     passages: Sequence[Passage],
     device: torch.device | str = "cpu",
-    progress: Progress = lambda done: None,
+    progress: Progress | None = None,
 ) -> dict[str, float]:
     """Bits per byte of an exact network on passages of bytes, by name; counted as `validate` does.
 
@@ -126,7 +130,7 @@ def exact_scores(
     else:
         reader, threads = _by_kernels(weights), torch.get_num_threads()
     pieces = [(number, piece) for number, passage in enumerate(passages) for piece in passage.pieces]
-    bits, total, done = np.zeros(len(passages)), count(passages), 0
+    bits = np.zeros(len(passages))
     with ThreadPoolExecutor(threads) as pool:
         for group in _alike([len(piece) for _, piece in pieces]):
             parts = [part.tolist() for part in np.array_split(group, min(threads, len(group)))]
@@ -134,8 +138,8 @@ def exact_scores(
             for part, costs in zip(parts, found, strict=True):
                 for i, cost in zip(part, costs, strict=True):
                     bits[pieces[i][0]] += cost
-                    done += len(pieces[i][1])
-                progress(done / max(total, 1))
+                if progress:
+                    progress(sum(len(pieces[i][1]) - 1 for i in part))
     counted = [sum(len(piece) - 1 for piece in passage.pieces) for passage in passages]
     return {p.name: float(b) / number for p, b, number in zip(passages, bits, counted, strict=True)}
 
@@ -237,4 +241,4 @@ def _portions(shape: tuple[int, ...], reach: int | None) -> Iterator[tuple[slice
         yield from ((slice(None), slice(at, at + most)) for at in range(0, lanes, most))
 
 
-__all__ = ["beginnings", "count", "exact_scores", "select", "size", "validate"]
+__all__ = ["beginnings", "count", "count_scored", "exact_scores", "select", "size", "validate"]

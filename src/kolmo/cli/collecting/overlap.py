@@ -34,8 +34,8 @@ def command(
 
     For each document of A: how many of its n-grams stand in B, and in which document of B most of them do.
     """
-    from kolmo.collection.overlap import overlap
     from kolmo.corpus import open_corpus
+    from kolmo.corpus.overlap import overlap
 
     console = Console(quiet, verbose, as_json)
     with console.guarded(a):

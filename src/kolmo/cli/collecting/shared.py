@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from functools import wraps
@@ -141,10 +142,24 @@ def carry_out(run: Run, pipelines: Sequence[Callable[[], Pipeline]], names: Sequ
         with console.guarded(name):
             pipeline = make()
             if run.dry_run:
-                _show_plan(run, pipeline, console)
+                with _traceless(run, name):
+                    _show_plan(run, pipeline, console)
             else:
                 _collect(run, pipeline, console)
     return console.status
+
+
+@contextmanager
+def _traceless(run: Run, name: str) -> Iterator[None]:
+    """Remove what a plan has downloaded, and folders that were made for it."""
+    from kolmo.collection.collecting import work_folder
+
+    yield
+    work = work_folder(run.output, name)
+    if run.cache is None and not os.path.exists(os.path.join(work, "settings.json")):
+        shutil.rmtree(os.path.join(work, "cache"), ignore_errors=True)
+        with suppress(OSError):
+            os.removedirs(work)
 
 
 def _collect(run: Run, pipeline: Pipeline, console: Console) -> None:

@@ -1,0 +1,1 @@
+"""Where batches are scored: in this process, in worker processes, on a Ray cluster."""

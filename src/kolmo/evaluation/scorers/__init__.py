@@ -1,0 +1,1 @@
+"""Everything whose code lengths are compared, behind one protocol."""

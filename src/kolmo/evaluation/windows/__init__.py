@@ -1,0 +1,1 @@
+"""How texts become windows of tokens, and these become batches."""

@@ -1,0 +1,1 @@
+"""The binary arithmetic coder: C, its bindings, and the same in Python."""

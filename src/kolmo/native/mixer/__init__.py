@@ -1,0 +1,1 @@
+"""The context mixer: C for each vector path, its bindings, and the same in NumPy."""

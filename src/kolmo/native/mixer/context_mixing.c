@@ -1,0 +1,185 @@
+/* Context mixing: making and freeing a model. */
+#include "mixer/context_mixing.h"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+enum { HUGE_PAGE = 1 << 21 };
+
+/* Zeroed memory on a cache line's boundary; large tables ask for large pages, which halves the cost of missing. */
+static uint8_t *cm_buckets_new(size_t size, uint8_t **base) {
+    size_t align = size >= 2 * HUGE_PAGE ? HUGE_PAGE : CM_BUCKET;
+    *base = (uint8_t *)calloc(size + align, 1);
+    if (!*base) return NULL;
+    uint8_t *buckets = *base + (align - (uintptr_t)*base % align) % align;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (align == HUGE_PAGE) madvise(buckets, size, MADV_HUGEPAGE);
+#endif
+    return buckets;
+}
+
+void cm_free(cm_model *m) {
+    if (!m) return;
+    if (m->histories) {
+        free(m->histories->bytes);
+        free(m->histories->after2);
+        free(m->histories->match_table);
+        free(m->histories);
+    }
+    free(m->buckets_base);
+    free(m->order1);
+    free(m->maps);
+    for (int j = 0; j < CM_MAX_SELECTORS; j++) free(m->weights[j]);
+    free(m->final_weights);
+    free(m->apm[0]);
+    free(m->apm[1]);
+    free(m);
+}
+
+size_t cm_prior_size(const cm_config *c, int network) {
+    size_t inputs = cm_inputs(c, network);
+    return 4 * ((size_t)c->contexts * 256 + CM_MATCH_BUCKETS + c->selectors * inputs + 16 + 257 * CM_APM_STEPS);
+}
+
+/* Returns 0 for a configuration that makes no sense. */
+int cm_valid(const cm_config *c, int network) {
+    const int all = network ? CM_CONTEXTS : c->contexts > CM_NEAR ? CM_FAR : CM_NEAR;
+    if (c->contexts < 3 || c->contexts > CM_CATALOGUE || c->selectors < 1 || c->selectors > CM_MAX_SELECTORS) return 0;
+    for (int i = 0; i < c->contexts; i++)
+        if (c->context[i] < 0 || c->context[i] >= all) return 0;
+    for (int j = 0; j < c->selectors; j++)
+        if (c->selector[j] < 0 || c->selector[j] >= (network ? CM_SELECTORS : CM_OPINIONS) || (c->selector[j] == 1 && j)) return 0;
+    return c->table_bits >= 12 && c->table_bits <= 30 && c->match_bits >= 8 && c->match_bits <= 24 &&
+           c->match_minimum >= 4 && c->match_minimum <= 8 && c->rate >= 0 && c->rate < 1024 && c->rate_start >= 0 &&
+           c->rate_start < 1024 && c->rate_shift >= 0 && c->rate_shift < 32 && c->final_rate >= 0 &&
+           c->final_rate < 1024 && c->map_limit > 0 && c->map_limit < 1023;
+}
+
+/* Cut the block into lanes of equal length, the last ones shorter; all share the first one's memory. */
+static void cm_begin_lanes(cm_model *m) {
+    cm_history fresh = {.bytes = m->histories->bytes, .size = m->histories->size, .after2 = m->histories->after2,
+                        .match_table = m->histories->match_table, .expected = -1};
+    uint32_t length = (uint32_t)(((uint64_t)fresh.size + (uint32_t)m->lanes - 1) / (uint32_t)m->lanes);
+    for (int k = 0; k < m->lanes; k++) {
+        uint64_t origin = (uint64_t)length * (uint32_t)k, end = origin + length;
+        fresh.origin = (uint32_t)(origin < fresh.size ? origin : fresh.size);
+        fresh.end = (uint32_t)(end < fresh.size ? end : fresh.size);
+        fresh.position = fresh.line = fresh.line_before = fresh.origin;
+        m->histories[k] = fresh;
+    }
+    m->h = m->histories;
+    m->coded = 0;
+}
+
+/* NULL when memory runs out. `prior` holds cm_prior_size bytes: what the model believes before the first byte. */
+cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t *prior, uint32_t size, int lanes, int network) {
+    cm_model *m = (cm_model *)calloc(1, sizeof *m);
+    if (!m) return NULL;
+    m->config = *config;
+    m->tables = *tables;
+    m->inputs = cm_inputs(config, network);
+    m->network = network;
+    for (int i = 0; i < config->contexts; i++) {
+        m->far |= config->context[i] >= CM_NEAR && config->context[i] < CM_FAR;
+        m->bytewise |= config->context[i] >= CM_FAR;
+    }
+    for (int j = 0; j < config->selectors; j++) m->bytewise |= config->selector[j] == 13 || config->selector[j] == 15;
+    m->lanes = lanes;
+    m->h = m->histories = (cm_history *)calloc((size_t)lanes, sizeof *m->histories);
+    if (!m->h) {
+        free(m);
+        return NULL;
+    }
+    cm_history *h = m->h;
+    h->size = size;
+    h->bytes = (uint8_t *)calloc((size_t)size + 1, 1);
+    h->after2 = (uint32_t *)calloc(65536, sizeof *h->after2);
+    h->match_table = (uint32_t *)calloc((size_t)1 << config->match_bits, sizeof *h->match_table);
+    size_t room = (size_t)1 << config->table_bits;
+    m->buckets = cm_buckets_new(room, &m->buckets_base);
+    m->bucket_mask = (uint32_t)(room / CM_BUCKET - 1);
+    m->order1 = (uint8_t *)calloc(256, CM_ORDER1);
+    m->maps = (uint32_t *)malloc((size_t)config->contexts * 256 * sizeof *m->maps);
+    m->final_weights = (int32_t *)malloc(256 * 16 * sizeof *m->final_weights);
+    m->apm[0] = (uint16_t *)malloc(CM_APM_ROWS * CM_APM_STEPS * sizeof(uint16_t));
+    m->apm[1] = (uint16_t *)malloc(CM_APM_HASHED * CM_APM_STEPS * sizeof(uint16_t));
+    int lacking = !h->bytes || !h->after2 || !h->match_table || !m->buckets || !m->order1 || !m->maps ||
+                  !m->final_weights || !m->apm[0] || !m->apm[1];
+    for (int j = 0; j < config->selectors; j++) {
+        size_t n = (size_t)cm_selector_sizes[config->selector[j]] * m->inputs;
+        m->weights[j] = (int32_t *)malloc(n * sizeof(int32_t));
+        lacking |= !m->weights[j];
+    }
+    if (lacking) {
+        cm_free(m);
+        return NULL;
+    }
+    cm_begin_lanes(m);
+    memcpy(m->maps, prior, (size_t)config->contexts * 256 * 4);
+    prior += config->contexts * 256;
+    memcpy(m->match_map, prior, sizeof m->match_map);
+    prior += CM_MATCH_BUCKETS;
+    for (int j = 0; j < config->selectors; j++) {
+        for (int32_t k = 0; k < cm_selector_sizes[config->selector[j]]; k++)
+            memcpy(m->weights[j] + (size_t)k * m->inputs, prior, (size_t)m->inputs * 4);
+        prior += m->inputs;
+    }
+    for (int k = 0; k < 256; k++) memcpy(m->final_weights + 16 * k, prior, 16 * 4);
+    prior += 16;
+    for (uint32_t row = 0; row < CM_APM_ROWS; row++)
+        for (int k = 0; k < CM_APM_STEPS; k++) {
+            m->apm[0][row * CM_APM_STEPS + k] = (uint16_t)prior[(row & 255) * CM_APM_STEPS + k];
+            if (row < CM_APM_HASHED) m->apm[1][row * CM_APM_STEPS + k] = (uint16_t)prior[256 * CM_APM_STEPS + k];
+        }
+    return m;
+}
+
+/* What was learned, in the layout of a prior, for training one: weight sets and rows are averaged over those in use
+ * (a set counts by how far it moved from where it began). */
+void cm_export(const cm_model *m, const int32_t *began, int32_t *prior) {
+    const cm_config *c = &m->config;
+    memcpy(prior, m->maps, (size_t)c->contexts * 256 * 4);
+    prior += c->contexts * 256, began += c->contexts * 256;
+    memcpy(prior, m->match_map, sizeof m->match_map);
+    prior += CM_MATCH_BUCKETS, began += CM_MATCH_BUCKETS;
+    for (int j = 0; j <= c->selectors; j++) {
+        const int last = j == c->selectors, n = last ? 16 : m->inputs;
+        const int32_t *sets = last ? m->final_weights : m->weights[j];
+        double sum[2 * CM_CATALOGUE + 16] = {0}, total = 1e-9;
+        for (int32_t k = 0; k < (last ? 256 : cm_selector_sizes[c->selector[j]]); k++) {
+            double moved = 0;
+            for (int i = 0; i < n; i++) {
+                double d = (double)sets[k * n + i] - began[i];
+                moved += d < 0 ? -d : d;
+            }
+            for (int i = 0; i < n; i++) sum[i] += moved * sets[k * n + i];
+            total += moved;
+        }
+        for (int i = 0; i < n; i++) prior[i] = total > 1 ? (int32_t)(sum[i] / total) : began[i];
+        prior += n, began += n;
+    }
+    for (uint32_t c0 = 0; c0 < 257; c0++)
+        for (int k = 0; k < CM_APM_STEPS; k++) {
+            double sum = 0, total = 0;
+            for (uint32_t row = c0 & 255; row < (c0 < 256 ? CM_APM_ROWS : CM_APM_HASHED); row += c0 < 256 ? 256 : 1) {
+                double v = m->apm[c0 / 256][row * CM_APM_STEPS + k], d = v - began[c0 * CM_APM_STEPS + k];
+                d = d < 0 ? -d : d;
+                sum += d * v;
+                total += d;
+            }
+            prior[c0 * CM_APM_STEPS + k] = total > 0 ? (int32_t)(sum / total) : began[c0 * CM_APM_STEPS + k];
+        }
+}
+
+/* Forget the data but not what was learned from it: the next sample of a prior's training, no larger than the first. */
+void cm_forget(cm_model *m, uint32_t size) {
+    memset(m->buckets, 0, (size_t)1 << m->config.table_bits);
+    memset(m->order0, 0, sizeof m->order0);
+    memset(m->order1, 0, 256 * CM_ORDER1);
+    memset(m->histories->match_table, 0, sizeof(uint32_t) << m->config.match_bits);
+    memset(m->histories->after2, 0, 65536 * sizeof(uint32_t));
+    memset(m->histories->bytes, 0, m->histories->size);
+    m->histories->size = size;
+    cm_begin_lanes(m);
+}

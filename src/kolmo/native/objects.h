@@ -1,0 +1,46 @@
+/* What the bindings share: the objects that several of them use, whether one is in use, and memory for new ones.
+ *
+ * Each type mirrors the class of the same name in reference.py: same methods, same bits, same errors. Long runs release
+ * the interpreter's lock; an object serves one thread at a time, and says so when two try. CPython's Limited API, 3.10. */
+#ifndef KOLMO_OBJECTS_H
+#define KOLMO_OBJECTS_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "coder/coder.h"
+#include "network/network.h"
+
+typedef struct {
+    PyObject_HEAD
+    kolmo_encoder coder;
+    int busy;
+} Encoder;
+
+typedef struct {
+    PyObject_HEAD
+    kolmo_decoder coder;
+    PyObject *payload, *remap;
+    int busy;
+} Decoder;
+
+typedef struct {
+    PyObject_HEAD
+    kolmo_network *network;
+} Network;
+
+/* Set once, when the module is made. */
+extern PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType, *TokenTreeType;
+extern PyObject *CorruptError;
+
+/* Whether the object is in use by another thread; sets the error. */
+int kolmo_taken(int busy);
+/* The same for an encoder; a finished one is an error too. */
+int kolmo_encoder_taken(const Encoder *encoder);
+/* Whether the decoder has read past its payload; sets the error. */
+int kolmo_exhausted(const kolmo_decoder *decoder);
+/* A new object of a type, and the end of one. */
+void *kolmo_instance(PyTypeObject *type);
+void kolmo_release(PyObject *self);
+
+#endif

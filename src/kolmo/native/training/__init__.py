@@ -1,0 +1,1 @@
+"""The recurrence of a training step, forward and backward, in C."""

@@ -1,0 +1,1 @@
+"""The trellis code of weights: C, its bindings, and the same in NumPy."""

@@ -1,0 +1,1 @@
+"""Language models of tokens as predictors of bytes: transformers and GGUF."""

@@ -1,0 +1,98 @@
+"""The interface of a language model that codes: a vocabulary, and logits of texts that it reads in lockstep.
+
+What it is not: an implementation. `torch_models.backend` runs transformers, `gguf_models.backend` llama.cpp.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from kolmo.predictors.language_models.vocabulary import Vocabulary
+
+Ids = npt.NDArray[np.int32]
+Logits = npt.NDArray[np.floating[Any]]
+
+MAX_LOGITS_BYTES = 1 << 26  # bytes of logits that are in memory at once
+GROUP = 256  # tokens whose masses are summed first (native/tokens/tokens.h)
+
+
+class Lanes(Protocol):
+    """Texts that a model reads in lockstep."""
+
+    def feed(self, tokens: npt.NDArray[np.int64], wanted: int) -> Logits:
+        """Read tokens, shape (lanes, length); logits after the last `wanted`, (lanes, wanted, size), C-contiguous.
+
+        float32 or float64, in nats up to a constant of each row.
+        """
+        ...
+
+
+class Sums(Protocol):
+    """Logits that stay on their device; only sums of their masses, exp(logit - greatest), are copied to the host."""
+
+    def top(self) -> npt.NDArray[np.float64]:
+        """Sums over the groups of 256 tokens, shape (lanes, wanted, groups)."""
+        ...
+
+    def leaf(self, groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Masses of the tokens of one group each, for groups of shape (lanes, wanted): (lanes, wanted, 256)."""
+        ...
+
+
+class DeviceLanes(Lanes, Protocol):
+    """Lanes whose logits need not leave their device."""
+
+    def feed_sums(self, tokens: npt.NDArray[np.int64], wanted: int) -> Sums:
+        """Like `feed`, but the logits stay on the device."""
+        ...
+
+
+class Backend(Protocol):
+    """A network that is loaded."""
+
+    @property
+    def sums(self) -> bool:
+        """Whether its lanes are `DeviceLanes`, so that coding does without whole rows of logits."""
+        ...
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Tokens and their bytes."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Logits of a row."""
+        ...
+
+    @property
+    def start(self) -> int:
+        """The token before the first."""
+        ...
+
+    @property
+    def window(self) -> int | None:
+        """Length in tokens of the model's context window; None where there is no limit."""
+        ...
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of a logit, 4 or 8."""
+        ...
+
+    @property
+    def continues(self) -> bool:
+        """Whether lanes that have read some tokens may then read several at once."""
+        ...
+
+    @property
+    def token_bytes(self) -> int:
+        """Bytes of a token's keys and values in the cache."""
+        ...
+
+    def lanes(self, count: int, threads: int) -> Lanes:
+        """New lanes, which have read nothing."""
+        ...

@@ -1,0 +1,218 @@
+"""A language model over one block: its layout, tokens, literals and lanes (docs/language-models.md).
+
+A block becomes tokens (`predictors.language_models.vocabulary`), and what no token covers goes through a small context
+mixer. Tokens go to chunks, chunks to lanes (`predictors.language_models.chunks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from kolmo.bits import to_bits
+from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
+from kolmo.errors import CorruptError, PredictorError
+from kolmo.native.dispatch import kernels
+from kolmo.predictors.embedded import context_mixing
+from kolmo.predictors.language_models import grids
+from kolmo.predictors.language_models.backends import MAX_LOGITS_BYTES, Backend, Ids, Logits
+from kolmo.predictors.language_models.byte_sources import CodedSource, write_bytes
+from kolmo.predictors.language_models.chunks import ChunkCoder, checked
+from kolmo.predictors.language_models.grids import Tolerance
+from kolmo.predictors.language_models.records import Record
+from kolmo.predictors.language_models.vocabulary import Tokens
+from kolmo.progress import Progress
+from kolmo.varints import varint
+
+NOISE_MARGIN = 8  # the tolerance of a decision's log-odds, as a multiple of the noise that was measured
+MIN_NOISE = {4: 2.0**-17, 8: 2.0**-34}  # noise of a logit that is tolerated at least, by its bytes: it costs nothing
+MAX_ATTEMPTS = 5  # attempts to encode a block, each with 16 times the tolerance of the one before
+NOISE_SAMPLE_TOKENS = 96  # tokens of each lane on which noise is measured
+LITERALS_LEVEL = 3  # level of the context mixer that codes the bytes that no token covers
+
+
+class LanguageModelBlock:
+    """A language model over one block."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        record: Record,
+        tolerance: str | float,
+        batch: Callable[[int], int],
+        verify: bool,
+        notes: list[str],
+        size: int,
+        threads: int,
+    ) -> None:
+        self._backend, self._record, self._wanted, self._notes = backend, record, tolerance, notes
+        self._verify, self._size, self._threads = verify, size, threads
+        self.coder = ChunkCoder(backend, record.context, record.chunk, batch, threads)
+
+    def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
+        """Code the block; unless verification is off, also decode it step by step, as a decoder does, and compare.
+
+        Raises:
+            PredictorError: the noise of the model is more than the coder can tolerate.
+        """
+        tokens = self._backend.vocabulary.tokenise(data)
+        chunks = self.coder.split(tokens.ids)
+        chosen, noise = self.choose_tolerance(chunks)
+        for attempt in range(MAX_ATTEMPTS):
+            payloads, chosen, choices = self.coder.encode(chunks, chosen, None if self._verify else progress)
+            if not self._verify or self.coder.is_same(chunks, payloads, chosen, progress):
+                break
+            if self._wanted != "auto" or attempt == MAX_ATTEMPTS - 1:
+                raise PredictorError(
+                    f"a block did not decode: the noise of {self._record.spec} is more than the tolerance "
+                    f"{chosen.bound:.2g}; raise the argument tolerance, or use dtype='float64' (of GGUF models, "
+                    "F32 weights)"
+                )
+            chosen = grids.tolerance(16 * chosen.bound, self._backend.itemsize)
+        margin = f", {chosen.slack / noise:.3g} times the noise measured" if noise else ""
+        self._notes[:] = [
+            f"tolerance {chosen.slack:.3g} in a decision's log-odds{margin}; "
+            f"{choices} choices of grids for {len(tokens.ids)} tokens"
+        ]
+        head = varint(len(tokens.ids)) + chosen.to_bytes() + _pack_literals(tokens.literals)
+        write_bytes(encoder, head)
+        literals = b"".join(data for _, data in tokens.literals)
+        if literals:
+            context_mixing.ContextMixing(LITERALS_LEVEL).start(len(literals)).encode(encoder, literals)
+        write_bytes(encoder, b"".join(varint(len(payload)) for payload in payloads))
+        for payload in payloads:
+            write_bytes(encoder, payload)
+
+    def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
+        """Decode the block: the mirror of `encode`.
+
+        Raises:
+            CorruptError: the block is damaged, or another model wrote it.
+        """
+        source = CodedSource(decoder)
+        count = source.varint(self._size)
+        try:
+            chosen = Tolerance.from_bytes(source.take(1))
+        except ValueError as error:
+            raise CorruptError(str(error)) from None
+        places = _unpack_literals(source, self._size, count)
+        total = sum(length for _, length in places)
+        literals = context_mixing.ContextMixing(LITERALS_LEVEL).start(total).decode(decoder) if total else b""
+        lengths = self.coder.lengths(count)
+        sizes = [source.varint(8 * self._size + 64) for _ in lengths]
+        payloads = [source.take(size) for size in sizes]
+        done = 0
+
+        def advance(size: int) -> None:
+            nonlocal done
+            done += size
+            if done > self._size:
+                raise CorruptError("the tokens are longer than the block")
+            if progress:
+                progress(size)
+
+        chunks = self.coder.decode(payloads, lengths, chosen, advance)
+        cut = np.cumsum([0, *(length for _, length in places)])
+        pieces = tuple((place, literals[a:b]) for (place, _), a, b in zip(places, cut[:-1], cut[1:], strict=True))
+        data = self._backend.vocabulary.join(Tokens(np.concatenate([*chunks, np.zeros(0, np.int32)]), pieces))
+        if len(data) != self._size:
+            raise CorruptError(f"the tokens are {len(data)} bytes, not {self._size}")
+        return data
+
+    def score(self, data: bytes, progress: Progress | None = None) -> npt.NDArray[np.float64]:
+        """Code length of each byte in bits, shape (len(data),): a token's bits are shared out to its bytes evenly.
+
+        Computed by teacher forcing, on the finest grid: a file is longer by the cost of the tolerance. A token to
+        which the model gives next to no probability costs less than -log2 of it, since the coder gives each side of a
+        decision at least 2^-16.
+        """
+        vocabulary = self._backend.vocabulary
+        tokens = vocabulary.tokenise(data)
+        chunks = self.coder.split(tokens.ids)
+        tree = self.coder.tree(grids.WITHOUT)
+        costs = [np.zeros(len(chunk)) for chunk in chunks]
+        for lane, at, logits in self.coder.passes(chunks, progress):
+            wanted = chunks[lane][at : at + len(logits)]
+            nats = checked(tree.costs, logits, logits.itemsize, wanted, True)
+            costs[lane][at : at + len(logits)] = np.frombuffer(nats, np.float64)
+        bits = to_bits(np.concatenate([*costs, np.zeros(0)]))
+        lengths = vocabulary.lengths(tokens.ids)
+        shares = np.repeat(bits / np.maximum(lengths, 1), lengths)
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        pieces, before = [], 0
+        for place, literal in tokens.literals:
+            pieces += [shares[before : starts[place]], score_literal(literal)]
+            before = int(starts[place])
+        return np.concatenate([*pieces, shares[before:]])
+
+    def choose_tolerance(self, chunks: list[Ids]) -> tuple[Tolerance, float]:
+        """The tolerance to use, and the noise that was measured (0 where it was not measured)."""
+        wanted, itemsize = self._wanted, self._backend.itemsize
+        if wanted != "auto":
+            return grids.tolerance(float(wanted), itemsize), 0.0
+        noise = self.noise(chunks[: self.coder.batch(len(chunks))]) if chunks else 0.0
+        return grids.tolerance(max(NOISE_MARGIN * noise / 2, MIN_NOISE[itemsize]), itemsize), noise
+
+    def noise(self, chunks: Sequence[Ids]) -> float:
+        """The greatest difference in a decision's log-odds between two ways to compute them, at the chunks' beginnings.
+
+        One way is the encoder's: several tokens at once in all lanes. The other is a decoder's, one token at a time,
+        measured twice: in all lanes with all threads, and in the first lane alone with one thread. A common shift of
+        all logits of a row changes no decision.
+        """
+        span = min(NOISE_SAMPLE_TOKENS, self._span(chunks))
+        texts = self.coder.matrix([chunk[:span] for chunk in chunks])
+        read = self.coder.with_start(texts, 0, span - 1)
+        rows = [min(len(chunk), span) for chunk in chunks]
+        piece = max(MAX_LOGITS_BYTES // (len(rows) * self._backend.size * self._backend.itemsize), 1)
+        read = read[:, :piece]
+        tree = self.coder.tree(grids.WITHOUT)
+        at_once = self._backend.lanes(len(rows), self._threads).feed(read, read.shape[1])
+        worst = 0.0
+        wanted = [self._odds(tree, logits, text) for logits, text in zip(at_once, texts, strict=True)]
+        for count, threads in ((len(rows), self._threads), (1, 1)):
+            reader = self._backend.lanes(count, threads)
+            for at in range(read.shape[1]):
+                stepped = reader.feed(read[:count, at : at + 1], 1)
+                for lane in range(count):
+                    if at < rows[lane]:
+                        odds = self._odds(tree, stepped[lane], texts[lane, at : at + 1])
+                        worst = max(worst, float(np.abs(odds - wanted[lane][at]).max(initial=0)))
+        return worst
+
+    def _odds(self, tree: kernels.TokenTree, logits: Logits, ids: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Log-odds of the decisions on the way to each token, shape (tokens, levels)."""
+        wanted = ids[: len(logits)].astype(np.int32)
+        odds = checked(tree.odds, np.ascontiguousarray(logits), logits.itemsize, wanted)
+        return np.frombuffer(odds, np.float64).reshape(len(wanted), -1)
+
+    def _span(self, chunks: Sequence[Ids]) -> int:
+        longest = max(map(len, chunks))
+        return min(longest, self._record.context or longest)
+
+
+def score_literal(literal: bytes) -> npt.NDArray[np.float64]:
+    """Code length in bits of each byte of a literal, a stretch that no token covers."""
+    return context_mixing.ContextMixing(LITERALS_LEVEL).start(len(literal)).score(literal)
+
+
+def _pack_literals(literals: tuple[tuple[int, bytes], ...]) -> bytes:
+    """The number of literals, then for each the gap from the one before and its length."""
+    out, before = [varint(len(literals))], 0
+    for place, data in literals:
+        out += [varint(place - before), varint(len(data))]
+        before = place
+    return b"".join(out)
+
+
+def _unpack_literals(source: CodedSource, size: int, tokens: int) -> list[tuple[int, int]]:
+    """(place, length) of each literal: the mirror of `_pack_literals`."""
+    places, place, left = [], 0, size
+    for _ in range(source.varint(size)):
+        place += source.varint(tokens)
+        length = source.varint(left)
+        left -= length
+        places.append((place, length))
+    return places

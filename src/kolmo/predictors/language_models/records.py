@@ -1,0 +1,110 @@
+"""What a file records about the language model that it needs.
+
+What it is not: the model. A record is read and shown without it (`kolmo list`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from kolmo.foreign import short
+from kolmo.predictors.language_models.byte_sources import PlainSource
+from kolmo.varints import varint
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")  # files record the index into this tuple
+CHUNK = 4096  # most tokens of a lane, by default
+CONTEXT = 4096  # most tokens of the context window, by default
+PARTS = ("weights", "configuration", "tokenizer")
+HAS_SIZES = 64  # bit of the first byte: context and chunk follow, since they differ from the two above
+COMMIT, TEXT = 1, 2  # encodings of a revision
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a file records about its model: the predictor's parameters.
+
+    Attributes:
+        spec: id, or the name of the folder or file without the path to it (see `predictors.model_locations`).
+        revision: of an id: the commit.
+        marks: 4 bytes: the first byte of each of the hashes of weights, configuration and tokenizer, and of all.
+        dtype: of the arithmetic.
+        context: length of the context window in tokens, 0 without a limit.
+        chunk: most tokens of a lane.
+        way: the way to compute, where there are several: 1 or 2; else 0.
+        rest: the next 4 bytes of the hash of all. They are the predictor's fingerprint, which a file stores elsewhere.
+    """
+
+    spec: str
+    revision: str
+    marks: bytes
+    dtype: str
+    context: int
+    chunk: int
+    way: int = 0
+    rest: bytes = bytes(4)
+
+    @classmethod
+    def of(
+        cls,
+        spec: str,
+        revision: str,
+        hashes: tuple[bytes, bytes, bytes],
+        dtype: str,
+        context: int,
+        chunk: int,
+        way: int = 0,
+    ) -> Record:
+        """The record of a model that is open, from the hashes of its weights, configuration and tokenizer."""
+        whole = hashlib.sha256(b"".join(hashes)).digest()
+        marks = b"".join(part[:1] for part in hashes) + whole[:1]
+        return cls(spec, revision, marks, dtype, context, chunk, way, whole[1:5])
+
+    def to_bytes(self) -> bytes:
+        """The parameters that a file stores, as docs/language-models.md specifies them."""
+        revision = self.revision.encode()
+        how = 0
+        if re.fullmatch("[0-9a-f]{40}", self.revision):
+            how, revision = COMMIT, bytes.fromhex(self.revision)
+        elif revision:
+            how, revision = TEXT, varint(len(revision)) + revision
+        sizes = b"" if (self.context, self.chunk) == (CONTEXT, CHUNK) else varint(self.context) + varint(self.chunk)
+        first = DTYPES.index(self.dtype) | self.way << 2 | how << 4 | (HAS_SIZES if sizes else 0)
+        return bytes([first]) + self.marks + revision + sizes + self.spec.encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Record:
+        """From a file.
+
+        Raises:
+            ValueError: version 1 does not write such a record.
+        """
+        source = PlainSource(data)
+        first = source.take(1)[0]
+        marks = source.take(4)
+        how, revision = first >> 4 & 3, ""
+        if how == COMMIT:
+            revision = source.take(20).hex()
+        elif how == TEXT:
+            revision = source.take(source.varint(len(data))).decode()
+        context, chunk = CONTEXT, CHUNK
+        if first & HAS_SIZES:
+            context, chunk = source.varint(1 << 31), source.varint(1 << 31)
+        record = cls(source.left().decode(), revision, marks, DTYPES[first & 3], context, chunk, first >> 2 & 3)
+        if record.chunk < 1 or record.to_bytes() != data:
+            raise ValueError("the record is damaged, or from a newer version")
+        return record
+
+    def describe(self) -> str:
+        """One line about the model, for `kolmo list`."""
+        revision = f", revision {short(self.revision)}" if self.revision else ""
+        context = f"context {self.context}" if self.context else "no limit of context"
+        chunks = f"chunks of {self.chunk} tokens"
+        return f"{short(self.spec)}{revision}, hash {self.marks.hex()}, {self.dtype}, {context}, {chunks}"
+
+    def differences(self, here: Record) -> list[str]:
+        """Which parts of the model here differ from the writer's, in words."""
+        marks = list(zip(PARTS, here.marks, self.marks, strict=False))
+        found = [f"its {part} (hash {a:02x}... here, {b:02x}... in the file)" for part, a, b in marks if a != b]
+        return found or (["part of it"] if self.marks != here.marks else [])

@@ -1,0 +1,1 @@
+"""Text for training: where it comes from, and how it reaches the network."""

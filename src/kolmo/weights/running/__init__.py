@@ -1,0 +1,1 @@
+"""Shrunk checkpoints in use: expanded, or streamed by modules of torch."""

@@ -1,0 +1,1 @@
+"""Sources of weights: checkpoints, models in ONNX, folders of transformers."""

@@ -1,0 +1,1 @@
+"""What several tests share: servers, models and results made for them."""
