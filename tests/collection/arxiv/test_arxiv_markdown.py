@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from arxiv_made import tex
 
-from kolmo.collection.arxiv.flattening import flatten
 from kolmo.collection.arxiv.markdown import Converter, without_divs
-from kolmo.collection.arxiv.plain_text import convert as plain_text
+from kolmo.collection.arxiv.tex.flattening import flatten
+from kolmo.collection.arxiv.tex.plain_text import convert as plain_text
 
 STANDARD = r"""\documentclass{article}
 \title{On a small lemma}\author{A. Person}

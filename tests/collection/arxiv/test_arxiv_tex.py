@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kolmo.collection.arxiv import flattening
-from kolmo.collection.arxiv.flattening import flatten
 from kolmo.collection.arxiv.main_file import main_file
-from kolmo.collection.arxiv.recursion import without_recursion
-from kolmo.collection.arxiv.tex_tokens import tokens, without_comments
+from kolmo.collection.arxiv.tex import flattening
+from kolmo.collection.arxiv.tex.flattening import flatten
+from kolmo.collection.arxiv.tex.recursion import without_recursion
+from kolmo.collection.arxiv.tex.tex_tokens import tokens, without_comments
 from kolmo.collection.arxiv.unpacking import UnusableError
 
 

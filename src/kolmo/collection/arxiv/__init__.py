@@ -12,11 +12,8 @@ The steps in their order; nothing here distributes work, see `kolmo.collection`.
     unpacking.py    what a paper's source consists of, decided by its bytes
     encodings.py    bytes of TeX to text
     main_file.py    which file of several is the paper
-    tex_tokens.py   comments, verbatim text and commands of TeX
-    flattening.py   \input, \include and \subfile replaced by what they name
-    recursion.py    macros that expand to themselves, which pandoc follows for ever
+    tex/            tokens, flattening, endless macros, and the fallback without pandoc
     markdown.py     TeX to Markdown by pandoc, within limits
-    plain_text.py   the fallback, pylatexenc
     steps.py        the steps over documents
     pipeline.py     the pipeline, its plan and its rebuilding
 """

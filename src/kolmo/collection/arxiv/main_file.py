@@ -10,7 +10,7 @@ import posixpath
 import re
 from collections.abc import Callable, Sequence
 
-from kolmo.collection.arxiv.tex_tokens import without_comments
+from kolmo.collection.arxiv.tex.tex_tokens import without_comments
 
 NAMES = ("main", "Main", "MAIN", "paper", "Paper")
 TEX_ENDINGS = (".tex", ".ltx", ".latex")

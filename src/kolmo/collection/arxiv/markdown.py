@@ -13,7 +13,7 @@ import signal
 from dataclasses import dataclass, field
 from typing import Any
 
-from kolmo.collection.arxiv.recursion import without_recursion
+from kolmo.collection.arxiv.tex.recursion import without_recursion
 from kolmo.collection.extras import extra
 from kolmo.collection.workers import LimitError, Worker, run_limited
 from kolmo.errors import MissingExtraError
@@ -121,7 +121,7 @@ class Converter:
         if self._fallback is None:
             extra("pylatexenc.latex2text")
             self._fallback = Worker(
-                "kolmo.collection.arxiv.plain_text:convert", seconds=FALLBACK_SECONDS, memory=FALLBACK_BYTES
+                "kolmo.collection.arxiv.tex.plain_text:convert", seconds=FALLBACK_SECONDS, memory=FALLBACK_BYTES
             )
         return self._fallback(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 

@@ -17,7 +17,6 @@ from typing import IO, Any
 
 from kolmo.collection.arxiv import main_file, metadata
 from kolmo.collection.arxiv.encodings import Decoded, declared, decode
-from kolmo.collection.arxiv.flattening import flatten
 from kolmo.collection.arxiv.harvest import RATE, Harvest
 from kolmo.collection.arxiv.ids import ArxivId, month_of, month_of_day, parse_id
 from kolmo.collection.arxiv.markdown import HEAP_BYTES, PANDOC_SECONDS, Converter
@@ -25,6 +24,7 @@ from kolmo.collection.arxiv.metadata import Paper, PaperTable
 from kolmo.collection.arxiv.source_list import SourceTar, tar_of
 from kolmo.collection.arxiv.storage import Archive
 from kolmo.collection.arxiv.tar_members import FileReader, Reader, TarError, TarMembers
+from kolmo.collection.arxiv.tex.flattening import flatten
 from kolmo.collection.arxiv.unpacking import UnusableError, unpack
 from kolmo.collection.extras import extra
 from kolmo.collection.pipelines import Access

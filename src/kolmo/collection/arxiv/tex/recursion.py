@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from kolmo.collection.arxiv.tex_tokens import tokens
+from kolmo.collection.arxiv.tex.tex_tokens import tokens
 
 # What follows the name of a command that defines: a macro, its parameters, and before the body a brace.
 NAMED = re.compile(

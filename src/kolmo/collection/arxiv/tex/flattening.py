@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from kolmo.collection.arxiv.tex_tokens import Token, tokens
+from kolmo.collection.arxiv.tex.tex_tokens import Token, tokens
 from kolmo.collection.arxiv.unpacking import STYLES, UnusableError
 
 MAX_DEPTH = 20  # of files that include each other
