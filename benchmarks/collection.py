@@ -29,6 +29,7 @@ sys.path += [str(Path(__file__).parents[1] / "tests" / "collection")]
 
 from archives_made import MENU, write_warc, write_wet
 
+from harness import sections
 from harness.report import machine
 from kolmo.collection.collecting import collect
 from kolmo.collection.common_crawl import paragraphs, perplexity
@@ -269,8 +270,6 @@ def page(folder: Path, python: str | None, repeats: int) -> str:
     command = [sys.executable, __file__, "--collect", "2", str(_fresh(folder))]
     used = seconds(lambda: subprocess.run(command, check=True, capture_output=True))
     lines = [
-        "# Collecting, measured",
-        "",
         f"Written by `benchmarks/collection.py` (median of {repeats}, one core, processor time). "
         f"Pages are made: {other['characters']:,.0f} characters in {LINES} lines each, and a menu that all share.",
         "",
@@ -284,7 +283,7 @@ def page(folder: Path, python: str | None, repeats: int) -> str:
         f"A whole run of 2 segments ({small[3]:,} pages) through all stages, scored by cm:1 on 50 characters: "
         f"{used:.1f} s of processor time, {time.perf_counter() - begin:.1f} s by the clock, imports included.",
         "",
-        "## Peak memory",
+        "### Peak memory",
         "",
         "| input | pages | lines | peak before | peak | grown by |",
         "|---|---:|---:|---:|---:|---:|",
@@ -297,7 +296,7 @@ def page(folder: Path, python: str | None, repeats: int) -> str:
         f"8 bytes a line of the larger input are {large[2] * 8 / (1 << 20):.1f} MiB; `before` is after all imports but "
         "datatrove's, fastText's and Arrow's. Without the set of hashes nothing grows with the input.",
         "",
-        "## What was made faster",
+        "### What was made faster",
         "",
         "Of the steps that are our own code, scores and hashes of lines were the slowest. Scores: of a text, its",
         "beginning alone is read (below: how alike the ranks are). Hashes: a text is normalised as a whole,",
@@ -334,7 +333,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         text = page(Path(folder), given.langdetect, given.repeats)
     if given.markdown:
-        Path(given.markdown).write_text(text, encoding="utf-8")
+        path = Path(given.markdown)
+        if not path.exists():
+            path.write_text("# Collecting, measured\n", encoding="utf-8")
+        sections.replace(path, "Common Crawl", text)
     print(text)
 
 
