@@ -18,11 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path += [str(Path(__file__).parents[1] / "tests")]
-
 import kolmo
+from harness.models import stories
 from harness.report import machine
-from helpers.models_made import stories
 from kolmo.corpus import Corpus
 from kolmo.evaluation.evaluate import texts
 from kolmo.weights.choice.bpc import BitsPerCharacter

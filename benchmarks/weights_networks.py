@@ -20,7 +20,6 @@ import io
 import json
 import math
 import os
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
@@ -30,19 +29,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-sys.path += [str(Path(__file__).parents[1] / "tests")]
-
 import numpy as np
 import torch
 import transformers
 from torch import Tensor
 from torch.nn import functional
 
+from harness import models as models_made
 from harness import quantisers, sections
 from harness.measuring import log
 from harness.quantisers import Method, Weights
 from harness.tables import table
-from helpers import models_made
 from kolmo.hyperfunctions.torus import PRESETS
 from kolmo.weights.format.groups import is_coded
 

@@ -27,8 +27,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-sys.path += [str(Path(__file__).parents[1] / "tests")]
-
 import numpy as np
 import torch
 from torch import Tensor

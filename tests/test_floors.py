@@ -38,6 +38,7 @@ FLOORS = {
     "evaluation": 3,
     "fit": 3,
     "archive": 4,
+    "collection": 4,
     "report": 4,
     "sampling": 4,
     "streams": 4,

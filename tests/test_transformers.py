@@ -23,7 +23,7 @@ torch: Any = pytest.importorskip("torch")
 transformers: Any = pytest.importorskip("transformers", minversion="5.0")
 plugin: Any = pytest.importorskip("kolmo.transformers")
 
-from helpers.models_made import tiny  # noqa: E402 - needs what is missing above
+from harness.models import tiny  # noqa: E402 - needs what is missing above
 
 pytestmark = pytest.mark.skipif(SLOW, reason="models of so many weights take minutes without the C kernels")
 Auto = transformers.AutoModelForCausalLM

@@ -33,6 +33,7 @@ VERBS = (
     "sample",
     "fit",
     "report",
+    "collect",
     "train",
     "shrink",
     "expand",

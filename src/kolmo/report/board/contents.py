@@ -16,7 +16,7 @@ DEFAULT_DOCUMENTS = 12  # of each corpus
 DEFAULT_LIMIT = 512 << 10  # bytes of text on the page
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Board:
     """The contents of a leaderboard.
 
