@@ -409,7 +409,7 @@ FAMILIES = ("llama", "gpt2", "gpt_neox", "mamba", "rwkv", "qwen2", "mistral")
 
 
 def test_whereabouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whereabouts, "MOST", 3)
+    monkeypatch.setattr(whereabouts, "MAX_LOCATIONS", 3)
     for k in range(5):
         (tmp_path / str(k)).mkdir()
         whereabouts.remember(bytes([k] * 4), tmp_path / str(k))

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 from kolmo.corpus.documents import Columns, Corpus
-from kolmo.corpus.files import PIECE, opened
+from kolmo.corpus.files import READ_BYTES, opened
 from kolmo.corpus.folders import Shards, listing
 from kolmo.corpus.hub import NAMES, REPOSITORY, open_rows
 from kolmo.corpus.layouts import select
 from kolmo.errors import KolmoError
 
-NAMED = re.compile(r"([A-Za-z0-9_.-]+)=(.+)", re.DOTALL)
+NAMED_SPEC = re.compile(r"([A-Za-z0-9_.-]+)=(.+)", re.DOTALL)
 PARTS = re.compile(r"(.+?)(?::([A-Za-z0-9_.+-]+))?(?:@([A-Za-z0-9_.-]+))?", re.DOTALL)
 MANIFEST = re.compile(r"manifest-[a-z0-9_]+\.json")
 HUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
@@ -60,7 +60,7 @@ def open_corpus(
     """
     if limit is not None and limit < 1:
         raise KolmoError(f"{spec}: a limit of {limit} documents leaves none; give 1 or more")
-    match = None if os.path.exists(os.path.expanduser(spec)) else NAMED.fullmatch(spec)
+    match = None if os.path.exists(os.path.expanduser(spec)) else NAMED_SPEC.fullmatch(spec)
     columns = Columns(column, name_column, date_column)
     corpus = _open(match[2] if match else spec, cache_dir, columns, streaming=limit is not None)
     corpus.name = match[1] if match else corpus.name
@@ -117,6 +117,6 @@ def _manifest(folder: str, files: Sequence[str], config: str | None) -> str:
         return ""
     with opened(os.path.join(folder, there[0])) as file:
         digest = sha256()
-        while piece := file.read(PIECE):
+        while piece := file.read(READ_BYTES):
             digest.update(piece)
     return f" (manifest {digest.hexdigest()[:12]})"
