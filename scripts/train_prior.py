@@ -15,7 +15,8 @@ from pathlib import Path
 
 from kolmo.predictors.embedded import neural
 from kolmo.predictors.embedded.context_mixing import SHAPES, Shape, plain_prior, unpack_prior
-from kolmo.predictors.embedded.network import Weights, load
+from kolmo.predictors.embedded.network import Weights
+from kolmo.predictors.embedded.network_file import load
 from kolmo.training.products.priors import train_prior
 
 PRIORS = Path(__file__).parent.parent / "src" / "kolmo" / "predictors" / "priors"

@@ -29,7 +29,8 @@ from kolmo.native.dispatch import SLOW
 from kolmo.predictors import model_locations as whereabouts
 from kolmo.predictors.embedded import neural
 from kolmo.predictors.embedded.context_mixing import configuration, inflated_prior, prior, prior_of, table_sizes
-from kolmo.predictors.embedded.network import PRIORS, NetworkShape, Weights, dump, is_network, load, prior_tensors, save
+from kolmo.predictors.embedded.network import PRIORS, NetworkShape, Weights, prior_tensors
+from kolmo.predictors.embedded.network_file import dump, is_network, load, save
 from kolmo.predictors.embedded.neural import SHAPES, Way
 from kolmo.predictors.embedded.own_network import MARK, Network, OwnNetwork, open_network, parse
 from kolmo.predictors.registry import level_of, model_of, resolve, restore

@@ -26,7 +26,7 @@ import kolmo
 from kolmo.cli import group
 from kolmo.errors import KolmoError
 from kolmo.predictors import model_locations as whereabouts
-from kolmo.predictors.embedded import network
+from kolmo.predictors.embedded import network, network_file
 from kolmo.progress import Progress
 from kolmo.training import loop, optim, validation
 from kolmo.training.monitor import Monitor, Status
@@ -623,7 +623,7 @@ def test_from_text_to_network(folder: Path) -> None:
     for scores in end["scores"].values():
         assert scores["exact"] == pytest.approx(scores["float"], abs=0.01)
     assert set(end["scores"]) == {"a.txt", "b.txt", "extra.txt"}
-    weights = network.load(folder / "run" / "network.safetensors")
+    weights = network_file.load(folder / "run" / "network.safetensors")
     assert weights.shape == RECURRENT
     assert len(weights.priors) == network.prior_tensors()[-1].end
     bits = (2 * end["scores"]["a.txt"]["exact"] + end["scores"]["b.txt"]["exact"]) / 3

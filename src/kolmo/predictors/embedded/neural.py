@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache
@@ -42,6 +42,7 @@ from kolmo.predictors.embedded.context_mixing import (
     room_for,
     table_sizes,
 )
+from kolmo.predictors.embedded.gate import TRIED, is_worth_hearing, logarithm, looks_packed
 from kolmo.progress import Progress
 
 if TYPE_CHECKING:
@@ -54,12 +55,6 @@ HALF = 1 << 15  # an even chance, in 2^-16
 STEPS = 256 if SLOW else 4096  # bytes between calls of `progress`
 EXPANSION = 1 << 10  # raw bytes for each byte of payload, at most, of blocks that hear the network: 0.03 s each
 LANE = 1 << 19  # bytes of memory that a lane takes, at most
-PLACES, SAMPLES, SAMPLE = 32, 8, 512  # of a block: places that the gate looks at, pieces it takes of them, their bytes
-GOOD = 2  # samples that the network must predict clearly better for a block to hear it
-TRIED = SAMPLES * SAMPLE  # blocks up to so many bytes are coded all ways: the gate would cost as much
-DISTANCES = (1, 2, 3, 4)  # between bytes whose differences are flat too in random data, but not in sounds and images
-DEAREST = 6 * 2839  # what a byte of a sample counts at most, 6 bits in steps of 1/4096: the mixer hardly pays for more
-FIRST = 10  # what a lane's network is given before its first byte: a line's end
 NETWORK = Path(__file__).with_name("networks") / "base.safetensors"
 # What `Weights.fingerprint` says of it. It stands here so that a block that does not hear the network does not load it.
 FINGERPRINT = bytes.fromhex("153eeede5dba9abef6324691be7f976e4a3c95251f610c36fb9c7addfcd359de")
@@ -121,7 +116,7 @@ def network() -> Weights:
     Raises:
         PredictorError: its file is damaged, or another.
     """
-    from kolmo.predictors.embedded.network import load
+    from kolmo.predictors.embedded.network_file import load
 
     weights = load(NETWORK)
     if weights.fingerprint != FINGERPRINT:
@@ -341,8 +336,6 @@ class NeuralModel:
         return way, tried[way]
 
     def _is_worth_hearing(self, data: bytes) -> bool:
-        if self._source is SHIPPED:
-            return is_worth_hearing(data)
         return is_worth_hearing(data, self._source.kernel)
 
     def _costs(self, data: bytes, progress: Progress | None) -> bytes:
@@ -388,120 +381,10 @@ def hears_network(payload: bytes) -> bool:
     return payload[:1] < b"\x80"
 
 
-def looks_packed(data: bytes) -> bool:
-    """Whether a block looks random or compressed by others: three quarters of its samples do. This needs no network.
-
-    >>> looks_packed(bytes(100_000))
-    False
-    """
-    if len(data) <= TRIED:
-        return _is_packed(data) and not _is_text(data)
-    samples = _samples(data)
-    others = [sample for sample in samples if not _is_packed(sample)]
-    return len(others) * 4 <= len(samples) != len(others) and sum(map(_is_uneven, others)) < GOOD
-
-
-def is_worth_hearing(data: bytes, kernel: Callable[[], kernels.Network] = SHIPPED.kernel) -> bool:
-    """Whether the network is worth its time on a block.
-
-    It is where the network predicts two of a block's samples clearly better than the counts of their bytes do. Samples
-    whose counts are nearly even never count. Blocks up to `TRIED` bytes are worth a trial unless theirs are. Integers
-    only, so that all machines decide alike. `kernel` gives the network, and is not called where it is not needed.
-
-    >>> is_worth_hearing(bytes(100_000))
-    False
-    """
-    if len(data) <= TRIED:
-        return _is_uneven(data) or _is_text(data)
-    samples = [sample for sample in _samples(data) if _is_uneven(sample)]
-    if len(samples) < GOOD:
-        return False
-    good = sum(4 * said < 3 * _counted(sample) for sample, said in zip(samples, _said(samples, kernel()), strict=True))
-    return good >= GOOD
-
-
-def _samples(data: bytes) -> list[bytes]:
-    """At most eight pieces of a block, spread over it; those of one byte's value alone do not count.
-
-    Their distances differ, so that pages, with text at the start of each, are not met at one place in all of them.
-    """
-    starts = ((len(data) - SAMPLE) * (256 * i + i * 159 % 256) // (256 * PLACES) for i in range(PLACES))
-    found = [sample for sample in (data[at : at + SAMPLE] for at in starts) if len(set(sample)) > 1]
-    if len(found) <= SAMPLES:
-        return found
-    return [found[len(found) * (2 * i + 1) // (2 * SAMPLES)] for i in range(SAMPLES)]
-
-
-def _is_packed(sample: bytes) -> bool:
-    """Whether bytes are as flat as random or compressed ones, and so are neighbours' exclusive ors.
-
-    Two bytes are then hardly more often equal than by chance: 1.35 times, and noise, whose deviation is 22.6 / n times.
-    """
-    end = sample[-SAMPLE:]
-    number = int.from_bytes(end, "little")
-    pieces = [(number ^ number >> 8 * d).to_bytes(len(end), "little")[: max(len(end) - d, 0)] for d in DISTANCES]
-    return all(
-        _equal_pairs(piece) * 256 * 20 <= (27 * len(piece) + 1600) * (len(piece) - 1) for piece in [sample, *pieces]
-    )
-
-
-def _is_uneven(sample: bytes) -> bool:
-    """Whether two of its bytes are equal five times as often as by chance: base64 gives 4 times, text 7 to 30."""
-    return _equal_pairs(sample) * 256 >= 5 * len(sample) * (len(sample) - 1)
-
-
-def _equal_pairs(sample: bytes) -> int:
-    """Pairs of equal bytes, both ways round."""
-    return sum(count * (count - 1) for count in Counter(sample).values())
-
-
-def _is_text(data: bytes) -> bool:
-    """Whether it is UTF-8 without control bytes: what is short may look flat."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return False
-    return all(character >= " " or character in "\t\n\f\r" for character in text)
-
-
-def _said(samples: Sequence[bytes], kernel: kernels.Network) -> list[int]:
-    """What the network says each sample costs, in nats in steps of 1/4096, no byte more than `DEAREST`."""
-    count = len(samples)
-    steps = bytes([FIRST]) * count + bytes(byte for step in zip(*samples, strict=True) for byte in step)[:-count]
-    sums = memoryview(kernel.start(count).step(steps)).cast("I")
-    costs = [0] * count
-    for lane, sample in enumerate(samples):
-        for step, byte in enumerate(sample):
-            if _goes_on(sample, step):
-                continue
-            at = 512 * (step * count + lane)
-            costs[lane] += min(_logarithm(sums[at + 1]) - _logarithm(sums[at + 256 + byte]), DEAREST)
-    return costs
-
-
-def _counted(sample: bytes) -> int:
-    """What the counts of its own bytes say that a sample costs, in nats in steps of 1/4096."""
-    counts = Counter(byte for step, byte in enumerate(sample) if not _goes_on(sample, step))
-    whole = _logarithm(counts.total())
-    return sum(count * (whole - _logarithm(count)) for count in counts.values())
-
-
-def _goes_on(sample: bytes, step: int) -> bool:
-    """Whether a run of zeros goes on there: padding within a sample has no vote either."""
-    return step > 0 and sample[step] == sample[step - 1] == 0
-
-
-def _logarithm(value: int) -> int:
-    """Natural logarithm of a whole number from 1 on in steps of 1/4096, as docs/neural.md defines it."""
-    exponent = value.bit_length() - 1
-    digits = value >> exponent - 10 if exponent > 10 else value << 10 - exponent
-    return exponent * 2839 + tables.logarithms()[digits & 1023]
-
-
 def _total(costs: bytes) -> int:
     """What bits of these 16-bit probabilities cost together, in nats in steps of 1/4096."""
-    whole = _logarithm(1 << 16)
-    return sum(count * (whole - _logarithm(p)) for p, count in Counter(array("H", costs)).items())
+    whole = logarithm(1 << 16)
+    return sum(count * (whole - logarithm(p)) for p, count in Counter(array("H", costs)).items())
 
 
 def _decisions(data: bytes, costs: bytes) -> tuple[bytes, bytes]:

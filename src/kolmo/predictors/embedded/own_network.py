@@ -18,7 +18,8 @@ from kolmo.errors import PredictorError
 from kolmo.foreign import quoted, short
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded.context_mixing import Shape, inflated_prior, prior, prior_of
-from kolmo.predictors.embedded.network import NetworkShape, Weights, load
+from kolmo.predictors.embedded.network import NetworkShape, Weights
+from kolmo.predictors.embedded.network_file import load
 from kolmo.predictors.embedded.neural import LEVELS, Neural, fingerprint_of, hears_network
 from kolmo.predictors.model_locations import recall, remember
 from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
