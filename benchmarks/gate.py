@@ -60,7 +60,7 @@ def packed(data: bytes, level: int) -> int:
     return len(archive)
 
 
-def heard_before(data: bytes, source: str) -> bool:
+def with_network_before(data: bytes, source: str) -> bool:
     """What the gate of another version of the package says."""
     environment = os.environ | {"PYTHONPATH": source}
     said = subprocess.run([sys.executable, "-c", OLD], input=data, capture_output=True, env=environment, check=True)
@@ -83,12 +83,12 @@ def sizes(names: Sequence[str], before: str | None) -> Iterator[str]:
                 made[other] = len(kolmo.compress(data, level=5, threads=1))
             shown = f"{made[other]:,}"
         if before:
-            heard = heard_before(data, before)
-            size = made.get(neural.Way.NETWORK if heard else neural.Way.PLAIN)
-            if size is None and not heard:
+            with_network = with_network_before(data, before)
+            size = made.get(neural.Way.NETWORK if with_network else neural.Way.PLAIN)
+            if size is None and not with_network:
                 with forced(neural.Way.PLAIN):
                     size = len(kolmo.compress(data, level=5, threads=1))
-            old = f" {'-' if size is None else f'{size:,}'}{', heard' if heard else ''} |"
+            old = f" {'-' if size is None else f'{size:,}'}{', with_network' if with_network else ''} |"
         print(name, file=sys.stderr, flush=True)
         yield f"| {name} | {len(data):,} | {four:,} | {five:,} | {way.name.lower()} | {shown} |{old}"
 

@@ -26,13 +26,13 @@ from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import KolmoError, MemoryLimitError, PredictorError
 from kolmo.native import reference, tables
 from kolmo.native.dispatch import SLOW
-from kolmo.predictors import model_locations as whereabouts
+from kolmo.predictors import model_locations
 from kolmo.predictors.embedded import neural
 from kolmo.predictors.embedded.context_mixing import configuration, inflated_prior, prior, prior_of, table_sizes
 from kolmo.predictors.embedded.network import PRIORS, NetworkShape, Weights, prior_tensors
 from kolmo.predictors.embedded.network_file import dump, is_network, load, save
 from kolmo.predictors.embedded.neural import SHAPES, Way
-from kolmo.predictors.embedded.own_network import MARK, Network, OwnNetwork, open_network, parse
+from kolmo.predictors.embedded.own_network import MARK_BYTES, Network, OwnNetwork, open_network, parse
 from kolmo.predictors.registry import level_of, model_of, resolve, restore
 from kolmo.predictors.settings import RunSettings
 from kolmo.training.products import priors
@@ -48,7 +48,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A machine that knows no model."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
-    yield whereabouts.index()
+    yield model_locations.index()
     if NATIVE:
         NATIVE.force_path(NATIVE.PATHS[-1])
 
@@ -109,7 +109,7 @@ def test_the_long_golden_file_hears_the_network() -> None:
 def test_a_file_names_its_network_and_no_path(run_folder: Path, cache: Path) -> None:
     packed = kolmo.compress(TEXT, predictor=f"network:{run_folder}")
     assert b"secret" not in packed
-    mark = tiny().fingerprint[:MARK]
+    mark = tiny().fingerprint[:MARK_BYTES]
     assert b"\x05" + mark + b"notes" in packed
     assert json.loads(cache.read_text()) == {mark.hex(): str(run_folder.resolve() / "network.safetensors")}
     assert kolmo.decompress(packed) == TEXT
@@ -123,7 +123,7 @@ def test_a_file_names_its_network_and_no_path(run_folder: Path, cache: Path) -> 
 def test_on_another_machine_it_is_given(run_folder: Path, cache: Path, tmp_path: Path) -> None:
     packed = kolmo.compress(TEXT, predictor=f"network:{run_folder}:6")
     cache.unlink()
-    message = f"written with the network 'notes' of hash {tiny().fingerprint[:MARK].hex()}, which is not known"
+    message = f"written with the network 'notes' of hash {tiny().fingerprint[:MARK_BYTES].hex()}, which is not known"
     with pytest.raises(PredictorError, match=message):
         kolmo.decompress(packed)
     elsewhere = tmp_path / "elsewhere.safetensors"
@@ -148,7 +148,7 @@ def test_a_changed_network_is_named_with_both_hashes(run_folder: Path, tmp_path:
         with pytest.raises(PredictorError) as caught:
             kolmo.decompress(packed)
         for one in (weights, other):
-            assert one.fingerprint[:MARK].hex() in str(caught.value)
+            assert one.fingerprint[:MARK_BYTES].hex() in str(caught.value)
         assert "give the writer's as RunSettings(model=PATH)" in str(caught.value)
     save(replace(weights, about={"texts": "renamed"}), run_folder / "network.safetensors")
     assert kolmo.decompress(packed) == TEXT  # words for people are not part of it
@@ -179,7 +179,7 @@ def test_levels_choose_the_mixer(run_folder: Path) -> None:
 def test_names_in_files_are_short_and_printable(name: str, label: str, tmp_path: Path) -> None:
     shutil.copy(NETWORK, tmp_path / name)
     parameters = resolve(f"network:{tmp_path / name}").parameters()
-    assert parse(parameters) == (5, tiny().fingerprint[:MARK], label)
+    assert parse(parameters) == (5, tiny().fingerprint[:MARK_BYTES], label)
 
 
 @pytest.mark.parametrize(
@@ -533,12 +533,12 @@ def test_every_verb_takes_it(run_folder: Path, tmp_path: Path, monkeypatch: pyte
     assert call("compress", "-9", "-m", spec, "today.log") == (0, [], [])
     status, shown, _ = call("list", "-v", "today.log.kmo")
     assert status == 0
-    assert f"    model        notes, hash {tiny().fingerprint[:MARK].hex()}" in shown
+    assert f"    model        notes, hash {tiny().fingerprint[:MARK_BYTES].hex()}" in shown
     assert "network:9" in shown[1]
     assert call("test", "today.log.kmo")[0] == 0
     assert call("explain", "-m", f"{spec}:7", "today.log") == (0, [], [])
     assert call("sample", "-m", spec, "-7", "-n", 5 if SLOW else 50, "--seed", 1, "-o", "sample")[0] == 0
-    whereabouts.index().unlink()
+    model_locations.index().unlink()
     status, _, errors = call("decompress", "-f", "today.log.kmo")
     assert status == 1
     assert len(errors) == 1
@@ -596,12 +596,12 @@ def test_known_models(run_folder: Path, tmp_path: Path) -> None:
     assert call("models")[1] == []
     assert call("models", "--json") == (0, [], [])
     assert call("models", "--add", run_folder) == (0, [], [])
-    mark, path = tiny().fingerprint[:MARK].hex(), str(run_folder.resolve() / "network.safetensors")
+    mark, path = tiny().fingerprint[:MARK_BYTES].hex(), str(run_folder.resolve() / "network.safetensors")
     head, line = call("models")[1]
     assert head.split() == ["Kind", "Hash", "Path"]
     assert line.split() == ["network", mark, path]
-    whereabouts.remember(b"abcd", tmp_path / "gone.gguf")
-    whereabouts.remember(b"efgh", tmp_path)
+    model_locations.remember(b"abcd", tmp_path / "gone.gguf")
+    model_locations.remember(b"efgh", tmp_path)
     records = [json.loads(line) for line in call("models", "--json")[1]]
     assert [(r["kind"], r["exists"]) for r in records] == [("network", True), ("gguf", False), ("hf", True)]
     assert call("models")[1][2].endswith("gone.gguf (not there)")

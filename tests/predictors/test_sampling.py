@@ -217,7 +217,7 @@ def test_samples_follow_the_probabilities(spec: str, temperature: float) -> None
     sample = kolmo.sample(prompt, spec, size, seed=5, temperature=temperature)
     predictor = registry.resolve(spec)
     assert isinstance(predictor, context_mixing.ContextMixing)
-    model = predictor.start(context_mixing.ROOM)
+    model = predictor.start(context_mixing.MIN_SAMPLE_ROOM)
     costs = np.frombuffer(model._mixer.costs(prompt + sample), "=u2").astype(float)[8 * len(prompt) :] / 65536
     bits = np.unpackbits(np.frombuffer(sample, np.uint8))
     ones = np.where(bits, costs, 1 - costs)

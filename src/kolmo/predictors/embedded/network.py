@@ -1,7 +1,7 @@
-"""A network of the predictors `neural` and `network` as a safetensors file (docs/neural.md): shape, weights, priors.
+"""A network of the predictors `neural` and `network` (docs/neural.md): shape, weights, priors.
 
-The priors are those of the mixers that read the network's predictions; a file may go without them. What it is not: it
-predicts nothing (`kolmo.native`: Network) and trains nothing (`kolmo.training`).
+The priors are those of the mixers that use the network's predictions; they are optional. What it is not: the kernel
+(`kolmo.native`: Network), the file (`predictors.embedded.network_file`), or the training (`kolmo.training`).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_LAYERS, MAX_TABLES, MAX_WIDTH = 32, 8, 1024
-ORDERS = (0, 2, 3, 4)  # of a hashed table; 0 is the current word
-LIMIT = 2.0**20  # of a float: with it, nothing overflows
-DTYPES = {"I8": "i1", "U8": "u1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "F32": "<f4"}  # NumPy's name of each
+ORDERS = (0, 2, 3, 4)  # orders of a hashed table; 0 is the current word
+MAX_FLOAT = 2.0**20  # greatest magnitude of a float: up to it, no operation overflows
+DTYPES = {"I8": "i1", "U8": "u1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "F32": "<f4"}  # NumPy's names
 # Priors of the mixers, in this order: name, contexts, weights. Version of their shapes; curves are alike in all.
 PRIORS = (("full", 29, 9 * 64 + 16), ("large", 36, 12 * 80 + 16))
 MATCHES, CURVES = 32, 257 * 24
-HEAVIEST = 15 << 11  # of a prior's weights, 15 in units of 2^-11: beyond it the mixer's sums could overflow
-# What a file may say of its network for people, and in which form; the fingerprint does not cover it.
+MAX_PRIOR_WEIGHT = 15 << 11  # greatest weight of a prior, 15 in units of 2^-11: beyond it the mixer's sums may overflow
+# Optional metadata for people, as patterns; the fingerprint does not cover it.
 ABOUT = {"texts": "[^\n]{1,1000}", "trained_bytes": "[0-9]{1,18}", "bits_per_byte": "[0-9]{1,4}\\.[0-9]{1,9}"}
 
 
 class TensorPlace(NamedTuple):
-    """A tensor of the file: where its bytes lie among those of all tensors in the page's order."""
+    """A tensor of the file: the range of its bytes among those of all tensors, in the order of docs/neural.md."""
 
     name: str
     dtype: str
@@ -63,22 +63,22 @@ class NetworkShape:
 
     @property
     def width(self) -> int:
-        """Width of what the layers pass on."""
+        """Width of the vectors between layers."""
         return self.embedding + self.slot * len(self.tables)
 
     @property
     def products(self) -> int:
-        """Products of weights and inputs that a byte takes."""
+        """Number of products of weights and inputs for each byte."""
         return (4 * self.layers * self.state + 256) * self.width
 
     @property
     def parameters(self) -> int:
-        """Numbers that are learned: weights, table entries, biases; no steps of quantisation."""
+        """Number of learned parameters: weights, table entries, biases, without quantisation steps."""
         sizes = ((place, prod(place.shape)) for place in self.tensors())
         return sum(2 * size if place.dtype == "U8" else size for place, size in sizes if "_scale" not in place.name)
 
     def problem(self) -> str | None:
-        """What the page does not allow, or None."""
+        """A message if docs/neural.md does not allow the shape, else None."""
         if not 1 <= self.layers <= MAX_LAYERS:
             return f"{self.layers} layers, not 1 to {MAX_LAYERS}"
         if len(self.tables) > MAX_TABLES:
@@ -100,13 +100,13 @@ class NetworkShape:
         return array("i", [self.layers, self.state, self.embedding, self.slot, len(self.tables), *tables]).tobytes()
 
     def metadata(self) -> dict[str, str]:
-        """As a file names it."""
+        """The shape as a file's metadata."""
         tables = ",".join(f"{order}:{bits}" for order, bits in self.tables)
         numbers = {name: str(getattr(self, name)) for name in ("layers", "state", "embedding", "slot")}
         return {**numbers, "tables": tables}
 
     def tensors(self) -> list[TensorPlace]:
-        """All tensors in the page's order."""
+        """All tensors, in the order of docs/neural.md."""
         state, width = self.state, self.width
         wanted: list[tuple[str, str, tuple[int, ...]]] = [("embedding", "I8", (256, self.embedding))]
         wanted.append(("embedding_scale", "F32", (256,)))
@@ -129,7 +129,7 @@ class NetworkShape:
 
 
 def prior_tensors() -> list[TensorPlace]:
-    """Tensors of all priors in the page's order; of each, together, what `context_mixing.pack_prior` deflates."""
+    """Tensors of all priors in the order of docs/neural.md; `context_mixing.pack_prior` deflates those of one prior."""
     places, at = [], 0
     for name, contexts, weights in PRIORS:
         averages = 256 * contexts + MATCHES
@@ -143,16 +143,16 @@ def prior_tensors() -> list[TensorPlace]:
 
 @dataclass(frozen=True)
 class Weights:
-    """A network: its shape, and all tensors' bytes in the page's order.
+    """A network: its shape, and the bytes of all tensors in the order of docs/neural.md.
 
     Attributes:
-        shape: its sizes.
+        shape: the sizes of the network.
         weights: bytes of the network's tensors.
-        priors: bytes of the priors' tensors, or none.
-        about: what the file says of it for people: keys and forms of `ABOUT`.
+        priors: bytes of the priors' tensors; empty without priors.
+        about: metadata for people, with the keys and patterns of `ABOUT`.
 
     Raises:
-        PredictorError: a size or a value that the page does not allow.
+        PredictorError: docs/neural.md does not allow a size or a value.
     """
 
     shape: NetworkShape
@@ -163,11 +163,11 @@ class Weights:
     def __post_init__(self) -> None:
         problem = self.shape.problem() or _size_problem(self) or _value_problem(self) or about_problem(self.about)
         if problem:
-            raise PredictorError(f"no network of docs/neural.md: {problem}")
+            raise PredictorError(f"not a network of docs/neural.md: {problem}")
 
     @cached_property
     def config(self) -> bytes:
-        """The shape as `kernels.Network` takes it."""
+        """The shape in the layout that `kernels.Network` takes."""
         return self.shape.config()
 
     @cached_property
@@ -192,7 +192,7 @@ class Weights:
 def about_problem(about: Mapping[str, str]) -> str | None:
     for name, value in about.items():
         if name not in ABOUT or not re.fullmatch(ABOUT[name], value):
-            return f"it says of itself {quoted(name, 20)}: {quoted(value, 40)}"
+            return f"its metadata have {quoted(name, 20)}: {quoted(value, 40)}"
     return None
 
 
@@ -207,7 +207,7 @@ def _size_problem(weights: Weights) -> str | None:
 
 
 def _value_problem(weights: Weights) -> str | None:
-    """The first value that the page does not allow."""
+    """A message about the first value that docs/neural.md does not allow, or None."""
     import numpy as np
 
     for place in weights.shape.tensors():
@@ -217,14 +217,14 @@ def _value_problem(weights: Weights) -> str | None:
         elif place.dtype == "U8":
             wrong, allowed = ((values & 15) == 0) | (values < 16), "1..15 in both halves"
         else:
-            wrong, allowed = ~(np.abs(values.astype(np.float32)) <= LIMIT), "finite and within +-2^20"
+            wrong, allowed = ~(np.abs(values.astype(np.float32)) <= MAX_FLOAT), "finite and within +-2^20"
         if wrong.any():
             at = int(np.flatnonzero(wrong)[0])
             return f"value {at} of tensor {place.name!r} is {values.flat[at]}, not {allowed}"
     for place in prior_tensors() if weights.priors else ():
         values = view(weights.priors, place)
-        if place.dtype == "I16" and (np.abs(values.astype(np.int32)) > HEAVIEST).any():
-            return f"a value of tensor {place.name!r} is not within +-{HEAVIEST}"
+        if place.dtype == "I16" and (np.abs(values.astype(np.int32)) > MAX_PRIOR_WEIGHT).any():
+            return f"a value of tensor {place.name!r} is not within +-{MAX_PRIOR_WEIGHT}"
     return None
 
 

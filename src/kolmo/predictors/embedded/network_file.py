@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT, PLAIN, PATHS = "kolmo-network", "1", "2"  # versions: integers as they are; those of layers as indices of a path
 MAX_HEADER_BYTES = 1 << 16  # the header of the largest shape takes a third of it
-LARGEST = 1 << 30  # bytes of a file that is read
+MAX_FILE_BYTES = 1 << 30  # size of the largest file that is read
 PRIOR_VERSION = "1"
 
 
@@ -36,7 +36,7 @@ def load(source: str | Path | bytes) -> Weights:
     """Read a network from a file, or from a file's bytes.
 
     Raises:
-        PredictorError: it cannot be read, or is not exactly what docs/neural.md describes.
+        PredictorError: the network cannot be read, or does not conform to docs/neural.md.
     """
     where = "the network" if isinstance(source, bytes) else str(source)
     try:
@@ -56,7 +56,7 @@ def load(source: str | Path | bytes) -> Weights:
 
 
 def is_network(path: str | Path) -> bool:
-    """Whether a file says that it is a network: its metadata do, be it whole or not.
+    """Whether the metadata of a file identify it as a network, even if the rest is damaged.
 
     Example:
         >>> is_network(__file__)
@@ -73,7 +73,7 @@ def is_network(path: str | Path) -> bool:
 
 
 def dump(weights: Weights) -> bytes:
-    """A network as the bytes of a file, of version 2 where all its layers' matrices are paths along the trellis."""
+    """The file of a network as bytes: version 2 where the matrices of all layers are paths along the trellis."""
     shape, indices = weights.shape, _indices(weights.shape, weights.weights)
     version = PLAIN if indices is None else PATHS
     metadata = {"format": FORMAT, "version": version, **shape.metadata(), **weights.about}
@@ -97,11 +97,11 @@ def save(weights: Weights, path: str | Path) -> None:
 
 
 class _RefusedError(Exception):
-    """What is wrong with a file; `load` adds which file."""
+    """The reason to refuse a file; `load` adds its name."""
 
 
 class _Layout(NamedTuple):
-    """What a header says: shape, version, where tensors' bytes begin, and where each lies from there, in order."""
+    """The contents of a header: shape, version, offset of the tensors' bytes, range of each tensor, in order."""
 
     shape: NetworkShape
     version: str
@@ -112,15 +112,15 @@ class _Layout(NamedTuple):
 
 
 def _read(path: Path) -> tuple[bytes, _Layout]:
-    """A file's bytes. Nothing is read beyond its header unless header and size agree."""
+    """The bytes of a file. Nothing is read beyond the header unless header and size agree."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "Not a regular file")
     with path.open("rb") as file:
         head = file.read(8 + MAX_HEADER_BYTES)
         layout = _open(head, status.st_size)
-        if status.st_size > LARGEST:
-            raise _RefusedError(f"it has {status.st_size} bytes, and at most {LARGEST} are read")
+        if status.st_size > MAX_FILE_BYTES:
+            raise _RefusedError(f"it has {status.st_size} bytes, and at most {MAX_FILE_BYTES} are read")
         data = head + file.read(max(status.st_size - len(head), 0))
     if len(data) != status.st_size:
         raise _RefusedError(f"it has {len(data)} bytes, not {status.st_size}")
@@ -128,7 +128,7 @@ def _read(path: Path) -> tuple[bytes, _Layout]:
 
 
 def _text(head: bytes) -> bytes:
-    """The JSON text of the header of a file that begins with these bytes."""
+    """The JSON text of the header, from the first bytes of a file."""
     length = header_length(head, min(MAX_HEADER_BYTES, max(len(head) - 8, 0)))
     if length is None:
         raise _RefusedError("it does not begin as a safetensors file of a network")
@@ -136,7 +136,7 @@ def _text(head: bytes) -> bytes:
 
 
 def _open(head: bytes, size: int) -> _Layout:
-    """What the header of a file of `size` bytes says; `head` are its first bytes, the whole header among them."""
+    """The layout of a file of `size` bytes; `head` are its first bytes, which include the header."""
     text = _text(head)
     try:
         header = parse_header(text, size)
@@ -153,7 +153,7 @@ def _open(head: bytes, size: int) -> _Layout:
 
 
 def _found(place: TensorPlace, places: Mapping[str, Place], begin: int) -> TensorPlace:
-    """Where a tensor lies among the bytes of all tensors, which start at offset `begin` of the file."""
+    """The range of a tensor among the bytes of all tensors, which start at offset `begin`."""
     found = places.get(place.name)
     if found is None or (found.dtype, found.shape) != (place.dtype, place.shape):
         raise _RefusedError(f"tensor {quoted(place.name)} is not {place.dtype} of shape {list(place.shape)}")
@@ -161,10 +161,10 @@ def _found(place: TensorPlace, places: Mapping[str, Place], begin: int) -> Tenso
 
 
 def _metadata(metadata: Any) -> tuple[NetworkShape, str, dict[str, str], bool]:
-    """Shape, version, what is for people, and whether there are priors."""
+    """Shape, version, metadata for people, and whether there are priors."""
     names = ("format", "version", "layers", "state", "embedding", "slot", "tables")
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise _RefusedError("it is no network of kolmo's: its metadata name no format 'kolmo-network'")
+        raise _RefusedError("it is not a network of kolmo: its metadata do not name the format 'kolmo-network'")
     if metadata.get("version") not in (PLAIN, PATHS):
         raise _RefusedError(f"its version is {quoted(metadata.get('version'), 20)}, not {PLAIN!r} or {PATHS!r}")
     if metadata.get("priors", PRIOR_VERSION) != PRIOR_VERSION:
@@ -196,7 +196,7 @@ def _matrices(shape: NetworkShape) -> list[TensorPlace]:
 
 
 def _followed(shape: NetworkShape, tensors: bytes) -> bytes:
-    """Tensors with the integers of paths for their indices: 2 index, and 1 more in odd states (docs/neural.md)."""
+    """Tensors with indices replaced by the levels of their paths: 2 index, plus 1 in odd states (docs/neural.md)."""
     found = bytearray(tensors)
     for place in _matrices(shape):
         indices = view(tensors, place)
@@ -207,7 +207,7 @@ def _followed(shape: NetworkShape, tensors: bytes) -> bytes:
 
 
 def _indices(shape: NetworkShape, tensors: bytes) -> bytes | None:
-    """The mirror of `_followed`; None where a matrix is no path."""
+    """The mirror of `_followed`; None where a matrix is not a path."""
     found = bytearray(tensors)
     for place in _matrices(shape):
         levels = view(tensors, place)
