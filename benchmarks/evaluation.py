@@ -51,9 +51,8 @@ def documents(path: Path, characters: int) -> list[str]:
 def make_model(folder: Path, text: Path, vocabulary: int, width: int, layers: int) -> None:
     """A Llama with random weights and a BPE tokenizer of a real text."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
     import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -86,7 +85,6 @@ def make_model(folder: Path, text: Path, vocabulary: int, width: int, layers: in
 def published(folder: Path, texts: list[str], dtype: str, batch: int, block: int, stride: int) -> dict[str, Any]:
     """The published loop."""
     import torch
-
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -273,8 +271,9 @@ def stability(work: Path, text: Path) -> list[list[str]]:
     from kolmo.evaluation import run
     from kolmo.evaluation.engines.engines import LocalEngine
     from kolmo.evaluation.evaluate import texts
+    from kolmo.evaluation.opening import open_scorer
     from kolmo.evaluation.results.store import Store
-    from kolmo.evaluation.scorers.scorers import Scorer, open_scorer
+    from kolmo.evaluation.scorers.scorers import Scorer
     from kolmo.evaluation.scorers.token_scorers import TokenScorer
     from kolmo.evaluation.windows.modes import MODES
 
@@ -398,7 +397,6 @@ def main() -> None:
             "\n".join(f"- {name}: {value}" for name, value in machine().items()),
         ]
     import torch
-
     import transformers
 
     parts.append(f"- torch {torch.__version__}, transformers {transformers.__version__}")

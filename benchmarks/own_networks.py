@@ -1,10 +1,10 @@
 """What a small network of one's own is worth: trained on yesterday's data, it compresses today's.
 
-    python benchmarks/own_networks.py log=old.log:new.log json=old.json:new.json source=project/ --budget 3m
+    python benchmarks/own_networks.py log=old.log:new.log json=old.json:new.json source=project/ --budget 10m
 
 Each argument is NAME=TRAIN:TEST, two files that are apart in time, or NAME=FOLDER, whose files are parted: one of
 four, by the hash of its name, is tested, the rest trained on. Sizes are of the first 4 KB, 64 KB and 1 MB of TEST,
-each decompressed and compared: level 5 of kolmo, the network with the mixer of level 5, zstd -19 with a dictionary
+each decompressed and compared: level 5 of kolmo, the network with mixers of some levels, zstd -19 with a dictionary
 trained on the same text (110 KB, which `zstd --train` makes by default), zstd -19 alone, and xz -9e. Neither the
 dictionary's own size is counted nor the network's. What it is not: a test of large networks.
 """
@@ -25,7 +25,9 @@ from pathlib import Path
 import zstandard
 
 import kolmo
+from kolmo.predictors.registry import level_of, resolve
 
+LEVELS = (1, 3, 5)  # of the network's mixer
 SIZES = {"4 KB": 4_000, "64 KB": 64_000, "1 MB": 1_000_000}
 DICTIONARY = 112_640  # bytes, zstd's default
 SAMPLE = 4096  # bytes of each sample that the dictionary is made of
@@ -77,16 +79,16 @@ def xz(data: bytes) -> bytes:
     return lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
 
 
-def sizes(ways: dict[str, Way], data: bytes) -> dict[str, tuple[int, float]]:
-    """Bytes, and CPU seconds of compression, of each way; decompressed and compared."""
+def sizes(ways: dict[str, Way], data: bytes) -> dict[str, tuple[int, float, float]]:
+    """Bytes, and CPU seconds of compression and decompression, of each way; decompressed and compared."""
     found = {}
     for name, (pack, unpack) in ways.items():
         start = time.process_time()
         packed = pack(data)
-        seconds = time.process_time() - start
+        middle = time.process_time()
         if unpack(packed) != data:
             raise SystemExit(f"{name} does not give the data back")
-        found[name] = len(packed), seconds
+        found[name] = len(packed), middle - start, time.process_time() - middle
     return found
 
 
@@ -97,29 +99,41 @@ def main() -> None:
     parser.add_argument("--network", default="tiny", help="model of kolmo train (default tiny)")
     parser.add_argument("--budget", default="3m", help="of each training (default 3m)")
     parser.add_argument("--work", type=Path, help="folder for the networks (default: a temporary one)")
+    parser.add_argument(
+        "--run", action="append", default=[], metavar="NAME=RUN", help="a text's network in place of a new one; its run"
+    )
     options = parser.parse_args()
-    heads = ("kolmo -5", f"kolmo -m network: ({options.network})", "zstd -19, dictionary", "zstd -19", "xz -9e")
-    print(f"| text | trained on | bytes | {' | '.join(heads)} | KB/s of the network |")
-    print("|---|---:|---:|" + "---:|" * (len(heads) + 1))
+    runs = dict(item.split("=", 1) for item in options.run)
+    heads = ["kolmo -5", *(f"network:, level {level}" for level in LEVELS)]
+    heads += ["zstd -19, dictionary", "zstd -19", "xz -9e"]
+    print(f"| text | trained on | bytes | {' | '.join(heads)} | written, KB/s | read, KB/s |")
+    print("|---|---:|---:|" + "---:|" * (len(heads) + 2))
     with tempfile.TemporaryDirectory() as temporary:
         for argument in options.texts:
             name, old, new = texts(argument)
             folder = (options.work or Path(temporary)) / name
             folder.mkdir(parents=True, exist_ok=True)
-            network = f"network:{train(old, folder, options.network, options.budget)}"
+            network = f"network:{runs.get(name) or train(old, folder, options.network, options.budget)}"
+            default = f"network:, level {level_of('network', resolve(network).parameters())}"
             ways: dict[str, Way] = {
                 heads[0]: (partial(kolmo.compress, level=5, threads=1), kolmo.decompress),
-                heads[1]: (partial(kolmo.compress, predictor=network, threads=1), kolmo.decompress),
-                heads[2]: zstd(old),
-                heads[3]: zstd(None),
-                heads[4]: (xz, lzma.decompress),
+                **{
+                    f"network:, level {level}": (
+                        partial(kolmo.compress, predictor=f"{network}:{level}", threads=1),
+                        partial(kolmo.decompress, threads=1),
+                    )
+                    for level in LEVELS
+                },
+                heads[-3]: zstd(old),
+                heads[-2]: zstd(None),
+                heads[-1]: (xz, lzma.decompress),
             }
             for size in SIZES.values():
                 if size <= len(new):
                     found = sizes(ways, new[:size])
-                    speed = size / 1000 / max(found[heads[1]][1], 1e-9)
                     cells = [f"{found[head][0]:,}" for head in heads]
-                    print(f"| {name} | {len(old):,} | {size:,} | {' | '.join(cells)} | {speed:.0f} |", flush=True)
+                    speeds = [f"{size / 1000 / max(seconds, 1e-9):.0f}" for seconds in found[default][1:]]
+                    print(f"| {name} | {len(old):,} | {size:,} | {' | '.join(cells + speeds)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from helpers.models_made import stories
 from kolmo.corpus import Corpus
 from kolmo.evaluation.evaluate import texts
 from kolmo.weights.choice.bpc import BitsPerCharacter
-from kolmo.weights.choice.budget import State
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.choice.losses import DecodedTensors
+from kolmo.weights.format.reader import ShrunkFile
 
 LIMITS = (0.05, 0.015, 0.005)
 FOREIGN = (0.05, 0.015)  # where less says nothing
@@ -69,17 +69,17 @@ def other_loss(folder: Path, file: Path, corpus: Corpus) -> float:
     shrunk = ShrunkFile(file)
     kinds = {name: shrunk.kind(name) for name in shrunk.names}
     return BitsPerCharacter(folder, corpus, device="cpu")(
-        State(kinds, shrunk.read, shrunk.record.coded, framework="pt")
+        DecodedTensors(kinds, shrunk.read, shrunk.record.coded, framework="pt")
     )
 
 
 def row(folder: Path, name: str, documents: list[str], limit: float, sensitivities: bool) -> str:
-    """Of the table."""
+    """One row of the table."""
     corpus, other = texts(name, documents[::2]), texts(name, documents[1::2])
     with tempfile.TemporaryDirectory() as work:
         start = time.perf_counter()
-        way: Any = {"max_delta_bpc": limit, "corpus": corpus, "device": "cpu", "sensitivities": sensitivities}
-        report = kolmo.shrink(folder, Path(work) / "small", **way)
+        goal = kolmo.MaxDeltaBpc(limit, corpus, device="cpu", sensitivities=sensitivities)
+        report = kolmo.shrink(folder, Path(work) / "small", goal)
         seconds = time.perf_counter() - start
         again = other_loss(folder, Path(work) / "small", other)
     budget = report.budget

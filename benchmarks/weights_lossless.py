@@ -38,7 +38,7 @@ from harness.measuring import log
 from harness.tables import table
 from kolmo.safetensors import lay_out, read_header, write_header
 from kolmo.weights.format import lossless
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.dtypes import from_floats
 from weights_core import gaussian, heavy
 
@@ -139,7 +139,7 @@ def best(work: Callable[[], Any], repeat: int) -> tuple[Any, float]:
 def ours(path: Path, repeat: int) -> tuple[int, float, float]:
     """Bytes of the shrunk file, which was expanded and compared; seconds of coding and decoding its payloads."""
     small, again = path.with_suffix(".small"), path.with_suffix(".again")
-    kolmo.shrink(path, small, lossless=True, threads=1, force=True)
+    kolmo.shrink(path, small, kolmo.Lossless(), threads=1, force=True)
     kolmo.expand(small, again, threads=1, force=True)
     before, after = read_header(path).places, read_header(again).places
     old, new = path.read_bytes(), again.read_bytes()

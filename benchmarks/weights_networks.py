@@ -34,10 +34,10 @@ sys.path += [str(Path(__file__).parents[1] / "tests")]
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 from torch.nn import functional
 
-import transformers
 from harness import quantisers, sections
 from harness.measuring import log
 from harness.quantisers import Method, Weights

@@ -81,13 +81,13 @@ def make(folder: Path) -> None:
         }
         model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape, vocab_size=16000))
         model.save_pretrained(folder / "llama-made")
-        print(kolmo.shrink(folder / "llama-made", folder / "llama-small", step=STEP).summary())
+        print(kolmo.shrink(folder / "llama-made", folder / "llama-small", kolmo.Step(STEP)).summary())
         kolmo.expand(folder / "llama-small", folder / "llama-whole")
     if not (folder / "unet-whole.safetensors").exists():
         net = UNet()
         for values in net.parameters():
             nn.init.normal_(values, 0, 0.02)
-        print(kolmo.shrink(net.state_dict(), folder / "unet.kolmo", step=STEP).summary())
+        print(kolmo.shrink(net.state_dict(), folder / "unet.kolmo", kolmo.Step(STEP)).summary())
         kolmo.expand(folder / "unet.kolmo", folder / "unet-whole.safetensors")
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 import kolmo
 from kolmo.errors import KolmoError
+from kolmo.hyperfunctions import TorusOptions
 from kolmo.weights.format.groups import is_coded
 
 SMOKE_STEPS = 20
@@ -88,27 +89,31 @@ def rows(subject: Subject) -> Iterator[Row]:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "form"
 
-        def form(name: str, tensors: dict[str, Any] = weights, **settings: Any) -> Row:
-            report = kolmo.shrink(tensors, path, force=True, **settings)
+        def form(name: str, goal: Any = None, tensors: dict[str, Any] = weights, **settings: Any) -> Row:
+            report = kolmo.shrink(tensors, path, *([goal] if goal else []), force=True, **settings)
             loaded = kolmo.load(path, framework="pt")
             module.load_state_dict(loaded if tensors is weights else from_sparse(loaded, weights))
-            step = report.hyperfunction["parameters"].get("step")
-            return Row(subject.name, name, path.stat().st_size, subject.measure(), step)
+            return Row(subject.name, name, path.stat().st_size, subject.measure(), report.step)
 
-        yield form("original", keep=["*"])
-        yield form(f"{prune:.0%} pruned", to_sparse(module.state_dict(), prune), keep=["*"])
-        yield (torus := form("torus", hyperfunction="torus", preset=preset))
-        yield form("trellis, torus's size", target_bytes=torus.size)
-        yield (trellis := form("trellis, 4 bits", bits=4))
-        yield form("pruned + torus", hyperfunction="torus", preset=preset, prune=prune)
-        yield form("pruned + trellis, same step", step=trellis.step, prune=prune)
+        torus_way: dict[str, Any] = {"hyperfunction": TorusOptions(preset)}
+        exact: dict[str, Any] = {"selection": kolmo.Selection(keep="*")}
+        pruned: dict[str, Any] = {"selection": kolmo.Selection(prune=prune)}
+
+        yield form("original", **exact)
+        yield form(f"{prune:.0%} pruned", tensors=to_sparse(module.state_dict(), prune), **exact)
+        yield (torus := form("torus", **torus_way))
+        yield form("trellis, torus's size", kolmo.Bytes(torus.size))
+        yield (trellis := form("trellis, 4 bits", kolmo.Bits(4)))
+        yield form("pruned + torus", **torus_way, **pruned)
+        assert trellis.step is not None
+        yield form("pruned + trellis, same step", kolmo.Step(trellis.step), **pruned)
     module.load_state_dict(weights)
 
 
 def to_sparse(weights: dict[str, Tensor], prune: float) -> dict[str, Any]:
     """The smallest weights of all that `kolmo.shrink` codes become 0: a mask of bits for each, and what is left.
 
-    `shrink(..., prune=)` takes the same ones.
+    `kolmo.Selection(prune=...)` prunes the same ones.
     """
     coded = {name for name, tensor in weights.items() if is_coded(name, "F32", tensor.shape)}
     distinct = {weights[name].data_ptr(): weights[name].abs().flatten() for name in coded}

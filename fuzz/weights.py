@@ -19,7 +19,8 @@ from fuzzing import main
 
 import kolmo
 from kolmo.errors import KolmoError
-from kolmo.hyperfunctions.trellis import HEADER, Trellis, checksum
+from kolmo.hyperfunctions.trellis import Trellis
+from kolmo.hyperfunctions.trellis_payload import HEADER, checksum
 from kolmo.weights.format import lossless
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "weights"

@@ -17,7 +17,7 @@ import pytest
 import kolmo
 from kolmo.errors import CorruptError, FormatError, KolmoError
 from kolmo.native.dispatch import SLOW
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 
 torch: Any = pytest.importorskip("torch")
 transformers: Any = pytest.importorskip("transformers", minversion="5.0")
@@ -63,7 +63,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
     """A tiny LLaMA, shrunk, and expanded again."""
     root = tmp_path_factory.mktemp("llama")
     source = tiny(root / "model", "llama")
-    kolmo.shrink(source, root / "small", step=0.05)
+    kolmo.shrink(source, root / "small", kolmo.Step(0.05))
     kolmo.expand(root / "small", root / "again")
     return source, root / "small", root / "again"
 
@@ -85,7 +85,7 @@ def test_a_folder_comes_whole(folders: tuple[Path, Path, Path]) -> None:
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "llama", "qwen2", "rwkv"])
 def test_families(tmp_path: Path, family: str) -> None:
-    kolmo.shrink(tiny(tmp_path / "model", family), tmp_path / "small", step=0.05)
+    kolmo.shrink(tiny(tmp_path / "model", family), tmp_path / "small", kolmo.Step(0.05))
     kolmo.expand(tmp_path / "small", tmp_path / "again")
     wanted, model = Auto.from_pretrained(tmp_path / "again"), Auto.from_pretrained(tmp_path / "small")
     same_weights(wanted, model)
@@ -105,7 +105,7 @@ def test_merged_experts(tmp_path: Path) -> None:
     experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     common = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 160}
     of_config(tmp_path / "model", transformers.MixtralConfig(**common, **experts))
-    kolmo.shrink(tmp_path / "model", tmp_path / "small", step=0.01)
+    kolmo.shrink(tmp_path / "model", tmp_path / "small", kolmo.Step(0.01))
     kolmo.expand(tmp_path / "small", tmp_path / "again")
     model = Auto.from_pretrained(tmp_path / "small")
     same_weights(Auto.from_pretrained(tmp_path / "again"), model)
@@ -114,7 +114,7 @@ def test_merged_experts(tmp_path: Path) -> None:
     with pytest.raises(KolmoError, match="save_original_format=False"):
         plugin.stream(tmp_path / "small")
     Auto.from_pretrained(tmp_path / "model").save_pretrained(tmp_path / "merged", save_original_format=False)
-    kolmo.shrink(tmp_path / "merged", tmp_path / "small_merged", step=0.01)
+    kolmo.shrink(tmp_path / "merged", tmp_path / "small_merged", kolmo.Step(0.01))
     whole = Auto.from_pretrained(tmp_path / "small_merged")
     assert torch.equal(logits(whole), logits(plugin.stream(tmp_path / "small_merged")))
 
@@ -122,7 +122,7 @@ def test_merged_experts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("stored", ["float32", "bfloat16", "float16"])
 def test_dtypes_and_ties(tmp_path: Path, stored: str) -> None:
     of_config(tmp_path / "model", llama(tie_word_embeddings=True), stored)
-    kolmo.shrink(tmp_path / "model", tmp_path / "small", step=0.01)
+    kolmo.shrink(tmp_path / "model", tmp_path / "small", kolmo.Step(0.01))
     kolmo.expand(tmp_path / "small", tmp_path / "again")
     for asked in ("auto", torch.float32, torch.bfloat16, torch.float16):
         model = Auto.from_pretrained(tmp_path / "small", dtype=asked)
@@ -142,7 +142,7 @@ def test_equal_tensors_that_are_both_in_the_file(tmp_path: Path, tied: bool) -> 
         model.lm_head.weight.copy_(model.model.embed_tokens.weight)
     model.config.tie_word_embeddings = tied
     model.save_pretrained(tmp_path / "model")
-    kolmo.shrink(tmp_path / "model", tmp_path / "small", step=0.01)
+    kolmo.shrink(tmp_path / "model", tmp_path / "small", kolmo.Step(0.01))
     assert ShrunkFile(tmp_path / "small").record.aliases
     opened, streamed = Auto.from_pretrained(tmp_path / "small"), plugin.stream(tmp_path / "small")
     assert torch.equal(opened.lm_head.weight, opened.model.embed_tokens.weight)
@@ -157,7 +157,7 @@ def test_shards_are_read_and_one_file_is_written(tmp_path: Path) -> None:
     Auto.from_pretrained(tmp_path / "whole").save_pretrained(tmp_path / "shards", max_shard_size="100KB")
     assert (tmp_path / "shards" / "model.safetensors.index.json").exists()
     for name in ("whole", "shards"):
-        kolmo.shrink(tmp_path / name, tmp_path / f"small-{name}", step=0.01)
+        kolmo.shrink(tmp_path / name, tmp_path / f"small-{name}", kolmo.Step(0.01))
     assert sorted(os.listdir(tmp_path / "small-shards")) == [
         "config.json",
         "generation_config.json",

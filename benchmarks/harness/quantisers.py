@@ -28,8 +28,9 @@ import numpy as np
 import numpy.typing as npt
 
 import kolmo
+from kolmo.hyperfunctions import TrellisOptions
 from kolmo.hyperfunctions.torus import PRESETS, Torus
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 
 Floats = npt.NDArray[np.float32]
 Weights = dict[str, Floats]
@@ -53,11 +54,11 @@ class Method:
     code: Callable[[Weights], Coded]
 
 
-def in_file(weights: Weights, **settings: Any) -> Coded:
+def in_file(weights: Weights, *goal: Any, **settings: Any) -> Coded:
     """`kolmo shrink`: the whole file, read back."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "small"
-        kolmo.shrink(weights, path, **settings)
+        kolmo.shrink(weights, path, *goal, **settings)
         file, size = ShrunkFile(path), path.stat().st_size
         return Coded(size, kolmo.load(path), size - sum(map(file.stored_size, file.names)))
 
@@ -67,7 +68,7 @@ def trellis(states: int, bits: float, least_error: bool = False) -> Method:
 
     def code(weights: Weights) -> Coded:
         size = int(bits * _count(weights) / 8)
-        return in_file(weights, target_bytes=size, states=states, least_error=least_error)
+        return in_file(weights, kolmo.Bytes(size), hyperfunction=TrellisOptions(states, least_error))
 
     return Method(f"kolmo, {states} states{', least error' * least_error}", f"{bits:g} bit", code)
 

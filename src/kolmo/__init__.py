@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kolmo.streams.file import KolmoFile, open
     from kolmo.streams.incremental import Compressor, Decompressor
     from kolmo.streams.whole import compress, decompress
+    from kolmo.weights.goals import Bits, Bytes, Lossless, MaxDeltaBpc, MaxLoss, Selection, Step
     from kolmo.weights.running.expand import expand, load
     from kolmo.weights.running.streamed import stream
     from kolmo.weights.shrink import shrink
@@ -43,6 +44,13 @@ _HOMES = {
     "open": "kolmo.streams.file",
     "sample": "kolmo.sampling",
     "shrink": "kolmo.weights.shrink",
+    "Bits": "kolmo.weights.goals",
+    "Bytes": "kolmo.weights.goals",
+    "Lossless": "kolmo.weights.goals",
+    "MaxDeltaBpc": "kolmo.weights.goals",
+    "MaxLoss": "kolmo.weights.goals",
+    "Selection": "kolmo.weights.goals",
+    "Step": "kolmo.weights.goals",
     "expand": "kolmo.weights.running.expand",
     "load": "kolmo.weights.running.expand",
     "stream": "kolmo.weights.running.streamed",
@@ -60,16 +68,23 @@ _HOMES = {
 }
 
 __all__ = [
+    "Bits",
+    "Bytes",
     "Compressor",
     "CorruptError",
     "Decompressor",
     "FormatError",
     "KolmoError",
     "KolmoFile",
+    "Lossless",
+    "MaxDeltaBpc",
+    "MaxLoss",
     "MemoryLimitError",
     "MissingExtraError",
     "PredictorError",
+    "Selection",
     "SizeLimitError",
+    "Step",
     "TruncatedError",
     "__version__",
     "compress",

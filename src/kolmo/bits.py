@@ -1,4 +1,4 @@
-"""Units of code length: nats, bits, bits per character, bits per byte, compression rate.
+"""Units of code length: nats (natural logarithms) and bits.
 
 What it is not: it measures nothing; callers bring the code length.
 """
@@ -6,48 +6,45 @@ What it is not: it measures nothing; callers bring the code length.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, TypeVar
 
-LN2 = math.log(2.0)
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Amount = TypeVar("Amount", float, npt.NDArray[np.float64], npt.NDArray[np.float32])
+
+LN2 = math.log(2.0)  # nats in a bit
 
 
-def nats_to_bits(nats: float) -> float:
-    """A code length in bits, from nats (natural logarithms)."""
+def to_bits(nats: Amount) -> Amount:
+    """Code lengths in bits, from nats; of one number, or of an array of any shape.
+
+    Example:
+        >>> to_bits(LN2)
+        1.0
+    """
     return nats / LN2
 
 
-def bits_to_nats(bits: float) -> float:
-    """A code length in nats, from bits."""
+def to_nats(bits: Amount) -> Amount:
+    """Code lengths in nats, from bits: the inverse of `to_bits`.
+
+    Example:
+        >>> to_nats(1.0) == LN2
+        True
+    """
     return bits * LN2
 
 
-def bits_per_character(bits: float, text: str) -> float:
-    """Code length in bits per character (Unicode code point) of `text`.
+def bits_per(unit: float, nats: float) -> float:
+    """Bits for each of `unit` characters, bytes or tokens whose code lengths add up to `nats`.
 
     Raises:
-        ValueError: the text is empty.
+        ZeroDivisionError: there is no unit.
+
+    Example:
+        >>> bits_per(2, 3 * LN2)
+        1.5
     """
-    return _per(bits, len(text), "characters")
-
-
-def bits_per_byte(bits: float, size: int) -> float:
-    """Code length in bits per byte of a content of `size` bytes (of UTF-8, for a text).
-
-    Raises:
-        ValueError: the size is not positive.
-    """
-    return _per(bits, size, "bytes")
-
-
-def compression_rate(packed_size: int, raw_size: int) -> float:
-    """Packed bytes per raw byte: 0.25 is a quarter of the size, above 1 is growth.
-
-    Raises:
-        ValueError: the raw size is not positive.
-    """
-    return _per(packed_size, raw_size, "bytes")
-
-
-def _per(amount: float, count: int, unit: str) -> float:
-    if count <= 0:
-        raise ValueError(f"a rate needs at least one of its {unit}, not {count}")
-    return amount / count
+    return nats / (unit * LN2)

@@ -92,6 +92,19 @@ def html(text: str) -> str:
     return escape(line(text))
 
 
+def html_table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table in HTML, as notebooks show an object; every cell is escaped.
+
+    >>> html_table("sizes", ["name"], [["<b>"]])
+    '<table><caption>sizes</caption><tr><th>name</th></tr><tr><td>&lt;b&gt;</td></tr></table>'
+    """
+    lines = [("th", head), *(("td", row) for row in rows)]
+    body = "".join(
+        "<tr>" + "".join(f"<{tag}>{html(str(cell))}</{tag}>" for cell in cells) + "</tr>" for tag, cells in lines
+    )
+    return f"<table><caption>{html(caption)}</caption>{body}</table>"
+
+
 def markdown_text(text: str) -> str:
     r"""A name or note for a cell or heading of Markdown: as `line`, nothing in it acts or ends the cell.
 

@@ -1,7 +1,17 @@
-"""Output files and folders: written under a temporary name in the target's folder, then renamed.
+"""The only writer of whole files and folders: under a temporary name beside the target, then renamed into place.
 
-When something fails, nothing half-written stays. What replaces an older file, or what an input is to be removed for, is
-brought to the disk first (fsync). What it is not: it asks no questions (see `cli`), and reads nothing.
+When something fails, or the process is killed, the target is as it was before, and nothing half-written has its name.
+After a power cut the same holds for all that this policy brings to the disk (fsync) before and after the rename:
+
+- what replaces an older file or folder of that name, which would otherwise be lost;
+- what the caller declares `durable`, since something else is removed for it, or since it took long to make.
+
+A new file that is neither is not synced: after a power cut it may be missing or empty, and the command can be repeated.
+
+`Target` and `TargetFolder` are for outputs that a user names, with attributes and a question of overwriting;
+`replacing` is for files of the program's own: caches, logs, checkpoints, results.
+
+What it is not: it asks no questions (see `cli`), and reads nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +25,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import IO
 
 from kolmo.errors import KolmoError
@@ -146,6 +157,31 @@ class Target:
     def _refuse_existing(self, path: str) -> None:
         if not self._force and os.path.lexists(path):
             raise TargetExistsError(f"{path}: already exists; use -f to overwrite it")
+
+
+@contextmanager
+def replacing(path: str | Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """A binary file to write and read, which gets the name `path` when the block ends without an error.
+
+    Args:
+        path: of the file; an older one is replaced, and its folder must be there.
+        durable: bring the file to the disk even where it replaces none.
+
+    Raises:
+        KolmoError: `path` is a folder.
+        OSError: nothing can be written there, or not all of it.
+
+    Example:
+        >>> import os, tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> with replacing(os.path.join(folder, "x")) as file:
+        ...     _ = file.write(b"whole")
+        >>> os.listdir(folder)
+        ['x']
+    """
+    with Target(os.fspath(path), True, durable=durable) as target:
+        yield target.file
+        target.keep(Attributes())
 
 
 class TargetFolder:

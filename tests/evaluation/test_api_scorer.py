@@ -18,7 +18,8 @@ import kolmo.evaluation.scorers.servers.connection as api_server
 from helpers.completions_server import WINDOW, AnswerError, Bigrams, CompletionsServer, Folder, refusal
 from helpers.models_made import stories
 from kolmo.errors import KolmoError, PredictorError
-from kolmo.evaluation.scorers.scorers import Options, open_scorer
+from kolmo.evaluation.opening import open_scorer
+from kolmo.evaluation.scorers.scorers import Options
 from kolmo.evaluation.scorers.servers.connection import RefusedError, Server
 from kolmo.evaluation.scorers.servers.scorer import ApiScorer
 from kolmo.evaluation.windows.passages import Passage
@@ -518,11 +519,11 @@ def values(*new: Any) -> Callable[[Any], Any]:
     [
         (
             raw(b"<html>hello"),
-            r"the answer is no JSON, or not all of it \('<html>hello', 11 bytes\); give the URL of an",
+            r"the answer is not JSON, or is incomplete \('<html>hello', 11 bytes\); give the URL of an",
         ),
-        (raw(b""), r"the answer is no JSON, or not all of it \('', 0 bytes\)"),
-        (raw(b'{"choices": [{"ind'), r"the answer is no JSON, or not all of it"),
-        (raw(b"[" * 100_000), r"the answer is no JSON, or not all of it"),
+        (raw(b""), r"the answer is not JSON, or is incomplete \('', 0 bytes\)"),
+        (raw(b'{"choices": [{"ind'), r"the answer is not JSON, or is incomplete"),
+        (raw(b"[" * 100_000), r"the answer is not JSON, or is incomplete"),
         (raw(b"[]"), r"answers with no list of choices"),
         (raw(b'{"choices": null}'), r"answers with no list of choices"),
         (raw(b'{"choices": [1]}'), r"answers with no list of choices"),

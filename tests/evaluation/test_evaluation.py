@@ -20,10 +20,10 @@ from kolmo.evaluation import run as running
 from kolmo.evaluation import work as working
 from kolmo.evaluation.engines.engines import LocalEngine
 from kolmo.evaluation.evaluate import evaluate, texts
+from kolmo.evaluation.opening import full_spec, open_scorer
 from kolmo.evaluation.results.results import Evaluation, compare, load_results
 from kolmo.evaluation.results.rows import document_key
 from kolmo.evaluation.results.store import Store
-from kolmo.evaluation.scorers.scorers import full_spec, open_scorer
 from kolmo.evaluation.windows.modes import MODES
 from kolmo.evaluation.windows.passages import Batch, Nats, Passage, batches
 from kolmo.predictors.registry import resolve
@@ -308,7 +308,7 @@ def test_damaged_results_are_named(tmp_path: Path) -> None:
     with pytest.raises(KolmoError, match=r"table\.parquet: cannot be read"):
         evaluate("cm:1", texts("some", TEXTS), output=tmp_path)
     (result.folder / "result.json").write_text("{}")
-    with pytest.raises(KolmoError, match=r"result\.json: is no result"):
+    with pytest.raises(KolmoError, match=r"result\.json: is not a result"):
         load_results(tmp_path)
     (result.folder / "result.json").write_text('{"format": 99}')
     with pytest.raises(KolmoError, match="upgrade kolmo"):

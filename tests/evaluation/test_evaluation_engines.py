@@ -21,13 +21,14 @@ import pytest
 
 from kolmo.errors import CorruptError, KolmoError, MissingExtraError, PredictorError
 from kolmo.evaluation.engines import ray_engine, workers
-from kolmo.evaluation.engines import worker_pool as crew
+from kolmo.evaluation.engines import worker_pool as pool
 from kolmo.evaluation.engines.engines import Engine, LocalEngine
-from kolmo.evaluation.engines.placement import Claim, Node, claims
+from kolmo.evaluation.engines.placement import Node, Placement, place_workers
 from kolmo.evaluation.engines.ray_engine import RayEngine
-from kolmo.evaluation.engines.worker_pool import AHEAD, Servant
+from kolmo.evaluation.engines.worker_pool import AHEAD, ModelServer
 from kolmo.evaluation.engines.workers import ProcessEngine
-from kolmo.evaluation.scorers.scorers import Options, open_scorer
+from kolmo.evaluation.opening import open_scorer
+from kolmo.evaluation.scorers.scorers import Options
 from kolmo.evaluation.windows.passages import Batch, Nats, Passage
 
 SPEC = "cm:1"
@@ -196,7 +197,7 @@ def test_errors_of_others_come_over_as_one_line(monkeypatch: pytest.MonkeyPatch)
 def error_of(error: Exception, monkeypatch: pytest.MonkeyPatch, *, far: bool) -> BaseException:
     """What the driver raises of what a worker's model raises."""
 
-    def fail(servant: Servant, block: int) -> None:
+    def fail(server: ModelServer, block: int) -> None:
         raise error
 
     class Place:
@@ -204,9 +205,9 @@ def error_of(error: Exception, monkeypatch: pytest.MonkeyPatch, *, far: bool) ->
 
     place: Any = Place()
     place.far = far
-    monkeypatch.setattr(Servant, "budget", fail)
+    monkeypatch.setattr(ModelServer, "budget", fail)
     with pytest.raises(KolmoError) as caught:
-        crew._value(place, Servant().answer(pickle.dumps(("budget", (1,)))))
+        pool._value(place, ModelServer().answer(pickle.dumps(("budget", (1,)))))
     return caught.value
 
 
@@ -265,7 +266,7 @@ def test_a_worker_that_ends_while_it_opens(monkeypatch: pytest.MonkeyPatch) -> N
 
 @posix
 def test_nothing_is_left_of_an_engine_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "PATIENCE", 0.2)
+    monkeypatch.setattr(workers, "PLACEMENT_SECONDS", 0.2)
     opened = ProcessEngine.open(SPEC, Options(), ["cpu", "cpu"])
     numbers = opened.processes
     results = opened.run(all_batches())
@@ -376,25 +377,28 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_claims_without_gpus() -> None:
     small, large, none = Node("s", "small", 2, 0), Node("l", "large", 8, 0), Node("n", "none", 0, 0)
-    assert claims([small, large, none], workers=None, gpus=0) == [Claim(2, node="s"), Claim(8, node="l")]
-    assert claims([small, large], workers=2, gpus=0) == [Claim(4, node="l")] * 2
-    assert [claim.node for claim in claims([small, replace(small, id="t")], workers=2, gpus=0)] == ["s", "t"]
-    assert [claim.node for claim in claims([small, large], workers=5, gpus=0)] == ["s"] + ["l"] * 4
-    assert claims([small, large], workers=5, gpus=0, threads=2) == [Claim(2, node="s")] + [Claim(2, node="l")] * 4
+    assert place_workers([small, large, none], workers=None, gpus=0) == [Placement(2, node="s"), Placement(8, node="l")]
+    assert place_workers([small, large], workers=2, gpus=0) == [Placement(4, node="l")] * 2
+    assert [claim.node for claim in place_workers([small, replace(small, id="t")], workers=2, gpus=0)] == ["s", "t"]
+    assert [claim.node for claim in place_workers([small, large], workers=5, gpus=0)] == ["s"] + ["l"] * 4
+    assert (
+        place_workers([small, large], workers=5, gpus=0, threads=2)
+        == [Placement(2, node="s")] + [Placement(2, node="l")] * 4
+    )
     for nodes, count, threads in [([none], None, 0), ([small], 3, 0), ([large], 3, 3)]:
         with pytest.raises(PredictorError, match="CPUs"):
-            claims(nodes, workers=count, gpus=0, threads=threads)
+            place_workers(nodes, workers=count, gpus=0, threads=threads)
 
 
 def test_claims_of_gpus() -> None:
     nodes = [Node("a", "a", 4, 2), Node("b", "b", 64, 3), Node("c", "c", 64, 0)]
-    assert claims(nodes, workers=None, gpus=1) == [Claim(0, 1)] * 5
-    assert claims(nodes, workers=2, gpus=1) == [Claim(0, 1)] * 2
-    assert claims(nodes, workers=None, gpus=2) == [Claim(0, 2)] * 2
-    assert claims(nodes, workers=None, gpus=0.5) == [Claim(0, 0.5)] * 10
+    assert place_workers(nodes, workers=None, gpus=1) == [Placement(0, 1)] * 5
+    assert place_workers(nodes, workers=2, gpus=1) == [Placement(0, 1)] * 2
+    assert place_workers(nodes, workers=None, gpus=2) == [Placement(0, 2)] * 2
+    assert place_workers(nodes, workers=None, gpus=0.5) == [Placement(0, 0.5)] * 10
     for count, gpus in [(6, 1), (None, 4)]:
         with pytest.raises(PredictorError, match="has 5 GPUs, too few"):
-            claims(nodes, workers=count, gpus=gpus)
+            place_workers(nodes, workers=count, gpus=gpus)
 
 
 def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -443,7 +447,7 @@ def test_an_actor_that_cannot_open_the_model_says_where(on_ray: RayEngine) -> No
 
 
 def test_no_room_on_the_cluster(on_ray: RayEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_engine, "PATIENCE", 1.0)
+    monkeypatch.setattr(ray_engine, "PLACEMENT_SECONDS", 1.0)
     with pytest.raises(PredictorError, match="room for 0 of 1 workers at the moment, each with 4 CPUs and 0 GPUs"):
         RayEngine.open(SPEC, Options(), workers=1)
 

@@ -21,8 +21,9 @@ from kolmo.errors import KolmoError, PredictorError  # noqa: E402
 from kolmo.evaluation import run as running  # noqa: E402
 from kolmo.evaluation.engines.engines import LocalEngine  # noqa: E402
 from kolmo.evaluation.evaluate import evaluate, texts  # noqa: E402
+from kolmo.evaluation.opening import open_scorer  # noqa: E402
 from kolmo.evaluation.results.store import Store  # noqa: E402
-from kolmo.evaluation.scorers.scorers import LITERAL, Options, open_scorer  # noqa: E402
+from kolmo.evaluation.scorers.scorers import LITERAL, Options  # noqa: E402
 from kolmo.evaluation.scorers.token_scorers import TokenScorer  # noqa: E402
 from kolmo.evaluation.scorers.torch_scorer import TorchScorer, has_plain_head  # noqa: E402
 from kolmo.evaluation.windows.modes import MODES, Mode  # noqa: E402

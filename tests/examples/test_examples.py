@@ -129,7 +129,7 @@ def test_pruning_takes_the_weights_that_shrink_takes(common: Any, tmp_path: Path
     sparse = common.from_sparse(
         {name: torch.as_tensor(x) for name, x in common.to_sparse(weights, 0.6).items()}, weights
     )
-    report = kolmo.shrink(weights, tmp_path / "small", step=0.01, prune=0.6)
+    report = kolmo.shrink(weights, tmp_path / "small", kolmo.Step(0.01), selection=kolmo.Selection(prune=0.6))
     gone = sum(int((sparse[name] == 0).sum()) for name in ("a", "b"))
     assert abs(gone - report.coded.pruned) <= 0.001 * report.coded.count
     for name in weights:

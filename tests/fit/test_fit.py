@@ -21,7 +21,7 @@ from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.fit import fit, leave_one_family_out, published, read_table, student_t
 from kolmo.fit.areas import Area, bpc_columns, known_areas, study
 from kolmo.fit.labels import Box, Label, place
-from kolmo.fit.table import LARGEST, Table, family_of, parse_table
+from kolmo.fit.table import MAX_TABLE_BYTES, Table, family_of, parse_table
 
 CORPORA = ("common_crawl", "python", "arxiv_math")
 SMALL = "model,family,cc,score\na1,A,0.5,0.6\na2,A,0.6,0.5\nb1,B,0.7,0.35\nb2,B,0.8,0.3\nc1,C,0.9,0.2\n"
@@ -331,7 +331,7 @@ def test_an_area_without_a_line_is_noted() -> None:
     found = study(parsed(text))
     assert [part.name for part in found.parts] == ["knowledge & commonsense"]
     assert found.notes == (
-        "no line for coding: all scores of 3 models are equal, so there is no line; add other models",
+        "no line for coding: all scores of 3 models are equal, so there is not a line; add other models",
     )
 
 
@@ -453,7 +453,7 @@ def test_json_within_json() -> None:
 @pytest.mark.parametrize("cell", ["x", "nan", "inf", "1e999", "1_0", "45 %", "True", "0,5"])
 def test_cells_that_are_no_numbers(cell: str) -> None:
     table = parsed(f'model,cc\na,0.5\nb,"{cell}"\n')
-    with pytest.raises(KolmoError, match=r"^t\.csv:3: cc is .*, no number; correct it, or leave the cell empty$"):
+    with pytest.raises(KolmoError, match=r"^t\.csv:3: cc is .*, not a number; correct it, or leave the cell empty$"):
         table.numbers("cc")
 
 
@@ -472,15 +472,15 @@ def test_json_that_is_no_number(cell: str) -> None:
         (b"model,cc\n", "has no rows"),
         (b"model,cc\na,1,2\n", "t.csv:2: has 3 cells for 2 columns"),
         (b"\nmodel,cc,cc\na,1,2\n", "t.csv:2: has two columns 'cc'"),
-        (b"model\n" + b"x" * 200_000, "t.csv:2: is no CSV"),
+        (b"model\n" + b"x" * 200_000, "t.csv:2: is not CSV"),
         (b"model\n\xff\n", "is not UTF-8 at byte 6"),
         ("model,cc\n".encode("utf-16"), "is not UTF-8 at byte 0"),
-        (b"a" * (LARGEST + 1), "is larger than 16 MiB"),
-        (b"[1, 2]", "is no table"),
+        (b"a" * (MAX_TABLE_BYTES + 1), "is larger than 16 MiB"),
+        (b"[1, 2]", "is not a table"),
         (b"[" * 100_000, "nested too deeply"),
-        (b'[{"model": "a"}', "t.csv:1: is no JSON"),
-        (b'{"a": 1}\n{"b": 2\n', "t.csv:2: is no JSON"),
-        (b'[{"model": ' + b"1" * 5000 + b"}]", "is no JSON"),
+        (b'[{"model": "a"}', "t.csv:1: is not JSON"),
+        (b'{"a": 1}\n{"b": 2\n', "t.csv:2: is not JSON"),
+        (b'[{"model": ' + b"1" * 5000 + b"}]", "is not JSON"),
         (b"[]", "has no rows"),
     ],
 )
@@ -618,9 +618,9 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--predict", "x"], "is no BPC"),
-        (["--predict", "a=nan"], "is no BPC"),
-        (["--predict", "=0.5"], "is no BPC"),
+        (["--predict", "x"], "is not a BPC"),
+        (["--predict", "a=nan"], "is not a BPC"),
+        (["--predict", "=0.5"], "is not a BPC"),
         (["--confidence", "1"], "confidence"),
         (["--area", "a=b"], "is no area"),
         (["--area", "a:b"], "is no area"),
@@ -641,7 +641,7 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
         (["none.csv"], "none.csv: No such file"),
         (["."], ".: is a folder"),
         (["--bpc", "wiki"], "published.csv: has no column 'wiki'"),
-        (["--predict", "1e300"], "1e+300 is no BPC"),
+        (["--predict", "1e300"], "1e+300 is not a BPC"),
         (["bad.csv"], "bad.csv:3: cc is 'x', no number"),
         (["two.csv"], "two.csv: a line needs 3 models"),
     ],

@@ -77,7 +77,7 @@ def encode(name: str, raw: bytes) -> bytes:
 
 NETWORK = HERE / "networks" / "v1-tiny.safetensors"  # see `make_network`
 NETWORKS = {
-    **{f"v1-network-prose-{level}": Case(PROSE, level, "network") for level in range(5, 10)},
+    **{f"v1-network-prose-{level}": Case(PROSE, level, "network") for level in range(1, 10)},
     "v1-network-code": Case(CODE, predictor="network"),
     "v1-network-blocks": Case(PROSE * 2 + CODE, block_size=900, predictor="network"),
     "v1-network-long": Case((PROSE + CODE) * 5, predictor="network"),  # long enough for the gate
@@ -98,8 +98,10 @@ def make_networks() -> None:
 
         root = HERE.parent.parent
         folder = Path(tempfile.mkdtemp())
+        text = folder / "kolmo.txt"
+        text.write_bytes(b"".join(path.read_bytes() for path in sorted((root / "src" / "kolmo").rglob("*.py"))))
         settings = Settings(Budget(150, "steps"))
-        job = Job(folder, NetworkShape(1, 64, 64, 0, ()), [(root / "src" / "kolmo" / "predictors", None)], settings)
+        job = Job(folder / "run", NetworkShape(1, 64, 64, 0, ()), [(text, None)], settings)
         NETWORK.write_bytes((train(job).product or folder).read_bytes())
     for name, case in NETWORKS.items():
         packed = NETWORK.parent / f"{name}.kmo"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import random
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,31 @@ import numpy as np
 import numpy.typing as npt
 
 import kolmo
+from kolmo.hyperfunctions import TorusOptions, TrellisOptions
+from kolmo.weights.goals import DEFAULT_GOAL
 
 HERE = Path(__file__).parent / "weights"
 
 
 @dataclass(frozen=True)
 class Case:
-    """How a file is written: keywords of `kolmo.shrink`."""
+    """How a file is written: arguments of `kolmo.shrink`."""
 
-    settings: dict[str, Any] = field(default_factory=dict)
-    hyperfunction: str = "trellis"
+    goal: Any = DEFAULT_GOAL
+    hyperfunction: Any = "trellis"
+    prune: float = 0.0
 
 
 CASES = {
-    "v1-trellis-8": Case({"step": 0.25}),
-    "v1-trellis-64": Case({"step": 0.25, "states": 64}),
-    "v1-trellis-1": Case({"step": 0.5, "states": 1}),
-    "v1-trellis-coarse": Case({"step": 4.0}),
-    "v1-trellis-fine": Case({"step": 2.0**-12}),
-    "v1-trellis-pruned": Case({"step": 0.25, "prune": 0.6}),
-    "v1-lossless": Case({"lossless": True}),
-    "v1-torus-llm": Case({"preset": "llm"}, "torus"),
-    "v1-torus-mobilenet": Case({"preset": "mobilenet"}, "torus"),
+    "v1-trellis-8": Case(kolmo.Step(0.25)),
+    "v1-trellis-64": Case(kolmo.Step(0.25), TrellisOptions(states=64)),
+    "v1-trellis-1": Case(kolmo.Step(0.5), TrellisOptions(states=1)),
+    "v1-trellis-coarse": Case(kolmo.Step(4.0)),
+    "v1-trellis-fine": Case(kolmo.Step(2.0**-12)),
+    "v1-trellis-pruned": Case(kolmo.Step(0.25), prune=0.6),
+    "v1-lossless": Case(kolmo.Lossless()),
+    "v1-torus-llm": Case(hyperfunction=TorusOptions("llm")),
+    "v1-torus-mobilenet": Case(hyperfunction=TorusOptions("mobilenet")),
 }
 
 
@@ -75,7 +78,8 @@ def checkpoint() -> dict[str, npt.NDArray[Any]]:
 def write(name: str, path: Path) -> None:
     """Write the case of this name."""
     case = CASES[name]
-    kolmo.shrink(checkpoint(), path, case.hyperfunction, **case.settings)
+    selection = kolmo.Selection(prune=case.prune)
+    kolmo.shrink(checkpoint(), path, case.goal, hyperfunction=case.hyperfunction, selection=selection)
 
 
 def expanded(path: Path) -> str:

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kolmo.errors import CorruptError
-from kolmo.hyperfunctions.torus import CHUNK, HEADER, PRESETS, Codebook, Torus
+from kolmo.hyperfunctions.torus import CHUNK, HEADER, PRESETS, Torus
+from kolmo.hyperfunctions.torus_codebook import Codebook
 
 Matrix = npt.NDArray[np.float32]
 UNLIMITED = Torus(limit=0.0)

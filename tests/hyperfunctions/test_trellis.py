@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from helpers.implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.errors import CorruptError, KolmoError
-from kolmo.hyperfunctions import trellis
+from kolmo.hyperfunctions import trellis_payload, trellis_tables
 from kolmo.hyperfunctions.base import Hyperfunction, restore
-from kolmo.hyperfunctions.trellis import HEADER, LEAST_ERROR, Trellis, checksum
+from kolmo.hyperfunctions.trellis import LEAST_ERROR, Trellis
+from kolmo.hyperfunctions.trellis_payload import HEADER, checksum
 from kolmo.native import reference
 from kolmo.native.dispatch import SLOW
 
@@ -69,11 +70,11 @@ def test_c_gives_the_reference_bits(monkeypatch: pytest.MonkeyPatch, states: int
     weights[1, 7] = 900  # an outlier far beyond the unary part
     payloads, decoded = set(), set()
     for writer in (reference, NATIVE):
-        monkeypatch.setattr(trellis, "kernels", writer)
+        monkeypatch.setattr(trellis_payload, "kernels", writer)
         payloads.add(Trellis(step, states).encode(weights))
     (payload,) = payloads
     for reader in (reference, NATIVE):
-        monkeypatch.setattr(trellis, "kernels", reader)
+        monkeypatch.setattr(trellis_payload, "kernels", reader)
         decoded.add(Trellis(step).decode(payload, (4, 150)).tobytes())
     assert len(decoded) == 1
 
@@ -94,11 +95,11 @@ def test_each_kernel_gives_the_reference_bits(
     draw = np.random.default_rng(seed)
     values = draw.integers(-scale, scale + 1, count, np.int32)
     if holes:
-        values[draw.integers(0, 3, count) == 0] = trellis.HOLE
+        values[draw.integers(0, 3, count) == 0] = trellis_payload.HOLE
     weights = values.tobytes()
     table = draw.integers(1, 256, 432, np.uint8).tobytes()
-    shared = (states, int(holes), trellis._logs(), int(draw.integers(1, 16384)), period)
-    costs = trellis._costs(table, states, 19661)
+    shared = (states, int(holes), trellis_tables.activity_logs(), int(draw.integers(1, 16384)), period)
+    costs = trellis_tables.level_costs(table, states, 19661)
     levels = reference.trellis_quantise(*shared, weights, costs, 19661)
     assert NATIVE.trellis_quantise(*shared, weights, costs, 19661) == levels
     assert NATIVE.trellis_count(*shared, levels) == reference.trellis_count(*shared, levels)
@@ -110,14 +111,14 @@ def test_each_kernel_gives_the_reference_bits(
 
 @pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
 def test_the_kernels_refuse_what_does_not_fit(kernels: ModuleType) -> None:
-    logs, table = trellis._logs(), bytes([128]) * 432
-    costs, slope = trellis._costs(table, 8, 100), 100
+    logs, table = trellis_tables.activity_logs(), bytes([128]) * 432
+    costs, slope = trellis_tables.level_costs(table, 8, 100), 100
     misfits = ((9, 0, logs, 64, 128), (8, 2, logs, 64, 128), (8, 0, logs[1:], 64, 128))
     for shared in (*misfits, (8, 0, logs, -1, 128), (8, 0, logs, 64, 127)):
         with pytest.raises(ValueError, match="fit the kernel"):
             kernels.trellis_quantise(*shared, bytes(8), costs, slope)
     shared = (8, 0, logs, 64, 128)
-    far, hole = (np.array([value], np.int32).tobytes() for value in (2**31 - 1, trellis.HOLE))
+    far, hole = (np.array([value], np.int32).tobytes() for value in (2**31 - 1, trellis_payload.HOLE))
     for bad in (
         (bytes(3), costs, slope),
         (bytes(4), costs[4:], slope),
@@ -165,11 +166,11 @@ def test_any_levels_survive(states: int, size: int) -> None:
         levels = Trellis(1.0, states, 0).decode_levels(
             Trellis(1.0, states, 0).encode(levels.astype(np.float32)), (5, 90)
         )
-    levels[2:4, 10:60] = trellis.HOLE if states == 1 else levels[2:4, 10:60]
+    levels[2:4, 10:60] = trellis_payload.HOLE if states == 1 else levels[2:4, 10:60]
     function = Trellis(0.5, states)
     payload = function.encode_levels(levels)
     assert (function.decode_levels(payload, (5, 90), threads=2) == levels).all()
-    weights = np.where(levels == trellis.HOLE, 0, levels.astype(np.float32) * 0.5)
+    weights = np.where(levels == trellis_payload.HOLE, 0, levels.astype(np.float32) * 0.5)
     assert (function.decode(payload, (5, 90)) == weights).all()
 
 
@@ -209,7 +210,7 @@ def test_pruned_weights_cost_little() -> None:
 def test_a_rare_zero_is_a_weight_as_any_other() -> None:
     weights = gaussian(20, 50)
     weights[3, 3] = 0
-    assert not Trellis(0.1).encode(weights)[1] & trellis.HOLES
+    assert not Trellis(0.1).encode(weights)[1] & trellis_payload.HOLES
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-30, 3e4, -3e4])
@@ -328,6 +329,6 @@ def test_the_environment_forces_the_reference() -> None:
 def test_rows_share_one_table_of_costs() -> None:
     """It takes longer to make than the search over a row does: of a network's export, it was nearly all."""
     weights = gaussian(300, 64)
-    trellis._costs.cache_clear()
+    trellis_tables.level_costs.cache_clear()
     Trellis(0.3, rate=0.3).quantise_rows(weights)
-    assert trellis._costs.cache_info().misses <= 3  # two of training the first probabilities, one of the rows
+    assert trellis_tables.level_costs.cache_info().misses <= 3  # two while probabilities are trained, one for rows

@@ -1,4 +1,4 @@
-"""Which blocks hear the network: kinds of data, made here, and what level 5 makes of them beside level 4."""
+"""Which blocks use the network: several kinds of data, and their sizes at level 5 beside level 4."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from helpers.implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.native import reference, tables
 from kolmo.native.dispatch import SLOW
-from kolmo.predictors.embedded import gate, neural
+from kolmo.predictors.embedded import gate, neural, neural_levels
 from kolmo.predictors.embedded.context_mixing import FULL, Shape, configuration, plain_prior
 
 TEXT = b"It was the best of times, it was the worst of times; it was the age of wisdom.\n" * 3 + bytes(range(0, 250, 7))
@@ -147,7 +147,7 @@ def test_misuse(module: ModuleType) -> None:
 
 
 def test_lanes_are_powers_of_two_that_grow_with_the_block() -> None:
-    for level in neural.LEVELS:
+    for level in neural_levels.LEVELS:
         predictor = neural.Neural(level)
         counts = [predictor.lanes(size) for size in (1, 1000, 1 << 16, 1 << 17, 1 << 20, 1 << 23, 1 << 30)]
         assert counts == sorted(counts)
@@ -168,7 +168,7 @@ def test_binary_is_left_to_the_plain_mixer() -> None:
 
 @pytest.mark.skipif(SLOW, reason="takes minutes in NumPy")
 def test_lanes_and_threads_round_trip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(neural.LEVELS, 5, replace(neural.LEVELS[5], lane=1 << 12))
+    monkeypatch.setitem(neural_levels.LEVELS, 5, replace(neural_levels.LEVELS[5], lane=1 << 12))
     words = b"the of and to in a is that for it as was with be by on not he his but at are this have from".split()
     draw = random.Random(5)
     data = b" ".join(draw.choice(words) for _ in range(4_000))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,13 +27,14 @@ from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import KolmoError, MemoryLimitError, PredictorError
 from kolmo.native import reference, tables
 from kolmo.native.dispatch import SLOW
-from kolmo.predictors import model_locations
+from kolmo.predictors import model_locations, registry
 from kolmo.predictors.embedded import neural
 from kolmo.predictors.embedded.context_mixing import configuration, inflated_prior, prior, prior_of, table_sizes
 from kolmo.predictors.embedded.network import PRIORS, NetworkShape, Weights, prior_tensors
 from kolmo.predictors.embedded.network_file import dump, is_network, load, save
-from kolmo.predictors.embedded.neural import SHAPES, Way
-from kolmo.predictors.embedded.own_network import MARK_BYTES, Network, OwnNetwork, open_network, parse
+from kolmo.predictors.embedded.neural import Way
+from kolmo.predictors.embedded.neural_levels import SHAPES
+from kolmo.predictors.embedded.own_network import MARK_BYTES, Network, OwnNetwork, default_level, open_network, parse
 from kolmo.predictors.registry import level_of, model_of, resolve, restore
 from kolmo.predictors.settings import RunSettings
 from kolmo.training.products import priors
@@ -110,7 +112,7 @@ def test_a_file_names_its_network_and_no_path(run_folder: Path, cache: Path) -> 
     packed = kolmo.compress(TEXT, predictor=f"network:{run_folder}")
     assert b"secret" not in packed
     mark = tiny().fingerprint[:MARK_BYTES]
-    assert b"\x05" + mark + b"notes" in packed
+    assert b"\x03" + mark + b"notes" in packed
     assert json.loads(cache.read_text()) == {mark.hex(): str(run_folder.resolve() / "network.safetensors")}
     assert kolmo.decompress(packed) == TEXT
     parameters = resolve(f"network:{run_folder}:7").parameters()
@@ -156,20 +158,33 @@ def test_a_changed_network_is_named_with_both_hashes(run_folder: Path, tmp_path:
 
 def test_levels_choose_the_mixer(run_folder: Path) -> None:
     fingerprints = set()
-    for level in range(5, 10):
+    for level in range(1, 10):
         network = resolve(f"network:{run_folder}:{level}")
         assert network.fingerprint() == resolve(f"network:{run_folder}", level=level).fingerprint()
         assert network.parameters()[0] == level
         fingerprints.add(network.fingerprint())
-    assert len(fingerprints) == 5
-    assert resolve(f"network:{run_folder}").fingerprint() == resolve(f"network:{run_folder}:5").fingerprint()
-    for level in (0, 4, 10):
-        with pytest.raises(PredictorError, match=f"network has levels 5 to 9, not {level}"):
+    assert len(fingerprints) == 9
+    assert resolve(f"network:{run_folder}").fingerprint() == resolve(f"network:{run_folder}:3").fingerprint()
+    for level in (0, 10):
+        with pytest.raises(PredictorError, match=f"network has levels 1 to 9, not {level}"):
             resolve(f"network:{run_folder}:{level}")
     with pytest.raises(PredictorError, match="exclude each other"):
         resolve(f"network:{run_folder}:7", level=8)
     os.rename(run_folder, run_folder.with_name("notes:7"))
-    assert resolve(f"network:{run_folder}:7").parameters()[0] == 5  # a path that is there is a path
+    assert resolve(f"network:{run_folder}:7").parameters()[0] == 3  # a path that is there is a path
+
+
+def test_the_default_level_is_in_proportion_to_the_network(tmp_path: Path) -> None:
+    tables = ((2, 4), (3, 4))
+    for shape, level in (
+        (SMALL, 3),
+        (NetworkShape(3, 192, 64, 64, tables), 3),  # tiny
+        (NetworkShape(4, 256, 64, 64, (*tables, (0, 4))), 5),  # small
+        (NetworkShape(), 5),
+    ):
+        assert default_level(shape) == level
+    save(make(NetworkShape(4, 256, 64, 64, (*tables, (0, 4)))), tmp_path / "small")
+    assert resolve(f"network:{tmp_path / 'small'}").parameters()[0] == 5
 
 
 @pytest.mark.parametrize(
@@ -179,12 +194,12 @@ def test_levels_choose_the_mixer(run_folder: Path) -> None:
 def test_names_in_files_are_short_and_printable(name: str, label: str, tmp_path: Path) -> None:
     shutil.copy(NETWORK, tmp_path / name)
     parameters = resolve(f"network:{tmp_path / name}").parameters()
-    assert parse(parameters) == (5, tiny().fingerprint[:MARK_BYTES], label)
+    assert parse(parameters) == (3, tiny().fingerprint[:MARK_BYTES], label)
 
 
 @pytest.mark.parametrize(
     "parameters",
-    [b"", b"\x05", b"\x05abc", b"\x04abcd", b"\x0aabcd", b"\x05abcd\xff", b"\x05abcd\n", b"\x05abcd" + b"n" * 33],
+    [b"", b"\x05", b"\x05abc", b"\x00abcd", b"\x0aabcd", b"\x05abcd\xff", b"\x05abcd\n", b"\x05abcd" + b"n" * 33],
 )
 def test_parameters_that_nobody_wrote(parameters: bytes) -> None:
     with pytest.raises(PredictorError, match="network version 1 has no parameters"):
@@ -212,7 +227,7 @@ def test_folders_and_files_without_one(tmp_path: Path) -> None:
         "empty": "empty: has no network.safetensors",
         "floats": "only recurrent networks of kolmo train are exact",
         "begun": "its training has not ended",
-        "text": "not a safetensors file of a network",
+        "text": "does not begin as a safetensors file of a network",
         **({"pipe": "pipe: Not a regular file"} if hasattr(os, "mkfifo") else {}),
     }
     for name, message in expected.items():
@@ -229,7 +244,7 @@ def test_nothing_is_read_that_does_not_fit_the_header(tmp_path: Path) -> None:
     path = tmp_path / "network.safetensors"
     path.write_bytes(with_header(header, rest))
     os.truncate(path, 1 << 40)
-    with pytest.raises(PredictorError, match=r"its tensors have \d+ bytes, but \d+ are there"):
+    with pytest.raises(PredictorError, match=r"its tensors end at byte \d+, the file at \d+"):
         load(path)
     large = NetworkShape(1, 64, 64, 1024 - 64, ((2, 24),))
     header = {"__metadata__": {"format": "kolmo-network", "version": "1", **large.metadata()}}
@@ -291,11 +306,11 @@ def _metadata(name: str, value: Any) -> bytes:
     ("data", "message"),
     [
         (lambda: _metadata("priors", "2"), "its priors are of version '2'"),
-        (lambda: _metadata("priors", None), r"tensor 'prior\.full\.\w+' is none of a network's"),
+        (lambda: _metadata("priors", None), r"tensor 'prior\.\w+\.\w+' is none of a network's"),
         (lambda: _metadata("texts", ""), "it says of itself 'texts'"),
         (lambda: _metadata("texts", "a\nb"), "it says of itself 'texts'"),
         (lambda: _metadata("bits_per_byte", "1e9"), "it says of itself 'bits_per_byte'"),
-        (lambda: _metadata("trained_bytes", 12), "it says of itself 'trained_bytes'|are not the strings"),
+        (lambda: _metadata("trained_bytes", 12), "it says of itself 'trained_bytes'|are not strings"),
         (lambda: _metadata("other", "x"), "its metadata are not the strings"),
     ],
 )
@@ -358,7 +373,7 @@ def test_priors_are_learned_from_what_was_held_out() -> None:
     after = with_priors(before, [held_out[:12_000], held_out[12_000:]], 1 << 20)
     assert after == with_priors(before, [held_out[:12_000], held_out[12_000:]], 1 << 20)
     assert after.weights == before.weights
-    for level in (5, 7):
+    for level in (3, 5, 7):
         sizes = [len(kolmo.compress(today, predictor=Network(OwnNetwork(w, "x"), level))) for w in (before, after)]
         assert sizes[1] < 0.9 * sizes[0]
 
@@ -465,9 +480,8 @@ def test_lanes_are_those_of_the_level(run_folder: Path) -> None:
 
 @pytest.mark.skipif(SLOW, reason="takes minutes in NumPy")
 def test_several_lanes_decode(run_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    level = replace(neural.LEVELS[5], lane=1000)
-    monkeypatch.setitem(neural.LEVELS, 5, level)
-    network = resolve(f"network:{run_folder}")
+    monkeypatch.setitem(Network.levels, 5, replace(Network.levels[5], lane=1000))
+    network = resolve(f"network:{run_folder}:5")
     data = TEXT * 12
     encoder = BinaryEncoder()
     network.start(len(data), 2).encode(encoder, data)
@@ -545,7 +559,7 @@ def test_every_verb_takes_it(run_folder: Path, tmp_path: Path, monkeypatch: pyte
     assert "give its run's folder" in errors[0]
     assert call("decompress", "-f", "--model", run_folder, "today.log.kmo") == (0, [], [])
     assert Path("today.log").read_bytes() == TEXT[:200]
-    for wrong, level in ((f"{spec}:3", None), (spec, "-3"), ("network:none", None), ("network:", None)):
+    for wrong, level in ((f"{spec}:10", None), (f"{spec}:3", "-4"), ("network:none", None), ("network:", None)):
         status, _, errors = call("compress", "-f", *([level] if level else []), "-m", wrong, "today.log")
         assert (status, len(errors)) == (1, 1)
 
@@ -568,7 +582,7 @@ def test_info(run_folder: Path) -> None:
         for fact in (
             weights.fingerprint.hex(),
             "1,228,800 bytes of kolmo.txt",
-            "3.1782 bits per byte",
+            "3.1281 bits per byte",
             "49,472 parameters",
         ):
             assert fact in text
@@ -577,7 +591,7 @@ def test_info(run_folder: Path) -> None:
         record = json.loads(call("info", "--json", path)[1][0])
         assert record["priors"] is True
         assert (record["size"], record["hash"]) == (NETWORK.stat().st_size, weights.fingerprint.hex())
-        assert (record["trained_bytes"], record["bits_per_byte"]) == (1228800, 3.1782)
+        assert (record["trained_bytes"], record["bits_per_byte"]) == (1228800, 3.1281)
     save(replace(weights, priors=b"", about={}), run_folder / "network.safetensors")
     status, lines, _ = call("info", run_folder)
     assert "priors     : none; those of kolmo are used" in lines
@@ -585,7 +599,7 @@ def test_info(run_folder: Path) -> None:
     (run_folder / "network.safetensors").write_bytes(NETWORK.read_bytes()[:-1])
     status, lines, errors = call("info", run_folder)
     assert (status, lines, len(errors)) == (1, [], 1)
-    assert "bytes, but" in errors[0]
+    assert re.search(r"ends at byte \d+, its tensors at \d+; the file is damaged", errors[0])
 
 
 def test_parameters_are_those_of_the_card() -> None:
@@ -593,23 +607,45 @@ def test_parameters_are_those_of_the_card() -> None:
 
 
 def test_known_models(run_folder: Path, tmp_path: Path) -> None:
-    assert call("models")[1] == []
-    assert call("models", "--json") == (0, [], [])
+    def models(*arguments: str) -> list[str]:
+        """The lines about models, behind those about predictors."""
+        status, lines, errors = call("models", *arguments)
+        assert (status, errors) == (0, [])
+        return [line for line in lines if '"predictor"' not in line] if arguments else lines[lines.index("") + 1 :]
+
+    assert models("--json") == models("-q") == []
     assert call("models", "--add", run_folder) == (0, [], [])
     mark, path = tiny().fingerprint[:MARK_BYTES].hex(), str(run_folder.resolve() / "network.safetensors")
-    head, line = call("models")[1]
+    head, line = models()
     assert head.split() == ["Kind", "Hash", "Path"]
     assert line.split() == ["network", mark, path]
     model_locations.remember(b"abcd", tmp_path / "gone.gguf")
     model_locations.remember(b"efgh", tmp_path)
-    records = [json.loads(line) for line in call("models", "--json")[1]]
+    records = [json.loads(line) for line in models("--json")]
     assert [(r["kind"], r["exists"]) for r in records] == [("network", True), ("gguf", False), ("hf", True)]
-    assert call("models")[1][2].endswith("gone.gguf (not there)")
+    assert models()[2].endswith("gone.gguf (not there)")
     assert call("models", "--forget", path, "--forget", b"abcd".hex()) == (0, [], [])
-    assert [json.loads(line)["kind"] for line in call("models", "--json")[1]] == ["hf"]
+    assert [json.loads(line)["kind"] for line in models("--json")] == ["hf"]
     for arguments in (["--forget", path], ["--add", tmp_path / "none"], ["--add", tmp_path / "cache"]):
         status, _, errors = call("models", *arguments)
         assert (status, len(errors)) == (1, 1)
+
+
+def test_predictors_and_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kolmo.cli import models
+
+    _, lines, _ = call("models")
+    assert lines[0].split()[:3] == ["Predictor", "Use", "Ready"]
+    assert [line.split()[0] for line in lines[1:8]] == [*models.PREDICTORS]
+    assert set(models.PREDICTORS) - {"api"} == set(registry.BUILTIN)
+    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    records = {
+        one["predictor"]: one for line in call("models", "--json")[1] if "predictor" in (one := json.loads(line))
+    }
+    assert records["cm"]["ready"]
+    assert not records["hf"]["ready"]
+    assert records["hf"]["install"] == "pip install 'kolmo-codelength[hf]'"
+    assert "no    a language model of transformers; pip install" in call("models")[1][4]
 
 
 @pytest.mark.parametrize("options", [[], ["--lossless"], ["--method", "torus"], ["--bits", "2"]])

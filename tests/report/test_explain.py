@@ -304,7 +304,7 @@ def test_page_size_is_bounded(data: bytes, limit: int) -> None:
     source = found.html(limit=limit)
     page = Page(source)
     assert page.token_costs() > 0
-    assert len(source) < 200 * max(limit, rows.LONG_ROW + rows.STRETCH) + 60_000
+    assert len(source) < 200 * max(limit, rows.MAX_ROW_BYTES + rows.SELECTED_BYTES) + 60_000
 
 
 def test_ticks_of_the_axes() -> None:
@@ -336,7 +336,7 @@ def test_a_predictor_must_give_a_cost_for_every_byte(monkeypatch: pytest.MonkeyP
 
 
 def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["kolmo.report.explain"], "LARGEST", 10)
+    monkeypatch.setattr(sys.modules["kolmo.report.explain"], "MAX_CONTENT_BYTES", 10)
     with pytest.raises(KolmoError, match="explain a part"):
         explain(b"x" * 11, "order0")
 

@@ -230,12 +230,12 @@ def test_a_damaged_result_is_named(tmp_path: Path, part: str, value: Any) -> Non
     path = write_result(tmp_path, "one", "cc", PROSE, flat(0.4)) / "result.json"
     record = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps({**record, part: value}), "utf-8")
-    with pytest.raises(KolmoError, match=re.escape(f"{path}: lacks what a result has; delete it")):
+    with pytest.raises(KolmoError, match=re.escape(f"{path}: is not a complete result; delete it")):
         leaderboard(tmp_path)
 
 
 def test_no_results(tmp_path: Path) -> None:
-    with pytest.raises(KolmoError, match="holds no results; make some with kolmo eval"):
+    with pytest.raises(KolmoError, match="contains no results; make some with kolmo eval"):
         leaderboard(tmp_path)
 
 
@@ -408,7 +408,7 @@ def test_shipped_cutoffs_have_a_source() -> None:
     for row in table:
         assert re.fullmatch(r"20\d\d-\d\d", row["cutoff"])
         assert row["source"].startswith("https://")
-    known = models.Known()
+    known = models.ModelTable()
     assert known.of("meta-llama/Llama-2-7b-hf").cutoff == "2022-09-30"
     assert known.of("Meta-Llama-3-8B.Q4_K_M").cutoff == "2023-03-31"
     assert known.of("Llama-3-70B").cutoff == "2023-12-31"
@@ -451,19 +451,19 @@ def test_a_corpus_from_before_the_cutoff_is_flagged(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("cutoff\nx,soon", "cutoff is 'soon', no date; write it like"),
-        ("cutoff\nx,2024-13", "no date"),
-        ("cutoff\nx,2024-02-30", "no date"),
-        ("cutoff\nx,0000", "no date"),
+        ("cutoff\nx,soon", "cutoff is 'soon', not a date; write it like"),
+        ("cutoff\nx,2024-13", "not a date"),
+        ("cutoff\nx,2024-02-30", "not a date"),
+        ("cutoff\nx,0000", "not a date"),
         ("url\nx,javascript:alert(1)", "write one that begins with https://"),
-        ("parameters\nx,many", "no number; write it like 7000000000 or 7B"),
+        ("parameters\nx,many", "not a number; write it like 7000000000 or 7B"),
     ],
 )
 def test_bad_tables_of_models(tmp_path: Path, cell: str, message: str) -> None:
     table = tmp_path / "models.csv"
     table.write_text(f"model,{cell}\n", "utf-8")
     with pytest.raises(KolmoError, match=re.escape(f"{table}:2") + ".*" + re.escape(message)):
-        models.Known(table)
+        models.ModelTable(table)
 
 
 # Scores
@@ -635,7 +635,7 @@ def test_command(results: Path, tmp_path: Path) -> None:
     ("arguments", "status", "message"),
     [
         (["nowhere"], 1, "kolmo: nowhere: no such folder; give one that `kolmo eval -o` has made\n"),
-        (["."], 1, "kolmo: .: holds no results; make some with kolmo eval MODEL --corpus C -o .\n"),
+        (["."], 1, "kolmo: .: contains no results; make some with kolmo eval MODEL --corpus C -o .\n"),
         ([".", "-o", "."], 1, "kolmo: .: is a folder; name a file in it\n"),
         ([".", "--markdown", "-", "--json"], 2, "only one can have standard output"),
         ([".", "--csv", "report.html"], 2, "report.html is given twice"),

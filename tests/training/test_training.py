@@ -412,15 +412,15 @@ def test_passages_side_by_side_cost_what_each_costs(
     model, passages = spread_out(models.build(shape)), ragged(100, 60, 900, 33)
     alone = [validation.validate(model, [p], ByteVocabulary(), torch.float32) for p in passages]
     monkeypatch.setattr(validation, "SYMBOLS_AT_ONCE", at_once)
-    parts: list[float] = []
+    parts: list[int] = []
     together = validation.validate(model, passages, ByteVocabulary(), torch.float32, progress=parts.append)
     assert together is not None
     assert list(together) == [p.name for p in passages]
     for passage, one in zip(passages, alone, strict=True):
         assert one is not None
         assert together[passage.name] == pytest.approx(one[passage.name], rel=1e-5)
-    assert parts == sorted(parts)
-    assert 0.9 < parts[-1] <= 1
+    assert min(parts) >= 0  # a portion may hold nothing but padding
+    assert sum(parts) == validation.count_scored(passages)
     assert validation.validate(model, passages, ByteVocabulary(), torch.float32, lambda: True) is None
     assert not model.quantised
     bits = 0.0
@@ -443,10 +443,10 @@ def test_the_exact_network_scores_alike_by_kernels_and_by_torch(threads: int, mo
     found = []
     for slow in (False, True):
         monkeypatch.setattr(validation, "SLOW", slow)
-        parts: list[float] = []
+        parts: list[int] = []
         found.append(validation.exact_scores(weights, passages, progress=parts.append))
-        assert parts == sorted(parts)
-        assert parts[-1] == 1
+        assert min(parts) >= 0  # a portion may hold nothing but padding
+        assert sum(parts) == validation.count_scored(passages)
     assert found[0] == pytest.approx(found[1], rel=1e-12)
     floats = validation.validate(model, passages, ByteVocabulary(), torch.float32)
     assert found[0] == pytest.approx(floats, rel=0.02)

@@ -17,9 +17,9 @@ from kolmo.errors import CorruptError, FormatError, KolmoError
 from kolmo.native.dispatch import SLOW
 from kolmo.safetensors import lay_out, write_header
 from kolmo.targets import TargetExistsError, TargetFolder
-from kolmo.weights.sources.folder import LARGEST, companions
+from kolmo.weights.sources.folder import MAX_COPIED_BYTES, companions
 
-WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"step": 0.1}  # one that is fast here
+WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"goal": kolmo.Step(0.1)}  # one that is fast here
 OPTIONS = ("--method", "torus") if SLOW else ("--step", "0.1")
 
 
@@ -100,14 +100,14 @@ def test_links_and_odd_files(source: Path, tmp_path: Path) -> None:
     (source / "loop").symlink_to(source, target_is_directory=True)
     os.mkfifo(source / "pipe")
     with open(source / "huge.txt", "wb") as file:
-        file.truncate(LARGEST + 1)
+        file.truncate(MAX_COPIED_BYTES + 1)
     found = companions(source)
     assert "alias.json" in found.taken
     assert not {"leak.txt", "dangling.txt", "loop", "pipe", "huge.txt"} & set(found.taken)
     reasons = dict(line.rstrip(")").split(" (", 1) for line in found.left)
-    assert reasons["leak.txt"] == reasons["loop"] or reasons["loop"] == "no regular file"
+    assert reasons["leak.txt"] == reasons["loop"] or reasons["loop"] == "not a regular file"
     assert reasons["huge.txt"] == "larger than 64 MiB"
-    assert reasons["pipe"] == "no regular file"
+    assert reasons["pipe"] == "not a regular file"
     kolmo.shrink(source, tmp_path / "small", **WAY)
     assert (tmp_path / "small" / "alias.json").read_text() == "{}"
     assert not (tmp_path / "small" / "alias.json").is_symlink()
@@ -132,17 +132,17 @@ def test_existing_targets(source: Path, tmp_path: Path) -> None:
     with pytest.raises(TargetExistsError, match="use -f"):
         kolmo.shrink(source, target, **WAY)
     (target / "old.txt").write_text("old")
-    kolmo.shrink(source, target, **WAY, force=True)
+    kolmo.shrink(source, target, force=True, **WAY)
     assert not (target / "old.txt").exists()
     (target / "config.json").unlink()
     with pytest.raises(KolmoError, match="may be replaced"):
-        kolmo.shrink(source, target, **WAY, force=True)
+        kolmo.shrink(source, target, force=True, **WAY)
     (tmp_path / "link").symlink_to(target, target_is_directory=True)
     with pytest.raises(KolmoError, match="may be replaced"):
-        kolmo.shrink(source, tmp_path / "link", **WAY, force=True)
+        kolmo.shrink(source, tmp_path / "link", force=True, **WAY)
     for inside in (source, source / "small", source / "1_Pooling" / "small"):
         with pytest.raises(KolmoError):
-            kolmo.shrink(source, inside, **WAY, force=True)
+            kolmo.shrink(source, inside, force=True, **WAY)
     assert everything(source)[:3] == [".git/config", "1_Pooling/config.json", "config.json"]
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
@@ -187,5 +187,5 @@ def test_folders_that_are_not_shrunk(source: Path, tmp_path: Path) -> None:
             kolmo.load(folder)
     kolmo.shrink(source, tmp_path / "small", **WAY)
     with pytest.raises(FormatError, match="shrunk already"):
-        kolmo.shrink(tmp_path / "small", tmp_path / "smaller", step=0.2)
+        kolmo.shrink(tmp_path / "small", tmp_path / "smaller", kolmo.Step(0.2))
     assert not (tmp_path / "smaller").exists()

@@ -11,7 +11,7 @@ import pytest
 import kolmo
 from kolmo.errors import KolmoError
 from kolmo.native.dispatch import SLOW
-from kolmo.weights.running.streamed import default_parts
+from kolmo.weights.running.parts import default_parts
 
 torch: Any = pytest.importorskip("torch")
 nn = torch.nn
@@ -67,7 +67,7 @@ def made(make: Any) -> Any:
 def both(make: Any, tmp_path: Path, **given: Any) -> tuple[Any, Any]:
     """A module with its decoded weights in memory, and one that streams them."""
     path = tmp_path / "small.kolmo"
-    kolmo.shrink(made(make).state_dict(), path, step=0.01, force=True)
+    kolmo.shrink(made(make).state_dict(), path, kolmo.Step(0.01), force=True)
     whole = made(make)
     whole.load_state_dict(kolmo.load(path, framework="pt"))
     with torch.device("meta"):
@@ -162,7 +162,7 @@ def test_calls_side_by_side(tmp_path: Path) -> None:
 
 def test_dtypes(tmp_path: Path) -> None:
     path = tmp_path / "small.kolmo"
-    kolmo.shrink(made(UNet).state_dict(), path, step=0.01)
+    kolmo.shrink(made(UNet).state_dict(), path, kolmo.Step(0.01))
     net = made(UNet).to(torch.bfloat16)
     kolmo.stream(net, path)
     whole = made(UNet)
@@ -177,7 +177,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     image = torch.randn(1, 3, 16, 16)
     with pytest.raises(KolmoError, match="no state dict"):
         streamed.state_dict()
-    with pytest.raises(KolmoError, match="inference alone"):
+    with pytest.raises(KolmoError, match="only for inference"):
         streamed(image.requires_grad_())
     assert not any(parameter.requires_grad for parameter in streamed.parameters())
     streamed(image.detach())  # all is as it was

@@ -9,6 +9,7 @@ import resource
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -25,17 +26,18 @@ from hypothesis import strategies as st
 import kolmo
 from kolmo.cli import group
 from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraError
+from kolmo.hyperfunctions import TrellisOptions
 from kolmo.hyperfunctions.torus import Torus
 from kolmo.native.dispatch import SLOW
 from kolmo.safetensors import lay_out, read_header, read_span, write_header
 from kolmo.targets import TargetExistsError
 from kolmo.weights.format.groups import columns_of, is_coded
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import from_floats, to_floats
 
 Arrays = dict[str, npt.NDArray[Any]]
-WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"step": 0.01}  # one that is fast here
+WAY: dict[str, Any] = {"hyperfunction": "torus"} if SLOW else {"goal": kolmo.Step(0.01)}  # one that is fast here
 pytestmark = pytest.mark.filterwarnings("ignore::kolmo.errors.ShrinkWarning")  # of weights lost on purpose
 kernels = pytest.mark.skipif(SLOW, reason="a trellis of so many weights takes minutes without the C kernels")
 
@@ -94,8 +96,8 @@ def status_of(result: Result) -> int:
     "settings",
     [
         {"hyperfunction": "torus"},
-        pytest.param({"step": 0.01}, marks=kernels),
-        pytest.param({"step": 0.02, "states": 64}, marks=kernels),
+        pytest.param({"goal": kolmo.Step(0.01)}, marks=kernels),
+        pytest.param({"goal": kolmo.Step(0.02), "hyperfunction": TrellisOptions(states=64)}, marks=kernels),
     ],
 )
 def test_round_trip(tmp_path: Path, settings: dict[str, Any]) -> None:
@@ -139,7 +141,7 @@ def test_any_shape_and_dtype(tmp_path: Path, shape: list[int], dtype: str, scale
         values = values[:1]
     data = from_floats(values.reshape(-1), dtype)
     write_safetensors(tmp_path / "in", {"w": (dtype, values.shape, data)})
-    kolmo.shrink(tmp_path / "in", tmp_path / "m", step=scale / 5, force=True)
+    kolmo.shrink(tmp_path / "in", tmp_path / "m", kolmo.Step(scale / 5), force=True)
     file = ShrunkFile(tmp_path / "m")
     assert (file.kind("w").dtype, file.kind("w").shape) == (dtype, values.shape)
     after = file.read("w")
@@ -182,13 +184,13 @@ def test_bfloat16_rounds_to_even_and_stays_finite() -> None:
 def test_target_bytes(tmp_path: Path, wished: int) -> None:
     r = np.random.default_rng(2)
     parts = {f"layers.{i}.weight": (r.standard_normal((256, 128)) * 2.0**-i).astype(np.float32) for i in range(6)}
-    report = kolmo.shrink(parts, tmp_path / "m", target_bytes=wished)
+    report = kolmo.shrink(parts, tmp_path / "m", kolmo.Bytes(wished))
     assert 0.995 * wished <= report.size == (tmp_path / "m").stat().st_size <= wished
 
 
 @kernels
 def test_bits(tmp_path: Path) -> None:
-    report = kolmo.shrink({"w": np.random.default_rng(3).standard_normal((512, 300))}, tmp_path / "m", bits=3)
+    report = kolmo.shrink({"w": np.random.default_rng(3).standard_normal((512, 300))}, tmp_path / "m", kolmo.Bits(3))
     assert 2.985 <= report.coded.bits <= 3
     assert report.coded.gap is not None
     assert report.coded.gap < 1
@@ -198,32 +200,33 @@ def test_bits(tmp_path: Path) -> None:
 
 @kernels
 def test_size_out_of_reach(tmp_path: Path) -> None:
-    least = kolmo.shrink(model(), tmp_path / "m", step=100).size
+    least = kolmo.shrink(model(), tmp_path / "m", kolmo.Step(100)).size
     (tmp_path / "m").unlink()
     for size, reason in ((1500, "what is not coded takes"), (least - 60, "the coarsest step still takes")):
         with pytest.raises(KolmoError, match=f"{size} bytes .*{reason}"):
-            kolmo.shrink(model(), tmp_path / "m", target_bytes=size)
+            kolmo.shrink(model(), tmp_path / "m", kolmo.Bytes(size))
     assert os.listdir(tmp_path) == []
-    report = kolmo.shrink(model(), tmp_path / "m", target_bytes=10**6)  # more than it ever takes
+    report = kolmo.shrink(model(), tmp_path / "m", kolmo.Bytes(10**6))  # more than it ever takes
     assert report.coded.relative_error == pytest.approx(0, abs=1e-9)
 
 
 @kernels
 def test_a_given_step_is_that_of_all(tmp_path: Path) -> None:
-    kolmo.shrink(model(), tmp_path / "m", step=0.02)
+    kolmo.shrink(model(), tmp_path / "m", kolmo.Step(0.02))
     file = ShrunkFile(tmp_path / "m")
     heads = {struct.unpack_from("<4xf", (tmp_path / "m").read_bytes(), file.span(name)[0]) for name in CODED}
-    assert heads == {(file.record.hyperfunction.parameters["step"],)}
+    assert heads == {(float(np.float32(0.02)),)}
+    assert [one.parameters for one in file.record.hyperfunctions] == [{"step": 0.02, "states": 8}]
 
 
 @kernels
 def test_tied_and_kept(tmp_path: Path) -> None:
     one = model()["layer.0.weight"]
-    report = kolmo.shrink({"a": one, "b": one.copy(), "c": one.astype(np.float64)}, tmp_path / "m", step=0.01)
+    report = kolmo.shrink({"a": one, "b": one.copy(), "c": one.astype(np.float64)}, tmp_path / "m", kolmo.Step(0.01))
     assert [t.kind for t in report.tensors] == ["coded", "coded", "tied"]
     found = kolmo.load(tmp_path / "m")
     assert found["a"] is found["b"]
-    kolmo.shrink({"a": one, "b": one}, tmp_path / "n", step=0.01, keep=["b"])
+    kolmo.shrink({"a": one, "b": one}, tmp_path / "n", kolmo.Step(0.01), selection=kolmo.Selection(keep=["b"]))
     found = kolmo.load(tmp_path / "n")
     np.testing.assert_array_equal(found["b"], one)
     assert not np.array_equal(found["a"], one)
@@ -244,7 +247,9 @@ def test_a_name_that_the_codes_take(tmp_path: Path) -> None:
 def test_prune(tmp_path: Path, each: bool) -> None:
     r = np.random.default_rng(4)
     parts = {"small": r.standard_normal((200, 100)) * 0.1, "large": r.standard_normal((200, 100))}
-    report = kolmo.shrink(parts, tmp_path / "m", step=1e-4, prune=0.4, prune_each=each)
+    report = kolmo.shrink(
+        parts, tmp_path / "m", kolmo.Step(1e-4), selection=kolmo.Selection(prune=0.4, prune_each=each)
+    )
     pruned = {one.name: one.pruned / one.count for one in report.tensors}
     assert report.coded.pruned / 40000 == pytest.approx(0.4, abs=0.001)
     assert pruned["large"] == pytest.approx(0.4, abs=0.001) if each else pruned["large"] < 0.1 < pruned["small"]
@@ -267,7 +272,7 @@ def test_shards(tmp_path: Path) -> None:
     assert digests[0] == digests[1]
     with pytest.raises(KolmoError, match="beside"):
         kolmo.shrink(folder, folder / "part-0.safetensors", force=True)
-    for bad, reason in ({"flag": "../whole.safetensors"}, "no index"), ({"nothing": "part-0.safetensors"}, "lacks"):
+    for bad, reason in ({"flag": "../whole.safetensors"}, "not an index"), ({"nothing": "part-0.safetensors"}, "lacks"):
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": bad}))
         with pytest.raises(CorruptError, match=reason):
             open_checkpoint(folder)
@@ -279,7 +284,7 @@ def test_shards(tmp_path: Path) -> None:
 @kernels
 def test_threads_make_no_difference(tmp_path: Path) -> None:
     for threads in (1, 3):
-        kolmo.shrink(model(), tmp_path / str(threads), bits=3, threads=threads)
+        kolmo.shrink(model(), tmp_path / str(threads), kolmo.Bits(3), threads=threads)
     assert (tmp_path / "1").read_bytes() == (tmp_path / "3").read_bytes()
     one, three = (kolmo.load(tmp_path / "1", threads=n) for n in (1, 3))
     assert all(np.array_equal(one[name], three[name]) for name in one)
@@ -293,7 +298,7 @@ def test_partial_load(shrunk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         spans.append((begin, size))
         return read_span(file, path, begin, size)
 
-    monkeypatch.setattr("kolmo.weights.format.packing.read_span", read)
+    monkeypatch.setattr("kolmo.weights.format.reader.read_span", read)
     found = kolmo.load(shrunk, ["head.weight", "flag"])
     assert list(found) == ["head.weight", "flag"]
     np.testing.assert_array_equal(found["head.weight"], whole["head.weight"])
@@ -314,8 +319,8 @@ def test_the_format_page(shrunk: Path) -> None:
     record = json.loads(header.pop("__metadata__")["kolmo"])
     assert (8 + length) % 8 == 0
     assert record["version"] == 1
-    parameters = {"step": pytest.approx(0.01), "states": 8}
-    assert record["hyperfunctions"] == [{"name": "trellis", "version": 1, "parameters": parameters}]
+    assert record["hyperfunctions"] == [["trellis", 1, {"step": 0.01, "states": 8}]]
+    assert {tuple(entry[5:]) for entry in record["coded"].values()} == {(0,)}
     spans = sorted(tuple(entry["data_offsets"]) for entry in header.values())
     assert (spans[0][0], spans[-1][1]) == (0, len(data) - 8 - length)
     assert all(one[1] == two[0] for one, two in pairwise(spans))
@@ -355,10 +360,10 @@ def test_torch(tmp_path: Path) -> None:
     torch.save({"state_dict": state, "epoch": 1}, tmp_path / "m.pt")
     old = {name: tensor for name, tensor in state.items() if name != "f8"}  # which that kind of file cannot hold
     torch.save(old, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    kolmo.shrink(tmp_path / "old.pt", tmp_path / "old", step=0.1)
+    kolmo.shrink(tmp_path / "old.pt", tmp_path / "old", kolmo.Step(0.1))
     assert set(kolmo.load(tmp_path / "old")) == set(old)
     for source in (tmp_path / "m.pt", state):
-        kolmo.shrink(source, tmp_path / "m", step=0.1, force=True)
+        kolmo.shrink(source, tmp_path / "m", kolmo.Step(0.1), force=True)
         found = kolmo.load(tmp_path / "m", framework="pt")
         assert {name: (x.dtype, x.shape) for name, x in found.items()} == {
             name: (x.dtype, x.shape) for name, x in state.items()
@@ -381,29 +386,10 @@ def test_missing_torch(tmp_path: Path, shrunk: Path, monkeypatch: pytest.MonkeyP
         kolmo.shrink(tmp_path / "m.pt", tmp_path / "out")
 
 
-def test_settings_that_contradict(tmp_path: Path) -> None:
-    wrong: list[dict[str, Any]] = [
-        {"bits": 3, "step": 1},
-        {"bits": -1},
-        {"target_bytes": 0},
-        {"hyperfunction": "torus", "bits": 3},
-        {"hyperfunction": "torus", "preset": "none"},
-        {"preset": "llm"},
-        {"hyperfunction": "spiral"},
-        {"hyperfunction": Torus(), "bits": 3},
-        {"prune": 1.0},
-        {"step": 0.1, "states": 9},
-    ]
-    for one in wrong:
-        with pytest.raises(ValueError, match=r"\w"):
-            kolmo.shrink(model(), tmp_path / "m", **one)
-    assert os.listdir(tmp_path) == []
-
-
 def test_a_weight_too_large_for_the_step_stays_exact(tmp_path: Path) -> None:
     one = model()["layer.0.weight"]
     one[0, 0] = 1e6
-    kolmo.shrink({"w": one}, tmp_path / "m", step=0.01)
+    kolmo.shrink({"w": one}, tmp_path / "m", kolmo.Step(0.01))
     found = kolmo.load(tmp_path / "m")["w"]
     assert found[0, 0] == np.float32(1e6)
     assert np.abs(found - one).max() < 0.02
@@ -446,10 +432,30 @@ def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], Non
 
 
 def entry(record: dict[str, Any], changes: dict[int, Any]) -> None:
-    """Change the record's entry of a coded tensor: dtype, shape, columns, size, digest, way."""
+    """Change the record's entry of a coded tensor: dtype, shape, columns, length, checksum, index, second part."""
     found = record["coded"]["conv.weight"]
     for place, value in changes.items():
         found[place:] = [value, *found[place + 1 :]]
+
+
+def function(record: dict[str, Any], changes: dict[int, Any]) -> None:
+    """Change the only entry of the table of hyperfunctions: name, version, parameters."""
+    for place, value in changes.items():
+        record["hyperfunctions"][0][place] = value
+
+
+def another(record: dict[str, Any], added: list[Any]) -> None:
+    """Give the last coded tensor a hyperfunction of its own."""
+    record["hyperfunctions"].append(added)
+    record["coded"][list(record["coded"])[-1]][5] = 1
+
+
+def swap(record: dict[str, Any]) -> None:
+    """A table whose entries do not stand in the order of their first use."""
+    another(record, ["trellis", 1, {"step": 0.5, "states": 8}])
+    record["hyperfunctions"].reverse()
+    for one in record["coded"].values():
+        one[5] = 1 - one[5]
 
 
 HOSTILE: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
@@ -461,14 +467,28 @@ HOSTILE: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
     "list": lambda h, r: r.update(coded=[]),
     "no list": lambda h, r: r["coded"].update({"conv.weight": {}}),
     "too short": lambda h, r: r["coded"]["conv.weight"].pop(),
-    "more of one": lambda h, r: entry(r, {5: True, 6: 1}),
+    "more of one": lambda h, r: entry(r, {6: {"wild": 1}, 7: 1}),
     "no size": lambda h, r: entry(r, {3: 0}),
     "another size": lambda h, r: entry(r, {3: 77}),
     "no codes": lambda h, r: h.pop("kolmo.codes"),
-    "unknown function": lambda h, r: r["hyperfunctions"][0].update(name="os"),
-    "function's version": lambda h, r: r["hyperfunctions"][0].update(version=9),
-    "parameters": lambda h, r: r["hyperfunctions"][0].update(parameters={"step": "1"}),
-    "huge parameter": lambda h, r: r["hyperfunctions"][0].update(parameters={"step": 10**400, "states": 8}),
+    "unknown function": lambda h, r: function(r, {0: "os"}),
+    "unknown function of one tensor": lambda h, r: another(r, ["os", 1, {}]),
+    "a function that is a number": lambda h, r: function(r, {0: 7}),
+    "function's version": lambda h, r: function(r, {1: 9}),
+    "another version of one tensor": lambda h, r: another(r, ["trellis", 2, {"step": 0.5, "states": 8}]),
+    "true function's version": lambda h, r: function(r, {1: True}),
+    "parameters": lambda h, r: function(r, {2: {"step": "1", "states": 8}}),
+    "parameters are a list": lambda h, r: function(r, {2: [0.01, 8]}),
+    "a parameter is missing": lambda h, r: another(r, ["trellis", 1, {"step": 0.5}]),
+    "a parameter is unknown": lambda h, r: another(r, ["trellis", 1, {"step": 0.5, "states": 8, "rate": 0.1}]),
+    "a parameter that is not in its shortest form": lambda h, r: another(
+        r, ["trellis", 1, {"step": 0.10000000149011612, "states": 8}]
+    ),
+    "not a number": lambda h, r: another(r, ["trellis", 1, {"step": float("nan"), "states": 8}]),
+    "infinite": lambda h, r: another(r, ["trellis", 1, {"step": float("inf"), "states": 8}]),
+    "huge parameter": lambda h, r: function(r, {2: {"step": 10**400, "states": 8}}),
+    "a function is an object": lambda h, r: r["hyperfunctions"].__setitem__(0, {"name": "trellis"}),
+    "a function is too short": lambda h, r: r["hyperfunctions"][0].pop(),
     "huge shape": lambda h, r: entry(r, {1: [1 << 29, 1 << 29], 2: 1 << 29}),
     "overflow": lambda h, r: entry(r, {1: [1 << 62, 1 << 62]}),
     "many zeros": lambda h, r: entry(r, {1: [1 << 14, 1 << 14], 2: 1 << 14}),
@@ -476,17 +496,30 @@ HOSTILE: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
     "no columns": lambda h, r: entry(r, {2: 0}),
     "other columns": lambda h, r: entry(r, {2: 5}),
     "integers": lambda h, r: entry(r, {0: "I32"}),
-    "verbatim": lambda h, r: entry(r, {5: {"verbatim": True}}),
-    "verbatim, and not": lambda h, r: entry(r, {5: {"verbatim": True, "by": 1}}),
-    "verbatim by a number": lambda h, r: entry(r, {5: {"verbatim": 1}}),
-    "way is a number": lambda h, r: entry(r, {5: 7}),
-    "unknown way": lambda h, r: entry(r, {5: {"rotated": 1}}),
-    "no such function": lambda h, r: entry(r, {5: {"by": 1}}),
+    "verbatim": lambda h, r: entry(r, {5: None}),
+    "verbatim, and not": lambda h, r: entry(r, {5: None, 6: {"wild": 1}}),
+    "second part is a number": lambda h, r: entry(r, {6: 7}),
+    "second part is empty": lambda h, r: entry(r, {6: {}}),
+    "second part is unknown": lambda h, r: entry(r, {6: {"rotated": 1}}),
+    "a dangling index": lambda h, r: entry(r, {5: 1}),
+    "a huge index": lambda h, r: entry(r, {5: 1 << 70}),
+    "a negative index": lambda h, r: entry(r, {5: -1}),
+    "an index that is true": lambda h, r: entry(r, {5: True}),
+    "an index that is a fraction": lambda h, r: entry(r, {5: 0.5}),
+    "an index that is a name": lambda h, r: entry(r, {5: "trellis"}),
     "no functions": lambda h, r: r.update(hyperfunctions=[]),
-    "many functions": lambda h, r: r.update(hyperfunctions=r["hyperfunctions"] * 99),
-    "more wild ones than bytes": lambda h, r: entry(r, {5: {"wild": 1 << 20}}),
-    "wild ones in a residual": lambda h, r: entry(r, {5: {"wild": 1, "base": 9}}),
-    "a negative number of wild ones": lambda h, r: entry(r, {5: {"wild": -1}}),
+    "functions are an object": lambda h, r: r.update(hyperfunctions={}),
+    "a function that no tensor uses": lambda h, r: r["hyperfunctions"].append(
+        ["trellis", 1, {"step": 2.0, "states": 8}]
+    ),
+    "more functions than tensors": lambda h, r: r["hyperfunctions"].extend(
+        ["trellis", 1, {"step": 2.0**n, "states": 8}] for n in range(9)
+    ),
+    "a function twice": lambda h, r: another(r, r["hyperfunctions"][0]),
+    "functions in another order": lambda h, r: swap(r),
+    "more wild ones than bytes": lambda h, r: entry(r, {6: {"wild": 1 << 20}}),
+    "wild ones in a residual": lambda h, r: entry(r, {6: {"wild": 1, "base": 9}}),
+    "a negative number of wild ones": lambda h, r: entry(r, {6: {"wild": -1}}),
     "digest": lambda h, r: entry(r, {4: "0" * 16}),
     "raw digest": lambda h, r: r["raw"].update(flag="0" * 16),
     "alias to nothing": lambda h, r: r["aliases"].update({"head.weight": "x"}),
@@ -512,6 +545,34 @@ def test_hostile_records(shrunk: Path, change: Callable[[dict[str, Any], dict[st
     rewritten(shrunk, change)
     with pytest.raises(FormatError, match=str(shrunk)):
         opened(shrunk)
+
+
+@kernels
+def test_parameters_of_another_payload(shrunk: Path) -> None:
+    """A record that is sound in itself, but names another step or another hyperfunction than one payload has."""
+    torus = ["torus", 1, Torus().parameters]
+    for added in (["trellis", 1, {"step": 0.5, "states": 8}], ["trellis", 1, {"step": 0.01, "states": 64}], torus):
+        before = shrunk.read_bytes()
+        rewritten(shrunk, lambda header, record, added=added: another(record, added))  # type: ignore[misc]
+        with pytest.raises(CorruptError, match=str(shrunk)):
+            opened(shrunk)
+        shrunk.write_bytes(before)
+    opened(shrunk)
+
+
+def test_a_long_table_takes_no_quadratic_time(shrunk: Path) -> None:
+    """50,000 tensors that are not there, each with a hyperfunction of its own: refused within seconds."""
+
+    def change(header: dict[str, Any], record: dict[str, Any]) -> None:
+        one = next(iter(record["coded"].values()))
+        record["coded"] = {str(n): [*one[:5], n] for n in range(50_000)}
+        record["hyperfunctions"] = [["trellis", 1, {"step": float(n + 1), "states": 8}] for n in range(50_000)]
+
+    rewritten(shrunk, change)
+    start = time.perf_counter()
+    with pytest.raises(CorruptError):
+        opened(shrunk)
+    assert time.perf_counter() - start < 20
 
 
 @kernels
@@ -580,7 +641,7 @@ def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.99 * 43008 < record["size"] <= 43008
     assert run("shrink", "in.safetensors", "-o", "m", "-f", "-q", "--method", "torus").output == ""
     information = json.loads(run("info", "--json", "m").stdout)
-    assert information["hyperfunction"]["name"] == "torus"
+    assert information["hyperfunctions"] == ["torus"]
     assert "SHA-256" in run("info", "m", "-v").output
     assert status_of(run("info", "in.safetensors", "nothing")) == 1
     done = run("expand", "m", "-o", "out", "--json")

@@ -23,7 +23,7 @@ from kolmo.hyperfunctions.torus import Torus
 from kolmo.native.dispatch import SLOW
 from kolmo.weights.choice.steps import by_scales
 from kolmo.weights.choice.values import Nature, nature
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.dtypes import from_floats, to_floats
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -87,8 +87,8 @@ ALIEN: dict[str, npt.NDArray[np.float32]] = {
 def test_what_is_not_weights_stays_and_costs_the_others_nothing(tmp_path: Path, name: str) -> None:
     """Each array beside a network: it comes back exact, and the network as without it."""
     alone = network()
-    before = kolmo.shrink(alone, tmp_path / "alone", bits=3)
-    report = kolmo.shrink({**alone, "alien": ALIEN[name]}, tmp_path / "m", bits=3)
+    before = kolmo.shrink(alone, tmp_path / "alone", kolmo.Bits(3))
+    report = kolmo.shrink({**alone, "alien": ALIEN[name]}, tmp_path / "m", kolmo.Bits(3))
     assert kolmo.load(tmp_path / "m")["alien"].tobytes() == ALIEN[name].tobytes()
     wanted = {one.name: one.relative_error for one in before.tensors}
     for one in report.tensors:
@@ -104,7 +104,7 @@ def test_constants_and_masks_of_other_dtypes(tmp_path: Path, dtype: str) -> None
     types = {"F16": np.float16, "BF16": ml_dtypes.bfloat16, "F64": np.float64}
     for value in (0.0, 0.1, -65504.0):
         given = np.full((40, 40), value).astype(types[dtype])
-        kolmo.shrink({**network(), "c": given}, tmp_path / "m", bits=3, force=True)
+        kolmo.shrink({**network(), "c": given}, tmp_path / "m", kolmo.Bits(3), force=True)
         assert ShrunkFile(tmp_path / "m").read("c") == given.tobytes()
         assert ShrunkFile(tmp_path / "m").stored_size("c") < 300 or dtype == "F64"
 
@@ -112,7 +112,7 @@ def test_constants_and_masks_of_other_dtypes(tmp_path: Path, dtype: str) -> None
 @kernels
 @pytest.mark.parametrize("value", [1e6, 1e9, -1e30, LOWEST, np.inf, -np.inf, np.nan, 3.0])
 @pytest.mark.parametrize("count", [1, 5])
-@pytest.mark.parametrize("way", [{"bits": 3}, {"step": 0.01}, {"hyperfunction": "torus"}])
+@pytest.mark.parametrize("way", [{"goal": kolmo.Bits(3)}, {"goal": kolmo.Step(0.01)}, {"hyperfunction": "torus"}])
 def test_outliers_stay_and_their_neighbours_live(tmp_path: Path, value: float, count: int, way: dict[str, Any]) -> None:
     arrays = {**network(), "odd.weight": changed(normal(96, 64), value, count)}
     report = kolmo.shrink(arrays, tmp_path / "m", **way)
@@ -134,7 +134,7 @@ def test_wild_weights_in_other_dtypes(tmp_path: Path) -> None:
     double[5, 5] = 1e300
     data = from_floats(np.where(np.isinf(given), np.float32(1), given), "BF16")
     assert to_floats(data, "BF16").max() == 1.0
-    kolmo.shrink({"half": given.astype(np.float16), "double": double}, tmp_path / "m", bits=4)
+    kolmo.shrink({"half": given.astype(np.float16), "double": double}, tmp_path / "m", kolmo.Bits(4))
     found = kolmo.load(tmp_path / "m")
     assert np.isinf(found["half"]).sum() == 3
     assert found["double"][5, 5] == 1e300
@@ -145,9 +145,9 @@ def test_wild_weights_in_other_dtypes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("at", ["first", "last", "order"])
 def test_damaged_places_of_wild_weights(tmp_path: Path, at: str) -> None:
     """A file whose digests were made to fit: what is out of place is still refused."""
-    from kolmo.weights.format.packing import decode
+    from kolmo.weights.format.codes import decode
 
-    kolmo.shrink({"w": changed(normal(64, 64), np.inf, 2)}, tmp_path / "m", step=0.01)
+    kolmo.shrink({"w": changed(normal(64, 64), np.inf, 2)}, tmp_path / "m", kolmo.Step(0.01))
     file = ShrunkFile(tmp_path / "m")
     one, (begin, size) = file.record.coded["w"], file.span("w")
     code = bytearray((tmp_path / "m").read_bytes()[begin : begin + size])
@@ -161,11 +161,31 @@ def test_damaged_places_of_wild_weights(tmp_path: Path, at: str) -> None:
 
 
 @kernels
+def test_each_tensor_names_its_own_parameters(tmp_path: Path) -> None:
+    """Steps follow scales, so the tensors of one file have several; each payload has the step that its record names."""
+    arrays = {f"layers.{k}.weight": normal(64, 64, scale=2.0**-k) for k in range(4)}
+    report = kolmo.shrink({**arrays, "flipped": -arrays["layers.1.weight"]}, tmp_path / "m", kolmo.Bits(3))
+    file, data = ShrunkFile(tmp_path / "m"), (tmp_path / "m").read_bytes()
+    assert len(file.record.hyperfunctions) == 4
+    assert file.hyperfunction("flipped") == file.hyperfunction("layers.1.weight")
+    for one in report.tensors:
+        function = file.hyperfunction(one.name)
+        assert function is not None
+        assert (one.hyperfunction, one.parameters) == ("trellis", function.parameters)
+        assert one.step is not None
+        assert np.float32(one.step) == struct.unpack_from("<4xf", data, file.span(one.name)[0])[0]
+    steps = [one.step for one in report.tensors if one.step]
+    assert report.step == pytest.approx(float(np.exp(np.mean(np.log(steps)))))
+    assert f"trellis: step {min(steps):.5g} to {max(steps):.5g}, states 8" in report.summary()
+
+
+@kernels
 def test_two_hyperfunctions_in_one_file(tmp_path: Path) -> None:
-    kolmo.shrink({"z": np.zeros((64, 64), np.float32), **network()}, tmp_path / "m", Torus())
+    kolmo.shrink({"z": np.zeros((64, 64), np.float32), **network()}, tmp_path / "m", hyperfunction=Torus())
     record = ShrunkFile(tmp_path / "m").record
-    assert [one.name for one in record.hyperfunctions] == ["torus", "trellis"]
-    assert {name: one.by for name, one in record.coded.items()} == {"z": 1, "up.weight": 0, "down.weight": 0}
+    assert [one.name for one in record.hyperfunctions] == ["trellis", "torus"]
+    assert {name: one.by for name, one in record.coded.items()} == {"z": 0, "up.weight": 1, "down.weight": 1}
+    assert record.hyperfunctions[1].parameters == Torus().parameters
     assert not kolmo.load(tmp_path / "m")["z"].any()
 
 
@@ -173,7 +193,7 @@ def test_two_hyperfunctions_in_one_file(tmp_path: Path) -> None:
 def test_steps_follow_scales(tmp_path: Path) -> None:
     """Tensors of very different scale: none dies, and small ones take fewer bits."""
     arrays = {f"layers.{k}.weight": normal(64, 64, scale=4.0**-k) for k in range(6)}
-    report = kolmo.shrink(arrays, tmp_path / "m", bits=3)
+    report = kolmo.shrink(arrays, tmp_path / "m", kolmo.Bits(3))
     assert not report.warnings
     assert max(one.worst_error for one in report.tensors) < 0.2
     bits = [one.bits for one in report.tensors]
@@ -181,7 +201,8 @@ def test_steps_follow_scales(tmp_path: Path) -> None:
     assert bits[0] - bits[-1] < 2.5
     assert report.coded.bits == pytest.approx(3, rel=0.01)
     file = ShrunkFile(tmp_path / "m")
-    assert [file.step(one.name) for one in report.tensors] == [one.step for one in report.tensors]
+    functions = [file.hyperfunction(one.name) for one in report.tensors]
+    assert [one.parameters["step"] for one in functions if one] == [one.step for one in report.tensors]
     steps = by_scales({"a": 1.0, "b": 0.25}, {"a": 10, "b": 10}).factors
     assert steps["a"] / steps["b"] == pytest.approx(2)
     assert steps["a"] * steps["b"] == pytest.approx(1)
@@ -194,7 +215,7 @@ def test_a_module_says_which_are_buffers(tmp_path: Path) -> None:
     torch: Any = pytest.importorskip("torch")
     module = torch.nn.Linear(64, 64)
     module.register_buffer("table", torch.randn(64, 64))
-    kolmo.shrink(module, tmp_path / "m", bits=3)
+    kolmo.shrink(module, tmp_path / "m", kolmo.Bits(3))
     found = kolmo.load(tmp_path / "m", framework="pt")
     assert torch.equal(found["table"], module.table)
     assert not torch.equal(found["weight"], module.weight)
@@ -214,11 +235,11 @@ def test_warnings(tmp_path: Path) -> None:
     """Of a tensor that is gone: in Python, at the command line even in a pipe, in JSON; -q silences."""
     arrays = {"big.weight": normal(64, 64), "small.weight": normal(64, 64, scale=0.0005)}
     with pytest.warns(ShrinkWarning, match=r"1 tensor has .*small\.weight \(1\.00\)"):
-        report = kolmo.shrink(arrays, tmp_path / "m", step=0.02)
+        report = kolmo.shrink(arrays, tmp_path / "m", kolmo.Step(0.02))
     assert "small.weight 100 %" in "\n".join(report.lines())
     assert report.record()["warnings"] == report.warnings != []
     with pytest.warns(ShrinkWarning):  # an outlier in the tensor makes its whole error look small
-        kolmo.shrink({"w": changed(normal(64, 64, scale=0.001), 1.5)}, tmp_path / "m", step=0.02, force=True)
+        kolmo.shrink({"w": changed(normal(64, 64, scale=0.001), 1.5)}, tmp_path / "m", kolmo.Step(0.02), force=True)
     from test_weights import plain
 
     plain(tmp_path / "in.safetensors", arrays)
@@ -240,19 +261,19 @@ def test_a_target_above_the_source_loses_nothing(tmp_path: Path, dtype: str) -> 
     size = (tmp_path / "in.safetensors").stat().st_size
     for target in (size, 2 * size, 1 << 40):
         with pytest.warns(ShrinkWarning, match="the file is exact"):
-            report = kolmo.shrink(tmp_path / "in.safetensors", tmp_path / "m", target_bytes=target, force=True)
+            report = kolmo.shrink(tmp_path / "in.safetensors", tmp_path / "m", kolmo.Bytes(target), force=True)
         assert report.size <= size
         found = kolmo.load(tmp_path / "m")
         for name, value in arrays.items():
             assert found[name].tobytes() == value.tobytes()
     with pytest.warns(ShrinkWarning, match="the file is exact"):
-        kolmo.shrink(arrays, tmp_path / "m", bits=40, force=True)
-    near = kolmo.shrink(arrays, tmp_path / "m", target_bytes=size // 2, force=True)
+        kolmo.shrink(arrays, tmp_path / "m", kolmo.Bits(40), force=True)
+    near = kolmo.shrink(arrays, tmp_path / "m", kolmo.Bytes(size // 2), force=True)
     assert 0.98 * (size // 2) < near.size <= size // 2
     with pytest.warns(ShrinkWarning, match="no tensor is a matrix of weights"):
-        kolmo.shrink({"bias": normal(2000)}, tmp_path / "m", bits=3, force=True)
+        kolmo.shrink({"bias": normal(2000)}, tmp_path / "m", kolmo.Bits(3), force=True)
     with pytest.raises(KolmoError, match="too few"):
-        kolmo.shrink({"bias": normal(2000)}, tmp_path / "m", target_bytes=3000, force=True)
+        kolmo.shrink({"bias": normal(2000)}, tmp_path / "m", kolmo.Bytes(3000), force=True)
 
 
 def numpy_file(path: Path) -> None:
@@ -283,8 +304,8 @@ FOREIGN: dict[str, tuple[bytes | Callable[[Path], None], str]] = {
     "page": (b"<!DOCTYPE html><html>", "HTML"),
     "TFLite": (b"\x1c\0\0\0TFL3" + bytes(50), "TensorFlow Lite"),
     "empty": (b"", "empty"),
-    "text": (b"just some text that is not weights at all", "no kind of weights"),
-    "random": (bytes(R.integers(0, 256, 999, dtype=np.uint8) | 1), "no kind of weights"),
+    "text": (b"just some text that is not weights at all", "any known kind of weights"),
+    "random": (bytes(R.integers(0, 256, 999, dtype=np.uint8) | 1), "any known kind of weights"),
     "archive": (kolmo.compress(b"hello"), "an archive of kolmo"),
 }
 
@@ -298,7 +319,7 @@ def test_other_kinds_of_file(tmp_path: Path, kind: str, suffix: str) -> None:
     assert isinstance(content, bytes)
     path.write_bytes(content)
     with pytest.raises(KolmoError) as caught:
-        kolmo.shrink(path, tmp_path / "out", step=0.1)
+        kolmo.shrink(path, tmp_path / "out", kolmo.Step(0.1))
     assert what in str(caught.value) or suffix in (".safetensors", ".onnx")
     out = str(tmp_path / "out")
     for verb in (["shrink", str(path), "-o", out], ["info", str(path)], ["expand", str(path), "-o", out]):
@@ -318,7 +339,7 @@ def test_torch_files_by_any_name(tmp_path: Path, suffix: str, zipped: bool) -> N
     path = tmp_path / f"model{suffix}"
     state = {name: torch.from_numpy(value) for name, value in network().items()}
     torch.save({"state_dict": state, "epoch": 3}, path, _use_new_zipfile_serialization=zipped)
-    kolmo.shrink(path, tmp_path / "out", bits=4)
+    kolmo.shrink(path, tmp_path / "out", kolmo.Bits(4))
     assert set(kolmo.load(tmp_path / "out")) == set(state)
 
 
@@ -328,7 +349,7 @@ def test_safetensors_by_any_name(tmp_path: Path) -> None:
 
     for suffix in (".bin", ".pt", ".onnx", ""):
         plain(tmp_path / f"m{suffix}", network())
-        kolmo.shrink(tmp_path / f"m{suffix}", tmp_path / "out", bits=4, force=True)
+        kolmo.shrink(tmp_path / f"m{suffix}", tmp_path / "out", kolmo.Bits(4), force=True)
 
 
 @pytest.mark.parametrize("suffix", [".th", ".bin", "", ".safetensors"])
@@ -337,7 +358,7 @@ def test_pickles_run_nothing(tmp_path: Path, suffix: str, capsys: pytest.Capture
     for protocol in (2, 4):
         (tmp_path / f"evil{suffix}").write_bytes(pickle.dumps({"w": Evil()}, protocol))
         with pytest.raises(KolmoError):
-            kolmo.shrink(tmp_path / f"evil{suffix}", tmp_path / "out", step=0.1)
+            kolmo.shrink(tmp_path / f"evil{suffix}", tmp_path / "out", kolmo.Step(0.1))
     assert "this ran" not in capsys.readouterr().out
 
 
@@ -346,7 +367,7 @@ def test_archives(tmp_path: Path, make: Callable[[Path], None], name: str) -> No
     pytest.importorskip("torch")
     make(tmp_path / name)
     with pytest.raises(FormatError, match="arrays of NumPy" if name == "a.npz" else "torch cannot load"):
-        kolmo.shrink(tmp_path / name, tmp_path / "out", step=0.1)
+        kolmo.shrink(tmp_path / name, tmp_path / "out", kolmo.Step(0.1))
 
 
 def strange() -> dict[str, Any]:
@@ -366,7 +387,7 @@ def strange() -> dict[str, Any]:
 @pytest.mark.parametrize("kind", ["sparse_coo", "sparse_csr", "meta", "quantised", "nested"])
 def test_tensors_without_plain_memory(tmp_path: Path, kind: str) -> None:
     with pytest.raises(KolmoError, match=rf"'odd\.{kind}' is .*(give|load)") as caught:
-        kolmo.shrink({f"odd.{kind}": strange()[kind]}, tmp_path / "out", step=0.1)
+        kolmo.shrink({f"odd.{kind}": strange()[kind]}, tmp_path / "out", kolmo.Step(0.1))
     assert len(str(caught.value).splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
@@ -375,7 +396,7 @@ def test_tensors_without_plain_memory(tmp_path: Path, kind: str) -> None:
 def test_conjugates_and_negatives(tmp_path: Path) -> None:
     torch: Any = pytest.importorskip("torch")
     value = torch.randn(64, 64, dtype=torch.complex64)
-    kolmo.shrink({"c": value.conj(), "n": value.conj().imag}, tmp_path / "m", step=0.01)
+    kolmo.shrink({"c": value.conj(), "n": value.conj().imag}, tmp_path / "m", kolmo.Step(0.01))
     found = kolmo.load(tmp_path / "m", framework="pt")
     assert torch.equal(found["c"], value.conj().resolve_conj())
     assert (found["n"] + value.imag).abs().max() < 0.02

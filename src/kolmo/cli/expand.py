@@ -15,7 +15,7 @@ from kolmo.cli.inputs import check_weights
 @click.command("expand")
 @click.argument("file", type=options.PATH)
 @options.place
-@click.option("--base", is_flag=True, help="Of a lossless file: the coarse copy alone, without its residuals.")
+@click.option("--base", is_flag=True, help="For a lossless file: only the coarse copy, without its residuals.")
 @options.threads
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
 @options.quiet
@@ -26,10 +26,11 @@ def command(
 ) -> int:
     """Make a plain safetensors file OUT of FILE, which kolmo shrink wrote; or a folder of a folder.
 
-    All tensors are there again under their names, in their dtypes; the coded ones as close as they were coded. Where
-    FILE was a model in ONNX, and OUT ends in .onnx, it is that model.
+    OUT has all tensors under their names, in their dtypes; the coded ones as close as they were coded. If FILE was
+    made from a model in ONNX and OUT ends in .onnx, OUT is that model.
     """
-    from kolmo.weights.format.packing import ShrunkFile
+    from kolmo.weights.format.reader import ShrunkFile
+    from kolmo.weights.format.table import names_in
     from kolmo.weights.running.expand import expand
 
     console = Console(quiet, verbose, as_json)
@@ -39,7 +40,7 @@ def command(
             force = may_overwrite(output, console, ask=True)
         start = time.perf_counter()
         shrunk = ShrunkFile(file)
-        if shrunk.record.hyperfunction.name == "trellis":
+        if "trellis" in names_in(shrunk.record.hyperfunctions):
             console.warn_if_slow(os.path.getsize(shrunk.path))
         with console.progress(file, sum(map(shrunk.raw_size, shrunk.names))) as progress:
             size = expand(file, output, base=base, threads=threads, force=force, progress=progress)

@@ -112,9 +112,9 @@ def _explain(
 
 def _read_and_score(file: IO[bytes], shown: str, predictor: Predictor, console: Console) -> Explanation:
     from kolmo.report import explain
-    from kolmo.report.explain import LARGEST
+    from kolmo.report.explain import MAX_CONTENT_BYTES
 
-    data = file.read(LARGEST + 1)  # one more, to be refused
+    data = file.read(MAX_CONTENT_BYTES + 1)  # one more, to be refused
     console.warn_if_slow(len(data))
     with console.progress(shown, len(data)) as progress:
         return explain(data, predictor, name=os.path.basename(shown), progress=progress)

@@ -123,12 +123,12 @@ def command(
 
 
 def _read(path: str | None, shown: str) -> Table:
-    from kolmo.fit.table import LARGEST, parse_table, published
+    from kolmo.fit.table import MAX_TABLE_BYTES, parse_table, published
 
     if path is None:
         return published()
     with open_input(path, force=False) as file:
-        return parse_table(file.read(LARGEST + 1), shown)  # one more, to be refused
+        return parse_table(file.read(MAX_TABLE_BYTES + 1), shown)  # one more, to be refused
 
 
 def _check_figure(path: str | None) -> None:

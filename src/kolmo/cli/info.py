@@ -23,9 +23,9 @@ def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
     Of a checkpoint: tensors, sizes, bits, digest; only headers are read. Errors of weights are printed when a file is
     made; they are not in it. Of a network: sizes, hash, texts, bits per byte on what was held out of them.
     """
-    from kolmo.weights.format.packing import ShrunkFile
+    from kolmo.weights.format.reader import ShrunkFile
     from kolmo.weights.format.record import VERSION
-    from kolmo.weights.shrink import describe
+    from kolmo.weights.report import describe
 
     console = Console(verbose=verbose, json=as_json)
     for path in files:

@@ -51,6 +51,11 @@ def parse_place(ctx: click.Context, param: click.Parameter, value: str) -> str:
     return value
 
 
+def flag_of(name: str) -> str:
+    """The flag of a parameter of Python: `--target-bytes` for `target_bytes`."""
+    return "--" + name.replace("_", "-")
+
+
 def as_flags(message: str) -> str:
     """What Python says of target_bytes, as the command line says it: --target-bytes."""
     flags = {param.name: param.opts[-1] for param in click.get_current_context().command.params}

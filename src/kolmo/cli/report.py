@@ -125,7 +125,7 @@ def _load(folders: tuple[str, ...]) -> list[Result]:
     for folder in folders:
         results = load_results(folder)
         if not results:
-            raise KolmoError(f"{folder}: holds no results; make some with kolmo eval MODEL --corpus C -o {folder}")
+            raise KolmoError(f"{folder}: contains no results; make some with kolmo eval MODEL --corpus C -o {folder}")
         found += results
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,21 +13,85 @@ from kolmo.cli import options
 from kolmo.cli.console import Console, may_overwrite, print_lines
 from kolmo.cli.inputs import check_weights
 from kolmo.errors import ShrinkWarning
+from kolmo.hyperfunctions.families import OPTIONS, options_of
 
-METHODS = ("trellis", "torus")
-PRESETS = ("llm", "unet", "mobilenet")
+if TYPE_CHECKING:
+    from kolmo.hyperfunctions.families import FamilyOptions
+    from kolmo.weights.goals import Goal
+
+DEFAULT_METHOD = "trellis"
+GOALS = ("bits", "step", "target_bytes", "max_delta_bpc", "lossless")  # parameters of which at most one is given
+MEASURED = ("corpus", "mode", "limit", "device", "sensitivities")  # parameters that belong to max_delta_bpc
 
 
-def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
-    """A size, or none."""
-    return None if value is None else options.parse_size(ctx, param, value)
+def method_options(function: options.Function) -> options.Function:
+    """The options that the families of hyperfunctions declare, each with the name of its family in the help."""
+    for name, family in reversed(OPTIONS.items()):
+        for one in reversed(options_of(family)):
+            text = f"{name.capitalize()}: {one.help}"
+            if isinstance(one.default, bool):
+                declare = click.option(options.flag_of(one.name), one.name, is_flag=True, default=None, help=text)
+            else:
+                declare = click.option(
+                    options.flag_of(one.name),
+                    one.name,
+                    type=click.Choice([str(choice) for choice in one.choices]),
+                    help=f"{text.rstrip('.')}; default {one.default}.",
+                )
+            function = declare(function)
+    return function
+
+
+def chosen_family(method: str, given: dict[str, Any]) -> FamilyOptions:
+    """The family of a method, with those of its options that were given.
+
+    Raises:
+        ValueError: an option of another method was given.
+    """
+    for name, family in OPTIONS.items():
+        for one in options_of(family):
+            if name != method and given[one.name] is not None:
+                flag = options.flag_of(one.name)
+                raise ValueError(f"{flag} is not for {method}, but for {name}; leave {flag} out")
+    own = {one.name: given[one.name] for one in options_of(OPTIONS[method]) if given[one.name] is not None}
+    by_text = {one.name: {str(choice): choice for choice in one.choices} for one in options_of(OPTIONS[method])}
+    return OPTIONS[method](**{name: by_text[name].get(value, value) for name, value in own.items()})
+
+
+def chosen_goal(given: dict[str, Any]) -> Goal:
+    """The goal that was given, or the default one.
+
+    Raises:
+        ValueError: several were given, one is out of its range, or a parameter of another one was given.
+    """
+    from kolmo.weights import goals
+
+    found = [name for name in GOALS if given[name] not in (None, False)]
+    if len(found) > 1:
+        first, second = map(options.flag_of, found[:2])
+        raise ValueError(f"{first} and {second} exclude each other; give one of them")
+    measured = {name: given[name] for name in MEASURED if given[name] not in (None, False)}
+    name = found[0] if found else ""
+    if name == "max_delta_bpc":
+        return goals.MaxDeltaBpc(given[name], measured.pop("corpus", None), **measured)
+    if measured:
+        first = options.flag_of(next(iter(measured)))
+        raise ValueError(f"{first} is for --max-delta-bpc; give that, or leave {first} out")
+    if name == "lossless":
+        return goals.Lossless()
+    kinds = {"bits": goals.Bits, "step": goals.Step, "target_bytes": goals.Bytes}
+    return kinds[name](given[name]) if found else goals.DEFAULT_GOAL
 
 
 @click.command("shrink")
 @click.argument("model", type=options.PATH)
 @options.place
 @click.option(
-    "--method", type=click.Choice(METHODS), default="trellis", show_default=True, help="How weights become integers."
+    "--method",
+    type=click.Choice(list(OPTIONS)),
+    default=DEFAULT_METHOD,
+    show_default=True,
+    help="How weights become integers.",
 )
 @click.option(
     "--bits",
@@ -38,7 +102,12 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option(
     "--step", type=click.FloatRange(0, min_open=True), metavar="S", help="Trellis: distance of levels, for all tensors."
 )
-@click.option("--target-bytes", callback=parse_target, metavar="SIZE", help="Trellis: the file takes at most SIZE.")
+@click.option(
+    "--target-bytes",
+    callback=options.parse_size_or_none,
+    metavar="SIZE",
+    help="Trellis: the file takes at most SIZE.",
+)
 @click.option(
     "--max-delta-bpc",
     type=click.FloatRange(0, min_open=True),
@@ -56,19 +125,7 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
     is_flag=True,
     help="For --max-delta-bpc: measure each kind of tensors first, and choose its step by that.",
 )
-@click.option("--preset", type=click.Choice(PRESETS), help="Torus: published settings; default llm.")
-@click.option(
-    "--states",
-    type=click.Choice(["1", "8", "64"]),
-    default="8",
-    show_default=True,
-    help="Trellis: 64 for 0.17 dB less error at four times the work; 1 for none.",
-)
-@click.option(
-    "--least-error",
-    is_flag=True,
-    help="Trellis: the least squared error for the bits, though networks lose more by it at 2 or 3 bits.",
-)
+@method_options
 @click.option("--lossless", is_flag=True, help="Give back every tensor exact to the bit.")
 @click.option(
     "--prune",
@@ -87,7 +144,16 @@ def parse_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 @click.option("-v", "--verbose", is_flag=True, help="Print each tensor, not groups of them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the table as a JSON object.")
 def command(
-    *, model: str, output: str, method: str, force: bool, quiet: bool, verbose: bool, as_json: bool, **given: Any
+    *,
+    model: str,
+    output: str,
+    method: str,
+    threads: int,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
+    **given: Any,
 ) -> int:
     """Shrink the weights of MODEL into OUT.
 
@@ -96,29 +162,20 @@ def command(
     config.json, OUT is a folder that transformers open, unless it ends in .safetensors or .kolmo. Read OUT with
     kolmo.load in Python, or kolmo expand.
     """
-    from kolmo.weights.choice.budget import check
-    from kolmo.weights.shrink import plan, shrink
+    from kolmo.weights.goals import Selection, agreed
+    from kolmo.weights.shrink import shrink
     from kolmo.weights.sources.folder import companions, makes_folder
 
-    sizes = {key: given.pop(key) for key in ("bits", "step", "target_bytes", "preset", "max_delta_bpc")}
-    measured = {key: given.pop(key) for key in ("corpus", "mode", "limit", "device")}
-    states = int(given.pop("states"))
     try:
-        plan(
-            method,
-            **sizes,
-            states=states,
-            least_error=given["least_error"],
-            prune=given["prune"],
-            lossless=given["lossless"],
-        )
-        check(max_delta_bpc=sizes["max_delta_bpc"], sensitivities=given["sensitivities"], **measured)
+        family, goal = chosen_family(method, given), chosen_goal(given)
+        selection = Selection(given["keep"], given["prune"], given["prune_each"])
+        agreed(goal, family, selection)
     except ValueError as error:
         raise click.UsageError(options.as_flags(str(error))) from None
     console = Console(quiet, verbose, as_json)
     with console.guarded(model), console.writing_to(output):
         check_weights(model)
-        if method == "trellis":
+        if method == DEFAULT_METHOD:
             console.warn_if_slow(os.path.getsize(model) if os.path.isfile(model) else None)
         if os.path.exists(output) and not force:
             force = may_overwrite(output, console, ask=True)
@@ -130,13 +187,12 @@ def command(
             report = shrink(
                 model,
                 output,
-                method,
-                **sizes,
-                **measured,
-                states=states,
+                goal,
+                hyperfunction=family,
+                selection=selection,
+                threads=threads,
                 force=force,
                 progress=console.progress,
-                **given,
             )
         for text in report.warnings:
             console.warn(f"{model}: {text}")

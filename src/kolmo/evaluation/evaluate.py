@@ -19,9 +19,10 @@ from kolmo.corpus import Corpus, Document, open_corpus
 from kolmo.errors import KolmoError, MissingExtraError, PredictorError
 from kolmo.evaluation import run as running
 from kolmo.evaluation.engines.engines import Engine, LocalEngine
+from kolmo.evaluation.opening import full_spec, open_scorer
 from kolmo.evaluation.results.results import Evaluation, Result
 from kolmo.evaluation.results.store import Store, folder_of, slug
-from kolmo.evaluation.scorers.scorers import Options, full_spec, open_scorer
+from kolmo.evaluation.scorers.scorers import Options
 from kolmo.evaluation.windows.modes import Mode, mode_of
 from kolmo.evaluation.work import Scan
 from kolmo.progress import Phases, no_phases

@@ -34,7 +34,7 @@ from kolmo.evaluation.work import Labels, Scan, Work
 from kolmo.installing import installed_version
 from kolmo.progress import Progress, no_progress
 
-NAMED_REPEATS = 20  # documents that repeat another's text which a result names; it counts all
+MAX_NAMED_REPEATS = 20  # documents that repeat another's text which a result names; it counts all
 
 
 def scan(corpus: Corpus, *, stream: bool) -> Scan:
@@ -149,7 +149,7 @@ def run(
             "repeated": len(found.repeats),
             "repeats": [
                 {"name": found.labels[place].name, "first": found.labels[first].name}
-                for place, first in islice(found.repeats.items(), NAMED_REPEATS)
+                for place, first in islice(found.repeats.items(), MAX_NAMED_REPEATS)
             ],
         },
         "mode": {"name": mode.name, "block": mode.block, "stride": mode.stride, "headline": mode.headline},

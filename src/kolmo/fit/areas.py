@@ -227,7 +227,7 @@ def _fitted(table: Table, name: str, bpc: tuple[str, ...], scores: Groups) -> St
     """A study of the rows that have a BPC.
 
     Raises:
-        KolmoError: a cell is no number, or the rows give no line.
+        KolmoError: a cell is not a number, or the rows give no line.
     """
     x = means_of([table.numbers(column) for column in bpc])
     y = means_of([means_of([table.numbers(column) for column in group]) for group in scores])

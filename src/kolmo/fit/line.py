@@ -21,9 +21,9 @@ from kolmo.student import student_t
 
 __all__ = ["Fit", "HeldOut", "Prediction", "Table", "fit", "leave_one_family_out", "published", "read_table"]
 
-LEAST = 3  # models: through two points any line is exact
+MIN_MODELS = 3  # models: through two points any line is exact
 EQUAL = 1e-9  # numbers no further apart than this are one number
-LARGEST = 1e9  # of a BPC or a score, so that squares stay finite
+MAX_VALUE = 1e9  # of a BPC or a score, so that squares stay finite
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,10 @@ class Fit:
         Raises:
             KolmoError: `bpc` is not finite or past 1e9, or `level` is not between 0 and 1.
         """
-        if not abs(bpc) <= LARGEST:
-            raise KolmoError(f"{bpc} is no BPC; give a number like 0.42")
+        if not abs(bpc) <= MAX_VALUE:
+            raise KolmoError(f"{bpc} is not a BPC; give a number like 0.42")
         if not 0.5 <= (1 + level) / 2 < 1 or level <= 0:
-            raise KolmoError(f"{level} is no level of an interval; give one between 0 and 1, like 0.95")
+            raise KolmoError(f"{level} is not a level of an interval; give one between 0 and 1, like 0.95")
         freedom = self.count - 2
         sigma = self.error * math.sqrt(self.count / freedom)
         distance = (bpc - self.mean) / math.sqrt(self.spread)
@@ -111,17 +111,17 @@ def fit(bpc: Sequence[float], scores: Sequence[float]) -> Fit:
         KolmoError: fewer than 3 models, a number that is not finite or past 1e9, or all BPC or all scores equal.
     """
     if len(bpc) != len(scores):
-        raise KolmoError(f"{len(bpc)} BPC and {len(scores)} scores are no pairs; give one of each for every model")
+        raise KolmoError(f"{len(bpc)} BPC and {len(scores)} scores are not pairs; give one of each for every model")
     x, y = [float(value) for value in bpc], [float(value) for value in scores]
     count = len(x)
-    if count < LEAST:
-        raise KolmoError(f"a line needs {LEAST} models with BPC and score, not {count}; add models")
+    if count < MIN_MODELS:
+        raise KolmoError(f"a line needs {MIN_MODELS} models with BPC and score, not {count}; add models")
     for value in x + y:
-        if not abs(value) <= LARGEST:  # NaN too
+        if not abs(value) <= MAX_VALUE:  # NaN too
             raise KolmoError(f"{value} is neither BPC nor score; correct it, or leave the model out")
     for values, name in ((x, "BPC"), (y, "scores")):
         if max(values) - min(values) <= EQUAL:
-            raise KolmoError(f"all {name} of {count} models are equal, so there is no line; add other models")
+            raise KolmoError(f"all {name} of {count} models are equal, so there is not a line; add other models")
     mean_x, mean_y = math.fsum(x) / count, math.fsum(y) / count
     dx, dy = [value - mean_x for value in x], [value - mean_y for value in y]
     xx, yy, xy = (math.fsum(a * b for a, b in zip(u, v, strict=True)) for u, v in ((dx, dx), (dy, dy), (dx, dy)))

@@ -19,7 +19,7 @@ from typing import Any
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted, short, uncomputed
 
-LARGEST = 16 << 20  # bytes of a table
+MAX_TABLE_BYTES = 16 << 20  # bytes of a table
 PUBLISHED = "published.csv"
 MODEL = ("model", "modelname", "name")
 FAMILY = ("family", "modelfamily")
@@ -128,11 +128,11 @@ def read_table(path: str | Path) -> Table:
     """A table from a file; see `parse_table`.
 
     Raises:
-        KolmoError: it is no table.
+        KolmoError: it is not a table.
         OSError: it cannot be read.
     """
     with open(path, "rb") as file:
-        return parse_table(file.read(LARGEST + 1), str(path))
+        return parse_table(file.read(MAX_TABLE_BYTES + 1), str(path))
 
 
 def parse_table(data: bytes, name: str) -> Table:
@@ -149,8 +149,8 @@ def parse_table(data: bytes, name: str) -> Table:
     Raises:
         KolmoError: it is neither, has no rows, or is larger than 16 MiB.
     """
-    if len(data) > LARGEST:
-        raise KolmoError(f"{name}: is larger than {LARGEST >> 20} MiB; a table of models has a line for each")
+    if len(data) > MAX_TABLE_BYTES:
+        raise KolmoError(f"{name}: is larger than {MAX_TABLE_BYTES >> 20} MiB; a table of models has a line for each")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -184,7 +184,7 @@ def _parse_csv(text: str, name: str) -> Table:
             else:
                 rows.append(Row(place, {column: cell for column, cell in zip(header, cells, strict=False) if column}))
     except csv.Error as error:
-        raise KolmoError(f"{name}:{line}: is no CSV ({error}); correct the line") from None
+        raise KolmoError(f"{name}:{line}: is not CSV ({error}); correct the line") from None
     return Table(name, tuple(column for column in header or () if column), tuple(rows))
 
 
@@ -205,11 +205,11 @@ def _parse_json(text: str, name: str) -> Table:
             content = [json.loads(line) for line in text.splitlines() if line.strip()]
         except (ValueError, RecursionError):
             place = f"{name}:{error.lineno}" if isinstance(error, json.JSONDecodeError) else name
-            raise KolmoError(f"{place}: is no JSON ({error}); correct it, or give CSV") from None
+            raise KolmoError(f"{place}: is not JSON ({error}); correct it, or give CSV") from None
     if isinstance(content, dict):
         content = next((content[held] for held in LISTS if isinstance(content.get(held), list)), [content])
     if not isinstance(content, list) or not all(isinstance(record, dict) for record in content):
-        raise KolmoError(f"{name}: is no table; give a list of objects, one a model")
+        raise KolmoError(f"{name}: is not a table; give a list of objects, one a model")
     rows = tuple(Row(f"{name}, model {n}", _flat(record)) for n, record in enumerate(content, 1))
     return Table(name, tuple(dict.fromkeys(column for row in rows for column in row.cells)), rows)
 
@@ -249,5 +249,5 @@ def _number(row: Row, column: str) -> float | None:
         number = math.nan
     if not math.isfinite(number):
         shown = cell if isinstance(cell, float) else repr(cell[:40])
-        raise KolmoError(f"{row.place}: {column} is {shown}, no number; correct it, or leave the cell empty")
+        raise KolmoError(f"{row.place}: {column} is {shown}, not a number; correct it, or leave the cell empty")
     return number

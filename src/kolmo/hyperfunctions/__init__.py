@@ -1,1 +1,10 @@
-"""Hyperfunctions: the protocol and how one is found (`base`), and one file per family, imported on demand."""
+"""Hyperfunctions: matrices of weights as integers, and back.
+
+base                 the protocol, and the hyperfunction of a name with its parameters
+families             the options of each, as `kolmo.shrink` takes them
+trellis, torus       the hyperfunctions; trellis_payload and trellis_tables, torus_codebook are parts of them
+"""
+
+from kolmo.hyperfunctions.families import TorusOptions, TrellisOptions
+
+__all__ = ["TorusOptions", "TrellisOptions"]

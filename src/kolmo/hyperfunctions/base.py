@@ -2,9 +2,9 @@
 
 A **hyperfunction** maps one integer to a group of weights by computation, without a codebook ("Hyper-Compression",
 Fan et al., 2024, section 3). It is a recipe, cheap to make and safe to share between threads: a name, a version and a
-few numbers. Its payload is self-contained: whoever knows the name, the version and the shape decodes it.
+few numbers. Its payload is self-contained: a reader needs the name, the version and the shape to decode it.
 
-What it is not: it knows no network, no checkpoint and no budget; it codes one matrix as it was told to.
+What it is not: it has no access to a network, a checkpoint or a budget; it codes one matrix with given parameters.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ class Hyperfunction(Protocol):
 
     @property
     def parameters(self) -> dict[str, int | float]:
-        """What `restore` needs to make it again; all are keywords of the class."""
+        """The parameters that files record, by which `restore` makes the hyperfunction again: keywords of the class."""
         ...
 
     def encode(self, weights: npt.NDArray[np.float32], progress: Progress | None = None) -> bytes:
         """The payload of a matrix of shape (rows, columns), either of which may be 0.
 
         Raises:
-            ValueError: not two dimensions, or a weight that is no finite number.
+            ValueError: the array does not have two dimensions, or a weight is not a finite number.
         """
         ...
 
@@ -57,7 +57,18 @@ class Hyperfunction(Protocol):
         """The matrix, exact to the bit on any machine, with any number of threads.
 
         Raises:
-            CorruptError: the payload is damaged, cut short, or of another shape.
+            CorruptError: the payload is damaged, cut short, or has another shape.
+        """
+        ...
+
+    def check(self, payload: bytes) -> None:
+        """Compare the parameters that a payload repeats with those of this hyperfunction.
+
+        Args:
+            payload: a payload, or bytes that begin with one.
+
+        Raises:
+            CorruptError: they differ, so that the payload belongs to another hyperfunction.
         """
         ...
 
@@ -66,7 +77,7 @@ def restore(name: str, parameters: Mapping[str, int | float]) -> Hyperfunction:
     """The hyperfunction of a name with its parameters, as a file records them.
 
     Raises:
-        KolmoError: an unknown name (the message lists the known ones), or parameters that it does not take.
+        KolmoError: the name is unknown (the message lists the known ones), or it does not have such parameters.
     """
     if name not in FAMILIES:
         raise KolmoError(f"hyperfunction {quoted(name)} is not known; choose from {', '.join(FAMILIES)}")

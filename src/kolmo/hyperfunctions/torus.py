@@ -5,9 +5,9 @@ Moment k of the line p_k = (k l / N^2 mod l, k l / N mod l) stands for the pairs
 side l lies around the mean of all pairs, N = ceil(sqrt(U)), k < U. A pair outside is drawn in towards the centre, by
 one factor for each ring around the square. docs/torus.md has every step, and what the publication leaves open.
 
-What it is not: good. The line draws a sheared square grid, so this is uniform scalar quantisation at a fixed rate, and
-one outlier sets the rings for all: 7.6 dB from the Gaussian bound, where `trellis` has less than one. It searches no
-tree: the grid is known, so the nearest point is computed.
+What it is not: a good quantiser. The line draws a sheared square grid, so this is uniform scalar quantisation at a
+fixed rate, and one outlier determines the rings for all weights: it is 7.6 dB above the Gaussian bound, `trellis` less
+than one. It searches no tree, because the nearest point of the grid can be computed.
 """
 
 from __future__ import annotations
@@ -23,108 +23,41 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import CorruptError
+from kolmo.hyperfunctions.torus_codebook import Codebook, Floats, Indices
 
 if TYPE_CHECKING:
     from kolmo.progress import Progress
 
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.uint32]
 
-CHUNK = 1 << 13  # pairs that are worked on together: a multiple of 8, so that each chunk's bits fill whole bytes
-SMALLEST = 10  # weights; fewer stay raw
-LARGEST = 1 << 20  # points
-CLASSES = 255
-SIDES = (1e-30, 1e30)  # with a binary32 pair, nothing in between overflows or loses its digits in binary64
-NARROW = 6  # rows; with fewer, missing columns are too wide a gap for the argument of `bands`
-RAW, CODED = 0, 1  # a payload's first byte
+CHUNK = 1 << 13  # pairs per pass; a multiple of 8, so that the bits of each chunk fill whole bytes
+MIN_WEIGHTS = 10  # a matrix of fewer weights stays raw
+MAX_POINTS = 1 << 20
+MAX_CLASSES = 255
+SIDES = (1e-30, 1e30)  # bounds of a side, within which binary64 neither overflows nor loses digits of a binary32
+RAW, CODED = 0, 1  # values of the first byte of a payload
 HEADER = struct.Struct("<BBBBId2f2f")  # CODED, C, width, padding, U, l, centre, farthest pair: 32 bytes
-MOST = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True)
-class Codebook:
-    """The U points of the line and the centre, in cells: the square is [0, N] x [0, N], its centre (N / 2, N / 2).
-
-    Entry 0 is the centre. Entry k + 1 is p_k, at column a = k div N and row b = k mod N: (a + b / N, b). For N = 3:
-
-        y = 2 |. . 3 . . 6 . . 9|
-        y = 1 |. 2 . . 5 . . 8 .|   entry 0 is at (1.5, 1.5)
-        y = 0 |1 . . 4 . . 7 . .|
-
-    Without a square number of points, columns at the right are missing, in the upper rows one more than in the lower.
-    """
-
-    points: int
-
-    @property
-    def rows(self) -> int:
-        """N, the rows, and the columns of a full row."""
-        return math.isqrt(self.points - 1) + 1
-
-    def bands(self) -> list[tuple[int, int, int]]:
-        """Rows that `nearest` takes together: (first, last, columns).
-
-        In a band the nearest point is in one of the two rows beside the place, or in the band's outermost row. For let
-        such a row's nearest point be dx away along the row. Another row lies m rows farther across, which adds m^2 or
-        more to the squared distance; it can save at most dx^2 <= 1/4 amid a row, and 2 dx m / N beyond a row's end.
-        There dx <= 1, and dx <= 3 where columns are missing: then each row is a band until N is 6.
-        """
-        rows = self.rows
-        columns, longer = divmod(self.points, rows)
-        if not longer and columns == rows:
-            return [(0, rows - 1, rows)]
-        if rows < NARROW:
-            return [(b, b, columns + (b < longer)) for b in range(rows) if columns + (b < longer)]
-        return [(0, longer - 1, columns + 1), (longer, rows - 1, columns)] if longer else [(0, rows - 1, columns)]
-
-    def nearest(self, x: Floats, y: Floats) -> tuple[Indices, Floats]:
-        """The entry nearest to each place of the square, the lowest of equally near ones, and |dx| + |dy| to it.
-
-        Places and distances in cells, all arrays of shape (n,).
-        """
-        rows = self.rows
-        along, across = np.abs(x - rows / 2), np.abs(y - rows / 2)
-        error, least = along + across, along * along + across * across
-        best = np.full(len(x), -1.0)  # k, as a float; -1 is the centre
-        below = np.floor(y)
-        for first, last, columns in self.bands():
-            for up in range(min(2, last - first + 1)):
-                row = np.clip(below + up, first, last)
-                place = x - row / rows
-                column = np.clip(np.ceil(place - 0.5), 0, columns - 1)
-                along, across = np.abs(place - column), np.abs(y - row)
-                distance = along * along + across * across
-                k = column * rows + row
-                nearer = (distance < least) | ((distance == least) & (k < best))
-                best = np.where(nearer, k, best)
-                error = np.where(nearer, along + across, error)
-                least = np.minimum(distance, least)
-        return (best + 1).astype(np.uint32), error
-
-    def places(self, entries: Indices) -> tuple[Floats, Floats]:
-        """Where entries are, relative to the centre, in cells: the mirror of `nearest`."""
-        rows = self.rows
-        k = entries.astype(np.float64) - 1
-        row = k - rows * np.floor(k / rows)  # exact: k < 2^20
-        centre = entries == 0
-        x, y = k / rows - rows / 2, row - rows / 2
-        x[centre], y[centre] = 0, 0
-        return x, y
+MAX_BINARY32 = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Torus:
-    """The recipe; the defaults are those published for language models. `PRESETS` has all that were published.
+    """The published hyperfunction. The defaults are those for language models; `PRESETS` has all published settings.
 
     Args:
         side: l, the side of the square, in units of the weights.
-        points: U, moments of the line, 1 to 2^20.
-        classes: most rings around the square, 1 to 255.
+        points: U, number of moments of the line, 1 to 2^20.
+        classes: upper bound on the number of rings around the square, 1 to 255.
         threshold: mean absolute error at which no further ring is tried.
-        limit: mean absolute error above which a matrix stays raw; 0: none does.
+        limit: mean absolute error above which a matrix stays raw; 0 is no limit.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of its range.
+
+    Example:
+        >>> weights = np.linspace(-0.04, 0.04, 12, dtype=np.float32).reshape(3, 4)
+        >>> payload = Torus().encode(weights)
+        >>> float(np.abs(Torus().decode(payload, (3, 4)) - weights).max()) < 0.01
+        True
     """
 
     side: float = 0.1
@@ -137,7 +70,7 @@ class Torus:
     version = 1
 
     def __post_init__(self) -> None:
-        for what, value, most in (("points", self.points, LARGEST), ("classes", self.classes, CLASSES)):
+        for what, value, most in (("points", self.points, MAX_POINTS), ("classes", self.classes, MAX_CLASSES)):
             if not 1 <= operator.index(value) <= most:
                 raise ValueError(f"{what} = {value}, not 1 to {most}")
         if not SIDES[0] <= self.side <= SIDES[1]:
@@ -157,15 +90,15 @@ class Torus:
         }
 
     def encode(self, weights: npt.NDArray[np.float32], progress: Progress | None = None) -> bytes:
-        """The payload: 32 bytes, then bit_length(largest index) bits a pair; or raw, four bytes a weight.
+        """The payload: 32 bytes, then bit_length(largest index) bits per pair; or raw, four bytes per weight.
 
         Raises:
-            ValueError: not two dimensions, or a weight that is no finite number.
+            ValueError: the array does not have two dimensions, or a weight is not a finite number.
         """
         flat = _checked(weights)
-        coded = self._encode(flat, progress) if flat.size >= SMALLEST else None
+        coded = self._encode(flat, progress) if flat.size >= MIN_WEIGHTS else None
         if coded is None:
-            if progress and flat.size < SMALLEST:
+            if progress and flat.size < MIN_WEIGHTS:
                 progress(flat.size)
             return bytes([RAW]) + flat.astype("<f4").tobytes()
         return coded
@@ -173,21 +106,32 @@ class Torus:
     def decode(self, payload: bytes, shape: tuple[int, int], threads: int = 1) -> npt.NDArray[np.float32]:
         """The matrix, exact to the bit on any machine: each operation is elementwise in binary64.
 
-        `threads` changes nothing, time included. What the payload claims decides no size: the shape does.
+        `threads` has no effect. Sizes follow from the shape, not from what the payload claims.
 
         Raises:
-            CorruptError: the payload is damaged, cut short, or of another shape.
+            CorruptError: the payload is damaged, cut short, or has another shape.
         """
         size = operator.index(shape[0]) * operator.index(shape[1])
         if payload[:1] == bytes([RAW]):
             _check_size(payload, 1 + 4 * size)
             raw = np.frombuffer(payload, "<f4", offset=1).astype(np.float32)
             if not np.isfinite(raw).all():
-                _corrupt("a raw weight is no finite number", 1)
+                _corrupt("a raw weight is not a finite number", 1)
             return raw.reshape(shape)
-        if payload[:1] != bytes([CODED]) or size < SMALLEST:
-            _corrupt(f"its kind is {payload[:1].hex() or 'missing'}, not 00, nor 01 of {SMALLEST} weights or more", 0)
+        if payload[:1] != bytes([CODED]) or size < MIN_WEIGHTS:
+            _corrupt(
+                f"its first byte is {payload[:1].hex() or 'missing'}, not 00, nor 01 of {MIN_WEIGHTS} weights or more",
+                0,
+            )
         return _decode(payload, size).reshape(shape)
+
+    def check(self, payload: bytes) -> None:
+        """See `Hyperfunction.check`: side, points, and at most `classes` rings; a raw payload has none of these."""
+        if payload[:1] != bytes([CODED]) or len(payload) < HEADER.size:
+            return  # raw, or too short to be a payload, as `decode` will report
+        _, classes, _, _, points, side, *_ = HEADER.unpack_from(payload)
+        if (points, side) != (self.points, self.side) or classes > self.classes:
+            _corrupt(f"{points} points, side {side} and {classes} rings are not those of its record", 1)
 
     def _encode(self, flat: npt.NDArray[np.float32], progress: Progress | None) -> bytes | None:
         """The payload of a vector, or None where its error exceeds the limit."""
@@ -238,8 +182,9 @@ class Torus:
         target: float,
         progress: Progress | None,
     ) -> tuple[int, Indices, float]:
-        """C, the indices of pairs outside the square, and their summed error: the smallest C whose error is at most
-        `target`, else the one of least error, the smallest of equal ones.
+        """C, the indices of pairs outside the square, and the sum of their errors.
+
+        C is the smallest one whose error is at most `target`, else the one of least error, the smallest of equal ones.
         """
         best: tuple[int, Indices, float] | None = None
         for classes in range(1, self.classes + 1):
@@ -254,9 +199,9 @@ class Torus:
     def _in_rings(
         self, pairs: npt.NDArray[np.float32], centre: npt.NDArray[np.float32], radii: Floats, progress: Progress | None
     ) -> tuple[Indices, float]:
-        """The indices of pairs outside the square, and their summed error, with rings of these radii."""
+        """The indices of pairs outside the square, and the sum of their errors, with rings of these radii."""
         book = Codebook(self.points)
-        cells = self.side / book.rows * (radii / radii[0])  # what a cell measures, drawn out again to each ring
+        cells = self.side / book.rows * (radii / radii[0])  # size of a cell in each ring, once it is stretched back
         indices, total = np.zeros(len(pairs), np.uint32), 0.0
         for first, x, y in _chunks(pairs, centre):
             ring = 1 + np.searchsorted(radii[1:-1], np.sqrt(x * x + y * y))  # the first whose radius is not below
@@ -281,8 +226,8 @@ def _decode(payload: bytes, size: int) -> npt.NDArray[np.float32]:
     if len(payload) < HEADER.size:
         _corrupt(f"its header has {len(payload)} bytes, not {HEADER.size}", len(payload))
     _, classes, width, odd, points, side, x0, y0, x1, y1 = HEADER.unpack_from(payload)
-    if odd != size % 2 or not 1 <= points <= LARGEST or not SIDES[0] <= side <= SIDES[1]:
-        _corrupt(f"padding {odd}, {points} points, side {side} cannot be", 3)
+    if odd != size % 2 or not 1 <= points <= MAX_POINTS or not SIDES[0] <= side <= SIDES[1]:
+        _corrupt(f"padding {odd}, {points} points, side {side} are impossible", 3)
     far = math.sqrt((x1 - x0) * (x1 - x0) + (y1 - y0) * (y1 - y0))
     if not math.isfinite(far) or (classes and far <= side / 2):
         _corrupt(f"a farthest pair at distance {far} has no rings around side {side}", 16)
@@ -305,22 +250,22 @@ def _decode(payload: bytes, size: int) -> npt.NDArray[np.float32]:
         ring = indices // np.uint32(points + 1)
         x, y = book.places(indices - ring * np.uint32(points + 1))
         cell = cells[ring]
-        out[first:last, 0] = np.clip(x * cell + x0, -MOST, MOST)
-        out[first:last, 1] = np.clip(y * cell + y0, -MOST, MOST)
+        out[first:last, 0] = np.clip(x * cell + x0, -MAX_BINARY32, MAX_BINARY32)
+        out[first:last, 1] = np.clip(y * cell + y0, -MAX_BINARY32, MAX_BINARY32)
     if width != max(1, largest.bit_length()):
         _corrupt(f"{width} bits a pair, for indices up to {largest}", 2)
     return out.reshape(-1)[:size]
 
 
 def _radii(side: float, far: float, classes: int) -> Floats:
-    """r_c = l/2 + c (far - l/2) / C for c = 0..C; l/2 alone without rings."""
+    """r_c = l/2 + c (far - l/2) / C for c = 0..C; only l/2 if there are no rings."""
     half = side / 2
     radii: Floats = half + np.arange(classes + 1.0) * ((far - half) / max(classes, 1))
     return radii
 
 
 def _chunks(pairs: npt.NDArray[np.float32], centre: npt.NDArray[np.float32]) -> Iterator[tuple[int, Floats, Floats]]:
-    """(first, x, y) of each `CHUNK` pairs, relative to the centre."""
+    """(first, x, y) for each `CHUNK` pairs, relative to the centre."""
     for first in range(0, len(pairs), CHUNK):
         chunk = pairs[first : first + CHUNK].astype(np.float64)
         yield first, chunk[:, 0] - float(centre[0]), chunk[:, 1] - float(centre[1])
@@ -363,7 +308,7 @@ def _checked(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def _check_size(payload: bytes, size: int) -> None:
     if len(payload) != size:
-        _corrupt(f"it has {len(payload)} bytes, and its shape asks for {size}", min(len(payload), size))
+        _corrupt(f"it has {len(payload)} bytes, but its shape needs {size}", min(len(payload), size))
 
 
 def _corrupt(what: str, offset: int) -> NoReturn:

@@ -29,8 +29,9 @@ import numpy.typing as npt
 from kolmo.bits import LN2
 from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.evaluation.engines.engines import LocalEngine
+from kolmo.evaluation.opening import full_spec, open_scorer
 from kolmo.evaluation.run import mode_for
-from kolmo.evaluation.scorers.scorers import LITERAL, Options, Tokenised, full_spec, open_scorer
+from kolmo.evaluation.scorers.scorers import LITERAL, Options, Tokenised
 from kolmo.evaluation.windows.modes import MODES
 from kolmo.evaluation.windows.passages import Passage, batches
 from kolmo.foreign import quoted

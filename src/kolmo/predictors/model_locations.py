@@ -14,6 +14,9 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from kolmo.errors import KolmoError
+from kolmo.targets import replacing
+
 MAX_LOCATIONS = 1000  # models; the oldest entries go first
 
 
@@ -27,8 +30,9 @@ def index() -> Path:
 
 
 def remember(marks: bytes, place: Path) -> None:
-    """Record where the model with these marks is. A cache that cannot be written is no error."""
-    with suppress(OSError, RuntimeError):  # RuntimeError: the user has no home folder
+    """Record where the model with these marks is. A cache that cannot be written is not an error."""
+    # RuntimeError: the user has no home folder; KolmoError: a folder has the index's name.
+    with suppress(OSError, RuntimeError, KolmoError):
         places = _read(index())
         found = str(place.resolve())
         if places.get(marks.hex()) == found:
@@ -72,9 +76,8 @@ def recall(marks: bytes) -> str | None:
 def _write(places: dict[str, str]) -> None:
     path = index()
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    new.write_text(json.dumps(places, indent=1), "utf-8")
-    new.replace(path)
+    with replacing(path) as file:
+        file.write(json.dumps(places, indent=1).encode())
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -8,6 +8,7 @@ What it is not: a reader of files; it is handed the record of a predictor.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 from kolmo.errors import KolmoError, LevelError, PredictorError
@@ -57,7 +58,9 @@ def resolve(spec: str, *, settings: RunSettings = DEFAULT_SETTINGS, **options: A
     Raises:
         PredictorError: the predictor is unknown (the message names the known ones), or rejects the argument.
     """
-    name, _, argument = spec.partition(":")
+    name, colon, argument = spec.partition(":")
+    if not colon and name not in known():
+        raise PredictorError(f"{_unknown(name)}; {_full(name)}")
     maker = _find(name)
     given = {key: value for key, value in options.items() if value is not None}
     if unknown := sorted(set(given) - set(maker.options)):
@@ -208,9 +211,22 @@ def _find(name: str) -> Any:
         if point.name == name:
             with guarded(f"predictor {name!r}", "its package cannot be loaded", "install it again"):
                 return _checked_class(point.load(), name)
-    raise PredictorError(
-        f"unknown predictor {quoted(name)}; known here: {', '.join(known())}; install the package that provides it"
-    )
+    raise PredictorError(f"{_unknown(name)}; install the package that provides it")
+
+
+def _unknown(name: str) -> str:
+    return f"unknown predictor {quoted(name)}; known here: {', '.join(known())}"
+
+
+def _full(name: str) -> str:
+    """What to type for a name that tables print without its kind: a compressor, a near predictor, a language model."""
+    from kolmo.predictors.classical.compressors import COMPRESSORS
+
+    if name in COMPRESSORS:
+        return f"the compressor of this name is classical:{name}"
+    if near := get_close_matches(name, known(), n=1, cutoff=0.75):
+        return f"did you mean {near[0]}?"
+    return f"a language model of this name is {short(f'hf:{name}')}"
 
 
 def _entry_points() -> Any:

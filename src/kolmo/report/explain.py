@@ -1,7 +1,8 @@
-"""What each byte of a content costs under a predictor, and where the bits go: `explain` -> `Explanation`.
+"""The cost of each byte of a content under a predictor, and sums of these costs: `explain` -> `Explanation`.
 
-A code length is -log2 of the probability that the predictor gave to what came (Shannon 1948); summed, it is what the
-arithmetic coder writes (docs/format.md). Blocks are those of `kolmo.compress`, each from a fresh model.
+The cost of a byte is -log2 of the probability that the predictor gave to it (Shannon 1948); the sum of all costs is
+the size that the arithmetic coder writes (docs/format.md). Blocks are those of `kolmo.compress`; each starts
+with a fresh model.
 What it is not: it draws nothing (see `report.page`) and reads no files.
 """
 
@@ -20,6 +21,7 @@ from kolmo.codec.frames import even_blocks, make_header
 from kolmo.container.structures import CODED, DEFAULT_BLOCK_LIMIT, STORED, BlockHead, Footer
 from kolmo.container.wire import DIGEST_SIZE
 from kolmo.errors import KolmoError
+from kolmo.foreign import html_table, short
 from kolmo.parallel import available_cores
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL, level_of, resolve
@@ -28,33 +30,33 @@ from kolmo.progress import Progress
 from kolmo.report.text import CLASSES, OTHER, Text, class_of, cut, is_text
 from kolmo.varints import varint
 
-MEASURED = 2 << 20  # bytes of content up to which the archive is made, to have its real size
-LARGEST = 128 << 20  # bytes of content; the arrays take 30 to 50 times as much
+MAX_MEASURED_BYTES = 2 << 20  # the archive of a content up to this size is made, so that its size is measured
+MAX_CONTENT_BYTES = 128 << 20  # the arrays take 30 to 50 times as much memory
 DEFAULT_LIMIT = 200 << 10  # bytes of content that a page shows
-MOST_WORDS = 100
+MAX_WORDS = 100
 POSITIONS = ("first letter", "second", "third", "fourth", "fifth", "later")
 BYTE_CLASSES = (*CLASSES[:-1], "zero bytes", "control bytes", "bytes from 0x80")
-PIECE = 1 << 16  # characters or tokens worked on together
+PIECE_ITEMS = 1 << 16  # characters or tokens worked on together
 
 Costs = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Totals:
-    """The sums. Sizes in bytes; None where a content is no text.
+    """Sums over the content. Sizes in bytes; None if the content is not text.
 
     Attributes:
         size: bytes of content.
         bits: its code length, the sum of all costs.
-        characters: Unicode code points, and every byte that is no UTF-8.
-        invalid: bytes that are no UTF-8.
-        lines: lines, a last one without its line end too.
-        words: runs of letters and digits with a letter among them.
-        blocks: blocks, each predicted on its own.
-        stored: content of blocks that an archive keeps as it is, since coding does not make them smaller.
-        archive_size: the .kmo file.
-        container_size: of that, header, block heads with their checksums, and index.
-        measured: whether `archive_size` is of an archive that was made; else it is estimated from `bits`.
+        characters: number of Unicode code points, and of bytes that are not UTF-8.
+        invalid: number of bytes that are not UTF-8.
+        lines: number of lines; the last one counts even without a line end.
+        words: number of runs of letters and digits that contain a letter.
+        blocks: number of blocks, each predicted independently.
+        stored: bytes of content that the archive stores uncoded, since coding does not make them smaller.
+        archive_size: size of the .kmo file.
+        container_size: size of its header, block heads with checksums, and index.
+        measured: whether `archive_size` was measured on an archive; else it is estimated from `bits`.
     """
 
     size: int
@@ -71,23 +73,23 @@ class Totals:
 
     @property
     def code_size(self) -> float:
-        """The code length in bytes, with its fraction."""
+        """The code length in bytes, not rounded."""
         return self.bits / 8
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Code length for each byte of content; None for an empty one."""
+        """Bits per byte of content; None if it is empty."""
         return self.bits / self.size if self.size else None
 
     @property
     def bits_per_character(self) -> float | None:
-        """Code length for each character; None where there are none."""
+        """Bits per character; None if there are no characters."""
         return self.bits / self.characters if self.characters else None
 
 
 @dataclass(frozen=True)
 class Share:
-    """A part of the content: `count` characters (bytes, of a binary) in `size` bytes cost `bits`."""
+    """A part of the content: `count` characters (bytes, if it is not text) in `size` bytes cost `bits`."""
 
     label: str
     count: int
@@ -97,32 +99,32 @@ class Share:
 
 @dataclass(frozen=True)
 class Word:
-    """A word (or byte value) and what all its occurrences cost, in bits."""
+    """A word (or byte value) and the cost of all its occurrences in bits."""
 
     word: str
     count: int
     bits: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
-    """Costs of a content, and what they sum up to.
+    """Costs of a content, and sums of them.
 
     Attributes:
-        name: what the page calls the content.
+        name: name of the content, shown on the page.
         predictor: spec of the predictor, like cm:5.
-        version: of the predictor.
-        fingerprint: of the predictor, in hexadecimal.
+        version: version of the predictor.
+        fingerprint: fingerprint of the predictor, in hexadecimal.
         data: the content.
         costs: code length of each byte in bits, shape (size,).
         blocks: byte offset at which each block starts.
         totals: the sums.
-        classes: by kind of character; the shares make up the whole.
-        positions: characters of words by their place in the word; empty for a binary.
-        words: the words (byte values, of a binary) that cost most in total, at most 100, in that order.
-        text: the content cut up; None for a binary, and for an empty content.
-        overhead: what a file takes beyond the code length under this predictor, in words; empty where that is next to
-            nothing, or where the archive was made.
+        classes: costs by class of character; they sum to the whole.
+        positions: costs of characters by their position in a word; empty if the content is not text.
+        words: the words (byte values, if not text) with the highest total cost, at most 100, in that order.
+        text: the content as text; None if it is not text, or empty.
+        overhead: sentence on what a file takes beyond the code length under this predictor; empty if that is
+            negligible, or if the archive was made.
     """
 
     name: str
@@ -138,6 +140,16 @@ class Explanation:
     words: tuple[Word, ...]
     text: Text | None
     overhead: str = ""
+
+    def __repr__(self) -> str:
+        return f"Explanation({', '.join(self._shown())})"
+
+    def _repr_html_(self) -> str:
+        return html_table("where the bits go", ("content", "predictor", "size", "code length"), [self._shown()])
+
+    def _shown(self) -> list[str]:
+        each = f"{self.totals.bits / self.totals.size:.4f} bits/byte" if self.totals.size else "-"
+        return [short(self.name), short(self.predictor), f"{self.totals.size:,} bytes", each]
 
     @property
     def kind(self) -> str:
@@ -161,17 +173,17 @@ class Explanation:
         return _sums(self.costs, self.text.starts[self.text.lines])
 
     def html(self, *, limit: int = DEFAULT_LIMIT) -> str:
-        """The page: one file that needs no other. Equal contents give equal pages.
+        """The page, as one self-contained HTML file. Equal contents give equal pages.
 
         Args:
-            limit: bytes of content to show; of more, its head and the stretches that cost most.
+            limit: bytes of content to show; of a larger content, its beginning and the most expensive parts.
         """
         from kolmo.report.page.page import page
 
         return page(self, limit)
 
     def record(self) -> dict[str, Any]:
-        """Totals, shares, words and lines for a program: plain numbers, costs in bits."""
+        """Totals, shares, words and lines as plain data for programs; costs in bits."""
         totals = self.totals
         return {
             "predictor": self.predictor,
@@ -216,30 +228,30 @@ def explain(
     measure: bool | None = None,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Score a content and sum up where its bits go.
+    """Score a content, and sum costs by class, word and line.
 
     Args:
         data: the content, at most 128 MiB.
-        predictor: a predictor or its spec (`cm:9`); the default level without.
-        name: what to call the content.
-        measure: make the archive to have its size, else estimate it from the code length; by default up to 2 MiB, but
-            never under a language model: that would take many passes of the model where the costs take one.
-        progress: called with the bytes done since its last call; may raise to stop.
+        predictor: a predictor or its spec (`cm:9`); default: that of the default level.
+        name: name of the content.
+        measure: whether to make the archive to measure its size, which is else estimated from the code length; default:
+            up to 2 MiB, but never for a language model, where the archive takes many passes and the costs one.
+        progress: called with the number of bytes done since the last call; it may raise to stop.
 
     Raises:
-        PredictorError: no such predictor.
+        PredictorError: the predictor is not known.
         KolmoError: the content is too large.
     """
-    if len(data) > LARGEST:
+    if len(data) > MAX_CONTENT_BYTES:
         raise KolmoError(
-            f"{name}: has more than {LARGEST >> 20} MiB; explain a part: head -c 100M FILE | kolmo explain -"
+            f"{name}: has more than {MAX_CONTENT_BYTES >> 20} MiB; explain a part: head -c 100M FILE | kolmo explain -"
         )
     if predictor is None:
         predictor = predictor_for_level(DEFAULT_LEVEL)
     elif isinstance(predictor, str):
         predictor = resolve(predictor)
     data = bytes(data)
-    measured = len(data) <= MEASURED and not predictor.exclusive if measure is None else measure
+    measured = len(data) <= MAX_MEASURED_BYTES and not predictor.exclusive if measure is None else measure
     threads = available_cores() if predictor.exclusive else 1
     step = even_blocks(len(data), DEFAULT_BLOCK_LIMIT)
     blocks = tuple(range(0, len(data), step))
@@ -288,7 +300,7 @@ def explain(
 
 
 def _score(predictor: Predictor, block: bytes, progress: Progress | None, threads: int) -> Costs:
-    """Costs of a block; `progress` gets all of its bytes, whether or not the model calls it."""
+    """Costs of a block; `progress` is called for all of its bytes, even if the model does not call it."""
     done = 0
 
     def count(size: int) -> None:
@@ -306,7 +318,7 @@ def _score(predictor: Predictor, block: bytes, progress: Progress | None, thread
 
 
 def _halved(progress: Progress | None) -> Progress | None:
-    """Pass on half of the bytes done: for a block that is worked through twice."""
+    """Report half of the bytes done, for a block that is processed twice."""
     if progress is None:
         return None
     done = 0
@@ -320,7 +332,7 @@ def _halved(progress: Progress | None) -> Progress | None:
 
 
 def _estimate(size: int, bits: float) -> BlockHead:
-    """The head of a block that costs `bits`: the coder's output is that, in whole bytes."""
+    """The head of a block that costs `bits`: the coder's output is these bits, rounded up to bytes."""
     payload = math.ceil(bits / 8)
     if len(varint(payload)) + payload >= size:
         return BlockHead(STORED, size, size, bytes(DIGEST_SIZE))
@@ -360,9 +372,9 @@ def _positions(text: Text, costs: Costs) -> tuple[Share, ...]:
 def _byte_classes(data: bytes, costs: Costs) -> tuple[Share, ...]:
     table = np.array([byte_class(byte) for byte in range(256)])
     counts = _Counts(BYTE_CLASSES)
-    for start in range(0, len(data), PIECE):
-        which = table[np.frombuffer(data[start : start + PIECE], np.uint8)]
-        counts.add(which, np.ones(len(which)), costs[start : start + PIECE])
+    for start in range(0, len(data), PIECE_ITEMS):
+        which = table[np.frombuffer(data[start : start + PIECE_ITEMS], np.uint8)]
+        counts.add(which, np.ones(len(which)), costs[start : start + PIECE_ITEMS])
     return counts.shares()
 
 
@@ -375,11 +387,11 @@ def byte_class(byte: int) -> int:
 
 
 def _pieces(text: Text, costs: Costs) -> Iterator[tuple[slice, Costs, Costs]]:
-    """The characters in pieces, since arrays of all are large: which, their sizes in bytes, their costs in bits."""
-    for first in range(0, len(text.starts), PIECE):
-        piece = slice(first, first + PIECE)
+    """Yield slices of the characters, their sizes in bytes and costs in bits; in pieces to save memory."""
+    for first in range(0, len(text.starts), PIECE_ITEMS):
+        piece = slice(first, first + PIECE_ITEMS)
         begin = int(text.starts[first])
-        end = int(text.starts[first + PIECE]) if first + PIECE < len(text.starts) else len(costs)
+        end = int(text.starts[first + PIECE_ITEMS]) if first + PIECE_ITEMS < len(text.starts) else len(costs)
         starts = text.starts[piece] - begin
         yield piece, np.diff(starts, append=end - begin).astype(np.float64), _sums(costs[begin:end], starts)
 
@@ -397,7 +409,7 @@ class _Counts:
             self._sums[row] += np.bincount(which, weights, len(self._labels))
 
     def shares(self) -> tuple[Share, ...]:
-        """The labels that occur."""
+        """The shares of the labels that occur."""
         rows = zip(self._labels, *self._sums.tolist(), strict=True)
         return tuple(Share(label, int(count), int(size), bits) for label, count, size, bits in rows if count)
 
@@ -405,11 +417,11 @@ class _Counts:
 def _words(text: Text, costs: Costs) -> tuple[Word, ...]:
     ends = np.append(text.tokens[1:], len(text.starts))
     totals: dict[str, list[float]] = {}
-    for first in range(0, len(text.tokens), PIECE):  # in pieces, for lists of numbers are large
-        piece = slice(first, first + PIECE)
+    for first in range(0, len(text.tokens), PIECE_ITEMS):  # in pieces, since lists of numbers are large
+        piece = slice(first, first + PIECE_ITEMS)
         here = text.words[piece]
         begin = text.starts[text.tokens[first]]
-        end = text.starts[ends[piece][-1]] if first + PIECE < len(text.tokens) else len(costs)
+        end = text.starts[ends[piece][-1]] if first + PIECE_ITEMS < len(text.tokens) else len(costs)
         sums = _sums(costs[begin:end], text.starts[text.tokens[piece]] - begin)
         words = zip(text.tokens[piece][here].tolist(), ends[piece][here].tolist(), sums[here].tolist(), strict=True)
         for start, stop, bits in words:
@@ -428,7 +440,7 @@ def _byte_values(data: bytes, costs: Costs) -> tuple[Word, ...]:
 
 def _most_expensive(words: list[Word]) -> tuple[Word, ...]:
     words.sort(key=lambda word: (-word.bits, word.word))
-    return tuple(words[:MOST_WORDS])
+    return tuple(words[:MAX_WORDS])
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,7 +1,7 @@
-"""What every page of kolmo is set in: a document that needs no other file and no network, and tells the browser so.
+"""The frame of every HTML page of kolmo: a document that needs no other file and no network.
 
-By its Content-Security-Policy only the page's own script runs, whatever the content holds.
-What it is not: it knows nothing of what the page shows.
+Its Content-Security-Policy lets only the page's own script run, whatever the content is.
+What it is not: it does not depend on what the page shows.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ def asset(path: Path) -> str:
 
 
 def head(title: str, style: str, script: str) -> Iterator[str]:
-    """All before a page's content.
+    """HTML before the content of a page.
 
     Args:
-        title: escaped.
+        title: escaped title.
         style: the style sheet.
         script: the only script that may run.
     """
@@ -41,5 +41,5 @@ def head(title: str, style: str, script: str) -> Iterator[str]:
 
 
 def tail(script: str = "") -> str:
-    """All behind it; without a script there is nothing to point at."""
+    """HTML after the content; without a script there are no tips."""
     return f"</main>\n{TIP}<script>{script}</script>\n</body></html>\n" if script else "</main>\n</body></html>\n"

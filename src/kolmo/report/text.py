@@ -1,7 +1,7 @@
 """Bytes of text -> characters, their classes, tokens and lines: one pass of array operations, any input.
 
-Bytes that are no UTF-8 count as a character each. What it is not: it knows no costs (see `explain`), and no language:
-a token is a run of letters and digits, of spaces, or of one sign.
+Each byte that is not UTF-8 counts as a character. What it is not: it contains no costs (see `explain`) and depends on
+no language: a token is a run of letters and digits, of spaces, or of one punctuation mark.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import numpy.typing as npt
 
 CLASSES = ("letters", "digits", "spaces", "punctuation", "newlines", "other")
 LETTER, DIGIT, SPACE, PUNCTUATION, NEWLINE, OTHER = range(len(CLASSES))
-LONGEST = 32  # characters of a token: longer runs (DNA, base64) are cut, or one colour would cover a page
-POINTS = 0x110000
+MAX_TOKEN_CHARACTERS = 32  # longer runs (DNA, base64) are cut, or one colour would cover a page
+CODE_POINTS = 0x110000
 ZWJ = 0x200D
 EXTENDING = (0x200C, ZWJ, *range(0x1F3FB, 0x1F400))  # joiners and skin tones: part of the character before
-ALONE = ((0x3041, 0x3096), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+SINGLE_CHARACTER_WORDS = ((0x3041, 0x3096), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 """Hiragana and ideographs, which no spaces divide: each is a word."""
 APOSTROPHES = (0x27, 0x2019)
 CONTROLS = bytes({*range(32), 127} - {*b"\t\n\f\r\x1b"})
@@ -40,17 +40,17 @@ def is_text(data: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Text:
-    """A text cut up. Places of characters are indices into `string`.
+    """A text with its characters, tokens and lines. Positions of characters are indices into `string`.
 
     Attributes:
-        string: the content; byte 0xHH that is no UTF-8 is the surrogate U+DCHH.
+        string: the content; a byte 0xHH that is not UTF-8 is the surrogate U+DCHH.
         starts: byte offset of each character, shape (characters,).
         classes: index into `CLASSES` of each character, shape (characters,).
         tokens: first character of each token, shape (tokens,).
         words: whether a token is (part of) a word, shape (tokens,).
         ranks: place of each character in its word from 0, -1 outside words, shape (characters,).
         lines: first character of each line, shape (lines,).
-        invalid: bytes that are no UTF-8.
+        invalid: number of bytes that are not UTF-8.
     """
 
     string: str
@@ -87,7 +87,7 @@ def cut(data: bytes) -> Text:
     ends = _line_ends(points)
     new = _token_starts(points, kinds, extending, ends)
     runs = _place_in_run(new)
-    new |= runs % LONGEST == 0
+    new |= runs % MAX_TOKEN_CHARACTERS == 0
     tokens = np.flatnonzero(new).astype(np.int32)
     lettered = np.maximum.reduceat((classes == LETTER).astype(np.uint8), tokens).astype(np.bool_)
     words = lettered & (kinds[tokens] == LETTER)
@@ -125,14 +125,14 @@ def _points(string: str) -> npt.NDArray[np.uint32]:
 
 
 def _is_stray(points: Points) -> Flags:
-    """Bytes that are no UTF-8: surrogates, which UTF-8 itself does not have."""
+    """Flags of characters that stand for a byte that is not UTF-8: surrogates, which valid UTF-8 cannot contain."""
     stray: Flags = points >> 8 == 0xDC
     return stray
 
 
 @dataclass(frozen=True)
 class _Tables:
-    """By code point, shape (POINTS,): class; kind (the class, but digits and _ are letters); mark or joiner."""
+    """By code point, shape (CODE_POINTS,): class; kind (the class, but digits and _ are letters); mark or joiner."""
 
     classes: Bytes
     kinds: Bytes
@@ -141,9 +141,9 @@ class _Tables:
 
 def _tables(points: Points) -> _Tables:
     """The tables, filled for the code points that occur."""
-    present = np.zeros(POINTS, np.bool_)
+    present = np.zeros(CODE_POINTS, np.bool_)
     present[points] = True
-    tables = _Tables(np.zeros(POINTS, np.uint8), np.zeros(POINTS, np.uint8), np.zeros(POINTS, np.bool_))
+    tables = _Tables(np.zeros(CODE_POINTS, np.uint8), np.zeros(CODE_POINTS, np.uint8), np.zeros(CODE_POINTS, np.bool_))
     for point in np.flatnonzero(present).tolist():
         kind = tables.classes[point] = class_of(point)
         tables.kinds[point] = LETTER if kind == DIGIT or point == 0x5F else kind
@@ -188,7 +188,7 @@ def _token_starts(points: Points, kinds: Bytes, extending: Flags, ends: Flags) -
     new[1:] |= ends[:-1]
     if points.dtype != np.uint8:
         alone = np.zeros(len(points), np.bool_)
-        for first, last in ALONE:
+        for first, last in SINGLE_CHARACTER_WORDS:
             alone |= (points >= first) & (points <= last)
         new |= alone
         new[1:] |= alone[:-1]
@@ -200,7 +200,7 @@ def _token_starts(points: Points, kinds: Bytes, extending: Flags, ends: Flags) -
 
 
 def _place_in_run(new: Flags) -> Places:
-    """How far each character is from the last True, shape (characters,)."""
+    """Distance of each character from the last True, shape (characters,)."""
     places = np.arange(len(new), dtype=np.int32)
     distance: Places = places - np.maximum.accumulate(np.where(new, places, np.int32(0)))
     return distance

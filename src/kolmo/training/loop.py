@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kolmo.bits import LN2
 from kolmo.errors import KolmoError
 from kolmo.training.monitor import Monitor, Status
 from kolmo.training.networks.models import Shape, build
@@ -24,7 +25,7 @@ from kolmo.training.settings import Settings
 from kolmo.training.texts.data import Corpus, Sampler
 from kolmo.training.texts.feed import Feed
 from kolmo.training.texts.vocabulary import ByteVocabulary, Vocabulary
-from kolmo.training.validation import Stop, beginnings, count, select, size, validate
+from kolmo.training.validation import Stop, beginnings, count, count_scored, select, size, validate
 
 LOG_EVERY = 50  # steps,
 LOG_EARLY = (1, 2, 5, 10, 20)  # and these
@@ -119,7 +120,7 @@ class Trainer:
             each: symbols of each piece to score, from its first on; None is all of them.
         """
         passages = beginnings(self.passages, each)
-        with self.monitor.phase("validating", count(passages)) as progress:
+        with self.monitor.phase("validating", count_scored(passages)) as progress:
             return validate(self.model, passages, self.vocabulary, self.dtype, stop, progress) or {}
 
     def portion(self) -> int | None:
@@ -199,7 +200,7 @@ class Trainer:
         loss.backward()
         self.optimisers.step(progress)
         size = int(self.vocabulary.lengths[symbols[1:]].sum())
-        self.losses.append(loss.detach() * (targets.numel() / size / math.log(2)))
+        self.losses.append(loss.detach() * (targets.numel() / size / LN2))
         self.step += 1
         self.seen += size
         if self.step % LOG_EVERY == 0 or self.step in LOG_EARLY:

@@ -26,18 +26,20 @@ from kolmo.predictors.embedded.network import Weights
 from kolmo.predictors.embedded.network_file import save
 from kolmo.predictors.embedded.own_network import PRODUCT, open_network
 from kolmo.progress import Progress
+from kolmo.targets import replacing
 from kolmo.training.loop import Trainer
 from kolmo.training.monitor import Monitor, Status
 from kolmo.training.networks.models import GatedRecurrent, Shape, fill
 from kolmo.training.networks.transformer import Transformer, TransformerShape
 from kolmo.training.products import card, curve
 from kolmo.training.products.export import quantise
-from kolmo.training.products.folder import RunFolder, replace
+from kolmo.training.products.folder import RunFolder
 from kolmo.training.products.priors import with_priors
 from kolmo.training.settings import Settings
+from kolmo.training.texts.cache import prepare
 from kolmo.training.texts.data import Corpus, open_corpus
-from kolmo.training.texts.vocabulary import Vocabulary, prepare
-from kolmo.training.validation import beginnings, count, exact_scores, size
+from kolmo.training.texts.vocabulary import Vocabulary
+from kolmo.training.validation import beginnings, count_scored, exact_scores, size
 
 DRAW_EVERY = 60.0  # seconds between pictures
 BF16_UNITS = {"avx512_bf16", "amx_bf16"}  # flags in /proc/cpuinfo
@@ -219,7 +221,8 @@ class _Run:
             ),
             network=network,
         )
-        replace(self.folder.card, lambda file: file.write(text.encode()))
+        with replacing(self.folder.card, durable=True) as file:
+            file.write(text.encode())
         self.folder.append({"step": trainer.step, "bytes": trainer.seen, "product": product.name, "scores": scores})
         return product, scores
 
@@ -240,7 +243,7 @@ class _Run:
     def _exact_scores(self, weights: Weights, each: int | None) -> dict[str, float]:
         """The same of the exact network, on the same text."""
         passages = beginnings(self.texts.passages(), each)
-        with self.monitor.phase("scoring the exact network", count(passages)) as progress:
+        with self.monitor.phase("scoring the exact network", count_scored(passages)) as progress:
             return exact_scores(weights, passages, self.trainer.feed.device, progress)
 
 
@@ -368,7 +371,8 @@ def _save_floats(model: Transformer, path: Path) -> None:
     from safetensors.torch import save as pack
 
     content = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    replace(path, lambda file: file.write(pack(content, {"format": "pt"})))
+    with replacing(path, durable=True) as file:
+        file.write(pack(content, {"format": "pt"}))
 
 
 __all__ = ["Job", "Outcome", "choose_device", "choose_dtype", "train"]

@@ -6,7 +6,6 @@ What it is not: it decides neither when to measure nor what that may cost (`loop
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from kolmo.bits import LN2
 from kolmo.native.dispatch import SLOW, kernels
 from kolmo.predictors.embedded.network import Weights
 from kolmo.progress import Progress
@@ -39,6 +39,11 @@ Stop = Callable[[], bool]
 def count(passages: Sequence[Passage]) -> int:
     """Symbols of all pieces."""
     return sum(len(piece) for passage in passages for piece in passage.pieces)
+
+
+def count_scored(passages: Sequence[Passage]) -> int:
+    """Symbols that `validate` and `exact_scores` score: all but the first of each piece."""
+    return sum(len(piece) - 1 for passage in passages for piece in passage.pieces)
 
 
 def size(passages: Sequence[Passage], vocabulary: Vocabulary) -> int:
@@ -105,7 +110,7 @@ def validate(
                     progress(int((targets[part] != IGNORED).sum()))
     finally:
         model.quantised = quantised
-    found = (nats.cpu() / math.log(2)).tolist()
+    found = (nats.cpu() / LN2).tolist()
     counted = [sum(int(vocabulary.lengths[piece[1:]].sum()) for piece in passage.pieces) for passage in passages]
     return {p.name: bits / number for p, bits, number in zip(passages, found, counted, strict=True)}
 
@@ -236,4 +241,4 @@ def _portions(shape: tuple[int, ...], reach: int | None) -> Iterator[tuple[slice
         yield from ((slice(None), slice(at, at + most)) for at in range(0, lanes, most))
 
 
-__all__ = ["beginnings", "count", "exact_scores", "select", "size", "validate"]
+__all__ = ["beginnings", "count", "count_scored", "exact_scores", "select", "size", "validate"]

@@ -3,8 +3,11 @@
     import kolmo.transformers
     model = AutoModelForCausalLM.from_pretrained("small", dtype="auto")
 
-quantizer   the configuration and the quantizer, made known to transformers when this is imported; `stream`
-view        a shrunk file as transformers' reader sees it
+configuration    the arguments of the quantization method
+quantizer        the hooks by which transformers open and save models
+view             a shrunk file as transformers read it
+streaming        `stream`: layers decoded when they are used
+patches          what the import replaces in transformers
 
 What it is not: a kernel for small weights; they are decoded when they are read, or, by `stream`, when they are used.
 """
@@ -21,6 +24,9 @@ except ImportError as error:
         f"kolmo.transformers needs torch and transformers 5 or later ({error}); {install('hf', upgrade=True)}"
     ) from None
 
-from kolmo.transformers.quantizer import KolmoConfig, KolmoQuantizer, stream
+import kolmo.transformers.patches  # noqa: F401 - replaces what reads and saves models
+from kolmo.transformers.configuration import KolmoConfig
+from kolmo.transformers.quantizer import KolmoQuantizer
+from kolmo.transformers.streaming import stream
 
 __all__ = ["KolmoConfig", "KolmoQuantizer", "stream"]

@@ -1,15 +1,15 @@
-"""A shrunk file as transformers reads safetensors: tensors under their own names, each decoded when it is asked for.
+"""A shrunk file in the form in which transformers read safetensors: each tensor is decoded when it is indexed.
 
-transformers renames, merges, casts, ties and places what `modeling_utils.safe_open` gives. The quantizer hands it a
-`ShrunkPath` in place of the file's path; of that, and of nothing else, `safe_open` then gives a `View`. So all that
-transformers do with weights they do with small ones. What it is not: it needs neither transformers nor safetensors.
+transformers rename, merge, cast, tie and place the tensors that `modeling_utils.safe_open` returns. The quantizer gives
+them a `ShrunkPath` in place of the path of the file, and only for that `safe_open` returns a `View`. So transformers do
+with small weights whatever they do with others. What it is not: a user of transformers or safetensors.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.dtypes import TORCH, as_torch
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ class ShrunkPath(str):
     """The path of a shrunk file.
 
     Attributes:
-        file: the file.
-        lazy: whether empty tensors stand for coded ones, for `stand_in` to tell which.
-        opened: whether it was read through a `View`.
+        file: the opened file.
+        lazy: whether empty tensors stand for coded ones (`stand_in`).
+        opened: whether the file was read through a `View`.
     """
 
     file: ShrunkFile
@@ -30,17 +30,17 @@ class ShrunkPath(str):
     opened: bool
 
     def __new__(cls, path: str, lazy: bool = False) -> ShrunkPath:
-        """Of a path; its file is opened and checked."""
+        """Open and check the file of a path."""
         made = super().__new__(cls, path)
         made.file, made.lazy, made.opened = ShrunkFile(path), lazy, False
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For copies and pickles: the file is not opened again before it is needed."""
+        """The state for copies and pickles; the file is not opened again before it is needed."""
         return _restored, (str(self), self.__dict__.copy())
 
     def stand_in(self, tensor: torch.Tensor) -> str | None:
-        """The tensor that an empty one stands for, by its shape (0, place), which casts and moves leave."""
+        """The name of the tensor that an empty one stands for, by its shape (0, place), which casts and moves keep."""
         if not self.lazy or tensor.dim() != 2 or tensor.shape[0]:
             return None
         return self.file.names[tensor.shape[1]]
@@ -54,7 +54,7 @@ def _restored(path: str, state: dict[str, Any]) -> ShrunkPath:
 
 
 class View:
-    """What `safetensors.safe_open` gives, of a shrunk file."""
+    """The interface of `safetensors.safe_open`, for a shrunk file."""
 
     def __init__(self, path: ShrunkPath) -> None:
         self._path = path
@@ -67,15 +67,15 @@ class View:
         pass
 
     def keys(self) -> list[str]:
-        """Names of all tensors, tied ones too."""
+        """The names of all tensors, tied ones included."""
         return self._path.file.names
 
     def metadata(self) -> dict[str, str]:
-        """Those of the file that was shrunk."""
+        """The metadata of the file that was shrunk."""
         return {"format": "pt", **self._path.file.record.metadata}
 
     def get_slice(self, name: str) -> Slice:
-        """A tensor, not yet decoded."""
+        """A tensor that is not decoded yet."""
         return Slice(self._path, name)
 
     def get_tensor(self, name: str) -> Any:
@@ -84,25 +84,25 @@ class View:
 
 
 class Slice:
-    """A tensor that is decoded when it is indexed."""
+    """A tensor of a shrunk file, decoded when it is indexed."""
 
     def __init__(self, path: ShrunkPath, name: str) -> None:
         self._path, self._name = path, name
         self._kind = path.file.kind(name)
 
     def get_shape(self) -> list[int]:
-        """Its sizes."""
+        """The shape."""
         return list(self._kind.shape)
 
     def get_dtype(self) -> str:
-        """As safetensors name it."""
+        """The dtype, as safetensors name it."""
         return self._kind.dtype
 
     def __getitem__(self, index: Any) -> Any:
-        """A tensor of torch.
+        """The decoded tensor, of torch, indexed.
 
         Raises:
-            CorruptError: it is damaged.
+            CorruptError: the tensor is damaged.
         """
         file, kind = self._path.file, self._kind
         if self._path.lazy and file.is_coded(self._name):

@@ -1,11 +1,9 @@
 """Weights: a network's matrices as the trajectory of a hyperfunction, after "Hyper-Compression" (Fan et al., 2024).
 
-checkpoint, kinds, onnx, safetensors, dtypes    tensors from files, one by one, whatever kind of file it is
-groups, values              which tensors are coded, and as which matrix; by name and shape, and by what they hold
-survey, steps, search, shrink    a first look; each tensor's step; the one that makes a size; the whole way to a file
-budget, bpc, sensitivity    the step that makes a loss; the loss in bits per character; steps by kinds of tensors
-record, packing, lossless, expand    the file (docs/weights-format.md), written and read
-folder                      a folder of transformers around it
-streamed                    modules of torch that decode their weights as they use them
-report                      bits, errors, gaps
+shrink, goals        `kolmo.shrink`, and what it is to reach: a size, a step, a loss, or no loss at all
+comparison, report   errors of the decoded weights; sizes, bits and errors as a table
+sources/             tensors from files, modules and dictionaries, one at a time; folders of transformers
+choice/              which tensors are weights, and the steps that reach a goal
+format/              the shrunk file (docs/weights-format.md): record, table, codes, lossless, writer, reader
+running/             `kolmo.load` and `kolmo.expand`; modules of torch that decode their weights when they use them
 """

@@ -1,45 +1,46 @@
-"""What shrinking did, in numbers: bits, error, and how far both are from what theory allows.
+"""The report of a shrunk file: sizes, bits and errors of its tensors, and their distance from the theoretical bound.
 
-What it is not: a judgement of the model, which only an evaluation gives. Error is the squared error of weights.
+What it is not: a judgement of the model, which only an evaluation gives. Errors are squared errors of weights.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from kolmo.foreign import short
+from kolmo.foreign import html_table, short
+from kolmo.weights.choice.budget import LossBudget
 from kolmo.weights.choice.sensitivity import kind_of
-
-if TYPE_CHECKING:
-    from kolmo.weights.choice.budget import Budget
+from kolmo.weights.format.reader import ShrunkFile
 
 COLUMNS = "{:<{width}}  {:>5}  {:>13}  {:>11}  {:>7}  {:>10}  {:>8}"
-LOST = 0.5  # of a tensor's power: with more error than that, it is said
-NAMED, WORST = 5, 3  # tensors in that warning, and in the summary
+MAX_ERROR = 0.5  # relative error of a tensor above which there is a warning
+MAX_WARNED_NAMES = 5  # tensors that the warning names
+MAX_SUMMARY_NAMES = 3  # tensors that the summary names
 HEAD = ("Tensor", "Count", "Weights", "Bytes", "Bits", "Error", "Gap")
 
 
 @dataclass(frozen=True)
 class TensorReport:
-    """A tensor, or several together.
+    """One tensor, or several together.
 
     Attributes:
-        name: of the tensor; `*` for the numbers in which several differ.
-        dtype: as safetensors name it.
-        shape: its sizes.
+        name: name of the tensor; for several, `*` stands for the numbers in which their names differ.
+        dtype: dtype, as safetensors name it.
+        shape: shape.
         kind: coded, raw or tied.
-        count: numbers in it.
+        count: number of weights.
         size: bytes in the file.
-        error: sum of squared errors; of a coded tensor that was compared.
+        error: sum of squared errors; None unless a coded tensor was compared with its source.
         power: sum of squares.
-        pruned: weights that were made 0 before coding.
-        tensors: how many these are.
-        typical_error: squared error of the weights up to 16 times the mean magnitude, as a part of their power.
-        step: that it was coded with, where it has one.
-        wild: weights that are stored as they are, as they are far from all others.
+        pruned: number of weights that became 0 before coding.
+        tensors: number of tensors.
+        typical_error: squared error of the weights up to 16 times the mean magnitude, relative to their power.
+        hyperfunction: name of the hyperfunction; None if the code is not a payload.
+        parameters: its parameters.
+        wild: number of weights that are stored unchanged, because they are far from all others.
     """
 
     name: str
@@ -53,22 +54,28 @@ class TensorReport:
     pruned: int = 0
     tensors: int = 1
     typical_error: float | None = None
-    step: float | None = None
+    hyperfunction: str | None = None
+    parameters: Mapping[str, int | float] = field(default_factory=dict)
     wild: int = 0
 
     @property
+    def step(self) -> float | None:
+        """The quantisation step; None if there is none."""
+        return self.parameters.get("step")
+
+    @property
     def worst_error(self) -> float:
-        """The larger of relative and typical error: an outlier makes the former small."""
+        """The larger one of relative and typical error; an outlier makes the former small."""
         return max(self.relative_error or 0.0, self.typical_error or 0.0)
 
     @property
     def bits(self) -> float:
-        """Bits a weight."""
+        """Bits per weight."""
         return 8 * self.size / self.count if self.count else 0.0
 
     @property
     def relative_error(self) -> float | None:
-        """Squared error as a part of the power."""
+        """Squared error relative to the power."""
         if self.error is None:
             return None
         return self.error / self.power if self.power else 0.0
@@ -77,13 +84,13 @@ class TensorReport:
     def gap(self) -> float | None:
         """Decibels above D = 2^(-2R), the least relative error of independent Gaussian weights at R bits.
 
-        Other weights can do better: below 0. None where nothing is lost.
+        For other weights it can be below 0. None if nothing is lost.
         """
         error = self.relative_error
         return 10 * math.log10(error) + 20 * math.log10(2) * self.bits if error else None
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """The report as JSON values."""
         return {
             "name": self.name,
             "dtype": self.dtype,
@@ -94,6 +101,8 @@ class TensorReport:
             "bits": self.bits,
             "relative_error": self.relative_error,
             "typical_error": self.typical_error,
+            "hyperfunction": self.hyperfunction,
+            "parameters": dict(self.parameters),
             "step": self.step,
             "wild": self.wild,
             "gap_db": self.gap,
@@ -101,38 +110,53 @@ class TensorReport:
         }
 
 
-@dataclass(frozen=True)
-class Report:
-    """A whole file.
+@dataclass(frozen=True, repr=False)
+class ShrinkReport:
+    """The report of a whole file.
 
     Attributes:
         size: bytes of the file.
-        raw_size: bytes of all tensors as they were, tied ones counted once.
-        hyperfunction: name and parameters.
-        content: SHA-256 over all tensors as they come back.
-        tensors: each of them.
-        lossless: coded tensors have residuals, and come back exact.
-        budget: what was spent of a limit of loss, where there was one.
-        notes: what is to be known of the source, and of what a size could not be used for.
+        raw_size: bytes of all tensors of the source, tied ones counted once.
+        content: SHA-256 over all tensors as a reader returns them.
+        tensors: the report of each tensor.
+        lossless: whether coded tensors have residuals, and come back exact.
+        budget: the search for a step by its loss, if there was one.
+        notes: sentences about the source, and about a size that could not be used.
     """
 
     size: int
     raw_size: int
-    hyperfunction: dict[str, Any]
     content: str
     tensors: tuple[TensorReport, ...]
     lossless: bool = False
-    budget: Budget | None = None
+    budget: LossBudget | None = None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"ShrinkReport({', '.join(f'{name}: {value}' for name, value in self._shown().items())})"
+
+    def _repr_html_(self) -> str:
+        shown = self._shown()
+        return html_table("kolmo: small weights", [*shown], [[*shown.values()]])
+
+    def _shown(self) -> dict[str, str]:
+        """Labels and values of the short representation."""
+        coded = self.coded
+        return {
+            "hyperfunctions": short(", ".join(self.hyperfunctions) or "-"),
+            "tensors": f"{len(self.tensors):,}",
+            "bytes": f"{self.size:,} of {self.raw_size:,}",
+            "bits a coded weight": f"{coded.bits:.2f}" if coded.count else "-",
+        }
 
     @property
     def warnings(self) -> list[str]:
-        """What has gone otherwise than was meant: tensors that lost more than half of themselves, and the notes."""
-        lost = sorted((one for one in self.tensors if one.worst_error > LOST), key=lambda one: -one.worst_error)
+        """Tensors that lost more than half of themselves, and the notes, as sentences."""
+        lost = sorted((one for one in self.tensors if one.worst_error > MAX_ERROR), key=lambda one: -one.worst_error)
         if not lost:
             return list(self.notes)
-        named = ", ".join(f"{one.name[:80]} ({one.worst_error:.2f})" for one in lost[:NAMED])
-        more = f", and {len(lost) - NAMED} more" if len(lost) > NAMED else ""
+        named = ", ".join(f"{one.name[:80]} ({one.worst_error:.2f})" for one in lost[:MAX_WARNED_NAMES])
+        more = f", and {len(lost) - MAX_WARNED_NAMES} more" if len(lost) > MAX_WARNED_NAMES else ""
         what = "1 tensor has" if len(lost) == 1 else f"{len(lost)} tensors have"
         return [
             f"{what} a squared error above half of the weights' squares, so little of them is left: {named}{more}; "
@@ -146,18 +170,29 @@ class Report:
         return total("coded", [one for one in self.tensors if one.kind == "coded"])
 
     @property
+    def hyperfunctions(self) -> list[str]:
+        """The names of the hyperfunctions of the coded tensors."""
+        return list(dict.fromkeys(one.hyperfunction for one in self.tensors if one.hyperfunction))
+
+    @property
+    def step(self) -> float | None:
+        """The geometric mean of the steps over all weights; None if no tensor has a step."""
+        logs = [(one.count, math.log2(one.step)) for one in self.tensors if one.step]
+        return 2.0 ** (math.fsum(n * log for n, log in logs) / sum(n for n, _ in logs)) if logs else None
+
+    @property
     def bits(self) -> float:
-        """Bits a number of the whole file, header and raw tensors included; tied tensors counted once."""
+        """Bits per number of the whole file, header and raw tensors included; tied tensors are counted once."""
         count = sum(one.count for one in self.tensors if one.kind != "tied")
         return 8 * self.size / count if count else 0.0
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """The report as JSON values."""
         return {
             "size": self.size,
             "raw_size": self.raw_size,
             "bits": self.bits,
-            "hyperfunction": self.hyperfunction,
+            "hyperfunctions": self.hyperfunctions,
             "lossless": self.lossless,
             "sha256": self.content,
             "coded": {k: v for k, v in self.coded.record().items() if k not in ("name", "dtype", "shape", "kind")},
@@ -167,7 +202,7 @@ class Report:
         }
 
     def lines(self, *, each: bool = False) -> list[str]:
-        """A table: tensors whose names differ in numbers alone together, or each on its own; then totals."""
+        """A table, then totals. Tensors whose names differ only in numbers share a row, unless `each` is given."""
         rows = list(self.tensors) if each else grouped(self.tensors)
         for kind in ("coded", "raw"):
             rows.append(total(kind, [one for one in self.tensors if one.kind == kind]))
@@ -182,26 +217,60 @@ class Report:
         ]
 
     def summary(self) -> str:
-        """One line."""
+        """One line about the whole file."""
         ratio = f"{self.raw_size / self.size:.2f}" if self.size else "-"
-        settings = ", ".join(f"{key} {value:.7g}" for key, value in self.hyperfunction["parameters"].items())
-        method = "lossless" if self.lossless else f"{self.hyperfunction['name']}: {settings}"
+        method = "lossless" if self.lossless else "; ".join(self._methods()) or "all tensors raw"
         return f"{self.raw_size} => {self.size} bytes ({ratio} : 1), {self.bits:.3f} bits a number; {method}"
 
+    def _methods(self) -> list[str]:
+        """Each hyperfunction with its parameters; those that differ only in the step together."""
+        steps: dict[tuple[str, str], list[float]] = {}
+        for one in self.tensors:
+            if one.hyperfunction:
+                others = ", ".join(f"{key} {value:.7g}" for key, value in one.parameters.items() if key != "step")
+                steps.setdefault((one.hyperfunction, others), []).extend(() if one.step is None else (one.step,))
+        found = []
+        for (name, others), values in steps.items():
+            ends = dict.fromkeys((min(values), max(values))) if values else {}
+            step = "step " + " to ".join(f"{end:.5g}" for end in ends) if ends else ""
+            found.append(f"{name}: {', '.join(filter(None, (step, others)))}")
+        return found
+
     def _worst(self) -> list[str]:
-        """What errors mean, tensor by tensor: a line, if anything was lost."""
+        """A line about the errors of tensors, if anything was lost."""
         found = sorted((one for one in self.tensors if one.worst_error), key=lambda one: -one.worst_error)
         if not found:
             return []
         middle = 100 * math.sqrt(found[len(found) // 2].worst_error)
-        named = ", ".join(f"{one.name[:80]} {100 * math.sqrt(one.worst_error):.3g} %" for one in found[:WORST])
+        named = ", ".join(
+            f"{one.name[:80]} {100 * math.sqrt(one.worst_error):.3g} %" for one in found[:MAX_SUMMARY_NAMES]
+        )
         return [
             f"weights are off by {middle:.3g} % of their tensor's root mean square (median of tensors), most in {named}"
         ]
 
 
+def describe(file: ShrunkFile) -> ShrinkReport:
+    """The report of a shrunk file by its header alone: sizes and bits, but no errors, which the file does not hold."""
+    record, tensors = file.record, []
+    for name in file.names:
+        one = file.kind(name)
+        kind = "coded" if name in record.coded else "raw" if name in record.raw else "tied"
+        found = TensorReport(name, one.dtype, one.shape, kind, one.count, file.stored_size(name))
+        if kind == "coded":
+            function, wild = file.hyperfunction(name), record.coded[name].wild
+            found = replace(found, wild=wild)
+            if function:
+                found = replace(found, hyperfunction=function.name, parameters=function.parameters)
+        tensors.append(found)
+    raw = sum(file.raw_size(one.name) for one in tensors if one.kind != "tied")
+    exact = any(one.base for one in record.coded.values())
+    content = record.content(file.header.places)
+    return ShrinkReport(file.path.stat().st_size, raw, content, tuple(tensors), exact)
+
+
 def total(name: str, parts: Sequence[TensorReport]) -> TensorReport:
-    """Several as one."""
+    """Several tensors as one."""
     errors = [one.error for one in parts if one.error is not None]
     kinds = {one.dtype for one in parts}
     return TensorReport(
@@ -219,7 +288,7 @@ def total(name: str, parts: Sequence[TensorReport]) -> TensorReport:
 
 
 def grouped(tensors: Sequence[TensorReport]) -> list[TensorReport]:
-    """Tensors of the same role in several layers as one, in order of appearance."""
+    """Tensors of one role in several layers as one, in order of appearance."""
     groups: dict[tuple[str, str, tuple[int, ...], str], list[TensorReport]] = {}
     for one in tensors:
         groups.setdefault((kind_of(one.name), one.dtype, one.shape, one.kind), []).append(one)

@@ -22,7 +22,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Placement:
     """What an actor asks of Ray.
 
     Attributes:
@@ -35,7 +35,7 @@ class Claim:
     node: str | None = None
 
 
-def claims(nodes: Sequence[Node], *, workers: int | None, gpus: float, threads: int = 0) -> list[Claim]:
+def place_workers(nodes: Sequence[Node], *, workers: int | None, gpus: float, threads: int = 0) -> list[Placement]:
     """What the actors claim: one for each GPU, or without GPUs one for each node, which is all of its CPUs.
 
     Args:
@@ -54,7 +54,7 @@ def claims(nodes: Sequence[Node], *, workers: int | None, gpus: float, threads: 
                 f"the Ray cluster has {sum(node.gpus for node in nodes):g} GPUs, too few for {workers or 1} workers "
                 f"with {gpus:g} each; ask for less"
             )
-        return [Claim(0, gpus)] * (workers or rooms)
+        return [Placement(0, gpus)] * (workers or rooms)
     nodes = [node for node in nodes if node.cpus >= 1]
     if not nodes:
         raise PredictorError("the Ray cluster has no CPUs to work on; add a node that has, or give workers GPUs")
@@ -64,7 +64,7 @@ def claims(nodes: Sequence[Node], *, workers: int | None, gpus: float, threads: 
     found = []
     for node in nodes:
         number = numbers[node.id]
-        found += [Claim(threads or int(node.cpus) // number, node=node.id) for _ in range(number)]
+        found += [Placement(threads or int(node.cpus) // number, node=node.id) for _ in range(number)]
         if sum(claim.cpus or 1 for claim in found if claim.node == node.id) > node.cpus:
             raise PredictorError(
                 f"the Ray cluster has {sum(node.cpus for node in nodes):g} CPUs on {len(nodes)} nodes, too few for "

@@ -18,18 +18,19 @@ from dataclasses import replace
 from typing import Any
 
 from kolmo.errors import MissingExtraError, PredictorError
-from kolmo.evaluation.engines.placement import Claim, Node, claims
-from kolmo.evaluation.engines.worker_pool import Crew
-from kolmo.evaluation.scorers.scorers import Options, full_spec
+from kolmo.evaluation.engines.placement import Node, Placement, place_workers
+from kolmo.evaluation.engines.worker_pool import WorkerPool
+from kolmo.evaluation.opening import full_spec
+from kolmo.evaluation.scorers.scorers import Options
 from kolmo.installing import install
 
-PATIENCE = 120.0  # seconds that actors have to find a place
-KNOCK = 10.0  # seconds that a cluster has to answer
+PLACEMENT_SECONDS = 120.0  # seconds that actors have to find a place
+CONNECT_SECONDS = 10.0  # seconds that a cluster has to answer
 ON_DEVICES = ("hf", "gguf")  # kinds of models that a GPU is of use to
 INSTALL = install("ray")
 
 
-class RayEngine(Crew):
+class RayEngine(WorkerPool):
     """Actors of a Ray cluster."""
 
     _started = False
@@ -66,7 +67,7 @@ class RayEngine(Crew):
             if gpus is None:
                 useful = spec.partition(":")[0] in ON_DEVICES and not (options.device or "").startswith("cpu")
                 gpus = 1.0 if useful and any(node.gpus for node in nodes) else 0.0
-            asked = claims(nodes, workers=workers, gpus=gpus, threads=options.threads)
+            asked = place_workers(nodes, workers=workers, gpus=gpus, threads=options.threads)
             actors = _settle(ray, asked, {node.id: node.name for node in nodes}, exact=workers is not None)
             each = [
                 replace(
@@ -93,7 +94,7 @@ class RayEngine(Crew):
         return [worker.node for worker in self._alive if isinstance(worker, RayWorker)]
 
     def close(self) -> None:
-        """As in `Crew`; a cluster that was started for it stops."""
+        """As in `WorkerPool`; a cluster that was started for it stops."""
         super().close()
         if self._started:
             self._started = False
@@ -105,7 +106,7 @@ class RayWorker:
 
     far = True
 
-    def __init__(self, ray: Any, claim: Claim) -> None:
+    def __init__(self, ray: Any, claim: Placement) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self.claim = claim
@@ -177,7 +178,7 @@ def _actor() -> type:
         def __init__(self) -> None:
             import threading
 
-            self.servant: Any = None
+            self.server: Any = None
             self.turn = threading.Lock()  # a model serves one thread at a time
 
         def place(self) -> tuple[str, str]:
@@ -186,17 +187,17 @@ def _actor() -> type:
 
             try:
                 import kolmo
-                from kolmo.evaluation.engines.worker_pool import Servant
+                from kolmo.evaluation.engines.worker_pool import ModelServer
 
-                self.servant, version = Servant(), kolmo.__version__
+                self.server, version = ModelServer(), kolmo.__version__
             except ImportError as error:
                 version = f"not installed ({error})"
             return ray.get_runtime_context().get_node_id(), version
 
         def answer(self, request: bytes) -> bytes:
-            """As of the servant."""
+            """As of the server."""
             with self.turn:
-                answer: bytes = self.servant.answer(request)
+                answer: bytes = self.server.answer(request)
                 return answer
 
     return Actor
@@ -210,7 +211,7 @@ def _ray() -> Any:
     return ray
 
 
-def _settle(ray: Any, asked: Iterable[Claim], names: Mapping[str, str], *, exact: bool) -> list[RayWorker]:
+def _settle(ray: Any, asked: Iterable[Placement], names: Mapping[str, str], *, exact: bool) -> list[RayWorker]:
     """Actors that have found their places.
 
     Args:
@@ -223,7 +224,7 @@ def _settle(ray: Any, asked: Iterable[Claim], names: Mapping[str, str], *, exact
     try:
         for claim in asked:
             actors.append(RayWorker(ray, claim))
-        wait([actor.place for actor in actors], PATIENCE)
+        wait([actor.place for actor in actors], PLACEMENT_SECONDS)
         settled = [actor for actor in actors if actor.place.done()]
         if not settled or (exact and len(settled) < len(actors)):
             raise PredictorError(
@@ -275,7 +276,7 @@ def _knock(address: str) -> None:
     """
     host, _, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), KNOCK).close()
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
 
 
 def _nodes(ray: Any) -> list[Node]:

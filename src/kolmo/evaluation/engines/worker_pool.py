@@ -1,7 +1,7 @@
 """Crews: copies of one model, each in a worker of its own, together an engine. Data parallel.
 
     driver                                      worker
-    Crew._spread --request--> Worker.send ----> Servant.answer: open, tokenise, budget, score
+    WorkerPool._spread --request--> Worker.send ----> ModelServer.answer: open, tokenise, budget, score
                  <-- Future -------------------
 
 Each has a few batches at a time, and gets the next when one is through. One that ends gives its batches to the others.
@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from kolmo.errors import KolmoError, PredictorError
-from kolmo.evaluation.scorers.scorers import Identity, Options, Scorer, Tokenised, named, open_scorer
+from kolmo.evaluation.opening import open_scorer
+from kolmo.evaluation.scorers.scorers import Identity, Options, Scorer, Tokenised, named
 from kolmo.evaluation.windows.modes import Texts
 from kolmo.evaluation.windows.passages import Batch, Nats
 from kolmo.predictors.guard import reason
@@ -31,7 +32,7 @@ AHEAD = 2  # batches of a worker: one in work, one that waits
 PIECES = 4  # of a list of texts, for each worker
 
 Label = TypeVar("Label")
-Request = tuple[str, tuple[Any, ...]]  # a method of the servant, and its arguments
+Request = tuple[str, tuple[Any, ...]]  # a method of the server, and its arguments
 
 
 # -- in the worker --
@@ -47,7 +48,7 @@ class Card:
     whole: bool
 
 
-class Servant:
+class ModelServer:
     """Answers requests with a scorer. Bytes in, bytes out: how they travel is not its business."""
 
     _scorer: Scorer
@@ -115,10 +116,10 @@ class Worker(Protocol):
     far: bool
 
     def send(self, request: bytes, urgent: bool) -> Future[bytes]:
-        """Its servant's answer. Where the worker ends before, the future fails; `send` itself never does.
+        """Its server's answer. Where the worker ends before, the future fails; `send` itself never does.
 
         Args:
-            request: for `Servant.answer`.
+            request: for `ModelServer.answer`.
             urgent: whether it goes before what is not, but for what is in work.
         """
         ...
@@ -136,11 +137,11 @@ class Worker(Protocol):
         ...
 
 
-class Crew:
+class WorkerPool:
     """An engine over workers.
 
     Args:
-        workers: which are the crew's from now on: it ends them, also where it cannot be made.
+        workers: which are the pool's from now on: it ends them, also where it cannot be made.
         spec: of the model.
         options: for each worker.
 

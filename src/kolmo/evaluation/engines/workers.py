@@ -19,13 +19,13 @@ from dataclasses import replace
 from typing import IO, NoReturn
 
 from kolmo.errors import PredictorError
-from kolmo.evaluation.engines.worker_pool import Crew, Servant, Worker
+from kolmo.evaluation.engines.worker_pool import ModelServer, Worker, WorkerPool
 from kolmo.evaluation.scorers.scorers import Options
 
 PATIENCE = 5.0  # seconds that a worker's process has to end
 
 
-class ProcessEngine(Crew):
+class ProcessEngine(WorkerPool):
     """Processes of this machine."""
 
     @classmethod
@@ -162,7 +162,7 @@ def serve() -> None:
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    os.dup2(2, 1)  # what models print is no answer
+    os.dup2(2, 1)  # what models print is not an answer
     todo: queue.PriorityQueue[tuple[bool, int, bytes]] = queue.PriorityQueue()
 
     def listen() -> NoReturn:
@@ -172,11 +172,11 @@ def serve() -> None:
         os._exit(0)  # at once: what is in work is of no use to anybody
 
     threading.Thread(target=listen, daemon=True).start()
-    servant = Servant()
+    server = ModelServer()
     while True:
         _, number, request = todo.get()
         try:
-            _write(answers, number, servant.answer(request))
+            _write(answers, number, server.answer(request))
         except OSError:  # nobody listens any more
             os._exit(0)
 

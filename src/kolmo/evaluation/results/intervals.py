@@ -29,9 +29,9 @@ import numpy.typing as npt
 
 from kolmo.student import student_t
 
-LEAST_DOCUMENTS = 3  # with different texts: of two, nobody can tell a spread from chance
+MIN_DOCUMENTS = 3  # with different texts: of two, nobody can tell a spread from chance
 LEVEL = 0.95
-STRAIGHT = 1e-6  # skewness below which the transformation is the identity, to within rounding
+MIN_SKEWNESS = 1e-6  # skewness below which the transformation is the identity, to within rounding
 
 
 class Interval(NamedTuple):
@@ -75,7 +75,7 @@ def ratio_interval(
         _, places = np.unique(np.asarray(groups), return_inverse=True)
         y, x = (np.bincount(places, values).astype(np.float64) for values in (y, x))
     y, x = y[x > 0], x[x > 0]
-    if len(x) < LEAST_DOCUMENTS:
+    if len(x) < MIN_DOCUMENTS:
         return None
     whole = x.sum()
     ratio = float(y.sum() / whole)
@@ -112,6 +112,6 @@ def _freedom(share: npt.NDArray[np.float64], lifted: npt.NDArray[np.float64]) ->
 
 def _straightened(t: float, skewness: float) -> float:
     """Hall's transformation, inverted: what a quantile is where the estimate is skewed."""
-    if abs(skewness) < STRAIGHT:
+    if abs(skewness) < MIN_SKEWNESS:
         return t
     return float(3 / skewness * (np.cbrt(1 + skewness * (t - skewness / 6)) - 1))

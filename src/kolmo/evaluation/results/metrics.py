@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kolmo.bits import LN2
+from kolmo.bits import bits_per, to_bits
 from kolmo.errors import KolmoError
 from kolmo.evaluation.results.intervals import LEVEL, ratio_interval
 
@@ -113,16 +113,16 @@ def metrics(columns: Mapping[str, Any], *, per_text: bool = True, per_token: boo
     if not sums.tokens:
         raise KolmoError(f"of {sums.documents:,} documents no token was scored; take more text, or a smaller block")
     nats = sums.nats
-    per_byte = nats / sums.bytes if per_text else None
+    per_byte = bits_per(sums.bytes, nats) if per_text else None
     low, high = interval(columns["nats"], columns["characters"], columns.get("key")) if per_text else (None, None)
     return Metrics(
         sums,
-        bits_per_character=nats / (sums.characters * LN2) if per_text else None,
-        bits_per_byte=per_byte / LN2 if per_byte is not None else None,
-        bits_per_token=nats / (sums.tokens * LN2) if per_token else None,
-        compression_rate=per_byte / LN2 / 8 if per_byte is not None else None,
+        bits_per_character=bits_per(sums.characters, nats) if per_text else None,
+        bits_per_byte=per_byte,
+        bits_per_token=bits_per(sums.tokens, nats) if per_token else None,
+        compression_rate=per_byte / 8 if per_byte is not None else None,
         token_perplexity=_exp(nats / sums.tokens) if per_token else None,
-        byte_perplexity=_exp(per_byte) if per_byte is not None else None,
+        byte_perplexity=_exp(nats / sums.bytes) if per_text else None,
         word_perplexity=_exp(nats / sums.words) if per_text else None,
         low=low,
         high=high,
@@ -148,7 +148,7 @@ def interval(
         >>> 0.9 < low < 1.0 < high < 1.1
         True
     """
-    found = ratio_interval(np.asarray(nats, np.float64) / LN2, characters, groups=keys, level=level)
+    found = ratio_interval(to_bits(np.asarray(nats, np.float64)), characters, groups=keys, level=level)
     return (None, None) if found is None else (max(found.low, 0.0), found.high)
 
 
@@ -174,8 +174,8 @@ def difference(
         1.0
     """
     costs, others, units = (np.asarray(values, np.float64) for values in (nats, other, characters))
-    found = ratio_interval((costs - others) / LN2, units, groups=keys, level=level)
-    value = float((costs.sum() - others.sum()) / (units.sum() * LN2))
+    found = ratio_interval(to_bits(costs - others), units, groups=keys, level=level)
+    value = bits_per(float(units.sum()), float(costs.sum() - others.sum()))
     low, high = (None, None) if found is None else found
     return Difference(value, low, high, float(np.mean(costs < others)), len(costs))
 

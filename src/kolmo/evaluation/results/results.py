@@ -14,17 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kolmo.bits import to_bits
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.evaluation.results import metrics
 from kolmo.evaluation.results.rows import Row
 from kolmo.evaluation.results.store import Store, find_results, read_columns
+from kolmo.foreign import html_table, short
 from kolmo.installing import install
 
 if TYPE_CHECKING:
     import pandas as pd
 
+HEAD = ("model", "corpus", "mode", "bits/char", "95 %", "documents")
+SHOWN = 20  # results that an evaluation shows of itself
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """One model on one corpus in one mode.
 
@@ -69,6 +74,23 @@ class Result:
         """How many the corpus has."""
         return int(self.record["metrics"]["documents"])
 
+    def __repr__(self) -> str:
+        return f"Result({', '.join(self._shown())})"
+
+    def _repr_html_(self) -> str:
+        return html_table("kolmo: bits per character", HEAD, [self._shown()])
+
+    def _shown(self) -> list[str]:
+        """Cells under `HEAD`."""
+        values = self.record["metrics"]
+        value, low, high = (values.get(name) for name in ("bits_per_character", "low", "high"))
+        return [
+            *(short(name) for name in (self.model, self.corpus, self.mode)),
+            "-" if value is None else f"{value:.4f}",
+            "-" if low is None or high is None else f"{low:.4f}-{high:.4f}",
+            f"{self.documents:,}",
+        ]
+
     def rows(self, *, content: bool = False) -> Iterator[Row]:
         """A row for each document, in the order of the corpus.
 
@@ -107,7 +129,7 @@ class Result:
             MissingExtraError: pandas is not installed.
         """
         frame = _pandas().DataFrame(self.columns())
-        bits = frame["nats"] / np.log(2)
+        bits = to_bits(frame["nats"])
         frame["bits_per_character"] = bits / frame["characters"]
         frame["bits_per_byte"] = bits / frame["bytes"]
         frame["min_k"] = [metrics.min_k(row.token_nats) for row in self.rows()]
@@ -116,6 +138,14 @@ class Result:
 
 class Evaluation(list[Result]):
     """Results of some models on some corpora."""
+
+    def __repr__(self) -> str:
+        more = [f"  ... and {len(self) - SHOWN} more"] if len(self) > SHOWN else []
+        return "\n".join([f"Evaluation of {len(self)} results", *(f"  {one!r}" for one in self[:SHOWN]), *more])
+
+    def _repr_html_(self) -> str:
+        more = f"; {len(self) - SHOWN} more are not shown" if len(self) > SHOWN else ""
+        return html_table(f"kolmo: bits per character{more}", HEAD, [one._shown() for one in self[:SHOWN]])
 
     def to_pandas(self) -> pd.DataFrame:
         """A row for each result: names, then metrics.

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ import numpy as np
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.evaluation.results.rows import Row
 from kolmo.installing import install
+from kolmo.targets import replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -121,7 +121,7 @@ class Store:
         ]
         behind = [row for key, row in latest.items() if key not in wanted and row.document >= len(keys)]
         chosen += sorted(behind, key=lambda row: row.document)
-        with _writer(self.folder / TABLE) as writer:
+        with _writer(self.folder / TABLE, durable=True) as writer:  # the parts are removed for it
             for first in range(0, len(chosen), GROUP):
                 writer.write_batch(_batch(chosen[first : first + GROUP]))
         for path in parts:
@@ -168,7 +168,7 @@ def find_results(results: Path) -> list[tuple[Path, dict[str, Any]]]:
     """All results below a folder, with their folders, sorted.
 
     Raises:
-        KolmoError: it is no folder, or a result cannot be read.
+        KolmoError: it is not a folder, or a result cannot be read.
     """
     if not results.is_dir():
         raise KolmoError(f"{results}: no such folder; give one that `kolmo eval -o` has made")
@@ -185,7 +185,7 @@ def read_result(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text("utf-8"))
         number = found["format"]
     except (ValueError, KeyError, TypeError):
-        raise KolmoError(f"{path}: is no result of kolmo eval, or damaged; delete it and evaluate again") from None
+        raise KolmoError(f"{path}: is not a result of kolmo eval, or damaged; delete it and evaluate again") from None
     if number != FORMAT:
         raise KolmoError(f"{path}: has format {number}, this kolmo knows {FORMAT}; upgrade kolmo")
     return dict(found)
@@ -214,35 +214,27 @@ def read_columns(folder: Path, documents: int) -> dict[str, Any]:
 def write_json(path: Path, value: Any) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    try:
+    with replacing(path) as file:
         # Half of a surrogate pair, as names of files and servers may hold, is written as JSON's own escape for it.
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        file.write((json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
 
 @contextmanager
-def _writer(path: Path) -> Iterator[pq.ParquetWriter]:
+def _writer(path: Path, *, durable: bool = False) -> Iterator[pq.ParquetWriter]:
     parquet = _parquet()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-    try:
+    with (
+        replacing(path, durable=durable) as file,
         # Costs are noise to a dictionary; as planes of bytes they pack by a quarter.
-        with parquet.ParquetWriter(
-            temporary,
+        parquet.ParquetWriter(
+            file,
             _schema(),
             compression="zstd",
             use_dictionary=["subset", "date"],
             column_encoding={"token_nats.list.element": "BYTE_STREAM_SPLIT"},
-        ) as writer:
-            yield writer
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        ) as writer,
+    ):
+        yield writer
 
 
 def _read(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from kolmo.bits import LN2
+from kolmo.bits import to_nats
 from kolmo.errors import PredictorError
 from kolmo.evaluation.scorers.scorers import LITERAL, Identity, Tokenised
 from kolmo.evaluation.windows.modes import Texts
@@ -53,7 +53,7 @@ class ByteScorer:
 
     def _score(self, passage: Passage) -> Nats:
         data = passage.tokens.astype(np.uint8).tobytes()
-        return (self._predictor.start(len(data)).score(data) * LN2).astype(np.float32)
+        return to_nats(self._predictor.start(len(data)).score(data)).astype(np.float32)
 
 
 class ClassicalScorer(ByteScorer):
@@ -70,7 +70,7 @@ class ClassicalScorer(ByteScorer):
         found = []
         for text in texts:
             data = text.encode()
-            nats = np.array([8 * len(self._classical.compress(data)) * LN2], np.float32)
+            nats = np.array([to_nats(8.0 * len(self._classical.compress(data)))], np.float32)
             found.append(Tokenised(np.array([LITERAL], np.int32), np.array([len(data)], np.int32), nats))
         return found
 
@@ -93,5 +93,5 @@ def open_bytes(spec: str, threads: int = 0) -> ByteScorer:
     if isinstance(predictor, Classical):
         return ClassicalScorer(spec, predictor)
     if predictor.exclusive:
-        raise PredictorError(f"{spec} is no predictor of bytes; give a language model as hf: or gguf:")
+        raise PredictorError(f"{spec} is not a predictor of bytes; give a language model as hf: or gguf:")
     return ByteScorer(spec, predictor, threads)

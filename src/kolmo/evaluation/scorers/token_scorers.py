@@ -9,13 +9,13 @@ What it is not: it makes no windows, and knows nothing of documents.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kolmo.bits import to_nats
 from kolmo.errors import PredictorError
 from kolmo.evaluation.scorers.scorers import LITERAL, Identity, Options, Tokenised
 from kolmo.evaluation.windows.modes import Texts
@@ -116,7 +116,7 @@ class TokenScorer:
     def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
         """As in `Scorer`."""
         if how == "exact":
-            return [exactly(self.backend.vocabulary, text.encode()) for text in texts]
+            return [tokenise_losslessly(self.backend.vocabulary, text.encode()) for text in texts]
         special = how == "default"
         return [Tokenised(*self.backend.encode(text, special)) for text in texts]
 
@@ -179,7 +179,7 @@ def padded(batch: Batch, fill: int) -> tuple[Ids, npt.NDArray[np.int64], npt.NDA
     return texts, reads, reads - np.array([passage.scored for passage in batch], np.int64)
 
 
-def exactly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
+def tokenise_losslessly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
     """Tokens that give the data back, and the bytes that none covers, at what a small context mixer makes of them."""
     from kolmo.predictors.language_models.block import score_literal
 
@@ -188,7 +188,7 @@ def exactly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
     if not tokens.literals:
         return Tokenised(tokens.ids, lengths)
     places = np.array([place for place, _ in tokens.literals])
-    costs = [float(score_literal(literal).sum()) * math.log(2) for _, literal in tokens.literals]
+    costs = [to_nats(float(score_literal(literal).sum())) for _, literal in tokens.literals]
     nats = np.full(len(tokens.ids), np.nan, np.float32)
     return Tokenised(
         np.insert(tokens.ids, places, LITERAL),

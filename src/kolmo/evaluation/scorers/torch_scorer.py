@@ -73,7 +73,7 @@ class TorchScorer(TokenScorer):
             half = len(batch) // 2
             return self.score(batch[:half]) + self.score(batch[half:])
         if not all(np.isfinite(nats).all() for nats in found):
-            raise PredictorError(f"{self.identity.spec} gives logits that are no numbers; try --dtype float32")
+            raise PredictorError(f"{self.identity.spec} gives logits that are not numbers; try --dtype float32")
         return found
 
     def _in_streams(self, batch: Batch) -> list[Nats]:

@@ -80,6 +80,11 @@ cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t
     m->tables = *tables;
     m->inputs = cm_inputs(config, network);
     m->network = network;
+    for (int i = 0; i < config->contexts; i++) {
+        m->far |= config->context[i] >= CM_NEAR && config->context[i] < CM_FAR;
+        m->bytewise |= config->context[i] >= CM_FAR;
+    }
+    for (int j = 0; j < config->selectors; j++) m->bytewise |= config->selector[j] == 13 || config->selector[j] == 15;
     m->lanes = lanes;
     m->h = m->histories = (cm_history *)calloc((size_t)lanes, sizeof *m->histories);
     if (!m->h) {

@@ -100,6 +100,7 @@ typedef struct {
     int32_t lanes;
     uint32_t coded; /* bytes, over all lanes */
     int32_t network; /* whether the mixer uses a network */
+    int32_t far, bytewise; /* whether contexts from CM_NEAR on are picked; whether some need the network's best bytes */
     cm_prediction prediction;
     const uint16_t *logarithms;
     uint32_t bucket_mask;
@@ -335,8 +336,8 @@ KOLMO_INLINE void cm_begin_byte(cm_model *m, const int contexts) {
     uint32_t value[CM_CONTEXTS];
     cm_seek_match(m);
     cm_near_contexts(h, value);
-    if (contexts > CM_NEAR) cm_far_contexts(h, value);
-    if (m->network) cm_network_contexts(m, value);
+    if (contexts > CM_NEAR || (m->network && m->far)) cm_far_contexts(h, value);
+    if (m->network && m->bytewise) cm_network_contexts(m, value);
     for (int i = 0; i < contexts; i++) cm_hash_context(m, i, value[m->config.context[i]]);
     m->apm_row = cm_hash(h->last4 & 0xFFFF, 0);
     uint64_t span = (uint64_t)1 << m->config.rate_shift;
@@ -365,13 +366,14 @@ static inline void cm_learn_byte(cm_model *m, uint8_t c) {
 static inline void cm_read_network(cm_model *m, const uint32_t *sums) {
     cm_prediction *o = &m->prediction;
     const uint32_t *w = sums + 256;
+    o->sums = sums;
+    if (!m->bytewise) return;
     uint32_t most = 0, next = 0;
     for (int k = 0; k < 256; k++) most = w[k] > most ? w[k] : most;
     uint32_t best = 0, second = 0;
     while (w[best] != most) best++;
     for (uint32_t k = 0; k < 256; k++) next = k != best && w[k] > next ? w[k] : next;
     while (second == best || w[second] != next) second++;
-    o->sums = sums;
     o->best = best;
     o->second = second;
     o->sure = (uint32_t)(((uint64_t)most << 3) / ((uint64_t)sums[1] + 1));

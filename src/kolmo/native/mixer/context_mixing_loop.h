@@ -238,9 +238,18 @@ KOLMO_TARGET void KOLMO_RUN(cm_model *m, int mode, uint8_t *data, size_t size, v
     }
 }
 
-KOLMO_TARGET size_t KOLMO_RUN_LANES(cm_model *m, int mode, uint8_t *block, const uint32_t *sums, void *coder, uint16_t *costs) {
-    const int contexts = m->config.contexts, selectors = m->config.selectors, inputs = m->inputs;
+KOLMO_INLINE KOLMO_TARGET size_t cm_code_lanes_as(cm_model *m, const int mode, const int contexts, const int selectors,
+                                                  const int inputs, uint8_t *block, const uint32_t *sums, void *coder,
+                                                  uint16_t *costs) {
     if (mode == CM_ENCODE) return cm_code_lanes(m, CM_ENCODE, contexts, selectors, inputs, block, sums, coder, costs);
     if (mode == CM_DECODE) return cm_code_lanes(m, CM_DECODE, contexts, selectors, inputs, block, sums, coder, costs);
     return cm_code_lanes(m, CM_SCORE, contexts, selectors, inputs, block, sums, coder, costs);
+}
+
+KOLMO_TARGET size_t KOLMO_RUN_LANES(cm_model *m, int mode, uint8_t *block, const uint32_t *sums, void *coder, uint16_t *costs) {
+    const int contexts = m->config.contexts, selectors = m->config.selectors, inputs = m->inputs;
+    /* The shapes for small networks: all counts known at compile time. */
+    if (contexts == 5 && selectors == 2) return cm_code_lanes_as(m, mode, 5, 2, 16, block, sums, coder, costs);
+    if (contexts == 13 && selectors == 5) return cm_code_lanes_as(m, mode, 13, 5, 32, block, sums, coder, costs);
+    return cm_code_lanes_as(m, mode, contexts, selectors, inputs, block, sums, coder, costs);
 }

@@ -5,7 +5,8 @@
  *   NETWORK_TILE    the most rows of these that a tile multiplies at once
  *   network_tile    (weights, start, inputs, u, n, z, rows): a group's 64 rows of weights times n rows of u
  *
- * and perhaps NETWORK_OWN_NORMALISE, where network_normalise is there already; NETWORK_MANY, from how many rows of u on network_product_many takes the place of network_product.
+ * and optionally NETWORK_OWN_NORMALISE, NETWORK_OWN_RECUR, NETWORK_OWN_WEIGH, where it defines these functions itself;
+ * NETWORK_MANY, from how many rows of u on network_product_many takes the place of network_product.
  *
  * The loops over floats are plain ones, which compilers turn into vector code: each operation rounds once whatever the
  * width. Each has a variable to itself, since within an expression compilers may keep more than binary32 (s390x, x87).
@@ -95,18 +96,21 @@ static KOLMO_TARGET void network_product(const network_matrix *m, const uint8_t 
     }
 }
 
-/* The gates of one lane and step: h moves on, y is what the layer shows. */
+#if !defined(NETWORK_OWN_RECUR)
+/* The gates of one lane and step: updates the state h, and sets y, the output of the layer. */
 static KOLMO_TARGET void network_recur(const int32_t *restrict z, const float *restrict scale,
                                        const float *restrict bias, float *restrict h, float *restrict y,
                                        const int state, const int first, const int last) {
+    const int32_t *restrict zc = z + state, *restrict zg = zc + state;
+    const float *restrict scale_c = scale + state, *restrict scale_g = scale_c + state;
     for (int j = first; j < last; j++) {
-        float r = (float)z[j] * scale[j], c = (float)z[state + j] * scale[state + j];
-        float g = (float)z[2 * state + j] * scale[2 * state + j], t = r + bias[j];
+        float r = (float)z[j] * scale[j], c = (float)zc[j] * scale_c[j], g = (float)zg[j] * scale_g[j], t = r + bias[j];
         float away = c - h[j], move = network_squeeze(t) * away, now = h[j] + move, open = now * g;
         h[j] = now;
         y[j] = open * network_squeeze(g);
     }
 }
+#endif
 
 static KOLMO_TARGET void network_add(float *restrict x, const int32_t *restrict z, const float *restrict scale,
                                      int rows, const int width, const int first, const int last) {
@@ -117,6 +121,7 @@ static KOLMO_TARGET void network_add(float *restrict x, const int32_t *restrict 
         }
 }
 
+#if !defined(NETWORK_OWN_WEIGH)
 /* From a row of the head's products to the partial sums of weights. */
 static KOLMO_TARGET void network_weigh(const kolmo_network *n, const int32_t *restrict z, uint32_t *restrict sums) {
     const float *restrict scale = n->head.scale, *restrict bias = n->head_bias;
@@ -131,12 +136,15 @@ static KOLMO_TARGET void network_weigh(const kolmo_network *n, const int32_t *re
         for (int i = 0; i < 16; i++) most[i] = l[b + i] > most[i] ? l[b + i] : most[i];
     for (int i = 1; i < 16; i++) most[0] = most[i] > most[0] ? most[i] : most[0];
     const float top = most[0];
-    uint32_t w[256], half[128], quarter[64]; /* apart from each other, so that vectors can be made of them */
+    uint32_t w[256], half[128], quarter[64]; /* separate arrays, so that the loops are vectorised */
+    int32_t below_top[256];                  /* likewise: a loop with table look-ups is not vectorised */
     for (int b = 0; b < 256; b++) {
         float below = l[b] - top, d = below * 0x1.715476p+0f, fine = d * 1024.0f; /* 1.44269504 in binary32 */
-        uint32_t q = (uint32_t)-(int32_t)network_rint(network_clamp(fine, -24576.0f, 0.0f));
-        uint32_t weight = exp2[q & 1023] >> (q >> 10);
-        w[b] = weight ? weight : 1;
+        below_top[b] = -(int32_t)network_rint(network_clamp(fine, -24576.0f, 0.0f));
+    }
+    for (int b = 0; b < 256; b++) {
+        uint32_t q = (uint32_t)below_top[b], weight = exp2[q & 1023] >> (q >> 10);
+        w[b] = weight + !weight;
     }
     for (int i = 0; i < 128; i++) half[i] = w[2 * i] + w[2 * i + 1];
     for (int i = 0; i < 64; i++) quarter[i] = half[2 * i] + half[2 * i + 1];
@@ -147,6 +155,7 @@ static KOLMO_TARGET void network_weigh(const kolmo_network *n, const int32_t *re
     for (int i = 31; i; i--) sums[i] = sums[2 * i] + sums[2 * i + 1];
     sums[0] = 0;
 }
+#endif
 
 static inline uint32_t network_entry(uint32_t key, int bits) {
     key = (key ^ key >> 15) * 0x9E3779B1u;

@@ -1,9 +1,12 @@
-/* Inner products with AVX-512 VNNI, and what makes their inputs, for files that define KOLMO_TARGET. */
+/* Inner products with AVX-512 VNNI, and the work on their inputs and results, for files that define KOLMO_TARGET. In a small
+ * network that work takes more time than the products, and compilers make scalar code of the plain loops. */
 #include <immintrin.h>
 #include <math.h>
 
 #define NETWORK_OFFSET 128
 #define NETWORK_OWN_NORMALISE
+#define NETWORK_OWN_RECUR
+#define NETWORK_OWN_WEIGH
 #define NETWORK_TILE 6
 #define NETWORK_FAR 2048 /* bytes that weights are fetched ahead: more than the processor does on its own */
 
@@ -62,4 +65,64 @@ static KOLMO_TARGET void network_normalise(const float *restrict x, int rows, in
             _mm_storeu_si128((__m128i *)(void *)(u + j), _mm512_cvtepi32_epi8(shifted));
         }
     }
+}
+
+/* 0.5 + (0.5 * t) / sqrt(1 + t * t), each operation rounded once. */
+KOLMO_INLINE KOLMO_TARGET __m512 network_squeeze16(__m512 t) {
+    const __m512 half = _mm512_set1_ps(0.5f);
+    const __m512 more = _mm512_add_ps(_mm512_set1_ps(1.0f), _mm512_mul_ps(t, t));
+    return _mm512_add_ps(half, _mm512_div_ps(_mm512_mul_ps(half, t), _mm512_sqrt_ps(more)));
+}
+
+KOLMO_INLINE KOLMO_TARGET __m512 network_scaled16(const int32_t *z, const float *scale) {
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_loadu_si512(z)), _mm512_loadu_ps(scale));
+}
+
+/* See network_step.h: the gates of one lane and step. `first` and `last` are multiples of 64. */
+static KOLMO_TARGET void network_recur(const int32_t *restrict z, const float *restrict scale,
+                                       const float *restrict bias, float *restrict h, float *restrict y,
+                                       const int state, const int first, const int last) {
+    for (int j = first; j < last; j += 16) {
+        const int c = state + j, g = 2 * state + j;
+        const __m512 t = _mm512_add_ps(network_scaled16(z + j, scale + j), _mm512_loadu_ps(bias + j));
+        const __m512 gate = network_scaled16(z + g, scale + g), before = _mm512_loadu_ps(h + j);
+        const __m512 away = _mm512_sub_ps(network_scaled16(z + c, scale + c), before);
+        const __m512 now = _mm512_add_ps(before, _mm512_mul_ps(network_squeeze16(t), away));
+        _mm512_storeu_ps(h + j, now);
+        _mm512_storeu_ps(y + j, _mm512_mul_ps(_mm512_mul_ps(now, gate), network_squeeze16(gate)));
+    }
+}
+
+/* Sums of the pairs of 32 neighbours. */
+KOLMO_INLINE KOLMO_TARGET __m512i network_pairs(__m512i low, __m512i high) {
+    const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+    return _mm512_add_epi32(_mm512_permutex2var_epi32(low, even, high), _mm512_permutex2var_epi32(low, odd, high));
+}
+
+/* See network_step.h: from a row of the head's products to the partial sums of weights. */
+static KOLMO_TARGET void network_weigh(const kolmo_network *n, const int32_t *restrict z, uint32_t *restrict sums) {
+    const __m512 per_nat = _mm512_set1_ps(0x1.715476p+0f), steps = _mm512_set1_ps(1024.0f); /* 1.44269504 in binary32 */
+    const __m512 least = _mm512_set1_ps(-24576.0f), zero = _mm512_setzero_ps();
+    __m512 l[16], most = _mm512_set1_ps(-INFINITY);
+    for (int b = 0; b < 16; b++) {
+        l[b] = _mm512_add_ps(network_scaled16(z + 16 * b, n->head.scale + 16 * b), _mm512_loadu_ps(n->head_bias + 16 * b));
+        most = _mm512_max_ps(most, l[b]);
+    }
+    const __m512 top = _mm512_set1_ps(_mm512_reduce_max_ps(most));
+    for (int b = 0; b < 16; b++) {
+        const __m512 fine = _mm512_mul_ps(_mm512_mul_ps(_mm512_sub_ps(l[b], top), per_nat), steps);
+        const __m512i below = _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(fine, least), zero));
+        const __m512i q = _mm512_sub_epi32(_mm512_setzero_si512(), below);
+        const __m512i at = _mm512_and_si512(q, _mm512_set1_epi32(1023));
+        const __m512i mantissa = _mm512_i32gather_epi32(at, n->constants.exp2, 4);
+        const __m512i weight = _mm512_srlv_epi32(mantissa, _mm512_srli_epi32(q, 10));
+        _mm512_storeu_si512(sums + 256 + 16 * b, _mm512_max_epu32(weight, _mm512_set1_epi32(1)));
+    }
+    for (int count = 128; count >= 16; count /= 2)
+        for (int i = count; i < 2 * count; i += 16)
+            _mm512_storeu_si512(sums + i,
+                                network_pairs(_mm512_loadu_si512(sums + 2 * i), _mm512_loadu_si512(sums + 2 * i + 16)));
+    for (int i = 15; i; i--) sums[i] = sums[2 * i] + sums[2 * i + 1];
+    sums[0] = 0;
 }

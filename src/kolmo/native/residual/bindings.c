@@ -4,7 +4,7 @@
 #include "residual/residual.h"
 
 #if defined(__GNUC__) || defined(__clang__)
-#define RESIDUAL_INLINE static inline __attribute__((always_inline)) /* one copy for each way and size of float */
+#define RESIDUAL_INLINE static inline __attribute__((always_inline)) /* compiled once for each direction and size of float */
 #else
 #define RESIDUAL_INLINE static inline
 #endif
@@ -25,7 +25,7 @@ typedef struct {
     kolmo_bit_reader bits;
 } residual_reader;
 
-/* A decision, coded or decoded. */
+/* A decision, encoded or decoded. */
 RESIDUAL_INLINE int residual_decide(kolmo_encoder *encoder, kolmo_decoder *decoder, kolmo_trellis_odds *odds, int bit) {
     uint32_t chance = kolmo_trellis_chance(odds);
     if (decoder)
@@ -45,8 +45,8 @@ RESIDUAL_INLINE uint64_t residual_raw(kolmo_bit_writer *writer, kolmo_bit_reader
     return bits;
 }
 
-/* One walk over a tile, for both ways. Encoding, values are given and levels follow from them; decoding, levels are given.
- * Returns 0 where memory is short, -1 where a value or a level cannot be. */
+/* One walk over a tile, for both directions. An encoder passes values, from which levels follow; a decoder passes levels.
+ * Returns 0 if memory is short, -1 if a value or a level is impossible. */
 RESIDUAL_INLINE int residual_walk(const kolmo_residual *f, int itemsize, uint8_t *values, const int32_t *levels, size_t n,
                                   residual_writer *writer, residual_reader *reader) {
     kolmo_residual_odds *odds = reader ? &reader->odds : &writer->odds;
@@ -75,7 +75,7 @@ RESIDUAL_INLINE int residual_walk(const kolmo_residual *f, int itemsize, uint8_t
             v &= ((uint64_t)1 << f->sign) - 1;
             a = v >> f->dropped;
             int above = (int)(a >> m) - f->exponent;
-            if (a << f->dropped != v || (int)(a >> m) > f->largest || above > RESIDUAL_HIGHEST) {
+            if (a << f->dropped != v || (int)(a >> m) > f->largest || above > RESIDUAL_MAX_OCTAVE) {
                 good = -1;
                 break;
             }
@@ -115,7 +115,7 @@ RESIDUAL_INLINE int residual_walk(const kolmo_residual *f, int itemsize, uint8_t
             } else {
                 int octave = 0, below = f->exponent - 1 - (int)(a >> m), raw = m, node = 1;
                 while (octave < RESIDUAL_OCTAVES && residual_decide(encoder, decoder, odds->octave[class] + octave, below > octave)) octave++;
-                if (octave == RESIDUAL_OCTAVES) octave += (int)residual_raw(put, get, (uint64_t)(below - octave), RESIDUAL_FAR);
+                if (octave == RESIDUAL_OCTAVES) octave += (int)residual_raw(put, get, (uint64_t)(below - octave), RESIDUAL_FAR_BITS);
                 if (decoder) {
                     if (octave >= f->exponent) {
                         good = -1;
@@ -166,9 +166,9 @@ static void residual_odds(kolmo_residual_odds *odds) {
     for (size_t i = 0; i < sizeof *odds / sizeof *at; i++) at[i].fast = at[i].slow = 1 << 21;
 }
 
-/* The settings, and whether they fit; sets the error. */
+/* Reads the settings and checks them; sets the error. */
 static int residual_fits(kolmo_residual *f, int kind, int dropped, int exponent, int depth, int zeros, Py_ssize_t period, Py_ssize_t n) {
-    int fits = kind >= 0 && kind < 4 && depth >= 0 && depth <= RESIDUAL_DEEPEST && period >= 1 && n >= 0 && n <= TRELLIS_TILE;
+    int fits = kind >= 0 && kind < 4 && depth >= 0 && depth <= RESIDUAL_MAX_DEPTH && period >= 1 && n >= 0 && n <= TRELLIS_MAX_TILE;
     if (fits) {
         f->itemsize = residual_floats[kind].itemsize;
         f->mantissa = residual_floats[kind].mantissa - dropped;
@@ -242,7 +242,7 @@ static PyObject *decode_py(PyObject *module, PyObject *args) {
         kolmo_decoder_init(&r->coder, (const uint8_t *)data, (size_t)size);
         memcpy(levels, given, n * 4);
         good = given_size % 4 ? -1 : 1;
-        for (size_t i = 0; i < n; i++) good = levels[i] > TRELLIS_LARGEST || levels[i] < -TRELLIS_LARGEST ? -1 : good;
+        for (size_t i = 0; i < n; i++) good = levels[i] > TRELLIS_MAX_LEVEL || levels[i] < -TRELLIS_MAX_LEVEL ? -1 : good;
         if (good == 1) good = residual_decode(&f, values, levels, n, r);
         if (good == 1 && (r->coder.next != r->coder.end || kolmo_decoder_failed(&r->coder) || r->bits.failed ||
                           r->bits.next != r->bits.end || r->bits.held))

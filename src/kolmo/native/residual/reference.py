@@ -1,11 +1,11 @@
 """Residuals in Python: the specification of residual.h and residual/bindings.c.
 
-A float's magnitude is an integer, exponent above mantissa, and orders as the floats do. With a step that is a power of
-two, the level of a weight (its magnitude over the step, rounded towards zero) is the upper bits of that integer; the
-lower ones are the residual. Below one step there are many octaves: the exponent comes first, then mantissa and sign.
+The magnitude of a float is an integer, exponent above mantissa, in the order of the floats. With a step that is a power
+of two, the level of a weight (its magnitude over the step, rounded towards zero) is the upper bits of that integer, and
+the residual the lower ones. Below one step there are many octaves: the exponent comes first, then mantissa and sign.
 docs/residual.md has the argument and all constants.
 
-What it is not: it knows neither steps nor payloads; see kolmo.weights.format.lossless.
+What it is not: a coder of payloads; kolmo.weights.format.lossless has these, and chooses the step.
 """
 
 from __future__ import annotations
@@ -18,11 +18,16 @@ from kolmo.errors import CorruptError
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 
 KINDS = ((2, 7, 254), (2, 10, 30), (4, 23, 254), (8, 52, 2046))  # bytes, bits of the mantissa, largest exponent
-DEEPEST, CELLS, OCTAVES, FAR, CLASSES = 8, 16, 16, 11, 32
-START, RATE, LOUDEST = 128, 4, 511
-HIGHEST = 19  # octave of a level
-LARGEST = 1 << 20  # level
-TILE = 1 << 20
+MAX_DEPTH = 8  # upper bits of a residual that may have contexts
+CELLS = 16  # levels whose cells have contexts of their own
+OCTAVES = 16  # octaves below the step that have decisions of their own
+FAR_BITS = 11  # raw bits of an octave further below
+START = 128  # activity at the start
+RATE = 4  # activities adapt by 2^-RATE
+MAX_ACTIVE_LEVEL = 511  # larger levels count as this one for activity
+MAX_OCTAVE = 19  # octave of the largest level
+MAX_LEVEL = 1 << 20
+MAX_TILE = 1 << 20  # weights in one call
 MISFIT = "the arguments do not fit the kernel"
 MISMATCH = "the coded residuals are not those of these levels"
 
@@ -30,22 +35,22 @@ MISMATCH = "the coded residuals are not those of these levels"
 def residual_encode(
     kind: int, dropped: int, exponent: int, depth: int, zeros: int, period: int, values: bytes, /
 ) -> tuple[bytes, bytes]:
-    """The coded residuals of a tile: decisions, and bits as they are.
+    """The coded residuals of a tile: the code of decisions, and raw bits.
 
     Args:
-        kind: of float, a place in `KINDS`.
-        dropped: lowest bits of the mantissa, 0 in all values.
-        exponent: of the step, biased as the floats' own is.
-        depth: upper bits of a residual that have contexts.
-        zeros: 1 where there may be zeros; without it they cost more.
-        period: how far back the last value of the same column is.
+        kind: kind of float, a place in `KINDS`.
+        dropped: number of lowest bits of the mantissa that are 0 in all values.
+        exponent: biased exponent of the step.
+        depth: number of upper bits of a residual that have contexts.
+        zeros: 1 if there are zeros; with 0 they are possible, but cost more.
+        period: distance in values between two values of one column.
         values: finite floats, as native unsigned integers.
 
     Raises:
-        ValueError: sizes or values that do not fit.
+        ValueError: sizes or values do not fit.
     """
     size, mantissa, largest = _fit(kind, dropped, exponent, depth, period)
-    if len(values) % size or len(values) // size > TILE:
+    if len(values) % size or len(values) // size > MAX_TILE:
         raise ValueError(MISFIT)
     sign, bits = 8 * size - 1, mantissa - dropped
     walk = _Walk(exponent, bits, depth, bool(zeros), period, len(values) // size)
@@ -58,7 +63,7 @@ def residual_encode(
     for value in np.frombuffer(values, f"=u{size}").tolist():
         magnitude = value & (1 << sign) - 1
         above = (magnitude >> mantissa) - exponent
-        if magnitude >> mantissa > largest or magnitude & (1 << dropped) - 1 or above > HIGHEST:
+        if magnitude >> mantissa > largest or magnitude & (1 << dropped) - 1 or above > MAX_OCTAVE:
             raise ValueError(MISFIT)
         magnitude >>= dropped
         whole = 1 << bits | magnitude & (1 << bits) - 1
@@ -79,16 +84,16 @@ def residual_decode(
     bits: bytes,
     /,
 ) -> bytes:
-    """The values that `residual_encode` coded, of these levels, native int32: its mirror.
+    """The values that `residual_encode` coded, given their levels (native int32): the mirror of it.
 
     Raises:
-        CorruptError: code or bits end too early or too late, or a level is none of such a float.
+        CorruptError: code or bits end too early or too late, or a level does not belong to such a float.
     """
     size, mantissa, largest = _fit(kind, dropped, exponent, depth, period)
-    if len(levels) // 4 > TILE:
+    if len(levels) // 4 > MAX_TILE:
         raise ValueError(MISFIT)
     sign, numbers = 8 * size - 1, np.frombuffer(levels[: len(levels) // 4 * 4], np.int32).tolist()
-    if len(levels) % 4 or any(abs(level) > LARGEST for level in numbers):
+    if len(levels) % 4 or any(abs(level) > MAX_LEVEL for level in numbers):
         raise CorruptError(MISMATCH)
     walk = _Walk(exponent, mantissa - dropped, depth, bool(zeros), period, len(numbers))
     coder, raw = BinaryDecoder(code), _BitReader(bits)
@@ -109,7 +114,7 @@ def residual_decode(
 
 
 class _Walk:
-    """What both ways share: contexts, and the order of decisions and bits."""
+    """The contexts, and the order of decisions and raw bits, which encoder and decoder share."""
 
     def __init__(self, exponent: int, mantissa: int, depth: int, zeros: bool, period: int, count: int) -> None:
         self._exponent, self._mantissa, self._depth, self._zeros = exponent, mantissa, depth, zeros
@@ -128,8 +133,8 @@ class _Walk:
     ) -> tuple[int, int]:
         """Magnitude and sign of the next value.
 
-        Encoding, all is given. Decoding, the magnitude is None, and the sign of level 0 unknown; `decide(bit, chance)`
-        and `raw(bits, count)` return what was coded, whatever bits they are given.
+        The encoder passes all arguments. The decoder passes None as the magnitude, and any sign for level 0;
+        `decide(bit, chance)` and `raw(bits, count)` then return the coded bits, and ignore the given ones.
         """
         m, known = self._mantissa, magnitude is not None
         given = 0 if magnitude is None else magnitude
@@ -147,16 +152,16 @@ class _Walk:
                 while octave < OCTAVES and self._choose((2, activity, octave), int(below > octave), decide):
                     octave += 1
                 if octave == OCTAVES:
-                    octave += raw(below - octave if known else 0, FAR)
+                    octave += raw(below - octave if known else 0, FAR_BITS)
                 if octave >= self._exponent:
                     raise CorruptError(MISMATCH)
                 group = CELLS + 1 + min(octave, OCTAVES - 1)
                 found = self._exponent - 1 - octave << m
                 lower = self._lower(group, m, given << 1 | negative, decide, raw, 1)
                 found, negative = found | lower >> 1, lower & 1
-        loud = min(level, LOUDEST) * 64
-        self._row += loud - self._row >> RATE
-        self._columns[self._at] += loud - self._columns[self._at] >> RATE
+        new = min(level, MAX_ACTIVE_LEVEL) * 64
+        self._row += new - self._row >> RATE
+        self._columns[self._at] += new - self._columns[self._at] >> RATE
         self._at = (self._at + 1) % self._period
         return found, negative
 
@@ -169,7 +174,7 @@ class _Walk:
         raw: Callable[[int, int], int],
         more: int = 0,
     ) -> int:
-        """The lowest `count` bits, the upper ones of them with contexts, and `more` bits after these."""
+        """The lowest `count` bits, of which the upper ones have contexts, and `more` bits after them."""
         node, left, found = 1, count, 0
         while left and count - left < self._depth:
             left -= 1
@@ -179,7 +184,7 @@ class _Walk:
         return found | raw(bits & (1 << left + more) - 1, left + more)
 
     def _choose(self, context: tuple[int, ...], bit: int, decide: Callable[[int, int], int]) -> int:
-        """A decision; probabilities adapt as the trellis's do."""
+        """A decision; its probability adapts like those of the trellis."""
         odds = self._odds.setdefault(context, [1 << 21, 1 << 21])
         bit = decide(bit, sum(odds) >> 7)
         for i, rate in enumerate((7, 10)):
@@ -188,7 +193,7 @@ class _Walk:
 
 
 class _BitWriter:
-    """Bits as they are, the lowest first."""
+    """Raw bits, the lowest first."""
 
     def __init__(self) -> None:
         self._held, self._count, self._out = 0, 0, bytearray()
@@ -207,7 +212,7 @@ class _BitWriter:
 
 
 class _BitReader:
-    """The mirror."""
+    """The mirror of `_BitWriter`."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._next, self._held, self._count = data, 0, 0, 0
@@ -225,13 +230,13 @@ class _BitReader:
 
     @property
     def finished(self) -> bool:
-        """Whether all was read, and the last byte was filled up with zeros."""
+        """Whether all bits were read, and the rest of the last byte is zeros."""
         return self._next == len(self._data) and not self._held
 
 
 def _fit(kind: int, dropped: int, exponent: int, depth: int, period: int) -> tuple[int, int, int]:
-    """The kind of float, if all fits it."""
-    if 0 <= kind < len(KINDS) and 0 <= depth <= DEEPEST and period >= 1:
+    """The kind of float, if all arguments fit it."""
+    if 0 <= kind < len(KINDS) and 0 <= depth <= MAX_DEPTH and period >= 1:
         size, mantissa, largest = KINDS[kind]
         if 0 <= dropped <= mantissa and 1 <= exponent <= largest:
             return size, mantissa, largest

@@ -1,47 +1,47 @@
-/* Residuals: which float of its cell a weight is. C twin of residual/reference.py, which specifies it (docs/residual.md
- * has the argument).
+/* Residuals: which float of its cell a weight is. C counterpart of residual/reference.py, which specifies it
+ * (docs/residual.md has the argument).
  *
- * A float's magnitude is an integer: exponent, then mantissa. With a step of 2^(exponent - bias), the level of a weight
- * (magnitude over step, rounded towards zero) is the magnitude's upper bits; the lower ones are the residual. Below one
- * step the exponent is still open, and the sign. */
+ * The magnitude of a float is an integer: exponent, then mantissa. With a step of 2^(exponent - bias), the level of a
+ * weight (magnitude over step, rounded towards zero) is the upper bits of the magnitude; the lower ones are the residual.
+ * Below one step the residual also has the exponent and the sign. */
 #ifndef KOLMO_RESIDUAL_H
 #define KOLMO_RESIDUAL_H
 
 #include "trellis/trellis.h"
 
 enum {
-    RESIDUAL_DEEPEST = 8,  /* upper bits of a residual that have contexts */
-    RESIDUAL_CELLS = 16,   /* levels that are told apart */
-    RESIDUAL_OCTAVES = 16, /* below the step, that have decisions of their own */
-    RESIDUAL_FAR = 11,     /* bits of an exponent further below */
-    RESIDUAL_CLASSES = 32, /* of activity */
+    RESIDUAL_MAX_DEPTH = 8, /* upper bits of a residual that may have contexts */
+    RESIDUAL_CELLS = 16,    /* levels whose cells have contexts of their own */
+    RESIDUAL_OCTAVES = 16,  /* octaves below the step that have decisions of their own */
+    RESIDUAL_FAR_BITS = 11, /* raw bits of an octave further below */
+    RESIDUAL_CLASSES = 32,  /* classes of activity */
     RESIDUAL_GROUPS = RESIDUAL_CELLS + RESIDUAL_OCTAVES + 1,
-    RESIDUAL_START = 128,  /* activity at first */
+    RESIDUAL_START = 128,  /* activity at the start */
     RESIDUAL_RATE = 4,
-    RESIDUAL_HIGHEST = 19, /* octave of a level */
+    RESIDUAL_MAX_OCTAVE = 19, /* octave of the largest level */
 };
 
 typedef struct {
-    int mantissa;    /* bits of it, without the lowest ones that are 0 in all weights */
-    int dropped;     /* these */
-    int sign;        /* the sign bit's place */
-    int largest;     /* exponent of a finite float */
-    int exponent;    /* of the step */
-    int depth;       /* upper bits of a residual that have contexts here */
-    int zeros;       /* whether there are zeros */
+    int mantissa; /* number of its bits, without the lowest ones that are 0 in all weights */
+    int dropped;  /* number of these lowest bits */
+    int sign;     /* place of the sign bit */
+    int largest;  /* largest exponent of a finite float */
+    int exponent; /* biased exponent of the step */
+    int depth;    /* number of upper bits of a residual that have contexts */
+    int zeros;    /* whether there are zeros */
     size_t itemsize, period;
 } kolmo_residual;
 
 typedef struct {
     kolmo_trellis_odds zero[RESIDUAL_CLASSES], minus, octave[RESIDUAL_CLASSES][RESIDUAL_OCTAVES];
-    kolmo_trellis_odds upper[RESIDUAL_GROUPS][1 << RESIDUAL_DEEPEST];
+    kolmo_trellis_odds upper[RESIDUAL_GROUPS][1 << RESIDUAL_MAX_DEPTH];
 } kolmo_residual_odds;
 
-/* Bits as they are, the lowest first. */
+/* Raw bits, the lowest first. */
 typedef struct {
     uint64_t held;
     int count;
-    uint8_t *out; /* malloc'ed, grows */
+    uint8_t *out; /* allocated by malloc, and grows */
     size_t size, room;
     int failed;
 } kolmo_bit_writer;
@@ -68,9 +68,9 @@ static inline void kolmo_bits_put_bytes(kolmo_bit_writer *w, int keep) {
     for (; w->count > keep; w->count -= 8, w->held >>= 8) w->out[w->size++] = (uint8_t)w->held;
 }
 
-/* count: up to 53. */
+/* count is at most 53. */
 static inline void kolmo_bits_put(kolmo_bit_writer *w, uint64_t bits, int count) {
-    w->held |= bits << w->count; /* up to 7 are there */
+    w->held |= bits << w->count; /* up to 7 bits are held */
     w->count += count;
     if (w->count > 7) kolmo_bits_put_bytes(w, 7);
 }

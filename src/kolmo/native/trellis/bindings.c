@@ -3,14 +3,14 @@
 #include "objects.h"
 #include "trellis/trellis.h"
 
-#define TRELLIS_FAR (1 << 29) /* cost of a state that no path has reached */
+#define TRELLIS_MAX_COST (1 << 29) /* cost of a state that no path has reached */
 
 typedef struct {
-    int32_t offset[4], cost[4], loud[4]; /* squared error with a step of 256; place in a row of costs; loudness */
+    int32_t offset[4], cost[4], loud[4]; /* squared error in units of 1/65536 of a squared step; place in a row of costs; new activity */
     int32_t extra[4];                    /* cost of the exp-Golomb part */
 } candidates;
 
-/* Bits of the exp-Golomb part. */
+/* Number of bits of the exp-Golomb part. */
 static int trellis_tail(int value) {
     int bits = 0;
     if (value < TRELLIS_UNARY) return 0;
@@ -18,8 +18,9 @@ static int trellis_tail(int value) {
     return 2 * bits + 1;
 }
 
-/* The level of each coset (n mod 4, in the order 0, 2, 1, 3: quantiser, then bit) that is best for x, 256 to the step:
- * the nearest, or the next one towards zero where its cost, in the rows of the last best path, outweighs the distance. */
+/* For each coset (n mod 4, in the order 0, 2, 1, 3: quantiser, then bit) the best level for x, in 1/256 of a step: the
+ * nearest, or the next one towards zero if the difference in cost, in the rows of the last best path, outweighs that in
+ * error. */
 static void trellis_candidates(candidates *c, int32_t *levels, int32_t x, const int32_t *even, const int32_t *odd, int slope) {
     for (int i = 0; i < 4; i++) {
         int coset = (i & 1) * 2 + (i >> 1), is_odd = i >> 1;
@@ -43,7 +44,7 @@ static void trellis_candidates(candidates *c, int32_t *levels, int32_t x, const 
     }
 }
 
-/* With one state: of each weight by itself the nearest level, or the next one towards zero. */
+/* With one state: for each weight alone the nearest level, or the next one towards zero. */
 static void trellis_quantise_alone(const kolmo_trellis *t, const int32_t *x, size_t n, const int32_t *costs, int slope, int32_t *levels,
                                    uint16_t *columns) {
     int row = t->start;
@@ -67,7 +68,7 @@ static void trellis_quantise_alone(const kolmo_trellis *t, const int32_t *x, siz
     }
 }
 
-/* The levels of least squared error plus cost for n weights (256 to the step). costs: [ROWS][UNARY + 1]. Returns 0 where
+/* The levels of least squared error plus cost for n weights, in 1/256 of a step. costs: [ROWS][UNARY + 1]. Returns 0 if
  * memory is short. */
 static int trellis_quantise(const kolmo_trellis *t, const int32_t *x, size_t n, const int32_t *costs, int slope, int32_t *levels) {
     enum { WIDE = TRELLIS_UNARY + 1 };
@@ -88,7 +89,7 @@ static int trellis_quantise(const kolmo_trellis *t, const int32_t *x, size_t n, 
                 from[to][count[to]] = (uint8_t)s;
                 by[to][count[to]++] = (uint8_t)((s & 1) * 2 + bit);
             }
-            cost[0][s] = s ? TRELLIS_FAR : 0;
+            cost[0][s] = s ? TRELLIS_MAX_COST : 0;
             row[0][s] = t->start;
         }
         size_t column = 0, known = 0, known_column = 0, known_line = 0;
@@ -115,7 +116,7 @@ static int trellis_quantise(const kolmo_trellis *t, const int32_t *x, size_t n, 
                     least = cost[then][s] < cost[then][least] ? s : least;
                 }
                 int32_t floor = cost[then][least];
-                for (int s = 0; s < states; s++) cost[then][s] = cost[then][s] - floor < TRELLIS_FAR ? cost[then][s] - floor : TRELLIS_FAR;
+                for (int s = 0; s < states; s++) cost[then][s] = cost[then][s] - floor < TRELLIS_MAX_COST ? cost[then][s] - floor : TRELLIS_MAX_COST;
                 came[i] = second;
                 now = then;
                 best = least;
@@ -123,7 +124,7 @@ static int trellis_quantise(const kolmo_trellis *t, const int32_t *x, size_t n, 
             if (++column == t->period) column = 0;
             if (i % TRELLIS_DELAY == TRELLIS_DELAY - 1 && i >= 2 * TRELLIS_DELAY - 1) {
                 int s = best;
-                for (size_t j = i + 1; j-- > known;) { /* what lies far back is the same for all paths, nearly always */
+                for (size_t j = i + 1; j-- > known;) { /* levels far back are nearly always the same for all paths */
                     levels[j] = TRELLIS_HOLE;
                     if (x[j] == TRELLIS_HOLE) continue;
                     int turn = (int)(came[j] >> s & 1);
@@ -154,28 +155,29 @@ static int trellis_quantise(const kolmo_trellis *t, const int32_t *x, size_t n, 
 }
 
 #if defined(__GNUC__) || defined(__clang__)
-#define TRELLIS_INLINE static inline __attribute__((always_inline)) /* one copy for each purpose */
+#define TRELLIS_INLINE static inline __attribute__((always_inline)) /* compiled once for each purpose */
 #else
 #define TRELLIS_INLINE static inline
 #endif
 
 /* One walk over the levels of a tile, for three purposes: encoding them, counting their decisions, or decoding them.
- * What is not the purpose is NULL. Returns 0 where memory is short, or (encoding) a level is not its state's. */
+ * The arguments of the other purposes are NULL. Returns 0 if memory is short or, when encoding, if a level is not allowed
+ * in its state. */
 TRELLIS_INLINE int trellis_walk(const kolmo_trellis *t, int holes, int half, int32_t *levels, size_t n, kolmo_trellis_odds *odds,
                                 kolmo_encoder *encoder, kolmo_decoder *caller, uint32_t *counts) {
     kolmo_decoder own, *decoder = caller ? &own : NULL; /* a copy stays in registers */
     if (caller) own = *caller;
     size_t wide = t->period < n ? t->period : n, column = 0, line = 0;
     uint16_t *columns = malloc((2 * wide + 1) * sizeof *columns), *densities = columns + wide;
-    int state = 0, row = t->start, density = TRELLIS_DENSE / 2, good = columns != NULL;
-    for (size_t i = 0; good && i < wide; i++) columns[i] = (uint16_t)t->start, densities[i] = TRELLIS_DENSE / 2;
+    int state = 0, row = t->start, density = TRELLIS_MAX_DENSITY / 2, good = columns != NULL;
+    for (size_t i = 0; good && i < wide; i++) columns[i] = (uint16_t)t->start, densities[i] = TRELLIS_MAX_DENSITY / 2;
     for (size_t i = 0; good && i < n; i++) {
         int odd = state & half, hole = 0, shift = kolmo_trellis_shift(line), level;
         if (holes) {
             int at = kolmo_trellis_density(density, densities[column]);
             hole = decoder ? kolmo_trellis_decode_hole(decoder, odds, at) : levels[i] == TRELLIS_HOLE;
             if (encoder) kolmo_trellis_encode_hole(encoder, odds, at, hole);
-            int now = hole ? TRELLIS_DENSE : 0;
+            int now = hole ? TRELLIS_MAX_DENSITY : 0;
             density += (now - density) >> 5;
             densities[column] = (uint16_t)(densities[column] + ((now - densities[column]) >> shift));
         }
@@ -187,7 +189,7 @@ TRELLIS_INLINE int trellis_walk(const kolmo_trellis *t, int holes, int half, int
                 level = levels[i] = kolmo_trellis_decode_level(decoder, odds, contexts, half, odd);
             } else {
                 level = levels[i];
-                good = (level & half) == odd && level <= TRELLIS_LARGEST && level >= -TRELLIS_LARGEST;
+                good = (level & half) == odd && level <= TRELLIS_MAX_LEVEL && level >= -TRELLIS_MAX_LEVEL;
             }
             if (encoder && good) kolmo_trellis_encode_level(encoder, odds, contexts, half, level);
             if (counts && good) {
@@ -207,20 +209,20 @@ TRELLIS_INLINE int trellis_walk(const kolmo_trellis *t, int holes, int half, int
     return good;
 }
 
-/* A copy of its own for the usual case, two quantisers without holes. */
+/* Compiled separately for the usual case: two quantisers without holes. */
 static int trellis_decode(const kolmo_trellis *t, int32_t *levels, size_t n, kolmo_trellis_odds *odds, kolmo_decoder *decoder) {
     if (t->half && !t->holes) return trellis_walk(t, 0, 1, levels, n, odds, NULL, decoder, NULL);
     return trellis_walk(t, t->holes, t->half, levels, n, odds, NULL, decoder, NULL);
 }
 
-/* The code, and whether all fits; sets the error. */
+/* Finds the code and checks the arguments; sets the error. */
 static int trellis_fits(kolmo_trellis *t, int states, int holes, const char *logs, Py_ssize_t logs_size, int start, Py_ssize_t period, Py_ssize_t n) {
     t->holes = holes;
     t->logs = (const uint8_t *)logs;
     t->start = start;
     t->period = (size_t)period;
-    int fits = kolmo_trellis_code(t, states) && (holes & ~1) == 0 && logs_size == TRELLIS_LOGS && start >= 0 && start <= 64 * TRELLIS_LOUDEST &&
-               period >= 2 * TRELLIS_DELAY && n >= 0 && n <= TRELLIS_TILE;
+    int fits = kolmo_trellis_code(t, states) && (holes & ~1) == 0 && logs_size == TRELLIS_LOGS && start >= 0 && start <= 64 * TRELLIS_MAX_ACTIVE_LEVEL &&
+               period >= 2 * TRELLIS_DELAY && n >= 0 && n <= TRELLIS_MAX_TILE;
     for (Py_ssize_t i = 0; fits && i < logs_size; i++) fits = t->logs[i] <= 64;
     if (!fits) PyErr_SetString(PyExc_ValueError, "the arguments do not fit the kernel");
     return fits;
@@ -250,7 +252,7 @@ static PyObject *quantise_py(PyObject *module, PyObject *args) {
     if (result && weights && levels) {
         memcpy(weights, x, (size_t)x_size);
         for (size_t i = 0; i < sizeof table / 4; i++) fits &= table[i] >= 0 && table[i] < 1 << 24;
-        for (size_t i = 0; i < n; i++) fits &= weights[i] == TRELLIS_HOLE ? holes : abs(weights[i] / 256) < TRELLIS_LARGEST - 4;
+        for (size_t i = 0; i < n; i++) fits &= weights[i] == TRELLIS_HOLE ? holes : abs(weights[i] / 256) < TRELLIS_MAX_LEVEL - 4;
         Py_BEGIN_ALLOW_THREADS
         done = fits && trellis_quantise(&t, weights, n, table, slope, levels);
         Py_END_ALLOW_THREADS
@@ -328,7 +330,7 @@ static PyObject *decode_py(PyObject *module, PyObject *args) {
         return NULL;
     PyObject *result = PyBytes_FromStringAndSize(NULL, n * 4);
     if (result) {
-        int32_t *levels = (int32_t *)(void *)PyBytes_AsString(result); /* nobody else has seen it */
+        int32_t *levels = (int32_t *)(void *)PyBytes_AsString(result); /* no other reference to it exists yet */
         kolmo_trellis_odds_init(odds, (const uint8_t *)table);
         Py_BEGIN_ALLOW_THREADS
         kolmo_decoder_init(&coder, (const uint8_t *)data, (size_t)size);

@@ -2,12 +2,12 @@
 
 A level is an integer n, in units of the step. States whose lowest bit is 0 take even levels, the others odd ones, and
 the next state depends on n mod 4: Ungerboeck's codes (1982) as a shift register with feedback, used for quantisation as
-by Marcellin and Fischer (1990). With one state all levels are one quantiser's. Weights that are to stay exactly 0 are
-holes in the walk. `trellis_quantise` finds the path (Viterbi) of least squared error plus code length;
-encoder and decoder walk it with the same adaptive contexts. docs/trellis.md has the argument and all constants.
+by Marcellin and Fischer (1990). With one state a single quantiser has all levels. Weights that must stay exactly 0 are
+holes in the walk. `trellis_quantise` finds the path (Viterbi) of least squared error plus code length; encoder and
+decoder follow it with the same adaptive contexts. docs/trellis.md has the argument and all constants.
 
-What it is not: it knows levels and integers alone. Steps, offsets, tiles and the payload are those of
-kolmo.hyperfunctions.trellis.
+What it is not: a coder of weights. It sees only levels and integers; kolmo.hyperfunctions.trellis has steps, offsets,
+tiles and the payload.
 """
 
 from __future__ import annotations
@@ -20,13 +20,20 @@ import numpy.typing as npt
 from kolmo.errors import CorruptError
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 
-CODES = {1: (0, 0), 8: (5, 2), 64: (33, 10)}  # states: feedback, input
-CLASSES, PLACES, UNARY = 24, 9, 18
+CODES = {1: (0, 0), 8: (5, 2), 64: (33, 10)}  # number of states: feedback, input
+CLASSES = 24  # classes of activity
+PLACES = 9  # decisions of a magnitude that have contexts of their own
+UNARY = 18  # values from here on end in an exp-Golomb code
 CONTEXTS = 2 * CLASSES * PLACES
-LARGEST, LOUDEST = 1 << 20, 511
-LOGS, DELAY, TILE = 8192, 64, 1 << 20
-HOLE, DENSITIES, DENSE = -(1 << 31), 16, 4096  # in place of a level; contexts of holes; nothing but holes
-FAR = 1 << 29  # cost of a state that no path has reached
+MAX_LEVEL = 1 << 20
+MAX_ACTIVE_LEVEL = 511  # larger levels count as this one for activity
+LOGS = 8192  # length in bytes of the table of logarithms
+DELAY = 64  # levels between two updates of the columns; a line is at least twice as long
+MAX_TILE = 1 << 20  # levels in one call
+HOLE = -(1 << 31)  # stands in place of a level
+DENSITIES = 16  # contexts of holes
+MAX_DENSITY = 4096  # the density where all weights are holes
+MAX_COST = 1 << 29  # cost of a state that no path has reached
 COSETS = (0, 2, 1, 3)  # n mod 4, in the order: quantiser, bit
 MISFIT = "the arguments do not fit the kernel"
 
@@ -36,20 +43,21 @@ Integers = npt.NDArray[np.int32]
 def trellis_quantise(
     states: int, holes: int, logs: bytes, start: int, period: int, weights: bytes, costs: bytes, slope: int, /
 ) -> bytes:
-    """Levels of least squared error plus cost, native int32.
+    """The levels of least squared error plus cost, as native int32.
 
     Args:
-        states: of the trellis, 1, 8 or 64.
-        holes: 1 if some weights may be `HOLE`, and then are levels of that name.
-        logs: of activity, `LOGS` bytes.
-        start: activity at first.
-        period: how far back the last level of the same column is.
-        weights: native int32, 256 to the step.
-        costs: native int32, (2 * CLASSES, UNARY + 1): of each magnitude with its sign, 65536 to the step's square.
-        slope: cost of a bit.
+        states: number of states of the trellis: 1, 8 or 64.
+        holes: 1 if weights may be `HOLE`; their levels are `HOLE` too.
+        logs: table of logarithms of activities, `LOGS` bytes.
+        start: activity at the start.
+        period: distance in levels between two levels of one column.
+        weights: native int32, in 1/256 of a step.
+        costs: native int32, (2 * CLASSES, UNARY + 1): cost of each magnitude with its sign, in 1/65536 of a squared
+            step.
+        slope: cost of a bit, in the same unit.
 
     Raises:
-        ValueError: sizes or values that do not fit.
+        ValueError: sizes or values do not fit.
     """
     _check(states, holes, logs, start, period, len(weights) // 4)
     if len(weights) % 4 or len(costs) != 8 * CLASSES * (UNARY + 1) or not 0 <= slope <= 65536:
@@ -60,16 +68,16 @@ def trellis_quantise(
         raise ValueError(MISFIT)
     if states == 1:
         return _quantise_alone(logs, start, period, x, table, slope)
-    feedback, put = CODES[states]
-    came_from: list[list[tuple[int, int]]] = [[] for _ in range(states)]  # (state, coset), by the state they lead to
+    feedback, input_mask = CODES[states]
+    came_from: list[list[tuple[int, int]]] = [[] for _ in range(states)]  # (state, coset), by target state
     for s in range(states):
         for bit in (0, 1):
-            came_from[s >> 1 ^ (s & 1) * feedback ^ bit * put].append((s, (s & 1) * 2 + bit))
+            came_from[s >> 1 ^ (s & 1) * feedback ^ bit * input_mask].append((s, (s & 1) * 2 + bit))
     origin = np.array(came_from)[:, :, 0]
     coset = np.array(came_from)[:, :, 1]
     everyone = np.arange(states)
     log = np.frombuffer(logs, np.uint8).astype(np.int64)
-    cost = np.full(states, FAR, np.int64)
+    cost = np.full(states, MAX_COST, np.int64)
     cost[0] = 0
     row = np.full(states, start, np.int64)
     columns = _Columns(min(period, len(x)) if x else 1, period, start)
@@ -79,7 +87,7 @@ def trellis_quantise(
     known = 0
 
     def back(last: int, first: int) -> list[int]:
-        """Levels of the best path from `last` down to `first`, in order."""
+        """The levels of the best path from `first` to `last`."""
         s, path = best, []
         for j in range(last, first - 1, -1):
             if x[j] == HOLE:
@@ -100,19 +108,19 @@ def trellis_quantise(
             even = int(_row(np.int64(0), base + log[row[best] >> 2]))
             levels, error, place = _candidates(value, table[even], table[even + CLASSES], slope)
             choices.append(levels)
-            loud = np.array([min(abs(n), LOUDEST) * 64 for n in levels])
+            activity = np.array([min(abs(n), MAX_ACTIVE_LEVEL) * 64 for n in levels])
             paths = cost[origin] + np.array(error)[coset] + table[rows[origin], np.array(place)[coset]]
             turn = (paths[:, 1] < paths[:, 0]).astype(np.int64)
             came.append(turn)
             chosen = origin[everyone, turn]
-            row = row[chosen] + (loud[coset[everyone, turn]] - row[chosen] >> 5)
+            row = row[chosen] + (activity[coset[everyone, turn]] - row[chosen] >> 5)
             cost = paths[everyone, turn]
             best = int(cost.argmin())
-            cost = np.minimum(cost - cost[best], FAR)
+            cost = np.minimum(cost - cost[best], MAX_COST)
         if i % DELAY == DELAY - 1 and i >= 2 * DELAY - 1:
             for n in back(i, known)[: i - DELAY + 1 - known]:
                 if n != HOLE:
-                    columns.learn(known, min(abs(n), LOUDEST) * 64)
+                    columns.learn(known, min(abs(n), MAX_ACTIVE_LEVEL) * 64)
                 known += 1
     return np.array(back(len(x) - 1, 0), np.int32).tobytes()
 
@@ -120,7 +128,7 @@ def trellis_quantise(
 def _quantise_alone(
     logs: bytes, start: int, period: int, x: list[int], table: npt.NDArray[np.int64], slope: int
 ) -> bytes:
-    """With one state: of each weight by itself the nearest level, or the next one towards zero."""
+    """With one state: for each weight alone the nearest level, or the next one towards zero."""
     columns = _Columns(min(period, len(x)) if x else 1, period, start)
     row, levels = start, []
     for i, value in enumerate(x):
@@ -135,14 +143,14 @@ def _quantise_alone(
         ]
         chosen = -min(totals)[1]
         levels.append(-chosen if value < 0 else chosen)
-        loud = min(chosen, LOUDEST) * 64
-        row += (loud - row) >> 5
-        columns.learn(i, loud)
+        activity = min(chosen, MAX_ACTIVE_LEVEL) * 64
+        row += (activity - row) >> 5
+        columns.learn(i, activity)
     return np.array(levels, np.int32).tobytes()
 
 
 def trellis_count(states: int, holes: int, logs: bytes, start: int, period: int, levels: bytes, /) -> bytes:
-    """How often each context's decision was 0 and 1: native uint32, (2 * CLASSES, PLACES, 2)."""
+    """How often the decision of each context was 0 and 1: native uint32, (2 * CLASSES, PLACES, 2)."""
     _check(states, holes, logs, start, period, len(levels) // 4)
     counts = np.zeros((CONTEXTS, 2), np.uint32)
     half = int(states > 1)
@@ -160,23 +168,23 @@ def trellis_count(states: int, holes: int, logs: bytes, start: int, period: int,
 def trellis_encode(
     states: int, holes: int, logs: bytes, start: int, period: int, levels: bytes, table: bytes, /
 ) -> bytes:
-    """The coded levels. `table`: first probability of each context's 1, of 256."""
+    """The coded levels. `table` has the first probability of a 1 in each context, in 1/256."""
     _check(states, holes, logs, start, period, len(levels) // 4)
-    odds = _Odds(table)
+    probabilities = _Probabilities(table)
     coder = BinaryEncoder()
     half = int(states > 1)
 
-    def dig(level: int, context: int) -> bool:
-        coder.encode(int(level == HOLE), odds.chance(context))
-        odds.learn(context, level == HOLE)
+    def code_hole(level: int, context: int) -> bool:
+        coder.encode(int(level == HOLE), probabilities.of(context))
+        probabilities.learn(context, level == HOLE)
         return level == HOLE
 
     def visit(level: int, odd: int, context: int) -> int:
         value = abs(level) >> half
         for k in range(min(value + 1, UNARY)):
             place = context + min(k, PLACES - 1)
-            coder.encode(int(value > k), odds.chance(place))
-            odds.learn(place, value > k)
+            coder.encode(int(value > k), probabilities.of(place))
+            probabilities.learn(place, value > k)
         if value >= UNARY:
             rest = value - UNARY + 1
             bits = rest.bit_length() - 1
@@ -189,35 +197,35 @@ def trellis_encode(
             coder.encode(int(level < 0), 32768)
         return level
 
-    _walk(states, holes, logs, start, period, _levels(levels), visit, dig)
+    _walk(states, holes, logs, start, period, _levels(levels), visit, code_hole)
     return coder.finish()
 
 
 def trellis_decode(
     states: int, holes: int, logs: bytes, start: int, period: int, data: bytes, table: bytes, count: int, /
 ) -> bytes:
-    """The `count` levels that `trellis_encode` coded: its mirror.
+    """The `count` levels that `trellis_encode` coded: the mirror of it.
 
     Raises:
-        CorruptError: the data end too early, or later than the levels.
+        CorruptError: the data end too early or too late.
     """
     _check(states, holes, logs, start, period, count)
-    odds = _Odds(table)
+    probabilities = _Probabilities(table)
     coder = BinaryDecoder(data)
     levels = np.zeros(count, np.int32)
     half = int(states > 1)
 
-    def dig(level: int, context: int) -> bool:
-        hole = bool(coder.decode(odds.chance(context)))
-        odds.learn(context, hole)
+    def code_hole(level: int, context: int) -> bool:
+        hole = bool(coder.decode(probabilities.of(context)))
+        probabilities.learn(context, hole)
         return hole
 
     def visit(level: int, odd: int, context: int) -> int:
         value = 0
         while value < UNARY:
             place = context + min(value, PLACES - 1)
-            more = coder.decode(odds.chance(place))
-            odds.learn(place, bool(more))
+            more = coder.decode(probabilities.of(place))
+            probabilities.learn(place, bool(more))
             if not more:
                 break
             value += 1
@@ -235,7 +243,7 @@ def trellis_decode(
         return -level if level and coder.decode(32768) else level
 
     try:
-        _walk(states, holes, logs, start, period, levels, visit, dig)
+        _walk(states, holes, logs, start, period, levels, visit, code_hole)
     except CorruptError:
         raise CorruptError("the coded levels do not end where they should") from None
     if coder._next < len(data):
@@ -251,36 +259,38 @@ def _walk(
     period: int,
     levels: Integers,
     visit: Callable[[int, int, int], int],
-    dig: Callable[[int, int], bool],
+    code_hole: Callable[[int, int], bool],
 ) -> None:
     """Follow the state and the activities along the levels.
 
-    `visit(level, odd, context)` returns each one's value; before, `dig(level, context)` says whether it is a hole.
+    `code_hole(level, context)` returns whether a level is a hole. For all others `visit(level, odd, context)` returns
+    the level.
     """
-    feedback, put = CODES[states]
+    feedback, input_mask = CODES[states]
     width = min(period, len(levels)) if len(levels) else 1
-    columns, densities = _Columns(width, period, start), _Columns(width, period, DENSE // 2)
-    state, row, density, half = 0, start, DENSE // 2, int(states > 1)
+    columns, densities = _Columns(width, period, start), _Columns(width, period, MAX_DENSITY // 2)
+    state, row, density, half = 0, start, MAX_DENSITY // 2, int(states > 1)
     for i, level in enumerate(levels.tolist()):
         if holes:
-            hole = dig(level, CONTEXTS + min((density + densities.at(i)) * DENSITIES // (2 * DENSE), DENSITIES - 1))
-            density += ((DENSE if hole else 0) - density) >> 5
-            densities.learn(i, DENSE if hole else 0)
+            density_class = (density + densities.at(i)) * DENSITIES // (2 * MAX_DENSITY)
+            hole = code_hole(level, CONTEXTS + min(density_class, DENSITIES - 1))
+            density += ((MAX_DENSITY if hole else 0) - density) >> 5
+            densities.learn(i, MAX_DENSITY if hole else 0)
             if hole:
                 levels[i] = HOLE
                 continue
         odd = state & half
-        if level and (level & half != odd or abs(level) > LARGEST):
+        if level and (level & half != odd or abs(level) > MAX_LEVEL):
             raise ValueError(MISFIT)
         at = int(_row(np.int64(odd), np.int64(logs[columns.at(i) >> 2] + logs[row >> 2])))
         level = visit(level, odd, at * PLACES)
         if level & half != odd:
             raise ValueError(MISFIT)
         levels[i] = level
-        loud = min(abs(level), LOUDEST) * 64
-        state = state >> 1 ^ odd * feedback ^ (level >> 1 & 1) * put
-        row += (loud - row) >> 5
-        columns.learn(i, loud)
+        activity = min(abs(level), MAX_ACTIVE_LEVEL) * 64
+        state = state >> 1 ^ odd * feedback ^ (level >> 1 & 1) * input_mask
+        row += (activity - row) >> 5
+        columns.learn(i, activity)
 
 
 def _is_hole(level: int, context: int) -> bool:
@@ -288,7 +298,7 @@ def _is_hole(level: int, context: int) -> bool:
 
 
 class _Columns:
-    """A running mean of each column, which forgets faster in a tile's first lines."""
+    """A running mean for each column, which adapts faster in the first lines of a tile."""
 
     def __init__(self, width: int, period: int, start: int) -> None:
         self._values = [start] * width
@@ -303,8 +313,8 @@ class _Columns:
         self._values[column] += (value - self._values[column]) >> shift
 
 
-class _Odds:
-    """Adaptive probabilities, of 2^22: the mean of a fast and a slow estimate."""
+class _Probabilities:
+    """Adaptive probabilities in 2^-22: each is the mean of a fast and a slow estimate."""
 
     def __init__(self, table: bytes) -> None:
         if len(table) != CONTEXTS or 0 in table:
@@ -313,7 +323,7 @@ class _Odds:
         self._fast += [(2 * i + 1) * ((1 << 21) // DENSITIES) for i in range(DENSITIES)]
         self._slow = self._fast.copy()
 
-    def chance(self, i: int) -> int:
+    def of(self, i: int) -> int:
         return (self._fast[i] + self._slow[i]) >> 7
 
     def learn(self, i: int, bit: bool) -> None:
@@ -329,9 +339,9 @@ class _Odds:
 def _candidates(
     x: int, even: npt.NDArray[np.int64], odd: npt.NDArray[np.int64], slope: int
 ) -> tuple[list[int], list[int], list[int]]:
-    """Of each coset: a level, its squared error with the cost of its exp-Golomb part, its place in a row of costs.
+    """For each coset: a level, its squared error plus the cost of its exp-Golomb part, its place in a row of costs.
 
-    The level is the nearest, or the next one towards zero where its cost outweighs the distance.
+    The level is the nearest one, or the next one towards zero if the difference in cost outweighs that in error.
     """
     levels, errors, places = [], [], []
     for i, coset in enumerate(COSETS):
@@ -352,16 +362,16 @@ def _candidates(
 
 
 def _tail(value: int) -> int:
-    """Bits of the exp-Golomb part."""
+    """Number of bits of the exp-Golomb part."""
     return 2 * ((value - UNARY + 1).bit_length() - 1) + 1 if value >= UNARY else 0
 
 
 def _fits(x: int, holes: int) -> bool:
-    return bool(holes) if x == HOLE else abs(x) // 256 < LARGEST - 4
+    return bool(holes) if x == HOLE else abs(x) // 256 < MAX_LEVEL - 4
 
 
 def _row(odd: npt.NDArray[np.int64] | np.int64, total: npt.NDArray[np.int64] | np.int64) -> npt.NDArray[np.int64]:
-    """Row of contexts: quantiser, and class of the activity whose two logarithms add up to `total`."""
+    """The row of contexts: the quantiser, and the class of the activity whose two logarithms have the sum `total`."""
     return np.asarray(odd * CLASSES + np.clip((total * 3 >> 3) - 3, 0, CLASSES - 1))
 
 
@@ -373,5 +383,5 @@ def _levels(data: bytes) -> Integers:
 
 def _check(states: int, holes: int, logs: bytes, start: int, period: int, count: int) -> None:
     fits = states in CODES and holes in (0, 1) and len(logs) == LOGS and max(logs) <= 64
-    if not (fits and 0 <= start <= 64 * LOUDEST and period >= 2 * DELAY and 0 <= count <= TILE):
+    if not (fits and 0 <= start <= 64 * MAX_ACTIVE_LEVEL and period >= 2 * DELAY and 0 <= count <= MAX_TILE):
         raise ValueError(MISFIT)

@@ -1,9 +1,11 @@
-/* Trellis-coded quantisation: C twin of trellis/reference.py, which specifies it (docs/trellis.md has the argument).
+/* Trellis-coded quantisation: C counterpart of trellis/reference.py, which specifies it
+ * (docs/trellis.md has the argument).
  *
  * Levels, integers n in units of the step, belong to two quantisers: even n to states whose lowest bit is 0, odd n to
- * the others. The state is a shift register with feedback (Ungerboeck 1982). Each level's magnitude is coded by adaptive
- * decisions whose contexts are the quantiser and the activity of row and column. With one state all levels are one
- * quantiser's. Weights that are to stay exactly 0, pruned ones, are holes in the walk: a decision each, no level. */
+ * the others. The state is a shift register with feedback (Ungerboeck 1982). The magnitude of each level is coded by
+ * adaptive decisions whose contexts are the quantiser and the activity of row and column. With one state a single
+ * quantiser has all levels. Weights that must stay exactly 0, such as pruned ones, are holes in the walk: a decision
+ * each, and no level. */
 #ifndef KOLMO_TRELLIS_H
 #define KOLMO_TRELLIS_H
 
@@ -11,35 +13,35 @@
 
 enum {
     TRELLIS_STATES = 64,
-    TRELLIS_CLASSES = 24, /* of activity */
+    TRELLIS_CLASSES = 24, /* classes of activity */
     TRELLIS_PLACES = 9,   /* decisions of a magnitude that have contexts of their own */
-    TRELLIS_UNARY = 18,   /* decisions, then exp-Golomb */
+    TRELLIS_UNARY = 18,   /* values from here on end in an exp-Golomb code */
     TRELLIS_ROWS = 2 * TRELLIS_CLASSES,
     TRELLIS_CONTEXTS = TRELLIS_ROWS * TRELLIS_PLACES,
-    TRELLIS_LARGEST = 1 << 20, /* level */
-    TRELLIS_LOUDEST = 511,     /* level that activity tells apart */
+    TRELLIS_MAX_LEVEL = 1 << 20,    /* level */
+    TRELLIS_MAX_ACTIVE_LEVEL = 511, /* larger levels count as this one for activity */
     TRELLIS_LOGS = 8192,
-    TRELLIS_DELAY = 64,        /* levels between two looks back; a line is twice as long or longer */
-    TRELLIS_TILE = 1 << 20,    /* levels in a call */
-    TRELLIS_HOLE = INT32_MIN,  /* in place of a level */
-    TRELLIS_DENSITIES = 16,    /* of holes: contexts */
-    TRELLIS_DENSE = 4096,      /* nothing but holes */
+    TRELLIS_DELAY = 64,         /* levels between two updates of the columns; a line is at least twice as long */
+    TRELLIS_MAX_TILE = 1 << 20, /* levels in one call */
+    TRELLIS_HOLE = INT32_MIN,   /* stands in place of a level */
+    TRELLIS_DENSITIES = 16,     /* contexts of holes */
+    TRELLIS_MAX_DENSITY = 4096, /* the density where all weights are holes */
 };
 
 typedef struct {
     int states, feedback, input; /* next = s >> 1 ^ (odd s) feedback ^ (bit) input */
     int half;                    /* a magnitude's value is magnitude >> half: 1 where there are two quantisers */
-    int holes;                   /* whether there may be some */
+    int holes;                   /* whether there may be holes */
     const uint8_t *logs;         /* [TRELLIS_LOGS] */
-    int start;                   /* activity at first */
+    int start;                   /* activity at the start */
     size_t period;
 } kolmo_trellis;
 
 typedef struct {
-    uint32_t fast, slow; /* probability of "larger", of 2^22 */
+    uint32_t fast, slow; /* probability of "larger", in 2^-22 */
 } kolmo_trellis_odds;
 
-/* Which code, by its number of states; 0 and it is none. */
+/* The code with this number of states; returns 0 if there is none. */
 static inline int kolmo_trellis_code(kolmo_trellis *t, int states) {
     t->states = states;
     t->feedback = states == 8 ? 5 : states == 64 ? 33 : 0;
@@ -52,26 +54,26 @@ static inline int kolmo_trellis_next(const kolmo_trellis *t, int state, int bit)
     return state >> 1 ^ (-(state & 1) & t->feedback) ^ (-bit & t->input);
 }
 
-/* The coset's bit: which half of the quantiser a level is in, n mod 4 >= 2. */
+/* The bit of the coset: which half of the quantiser a level is in, n mod 4 >= 2. */
 static inline int kolmo_trellis_bit(int level) { return level >> 1 & 1; }
 
 static inline int kolmo_trellis_loudness(int magnitude) {
-    return (magnitude > TRELLIS_LOUDEST ? TRELLIS_LOUDEST : magnitude) * 64;
+    return (magnitude > TRELLIS_MAX_ACTIVE_LEVEL ? TRELLIS_MAX_ACTIVE_LEVEL : magnitude) * 64;
 }
 
-/* Row of contexts: quantiser and class. */
+/* The row of contexts: quantiser and class. */
 static inline int kolmo_trellis_row(int odd, int sum_of_logs) {
     int class = (sum_of_logs * 3 >> 3) - 3;
     class = class < 0 ? 0 : class >= TRELLIS_CLASSES ? TRELLIS_CLASSES - 1 : class;
     return odd * TRELLIS_CLASSES + class;
 }
 
-/* How fast columns forget, by the line of the tile. */
+/* How fast columns adapt, by the line of the tile. */
 static inline int kolmo_trellis_shift(size_t line) { return line < 4 ? 2 : line < 8 ? 3 : line < 32 ? 4 : 5; }
 
-/* Context of a hole: how many there were of late, in row and column. */
+/* The context of a hole: the recent density of holes in row and column. */
 static inline int kolmo_trellis_density(int row, int column) {
-    int density = (row + column) * TRELLIS_DENSITIES / (2 * TRELLIS_DENSE);
+    int density = (row + column) * TRELLIS_DENSITIES / (2 * TRELLIS_MAX_DENSITY);
     return density < TRELLIS_DENSITIES ? density : TRELLIS_DENSITIES - 1;
 }
 
@@ -137,8 +139,8 @@ static inline void kolmo_trellis_encode_level(kolmo_encoder *coder, kolmo_trelli
     if (level) kolmo_encode(coder, level < 0, 32768);
 }
 
-/* The mirror, with the coder's decisions written out: one branch each. A magnitude beyond all bounds marks the coder as
- * failed. */
+/* The mirror, with the decisions of the coder written out: one branch each. A magnitude out of bounds marks the coder
+ * as failed. */
 static inline int kolmo_trellis_decode_level(kolmo_decoder *coder, kolmo_trellis_odds *odds, int row, int half, int odd) {
     kolmo_trellis_odds *at = odds + row * TRELLIS_PLACES, *last = at + TRELLIS_PLACES - 1;
     int value = 0;
@@ -169,7 +171,7 @@ static inline int kolmo_trellis_decode_level(kolmo_decoder *coder, kolmo_trellis
         value += (int)rest - 1;
     }
     int level = (value << half) + odd;
-    if (level) { /* the sign is as likely as not: no branch */
+    if (level) { /* both signs are equally likely: no branch */
         uint32_t bound = coder->range >> 1, negative = -(uint32_t)(coder->code < bound);
         coder->code -= bound & ~negative;
         coder->range = negative ? bound : coder->range - bound;

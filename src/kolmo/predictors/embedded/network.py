@@ -26,7 +26,12 @@ ORDERS = (0, 2, 3, 4)  # orders of a hashed table; 0 is the current word
 MAX_FLOAT = 2.0**20  # greatest magnitude of a float: up to it, no operation overflows
 DTYPES = {"I8": "i1", "U8": "u1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "F32": "<f4"}  # NumPy's names
 # Priors of the mixers, in this order: name, contexts, weights. Version of their shapes; curves are alike in all.
-PRIORS = (("full", 29, 9 * 64 + 16), ("large", 36, 12 * 80 + 16))
+PRIORS = (
+    ("fast", 5, 2 * 16 + 16),
+    ("light", 13, 5 * 32 + 16),
+    ("full", 29, 9 * 64 + 16),
+    ("large", 36, 12 * 80 + 16),
+)
 MATCHES, CURVES = 32, 257 * 24
 MAX_PRIOR_WEIGHT = 15 << 11  # greatest weight of a prior, 15 in units of 2^-11: beyond it the mixer's sums may overflow
 # Optional metadata for people, as patterns; the fingerprint does not cover it.
@@ -184,7 +189,7 @@ class Weights:
         return view(self.weights, place)
 
     def prior(self, name: str) -> bytes | None:
-        """The prior of the mixer `full` or `large`, as `context_mixing.inflated_prior` has it; None without priors."""
+        """The prior of a mixer of `PRIORS`, as `context_mixing.inflated_prior` has it; None without priors."""
         places = [place for place in prior_tensors() if place.name.startswith(f"prior.{name}.")]
         return self.priors[places[0].begin : places[-1].end] or None
 

@@ -22,6 +22,7 @@ from kolmo.predictors.embedded.network import (
     view,
 )
 from kolmo.safetensors import HeaderError, Place, header_length, parse_header, parse_object, write_header
+from kolmo.targets import replacing
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -87,13 +88,8 @@ def dump(weights: Weights) -> bytes:
 
 def save(weights: Weights, path: str | Path) -> None:
     """Write a network to a file, whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(dump(weights))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, durable=True) as file:
+        file.write(dump(weights))
 
 
 class _RefusedError(Exception):

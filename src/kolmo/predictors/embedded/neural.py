@@ -14,8 +14,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -42,6 +41,7 @@ from kolmo.predictors.embedded.context_mixing import (
     table_sizes,
 )
 from kolmo.predictors.embedded.gate import MAX_TRIAL_BYTES, logarithm, looks_packed, should_use_network
+from kolmo.predictors.embedded.neural_levels import LEVELS, Level
 from kolmo.progress import Progress
 
 if TYPE_CHECKING:
@@ -59,44 +59,6 @@ NETWORK = Path(__file__).with_name("networks") / "base.safetensors"
 FINGERPRINT = bytes.fromhex("153eeede5dba9abef6324691be7f976e4a3c95251f610c36fb9c7addfcd359de")
 
 
-@dataclass(frozen=True)
-class Level:
-    """Shapes of a mixer with and without a network; log2 of the most bytes of their trees; least bytes of a lane."""
-
-    shape: Shape
-    plain: Shape
-    table_bits: int
-    lane: int
-    most_lanes: int
-
-
-FULL = replace(
-    context_mixing.FULL,
-    name="neural-full",
-    contexts=(*context_mixing.FULL.contexts, 5, 28, 31, 35, 37, 38, 39),  # 29: their inputs fill vectors
-    selectors=(1, 2, 3, 4, 5, 6, 7, 13, 15),
-    rate=130,
-    final_rate=45,
-    network=True,
-)
-# A configuration has room for 36 contexts: those of the network take the places of the least useful ones.
-LARGE = replace(
-    context_mixing.LARGE,
-    name="neural-large",
-    contexts=(*(c for c in context_mixing.LARGE.contexts if c not in (5, 24, 29, 32)), 36, 37, 38, 39),
-    selectors=(1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 15),
-    rate=130,
-    final_rate=45,
-    network=True,
-)
-SHAPES = (FULL, LARGE)
-LEVELS = {
-    5: Level(FULL, context_mixing.FULL, 27, 1 << 21, 4),
-    6: Level(FULL, context_mixing.FULL, 28, 1 << 30, 1),
-    7: Level(LARGE, context_mixing.LARGE, 27, 1 << 30, 1),
-    8: Level(LARGE, context_mixing.LARGE, 28, 1 << 30, 1),
-    9: Level(LARGE, context_mixing.LARGE, 29, 1 << 30, 1),
-}
 QUICK, QUICK_BITS = context_mixing.LEVELS[4]  # of the mixer for blocks that look random, at every level
 
 
@@ -180,13 +142,14 @@ class Neural(Predictor):
 
     name = "neural"
     version = 1
+    levels: Mapping[int, Level] = LEVELS
     source: NetworkSource = SHIPPED
 
     def __init__(self, level: int = 5) -> None:
-        if level not in LEVELS:
+        if level not in self.levels:
             raise PredictorError(f"neural has levels 5 to 9, not {level}; use neural:5 to neural:9")
         self.level = level
-        self._level = LEVELS[level]
+        self._level = self.levels[level]
 
     @classmethod
     def from_spec(cls, argument: str) -> Neural:
@@ -400,16 +363,15 @@ def _decisions(data: bytes, costs: bytes) -> tuple[bytes, bytes]:
 
 @cache
 def _fingerprint(level: int) -> bytes:
-    return fingerprint_of(level, SHIPPED)
+    return fingerprint_of(LEVELS[level], SHIPPED)
 
 
-def fingerprint_of(level: int, source: NetworkSource) -> bytes:
+def fingerprint_of(level: Level, source: NetworkSource) -> bytes:
     """First 4 bytes of a SHA-256 over all that determines a level's probabilities, except for code."""
-    shapes = LEVELS[level]
     digest = hashlib.sha256(source.fingerprint)
-    digest.update(digest_of(shapes.shape, shapes.table_bits, source.inflated_prior(shapes.shape)))
-    digest.update(digest_of(shapes.plain, shapes.table_bits))
+    digest.update(digest_of(level.shape, level.table_bits, source.inflated_prior(level.shape)))
+    digest.update(digest_of(level.plain, level.table_bits))
     digest.update(digest_of(QUICK, QUICK_BITS))
     exponentials, logarithms = tables.exp2_weights().tolist(), tables.logarithms().tolist()
-    digest.update(repr((shapes.lane, shapes.most_lanes, exponentials, logarithms)).encode())
+    digest.update(repr((level.lane, level.most_lanes, exponentials, logarithms)).encode())
     return digest.digest()[:4]

@@ -1,8 +1,9 @@
 """`network:PATH`: a network that `kolmo train` made, in place of the shipped one; otherwise like `neural`.
 
-PATH is a run's folder, or its network.safetensors; `network:PATH:7` is level 7, which chooses the mixer. A file records
-the level, the first bytes of the network's fingerprint, and a short name; no path. A reader needs the same network: it
-is found by its fingerprint among those that were opened here (`predictors.model_locations`), or in `RunSettings.model`.
+PATH is a run's folder, or its network.safetensors; `network:PATH:7` is level 7, which chooses the mixer: 1 to 9, and by
+default one whose time is in proportion to the network's (`default_level`). A file records the level, the first bytes of
+the network's fingerprint, and a short name; no path. A reader needs the same network: it is found by its fingerprint
+among those that were opened here (`predictors.model_locations`), or in `RunSettings.model`.
 
 What it is not: the network's file (`predictors.embedded.network`), and its training (`kolmo.training`).
 """
@@ -20,7 +21,8 @@ from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded.context_mixing import Shape, inflated_prior, prior, prior_of
 from kolmo.predictors.embedded.network import NetworkShape, Weights
 from kolmo.predictors.embedded.network_file import load
-from kolmo.predictors.embedded.neural import LEVELS, Neural, fingerprint_of, uses_network
+from kolmo.predictors.embedded.neural import Neural, fingerprint_of, uses_network
+from kolmo.predictors.embedded.neural_levels import LEVELS, SMALL_LEVELS
 from kolmo.predictors.model_locations import recall, remember
 from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
@@ -31,6 +33,9 @@ MAX_CACHED_NETWORKS = 2  # networks that stay in memory without a user
 MIN_SCRATCH_ROWS = 64  # rows of a network's scratch memory (native/network/network.h: NETWORK_BATCH)
 MAX_TEAM_THREADS = 16  # threads that share a step (native/network/team.h: KOLMO_TEAM)
 SHIPPED_PRODUCTS = NetworkShape().products
+# With a network of at most this many products for each byte (tiny has 491,520, small 1,114,112), the mixer of level 5
+# would take most of the time: the default is then level 3.
+MAX_SMALL_PRODUCTS = 1 << 20
 MIN_EXPANSION = 64  # raw bytes for each byte of payload that the largest network may still code
 
 
@@ -81,7 +86,7 @@ class OwnNetwork:
 
 
 class Network(Neural):
-    """The predictor `network` at a level from 5 to 9 (small).
+    """The predictor `network` at a level from 1 (fast) to 9 (small).
 
     Example:
         >>> network = Network.from_spec("runs/notes", level=7)        # doctest: +SKIP
@@ -92,12 +97,13 @@ class Network(Neural):
     version = 1
     options = ("level",)
     uses_settings = True
+    levels = SMALL_LEVELS | LEVELS
 
     def __init__(self, source: OwnNetwork, level: int = 5, label: str = "") -> None:
         super().__init__(level)
         self.source: OwnNetwork = source
         self.label = label  # the name that files record
-        self._fingerprint = fingerprint_of(level, source)
+        self._fingerprint = fingerprint_of(self._level, source)
 
     @classmethod
     def from_spec(cls, argument: str, *, level: int | None = None, settings: RunSettings = DEFAULT_SETTINGS) -> Network:
@@ -105,7 +111,7 @@ class Network(Neural):
 
         Args:
             argument: the path of a run's folder or of a network's file, and `:LEVEL` or nothing.
-            level: the same; 5 where neither says.
+            level: the same; `default_level` of the network where neither says.
             settings: not used here; `restore` uses them.
 
         Raises:
@@ -118,12 +124,12 @@ class Network(Neural):
             if level is not None and level != int(tail):
                 raise PredictorError(f"network:{argument} and level {level} exclude each other; give one of them")
             level = int(tail)
-        level = 5 if level is None else level
-        if level not in LEVELS:
-            raise PredictorError(f"network has levels 5 to 9, not {level}; use network:PATH:5 to network:PATH:9")
+        if level is not None and level not in cls.levels:
+            raise PredictorError(f"network has levels 1 to 9, not {level}; use network:PATH:1 to network:PATH:9")
         if not path:
             raise PredictorError("network: names no file; give a run's folder, as network:runs/notes")
         source = open_network(path)
+        level = default_level(source.weights.shape) if level is None else level
         return cls(source, level, _label(Path(source.path)))
 
     @classmethod
@@ -171,6 +177,15 @@ class Network(Neural):
         return super().memory(size) + self.source.memory + self.lanes(size) * self.source.lane_memory
 
 
+def default_level(shape: NetworkShape) -> int:
+    """The level of `network:PATH` without one: 3 for a small network, 5 for others.
+
+    >>> default_level(NetworkShape()), default_level(NetworkShape(3, 192, 64, 64, ((2, 13), (3, 14))))
+    (5, 3)
+    """
+    return 3 if shape.products <= MAX_SMALL_PRODUCTS else 5
+
+
 def parse(parameters: bytes) -> tuple[int, bytes, str]:
     """Level, first bytes of the network's fingerprint, and name, from what a file recorded.
 
@@ -182,7 +197,7 @@ def parse(parameters: bytes) -> tuple[int, bytes, str]:
     except ValueError:
         label = "\n"
     sizes = len(parameters) > MARK_BYTES and len(parameters) <= 1 + MARK_BYTES + MAX_NAME_BYTES
-    if not sizes or parameters[0] not in LEVELS or not label.isprintable():
+    if not sizes or parameters[0] not in Network.levels or not label.isprintable():
         raise PredictorError(
             f"network version 1 has no parameters {quoted(parameters.hex())}; the file is damaged or newer"
         )
@@ -246,4 +261,4 @@ def _label(path: Path) -> str:
     )
 
 
-__all__ = ["Network", "OwnNetwork", "find", "open_network", "parse"]
+__all__ = ["Network", "OwnNetwork", "default_level", "find", "open_network", "parse"]

@@ -6,12 +6,12 @@ mixer. Tokens go to chunks, chunks to lanes (`predictors.language_models.chunks`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from kolmo.bits import to_bits
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError, PredictorError
 from kolmo.native.dispatch import kernels
@@ -137,7 +137,7 @@ class LanguageModelBlock:
             wanted = chunks[lane][at : at + len(logits)]
             nats = checked(tree.costs, logits, logits.itemsize, wanted, True)
             costs[lane][at : at + len(logits)] = np.frombuffer(nats, np.float64)
-        bits = np.concatenate([*costs, np.zeros(0)]) / math.log(2)
+        bits = to_bits(np.concatenate([*costs, np.zeros(0)]))
         lengths = vocabulary.lengths(tokens.ids)
         shares = np.repeat(bits / np.maximum(lengths, 1), lengths)
         starts = np.concatenate([[0], np.cumsum(lengths)])

@@ -14,16 +14,16 @@ from html import escape
 from kolmo.fit import Fit, Prediction
 from kolmo.fit.labels import Box, Label, place
 from kolmo.foreign import html
-from kolmo.report.board.fit import Placed, Scatter
+from kolmo.report.board.fit import PlacedModel, Scatter
 from kolmo.report.board.words import listing, plural
 
 SIZES = (("wide", 960, 500), ("narrow", 400, 420))  # class, width, height
-OWN = (("wide", 960, 340), ("narrow", 400, 320))
-SIZE = 12  # of the text
-LETTER = 0.54  # width of a letter on average, in sizes of the text
+OWN_SIZES = (("wide", 960, 340), ("narrow", 400, 320))
+FONT_SIZE = 12  # of the text
+LETTER_WIDTH = 0.54  # width of a letter on average, in sizes of the text
 LEVEL = 0.95
-STEPS = 40
-MOST_NAMES = 40
+LINE_STEPS = 40
+MAX_NAMES = 40
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _where(found: Scatter) -> str:
     )
 
 
-def _placed(one: Placed) -> Mark:
+def _placed(one: PlacedModel) -> Mark:
     span = one.predicted
     beyond = "" if one.covered else "; beyond the published models"
     tip = f"{one.name}: BPC {one.bpc:.3f}, predicted {span.score:.3f} ({span.low:.3f} to {span.high:.3f}{beyond})"
@@ -125,7 +125,7 @@ def _own(found: Scatter) -> Iterator[str]:
         for one, score in found.scored
     ]
     yield '<figure class="scatter">\n'
-    for name, width, height in OWN:
+    for name, width, height in OWN_SIZES:
         yield "".join(_picture(marks, own, "score of your table", None, name, width, height))
     yield "</figure>\n"
 
@@ -174,7 +174,7 @@ def _picture(
     """One picture; `top` is the highest score that there can be, None where nobody knows."""
     axes = _axes(marks, top, Box(44, 40, width - 8, height - 14))
     about = f"{label} against bits per character: {plural(len(marks), 'point')}"
-    yield f'<svg class="{name}" viewBox="0 0 {width} {height}" role="img" aria-label="{about}" font-size="{SIZE}">'
+    yield f'<svg class="{name}" viewBox="0 0 {width} {height}" role="img" aria-label="{about}" font-size="{FONT_SIZE}">'
 
     def at(bpc: float, score: float) -> str:
         return f"{axes.x(bpc):.1f} {height - axes.y(score):.1f}"
@@ -188,7 +188,7 @@ def _picture(
     middle = (axes.box.left + axes.box.right) / 2
     yield f'<text class="axis" x="{middle:.0f}" y="{height - 4}" text-anchor="middle">bits per character</text>'
     yield f'<text class="axis" x="{axes.box.left:.0f}" y="10">{escape(label)}</text>'
-    steps = [axes.left + (axes.right - axes.left) * k / STEPS for k in range(STEPS + 1)]
+    steps = [axes.left + (axes.right - axes.left) * k / LINE_STEPS for k in range(LINE_STEPS + 1)]
     spans = [fit.predict(bpc, LEVEL) for bpc in steps]
     upper = [at(bpc, _within(span.high, axes)) for bpc, span in zip(steps, spans, strict=True)]
     lower = [at(bpc, _within(span.low, axes)) for bpc, span in zip(steps, spans, strict=True)]
@@ -253,11 +253,14 @@ def _drawn(mark: Mark, axes: _Axes, height: int) -> str:
 def _names(marks: Sequence[Mark], axes: _Axes, fit: Fit, height: int, *, everything: bool) -> Iterator[str]:
     """Names beside their points, where there is room; on narrow screens those of this leaderboard alone."""
     named = [mark for mark in marks if mark.name and (everything or mark.kind != "point")]
-    if len(named) > MOST_NAMES:
-        named = [mark for mark in named if mark.kind != "point"][:MOST_NAMES]
+    if len(named) > MAX_NAMES:
+        named = [mark for mark in named if mark.kind != "point"][:MAX_NAMES]
     labels = [
         Label(
-            axes.x(mark.bpc), axes.y(_within(mark.score, axes)), LETTER * SIZE * len(_short(mark.name)) + 2, SIZE + 1.0
+            axes.x(mark.bpc),
+            axes.y(_within(mark.score, axes)),
+            LETTER_WIDTH * FONT_SIZE * len(_short(mark.name)) + 2,
+            FONT_SIZE + 1.0,
         )
         for mark in named
     ]
@@ -268,15 +271,15 @@ def _names(marks: Sequence[Mark], axes: _Axes, fit: Fit, height: int, *, everyth
         if mark.span is not None:
             low, high = (axes.y(_within(value, axes)) for value in (mark.span.low, mark.span.high))
             obstacles.append(Box(x - 4, low, x + 4, high))
-    for k in range(4 * STEPS + 1):
-        bpc = axes.left + (axes.right - axes.left) * k / STEPS / 4
+    for k in range(4 * LINE_STEPS + 1):
+        bpc = axes.left + (axes.right - axes.left) * k / LINE_STEPS / 4
         x, y = axes.x(bpc), axes.y(fit.score(bpc))
         obstacles.append(Box(x - 2, y - 2, x + 2, y + 2))
     for mark, label, box in zip(named, labels, place(labels, obstacles, axes.box), strict=True):
         x, y = min(max(label.x, box.left), box.right), min(max(label.y, box.bottom), box.top)
-        if math.hypot(x - label.x, y - label.y) > 1.3 * SIZE:
+        if math.hypot(x - label.x, y - label.y) > 1.3 * FONT_SIZE:
             yield f'<path class="lead" d="M{label.x:.1f} {height - label.y:.1f}L{x:.1f} {height - y:.1f}"/>'
-        middle, base = (box.left + box.right) / 2, height - box.bottom - 0.22 * SIZE
+        middle, base = (box.left + box.right) / 2, height - box.bottom - 0.22 * FONT_SIZE
         yield (
             f'<text class="name {mark.kind}" x="{middle:.1f}" y="{base:.1f}" text-anchor="middle">'
             f"{html(_short(mark.name))}</text>"

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 
 CORPORA = frozenset({"cc", "python", "arxiv_math"})
 BLOCK, STRIDE = 1900, 512
-LARGEST = 1e6  # of bits per character
-LEAST = 3  # models of one's own with a score, for a line of their own
+MAX_BITS_PER_CHARACTER = 1e6  # a model above this is not drawn
+MIN_SCORED_MODELS = 3  # models with a score of the user's that a line of their own needs
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedModel:
     """A model of the leaderboard.
 
     Attributes:
         name: of its entry.
         bpc: bits per character, the mean over corpora.
-        predicted: what the published line says of it, at 95 %.
+        predicted: its score by the published line, with a 95 % interval.
         covered: whether published models lie to both sides of it.
-        score: what the user's table says of it, or None.
+        score: its score in the user's table, or None.
     """
 
     name: str
@@ -48,24 +48,24 @@ class Placed:
 
     @property
     def drawn(self) -> bool:
-        """Whether the line says anything of it: scores go from 0 to 1."""
+        """Whether the predicted score lies between 0 and 1, so that the model can be drawn."""
         return 0 <= self.predicted.score <= 1
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """What there is to draw.
+    """Everything that the picture of scores shows.
 
     Attributes:
         fit: the published line.
         points: published models with a score.
         others: published models without one.
-        section: title of the section that `placed` are of; "" where there are none.
-        exact: whether that was measured as the published models were.
-        placed: its models, best first.
+        section: title of the section that contains `placed`; "" if there is none.
+        exact: whether that section was measured as the published models were.
+        placed: the models of the section, best first.
         scored: those with a score of the user's.
-        own: the line through these, where there are enough.
-        note: why there is none, where the user gave scores; else "".
+        own: the line through the models with a score of the user's, if there are enough.
+        note: why there is no line through the user's scores, if the user gave scores; else "".
     """
 
     fit: Fit
@@ -73,12 +73,12 @@ class Scatter:
     others: tuple[Point, ...]
     section: str
     exact: bool
-    placed: tuple[Placed, ...]
+    placed: tuple[PlacedModel, ...]
     own: Fit | None
     note: str
 
     @property
-    def scored(self) -> tuple[tuple[Placed, float], ...]:
+    def scored(self) -> tuple[tuple[PlacedModel, float], ...]:
         """The models with a score of the user's."""
         return tuple((one, one.score) for one in self.placed if one.score is not None)
 
@@ -109,7 +109,7 @@ def scatter(sections: Sequence[Section], scores: Scores) -> Scatter:
         bpc = entry.averages["bits_per_character"]
         assert bpc is not None
         placed.append(
-            Placed(entry.name, bpc, overall.fit.predict(bpc), overall.fit.covers(bpc), scores.of(entry.model))
+            PlacedModel(entry.name, bpc, overall.fit.predict(bpc), overall.fit.covers(bpc), scores.of(entry.model))
         )
     own, note = None, ""
     pairs = [(one.bpc, one.score) for one in placed if one.score is not None]
@@ -118,8 +118,11 @@ def scatter(sections: Sequence[Section], scores: Scores) -> Scatter:
             own = fit([bpc for bpc, _ in pairs], [score for _, score in pairs])
         except KolmoError as error:
             note = f"{scores.name}: {error}"
-            if len(pairs) < LEAST:
-                note = f"{scores.name} has a score for {len(pairs)} of these models; a line of their own needs {LEAST}"
+            if len(pairs) < MIN_SCORED_MODELS:
+                note = (
+                    f"{scores.name} has a score for {len(pairs)} of these models; a line of their own needs "
+                    f"{MIN_SCORED_MODELS}"
+                )
     exact = section is not None and is_exact(section)
     return Scatter(
         overall.fit, overall.points, overall.others, section.title if section else "", exact, tuple(placed), own, note
@@ -128,4 +131,6 @@ def scatter(sections: Sequence[Section], scores: Scores) -> Scatter:
 
 def _placeable(section: Section | None) -> tuple[Entry, ...]:
     found = section.models if section else ()
-    return tuple(one for one in found if (bpc := one.averages["bits_per_character"]) is not None and bpc < LARGEST)
+    return tuple(
+        one for one in found if (bpc := one.averages["bits_per_character"]) is not None and bpc < MAX_BITS_PER_CHARACTER
+    )

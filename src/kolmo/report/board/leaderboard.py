@@ -3,8 +3,8 @@
     board = kolmo.report.leaderboard("eval-results")
     Path("report.html").write_text(board.html(), "utf-8")
 
-What it is not: it draws nothing (`board.page`), and scores nothing (`kolmo.evaluation`); which results may be
-compared is for `board.sections`.
+What it is not: it draws nothing (`board.page`) and scores nothing (`kolmo.evaluation`); `board.sections` decides which
+results may be compared.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 
 from kolmo.errors import KolmoError
 from kolmo.evaluation.results.results import Evaluation, Result, load_results
+from kolmo.foreign import html_table, short
 from kolmo.report.board.fit import Scatter, scatter
-from kolmo.report.board.models import Known, Scores
-from kolmo.report.board.results import Found
+from kolmo.report.board.models import ModelTable, Scores
+from kolmo.report.board.results import CheckedResult
 from kolmo.report.board.sections import Section, build_sections
 
 DEFAULT_TITLE = "Leaderboard"
@@ -26,15 +27,16 @@ DEFAULT_DOCUMENTS = 12
 DEFAULT_LIMIT = 512 << 10
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Leaderboard:
-    """All of it.
+    """A leaderboard.
 
     Attributes:
-        title: of the page.
+        title: title of the page.
         sections: tables, the largest first.
         scatter: benchmark scores against bits per character.
-        documents, limit: how many documents of a corpus, and bytes of text of all, the page shows.
+        documents, limit: number of documents of each corpus, and bytes of text in total, that the page shows.
+        scores: benchmark scores of the user's.
     """
 
     title: str
@@ -44,8 +46,19 @@ class Leaderboard:
     limit: int = DEFAULT_LIMIT
     scores: Scores = field(default_factory=Scores)
 
+    def __repr__(self) -> str:
+        return f"Leaderboard({short(self.title)}: {', '.join(self._shown())})"
+
+    def _repr_html_(self) -> str:
+        rows = [(one.title, len(one.entries), ", ".join(entry.name for entry in one.entries)) for one in self.sections]
+        return html_table(self.title, ("table", "models", "by rank"), rows)
+
+    def _shown(self) -> list[str]:
+        """Each table in words."""
+        return [f"{short(one.title)} ({len(one.entries)} models)" for one in self.sections]
+
     def html(self) -> str:
-        """The page: one file that needs no other."""
+        """The page, as one self-contained HTML file."""
         from kolmo.report.board.page import page
 
         return page(self)
@@ -57,25 +70,25 @@ class Leaderboard:
         return markdown(self)
 
     def csv(self) -> str:
-        """All metrics, a row for each model, corpus and subset."""
+        """All metrics as CSV, with a row for each model, corpus and subset."""
         from kolmo.report.board.export import long_csv
 
         return long_csv(self)
 
     def wide(self) -> str:
-        """The largest section alone, a row for each model, as `kolmo fit` reads it."""
+        """The largest section as CSV, with a row for each model, as `kolmo fit` reads it."""
         from kolmo.report.board.export import wide_csv
 
         return wide_csv(self)
 
     def opencompass(self) -> str:
-        """Bits per character as OpenCompass's summaries have them."""
+        """Bits per character in the layout of OpenCompass's summaries."""
         from kolmo.report.board.export import opencompass_csv
 
         return opencompass_csv(self)
 
     def record(self) -> dict[str, Any]:
-        """What the page shows, without texts, for programs."""
+        """The content of the page without texts, as plain data for programs."""
         from kolmo.report.board.export import record
 
         return record(self)
@@ -95,29 +108,29 @@ def leaderboard(
     """A leaderboard of results.
 
     Args:
-        results: a folder that `kolmo eval -o` has made, or results.
+        results: a folder written by `kolmo eval -o`, or results.
         title: of the page.
-        mode: take the results in this mode alone.
+        mode: use only results in this mode.
         scores: a table of benchmark scores: CSV or JSON with a column `model`.
-        score_columns: its columns whose mean is the score; by default those that `kolmo fit` would take.
-        models: a table of what is known of models: `model`, `cutoff`, `family`, `parameters`, `licence`, `url`.
-        documents: how many documents of each corpus the page shows.
-        limit: bytes of text that it shows, at most.
+        score_columns: columns of `scores` whose mean is the score; default: those that `kolmo fit` would use.
+        models: a table of facts about models: `model`, `cutoff`, `family`, `parameters`, `licence`, `url`.
+        documents: number of documents of each corpus that the page shows.
+        limit: maximum bytes of text on the page.
 
     Raises:
-        KolmoError: there are no results, or one of them, or a table, cannot be read.
+        KolmoError: there are no results, or a result or a table cannot be read.
         MissingExtraError: pyarrow is not installed.
     """
     where = str(results) if isinstance(results, str | Path) else "results"
     given = load_results(results) if isinstance(results, str | Path) else list(results)
     if not given:
-        raise KolmoError(f"{where}: holds no results; make some with kolmo eval MODEL --corpus C -o {where}")
-    known, read = Known(models), Scores.read(scores, score_columns)
-    found = [Found.of(result, known) for result in given]
+        raise KolmoError(f"{where}: contains no results; make some with kolmo eval MODEL --corpus C -o {where}")
+    known, read = ModelTable(models), Scores.read(scores, score_columns)
+    found = [CheckedResult.of(result, known) for result in given]
     if mode is not None:
         found = [one for one in found if one.mode == mode]
         if not found:
             there = ", ".join(sorted({str(one.mode) for one in given}))
-            raise KolmoError(f"{where}: holds no results in mode {mode}; there are some in {there}")
+            raise KolmoError(f"{where}: contains no results in mode {mode}; there are some in {there}")
     sections = tuple(build_sections(found))
     return Leaderboard(title, sections, scatter(sections, read), documents, limit, read)

@@ -1,10 +1,10 @@
-"""What is known of models beside their code lengths: training cutoffs, families, benchmark scores; from tables.
+"""Facts about models from tables: training cutoffs, families, benchmark scores.
 
-A row of a table is of a model when it has its name, with or without folder and organisation, whatever the case; a `*`
-in it stands for anything. A GGUF file's name may add its quantisation.
+A row of a table describes a model if it has the model's name, with or without folder and organisation, in any case; a
+`*` in it matches any text. The name of a GGUF file may end in its quantisation.
 
-What it is not: a guess. A model that no table names has no cutoff; cutoffs.csv holds those that their makers state,
-with the place where they do.
+What it is not: it guesses nothing. A model that is not in a table has no cutoff; cutoffs.csv contains cutoffs that the
+makers of the models published, each with its source.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ QUANTISED = re.compile(r"[.-](?:i?q\d[a-z0-9_]*|bf16|f16|f32)$", re.ASCII)
 
 @dataclass(frozen=True)
 class Facts:
-    """What tables say of a model; empty where they say nothing.
+    """Facts about a model; empty if unknown.
 
     Attributes:
-        cutoff: last day of its training data, YYYY-MM-DD.
-        stated: the cutoff as the table has it: a year, a month, a day.
-        family, licence, url: for people.
-        parameters: how many.
+        cutoff: last day of the model's training data, YYYY-MM-DD.
+        stated: the cutoff as in the table: a year, a month or a day.
+        family, licence, url: text that is shown.
+        parameters: number of parameters.
     """
 
     cutoff: str = ""
@@ -46,21 +46,21 @@ class Facts:
     parameters: int | None = None
 
 
-class Known:
-    """What a table of the user's, and the package's own, say of models.
+class ModelTable:
+    """Facts about models: a table of the user's, and the table of the package.
 
     Args:
-        path: of the user's, or None.
+        path: path of the user's table, or None.
 
     Raises:
-        KolmoError: it is no table of models, or holds a cutoff that is no date.
+        KolmoError: the file is not a table of models, or contains a cutoff that is not a date.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
         self._rows = [(name, _facts(row)) for name, row in _named(_read(path))] if path is not None else []
 
     def of(self, model: str) -> Facts:
-        """All that is known of a model; the user's table goes before the package's, cell by cell."""
+        """Facts about a model; each cell of the user's table takes precedence over the package's."""
         mine = next((facts for name, facts in self._rows if matches(name, model)), Facts())
         ours = next((facts for name, facts in _shipped() if matches(name, model)), Facts())
         dated = mine if mine.cutoff else ours
@@ -79,9 +79,9 @@ class Scores:
     """Benchmark scores of models.
 
     Attributes:
-        name: of the table; "" without one.
-        columns: what they are means of, for people.
-        rows: name of a model, score.
+        name: path of the table; "" without one.
+        columns: description of the columns that were averaged.
+        rows: pairs of a model's name and its score.
     """
 
     name: str = ""
@@ -93,7 +93,7 @@ class Scores:
         """The scores of a table: the mean of `columns`, else of its column `score`, else over the areas of the paper.
 
         Raises:
-            KolmoError: it is no table, or has no scores.
+            KolmoError: the file is not a table, or does not contain scores.
         """
         if path is None:
             return cls()
@@ -117,7 +117,7 @@ class Scores:
 
 
 def matches(pattern: str, model: str) -> bool:
-    """Whether a row of that name is of the model."""
+    """Whether a row of that name describes the model."""
     names = {_plain(model), _bare(model), QUANTISED.sub("", _bare(model))}
     wanted = _plain(pattern)
     if "*" not in wanted:
@@ -131,7 +131,7 @@ def _plain(name: str) -> str:
 
 
 def _bare(name: str) -> str:
-    """Without organisation, folders and kind."""
+    """The name without organisation, folders and kind."""
     return re.split(r"[/\\:]", _plain(name).rstrip("/\\"))[-1]
 
 
@@ -184,7 +184,7 @@ def _end(stated: str, place: str) -> str:
             raise ValueError
     except ValueError:
         raise KolmoError(
-            f"{place}: cutoff is {quoted(stated, 40)}, no date; write it like 2023-12 or 2023-12-31"
+            f"{place}: cutoff is {quoted(stated, 40)}, not a date; write it like 2023-12 or 2023-12-31"
         ) from None
     return f"{year:04}-{month:02}-{day:02}"
 
@@ -199,7 +199,7 @@ def _address(text: str, place: str) -> str:
 
 
 def _size(text: str, place: str) -> int | None:
-    """How many: 7000000000, 7e9, 7B."""
+    """A number of parameters: 7000000000, 7e9, 7B."""
     if not text:
         return None
     match = re.fullmatch(r"([0-9.,]+(?:[eE][0-9]+)?)\s*([kKmMbBtT]?)", text)
@@ -208,7 +208,7 @@ def _size(text: str, place: str) -> int | None:
     except (ValueError, OverflowError):
         value = 0
     if not 1 <= value < 1e18:
-        raise KolmoError(f"{place}: parameters is {quoted(text, 40)}, no number; write it like 7000000000 or 7B")
+        raise KolmoError(f"{place}: parameters is {quoted(text, 40)}, not a number; write it like 7000000000 or 7B")
     return round(value)
 
 

@@ -17,7 +17,7 @@ from kolmo.foreign import html
 from kolmo.report.board.documents import payload
 from kolmo.report.board.figure import figures
 from kolmo.report.board.leaderboard import Leaderboard
-from kolmo.report.board.results import Column
+from kolmo.report.board.results import CorpusVersion
 from kolmo.report.board.sections import Entry
 from kolmo.report.board.table import section_tables
 from kolmo.report.board.words import compact, plural
@@ -71,7 +71,7 @@ def _summary(board: Leaderboard, title: str, documents: bool) -> Iterator[str]:
     yield f"<nav><ul>{items}</ul></nav>\n"
 
 
-def _corpora(board: Leaderboard) -> list[Column]:
+def _corpora(board: Leaderboard) -> list[CorpusVersion]:
     found = {(column.name, column.digest): column for section in board.sections for column in section.columns}
     return list(found.values())
 

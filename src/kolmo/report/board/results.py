@@ -1,6 +1,6 @@
-"""Results of evaluations, checked: they come from files that anybody may have written.
+"""Checked results of evaluations: they are read from untrusted files.
 
-What it is not: it puts no two of them side by side (`board.sections`).
+What it is not: it compares no results (`board.sections`).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 from kolmo.errors import KolmoError
 from kolmo.evaluation.results.results import Result
-from kolmo.report.board.models import Facts, Known
+from kolmo.report.board.models import Facts, ModelTable
 
-REFERENCES = ("predictor", "classical")  # kinds of models that are there to compare with
-MEASURES = {  # metric: what people call it, digits behind the point
+REFERENCES = ("predictor", "classical")  # kinds of models that are shown for comparison
+MEASURES = {  # metric: its label, and decimals shown
     "bits_per_character": ("bits per character", 4),
     "bits_per_byte": ("bits per byte", 4),
     "compression_rate": ("compression rate", 4),
@@ -30,14 +30,14 @@ Numbers = Mapping[str, float | None]
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
-    """A corpus in a section: one version of it.
+class CorpusVersion:
+    """One version of a corpus.
 
     Attributes:
-        name, digest: of the corpus.
-        documents, characters: how many it has.
-        first, last: dates of its documents, "" where they have none.
-        repeated: documents whose text is that of an earlier one.
+        name, digest: name of the corpus, and hash of its documents.
+        documents, characters: their numbers.
+        first, last: first and last date of its documents; "" if they are not dated.
+        repeated: number of documents whose text equals that of an earlier one.
     """
 
     name: str
@@ -50,8 +50,8 @@ class Column:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """A result, its parts checked: it comes from a file that anybody may have written."""
+class CheckedResult:
+    """A result of an evaluation whose parts were checked, since it is read from an untrusted file."""
 
     result: Result
     mode: str
@@ -65,16 +65,16 @@ class Found:
     parameters: int | None
     vocabulary: int | None
     facts: Facts
-    corpus: Column
+    corpus: CorpusVersion
     values: Numbers
     finished: str
 
     @classmethod
-    def of(cls, result: Result, known: Known) -> Found:
-        """A result's parts.
+    def of(cls, result: Result, known: ModelTable) -> CheckedResult:
+        """Check the parts of a result.
 
         Raises:
-            KolmoError: one is missing, or is not what it should be.
+            KolmoError: a part is missing or malformed.
         """
         record = result.record
         try:
@@ -100,7 +100,7 @@ class Found:
                 parameters=_count(facts.get("parameters")) or told.parameters,
                 vocabulary=_count(facts.get("vocabulary")),
                 facts=told,
-                corpus=Column(
+                corpus=CorpusVersion(
                     str(corpus["name"]),
                     str(corpus["digest"]),
                     first=str(corpus.get("first_date", ""))[:10],
@@ -113,22 +113,22 @@ class Found:
             )
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise KolmoError(
-                f"{result.folder / 'result.json'}: lacks what a result has; delete it and evaluate again"
+                f"{result.folder / 'result.json'}: is not a complete result; delete it and evaluate again"
             ) from None
 
     @property
     def whole(self) -> bool:
-        """Whether it is of mode strict with documents whole: of a reference."""
+        """Whether whole documents were scored in mode strict, as references are."""
         return self.mode == "strict" and not self.block
 
     @property
     def reference(self) -> bool:
-        """Whether it is there to compare with."""
+        """Whether it is a reference, shown for comparison."""
         return self.kind in REFERENCES
 
 
 def number(value: Any) -> float | None:
-    """A number of a result; None where there is none, or none that is one."""
+    """A number of a result; None if it is missing or NaN."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -1,9 +1,9 @@
-"""Sections of a leaderboard: which results may stand in one table, in which order, and what they differ by.
+"""Sections of a leaderboard: which results share a table, in which order, and by how much they differ.
 
-Numbers of two rules of evaluation are never in one table: a section is one mode, block and stride. Compressors, and
-predictors that take documents whole, know no block; they stand as references in every section of mode strict. Within a
-section a corpus is one version of it (its digest): the one that most models had. Results on others are kept, marked,
-and compared with nothing.
+Numbers of two evaluation rules never share a table: a section has one mode, block and stride. Compressors, and
+predictors that score whole documents, do not have a block; they appear as references in every section of mode strict.
+Within a section a corpus is one version of it (identified by its digest): the one that most models were evaluated on.
+Results on other versions are kept and marked, and compared with nothing.
 
 What it is not: it reads no results (`board.results`), and computes no metric (`kolmo.evaluation`).
 """
@@ -23,7 +23,7 @@ from kolmo.evaluation.results.results import Result, compare
 from kolmo.evaluation.results.store import Store
 from kolmo.evaluation.windows.modes import MODES
 from kolmo.report.board.models import Facts
-from kolmo.report.board.results import MEASURES, Column, Found, Numbers
+from kolmo.report.board.results import MEASURES, CheckedResult, CorpusVersion, Numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,14 +33,14 @@ class Cell:
     Attributes:
         result: where its rows are.
         values: metrics by name.
-        column: what it was evaluated on; not the section's column where the versions differ.
+        column: the version of the corpus that it was evaluated on, which may differ from the section's.
         current: whether it is the section's version.
-        seen: "all" or "part" where so much of the corpus is not younger than the model's training data; else "".
+        seen: "all" or "part": how much of the corpus is not newer than the model's training data; else "".
     """
 
     result: Result
     values: Numbers
-    column: Column
+    column: CorpusVersion
     current: bool
     seen: str
 
@@ -50,14 +50,14 @@ class Entry:
     """A model: a row of a section.
 
     Attributes:
-        name: of the model; where two in the section have one name, with what tells them apart.
-        model, spec, kind: as the result has them.
-        reference: whether it is there to compare with.
-        dtype: of its arithmetic; "" where it has none.
-        parameters, vocabulary: how many; None where it is not known.
-        facts: what a table of models says of it.
-        cells: by the corpus's name.
-        averages: of metrics over all corpora of the section; None where one is missing.
+        name: name of the model; if two models of the section share one, with what tells them apart.
+        model, spec, kind: as the result records them.
+        reference: whether it is a reference: a compressor or a predictor of bytes, shown for comparison.
+        dtype: dtype of the model's arithmetic; "" if it has none.
+        parameters, vocabulary: numbers of parameters and tokens; None if unknown.
+        facts: facts about the model from a table of models.
+        cells: results by name of the corpus.
+        averages: means of metrics over all corpora of the section; None if one is missing.
     """
 
     name: str
@@ -75,7 +75,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Gap:
-    """What a model differs from the best by, in bits per character (`evaluation.results.results.compare`)."""
+    """Difference of a model to the best one, in bits per character (`evaluation.results.results.compare`)."""
 
     value: float
     low: float | None
@@ -85,7 +85,7 @@ class Gap:
 
     @property
     def clear(self) -> bool:
-        """Whether there is an interval, and it leaves 0 out."""
+        """Whether the interval is known and excludes 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
@@ -94,20 +94,20 @@ class Section:
     """One table: a mode, a block, a stride.
 
     Attributes:
-        mode, block, stride: the rule; block 0: documents whole.
+        mode, block, stride: the evaluation rule; block 0: whole documents.
         measure: the metric that models are ranked by.
         columns: corpora.
         entries: models and references, best first.
-        best: for each corpus the entry with the least bits per character, where two have them.
-        gaps: (corpus, entry's name) -> what it differs from the best by.
-        notes: what to know of the table, a sentence each.
+        best: name of the entry with the fewest bits per character on each corpus that two entries have.
+        gaps: difference to the best entry, by corpus and name of the entry.
+        notes: sentences about the table.
     """
 
     mode: str
     block: int
     stride: int
     measure: str
-    columns: tuple[Column, ...]
+    columns: tuple[CorpusVersion, ...]
     entries: tuple[Entry, ...]
     best: Mapping[str, str]
     gaps: Mapping[tuple[str, str], Gap]
@@ -122,20 +122,20 @@ class Section:
 
     @property
     def models(self) -> tuple[Entry, ...]:
-        """The entries that are no references."""
+        """The entries that are not references."""
         return tuple(entry for entry in self.entries if not entry.reference)
 
     def complete(self, entry: Entry) -> bool:
-        """Whether it was evaluated on this version of every corpus."""
+        """Whether the entry was evaluated on this version of every corpus."""
         return entry.averages[self.measure] is not None
 
 
 # Sections
 
 
-def build_sections(found: Sequence[Found]) -> list[Section]:
-    """Results in tables: those with most models first."""
-    groups: dict[tuple[str, int, int], list[Found]] = {}
+def build_sections(found: Sequence[CheckedResult]) -> list[Section]:
+    """Sections of all results, those with most models first."""
+    groups: dict[tuple[str, int, int], list[CheckedResult]] = {}
     for one in found:
         groups.setdefault((one.mode, one.block, one.stride), []).append(one)
     strict = [rule for rule in groups if rule[0] == "strict" and rule[1]]
@@ -163,12 +163,12 @@ def build_sections(found: Sequence[Found]) -> list[Section]:
     )
 
 
-def _section(mode: str, block: int, stride: int, found: Sequence[Found]) -> Section:
+def _section(mode: str, block: int, stride: int, found: Sequence[CheckedResult]) -> Section:
     names = sorted({one.corpus.name for one in found}, key=_corpus_order)
     columns = [_column([one for one in found if one.corpus.name == name]) for name in names]
     measured = any(one.values["bits_per_character"] is not None for one in found)
     measure = "bits_per_character" if measured else "token_perplexity"
-    groups: dict[tuple[str, str, str], list[Found]] = {}
+    groups: dict[tuple[str, str, str], list[CheckedResult]] = {}
     for one in found:
         groups.setdefault((one.model, one.kind, one.settings), []).append(one)
     labels = _labels([members[0] for members in groups.values()])
@@ -184,8 +184,8 @@ def _corpus_order(name: str) -> tuple[int, str]:
     return (paper.index(name) if name in paper else len(paper), name)
 
 
-def _column(found: Sequence[Found]) -> Column:
-    """The version of a corpus that most models were given; of several, the one with most documents."""
+def _column(found: Sequence[CheckedResult]) -> CorpusVersion:
+    """The version of a corpus that most models were evaluated on; of several, the one with most documents."""
     asked = [one for one in found if not one.reference] or found
     times = Counter(one.corpus.digest for one in asked)
     return max(
@@ -193,7 +193,7 @@ def _column(found: Sequence[Found]) -> Column:
     )
 
 
-def _entry(label: str, found: Sequence[Found], columns: Sequence[Column]) -> Entry:
+def _entry(label: str, found: Sequence[CheckedResult], columns: Sequence[CorpusVersion]) -> Entry:
     first = found[0]
     cells = {}
     for column in columns:
@@ -222,15 +222,15 @@ def _entry(label: str, found: Sequence[Found], columns: Sequence[Column]) -> Ent
     )
 
 
-def _seen(corpus: Column, cutoff: str) -> str:
+def _seen(corpus: CorpusVersion, cutoff: str) -> str:
     if not cutoff or not corpus.last:
         return ""
     return "all" if corpus.last <= cutoff else "part" if corpus.first and corpus.first <= cutoff else ""
 
 
-def _labels(found: Sequence[Found]) -> list[str]:
-    """A name for each that no other has."""
-    ways: tuple[Callable[[Found], str], ...] = (
+def _labels(found: Sequence[CheckedResult]) -> list[str]:
+    """A unique name for each result."""
+    ways: tuple[Callable[[CheckedResult], str], ...] = (
         lambda one: one.model,
         lambda one: f"{one.model} ({one.dtype or one.kind})",
         lambda one: f"{one.model} ({one.spec})",
@@ -253,14 +253,16 @@ def _cost(value: float | None) -> float:
 
 
 def _some(entry: Entry, measure: str) -> float | None:
-    """A number to rank by what has no average: of its first corpus."""
+    """A value to rank entries without an average by: that of the first corpus."""
     return next((cell.values[measure] for cell in entry.cells.values() if cell.current), None)
 
 
 # Differences
 
 
-def _gaps(entries: Sequence[Entry], columns: Sequence[Column]) -> tuple[dict[str, str], dict[tuple[str, str], Gap]]:
+def _gaps(
+    entries: Sequence[Entry], columns: Sequence[CorpusVersion]
+) -> tuple[dict[str, str], dict[tuple[str, str], Gap]]:
     best, gaps = {}, {}
     for column in columns:
         ranked = [
@@ -283,7 +285,7 @@ def _gaps(entries: Sequence[Entry], columns: Sequence[Column]) -> tuple[dict[str
 
 
 def _gap(one: Result, other: Result) -> Gap | None:
-    """None where the tables are gone, or share fewer than two documents."""
+    """None if the tables are missing, or share fewer than two documents."""
     Store(one.folder)  # says which extra is missing
     try:
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -295,7 +297,7 @@ def _gap(one: Result, other: Result) -> Gap | None:
     return Gap(*(found[name] for name in ("value", "low", "high", "wins", "documents")))
 
 
-def _notes(measure: str, columns: Sequence[Column], entries: Sequence[Entry]) -> Iterable[str]:
+def _notes(measure: str, columns: Sequence[CorpusVersion], entries: Sequence[Entry]) -> Iterable[str]:
     if measure == "token_perplexity":
         yield (
             "This mode scores part of each text, so there are no bits per character: perplexities per token compare "

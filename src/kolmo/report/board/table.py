@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from kolmo.foreign import html
-from kolmo.report.board.results import MEASURES, Column, number
+from kolmo.report.board.results import MEASURES, CorpusVersion, number
 from kolmo.report.board.sections import Cell, Entry, Section
 from kolmo.report.board.words import compact, plural
 
@@ -103,7 +103,7 @@ def _board(section: Section, place: int) -> str:
     )
 
 
-def _corpus_head(column: Column) -> str:
+def _corpus_head(column: CorpusVersion) -> str:
     dates = f", {column.first} to {column.last}" if column.first else ""
     tip = f"{plural(column.documents, 'document')}, {plural(column.characters, 'character')}{dates}, {column.digest}"
     small = f"{compact(column.documents)} doc{'s' * (column.documents != 1)}, {compact(column.characters)} chars"
@@ -174,7 +174,7 @@ def _size(value: int | None) -> str:
     return "<td></td>" if value is None else f'<td data-v="{value}" title="{value:,}">{compact(value)}</td>'
 
 
-def _scale(section: Section, column: Column) -> tuple[float, float] | None:
+def _scale(section: Section, column: CorpusVersion) -> tuple[float, float] | None:
     """What the whiskers of a column span: the models' intervals, and references only where there are no models."""
     cells = [
         entry.cells[column.name]

@@ -1,4 +1,4 @@
-"""Words of the leaderboard's page: numbers and names as people read them (`foreign.html` makes them safe)."""
+"""Numbers and names as text for the leaderboard's page (`foreign.html` escapes them)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def compact(value: int) -> str:
-    """A number in three digits: 20.2K, 7.24B."""
+    """A number with three significant digits: 20.2K, 7.24B."""
     if value < 1000:
         return str(value)
     power = min((len(str(value)) - 1) // 3, 4)
@@ -22,5 +22,5 @@ def plural(count: int, what: str) -> str:
 
 
 def listing(names: Sequence[str]) -> str:
-    """Names with commas between, and an "and"."""
+    """Names joined by commas and "and"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kolmo.report.page.markup import escaped, joined, plural, shown_bits
-from kolmo.report.page.rows import COLUMNS, WINDOW, Rows, Span, byte_place
+from kolmo.report.page.rows import HEX_COLUMNS, STRETCH_TABLE_BYTES, Rows, Span, byte_place
 from kolmo.report.text import NEWLINE, OTHER, Text
 
 if TYPE_CHECKING:
     from kolmo.report.explain import Explanation
 
-EDGES = (0.5, 1, 2, 4, 8, 16, 32)  # bits at which the next colour begins
-GROUP = 64  # rows that a browser lays out together
+COLOUR_EDGES_BITS = (0.5, 1, 2, 4, 8, 16, 32)  # bits at which the next colour begins
+GROUP_ROWS = 64  # rows that a browser lays out together
 
 
 def content(explanation: Explanation, rows: Rows, spans: list[Span]) -> Iterator[str]:
@@ -47,7 +47,7 @@ def content(explanation: Explanation, rows: Rows, spans: list[Span]) -> Iterator
             '<label><input type="radio" name="mode" value="token" checked>word</label>'
             '<label><input type="radio" name="mode" value="character">character</label></fieldset>'
         )
-    edges = ",".join(f"{edge:g}" for edge in EDGES)
+    edges = ",".join(f"{edge:g}" for edge in COLOUR_EDGES_BITS)
     yield f'</div>\n<div id="text" tabindex="0" role="group" aria-label="the content, coloured" data-edges="{edges}">\n'
     kind = "r head" if text else "r h head"
     yield f'<div class="{kind}" aria-hidden="true"><a>{"line" if text else "offset"}</a><b>bits</b><s hidden></s>'
@@ -59,8 +59,8 @@ def content(explanation: Explanation, rows: Rows, spans: list[Span]) -> Iterator
         if not span.shown:
             yield _gap(explanation, rows, span, int(ends[span.last - 1]))
             continue
-        for first in range(span.first, span.last, GROUP):
-            last = min(first + GROUP, span.last)
+        for first in range(span.first, span.last, GROUP_ROWS):
+            last = min(first + GROUP_ROWS, span.last)
             yield f'<div class="g" style="contain-intrinsic-size:auto {1.3 * (last - first):.0f}rem">\n'
             bars = np.minimum(costs[first:last] / full, 1.0).tolist()
             sums = costs[first:last].tolist()
@@ -98,7 +98,9 @@ def _text_rows(
     begin, end = int(text.starts[low]), byte_place(text, high, explanation)
     starts = (text.starts[low:high] - begin).astype(np.int64)
     costs = np.add.reduceat(explanation.costs[begin:end], starts)
-    levels = np.searchsorted(EDGES, np.add.reduceat(costs, np.array(places[:-1]) - low), side="right").tolist()
+    levels = np.searchsorted(
+        COLOUR_EDGES_BITS, np.add.reduceat(costs, np.array(places[:-1]) - low), side="right"
+    ).tolist()
     thousandths = [str(cost) for cost in np.rint(1000 * costs).astype(np.int64).tolist()]
     sizes = np.diff(starts, append=end - begin).tolist()
     classes = text.classes[low:high].tolist()
@@ -136,16 +138,16 @@ def _hex_rows(
     """Rows `first` to `last` - 1 of a hex dump; `sums` (bits) and `bars` (0 to 1) are of these rows."""
     for row in range(first, last):
         start = int(rows.offsets[row])
-        piece = explanation.data[start : start + COLUMNS]
-        costs = explanation.costs[start : start + COLUMNS]
-        levels = np.searchsorted(EDGES, costs, side="right").tolist()
+        piece = explanation.data[start : start + HEX_COLUMNS]
+        costs = explanation.costs[start : start + HEX_COLUMNS]
+        levels = np.searchsorted(COLOUR_EDGES_BITS, costs, side="right").tolist()
         cells = "".join(
             f"<i class=c{level}>{byte:02x}</i>" if level else f"<i>{byte:02x}</i>"
             for byte, level in zip(piece, levels, strict=True)
         )
         thousandths = ",".join(map(str, np.rint(1000 * costs).astype(np.int64).tolist()))
         shown = escape("".join(chr(byte) if 32 <= byte < 127 else "·" for byte in piece))
-        anchor = f" id=O{start}" if start % WINDOW == 0 else ""
+        anchor = f" id=O{start}" if start % STRETCH_TABLE_BYTES == 0 else ""
         yield (
             f'<div class="r h"{anchor} data-o={start} data-b={thousandths}><a>{start:08x}</a>'
             f"<b>{shown_bits(sums[row - first])}</b><s style=width:{100 * bars[row - first]:.0f}%></s>"
@@ -154,7 +156,7 @@ def _hex_rows(
 
 
 def _levels() -> Iterable[str]:
-    yield f"&lt; {EDGES[0]:g}"
-    for low, high in pairwise(EDGES):
+    yield f"&lt; {COLOUR_EDGES_BITS[0]:g}"
+    for low, high in pairwise(COLOUR_EDGES_BITS):
         yield f"{low:g}&ndash;{high:g}"
-    yield f"&ge; {EDGES[-1]:g}"
+    yield f"&ge; {COLOUR_EDGES_BITS[-1]:g}"

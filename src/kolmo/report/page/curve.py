@@ -14,14 +14,14 @@ from kolmo.report.page.markup import plural
 if TYPE_CHECKING:
     from kolmo.report.explain import Explanation
 
-BINS = 480  # points of the curve
-PLOT = 1000  # width and height of the curve's own units
+CURVE_POINTS = 480  # points of the curve
+PLOT_UNITS = 1000  # width and height of the curve's own units
 
 
 def curve(explanation: Explanation) -> Iterator[str]:
     """The section with the curve, as pieces of HTML."""
     size = len(explanation.data)
-    bins = min(BINS, size)
+    bins = min(CURVE_POINTS, size)
     edges = np.linspace(0, size, bins + 1).astype(np.int64)
     total = np.concatenate([[0.0], np.cumsum(np.add.reduceat(explanation.costs, edges[:-1]))])
     reach = bins // 120
@@ -34,13 +34,13 @@ def curve(explanation: Explanation) -> Iterator[str]:
     window = int(edges[min(2 * reach + 1, bins)])
     label = f"bits per byte along the file: {near.min():.2f} to {near.max():.2f}, at the end {mean[-1]:.2f} on average"
     pairs = " ".join(f"{a:.2f},{b:.2f}" for a, b in zip(near.tolist(), mean.tolist(), strict=True))
-    grid = "".join(f"M0 {PLOT * (1 - tick / top):.1f}H{PLOT}" for tick in ticks)
-    blocks = "".join(f"M{PLOT * block / size:.1f} 0V{PLOT}" for block in explanation.blocks[1:])
+    grid = "".join(f"M0 {PLOT_UNITS * (1 - tick / top):.1f}H{PLOT_UNITS}" for tick in ticks)
+    blocks = "".join(f"M{PLOT_UNITS * block / size:.1f} 0V{PLOT_UNITS}" for block in explanation.blocks[1:])
     yield '<section>\n<h2>Along the file</h2>\n<figure class="chart">\n<ul class="key">'
     yield f"<li>{_swatch('near')}bits per byte, {'average over ' + plural(window, 'byte') if window > 1 else 'each'}"
     yield f"</li><li>{_swatch('mean')}average from the start</li><output></output></ul>\n"
     yield f'<div class="plot" data-n="{size}" data-p="{pairs}">'
-    yield f'<svg viewBox="0 0 {PLOT} {PLOT}" preserveAspectRatio="none" role="img" aria-label="{label}">'
+    yield f'<svg viewBox="0 0 {PLOT_UNITS} {PLOT_UNITS}" preserveAspectRatio="none" role="img" aria-label="{label}">'
     yield f'<path class="grid" d="{grid}"/><path class="block" d="{blocks}"/>'
     yield f'<path class="near" d="{_path(middles / size, near / top)}"/>'
     yield f'<path class="mean" d="{_path(edges[1:] / size, mean / top)}"/></svg>'
@@ -62,8 +62,8 @@ def _swatch(name: str) -> str:
 
 def _path(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> str:
     """A line through the points, from edge to edge: x and y from 0 to 1, shape (points,)."""
-    places = [0.0, *(PLOT * x).tolist(), PLOT]
-    heights = (PLOT * (1 - y)).tolist()
+    places = [0.0, *(PLOT_UNITS * x).tolist(), PLOT_UNITS]
+    heights = (PLOT_UNITS * (1 - y)).tolist()
     points = zip(places, [heights[0], *heights, heights[-1]], strict=True)
     return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
 

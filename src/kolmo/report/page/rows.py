@@ -13,10 +13,10 @@ from kolmo.report.text import Text
 if TYPE_CHECKING:
     from kolmo.report.explain import Explanation
 
-COLUMNS = 16  # bytes in a row of a hex dump
-WINDOW = 256  # bytes of a stretch in the table of a binary's most expensive ones
-LONG_ROW = 2048  # bytes after which a line is continued in a row of its own
-STRETCH = 4096  # bytes that are shown or left out together
+HEX_COLUMNS = 16  # bytes in a row of a hex dump
+STRETCH_TABLE_BYTES = 256  # bytes of a stretch in the table of a binary's most expensive ones
+MAX_ROW_BYTES = 2048  # bytes after which a line is continued in a row of its own
+SELECTED_BYTES = 4096  # bytes that are shown or left out together
 
 Offsets = npt.NDArray[np.int64]
 
@@ -49,16 +49,16 @@ class Rows:
         """Cut a content of at least one byte into rows."""
         text = explanation.text
         if text is None:
-            starts = np.arange(0, len(explanation.data), COLUMNS)
+            starts = np.arange(0, len(explanation.data), HEX_COLUMNS)
             return cls(starts, starts, np.zeros(0, np.int64))
         tokens = text.starts[text.tokens].astype(np.int64)
         lines = text.starts[text.lines].astype(np.int64)
         ends = np.append(lines[1:], len(explanation.data))
         cuts: list[int] = []
-        for line in np.flatnonzero(ends - lines > LONG_ROW).tolist():
+        for line in np.flatnonzero(ends - lines > MAX_ROW_BYTES).tolist():
             at, end = int(lines[line]), int(ends[line])
-            while end - at > LONG_ROW:
-                at = int(tokens[np.searchsorted(tokens, at + LONG_ROW, side="right") - 1])  # a token is shorter
+            while end - at > MAX_ROW_BYTES:
+                at = int(tokens[np.searchsorted(tokens, at + MAX_ROW_BYTES, side="right") - 1])  # a token is shorter
                 cuts.append(at)
         offsets = np.union1d(lines, np.array(cuts, np.int64))
         numbers = np.searchsorted(lines, offsets, side="right")
@@ -69,7 +69,7 @@ class Rows:
         size, count = len(explanation.data), len(self.offsets)
         if size <= limit:
             return [Span(0, count, True)]
-        stretch = min(STRETCH, max(limit // 16, 4 * COLUMNS))
+        stretch = min(SELECTED_BYTES, max(limit // 16, 4 * HEX_COLUMNS))
         firsts = np.unique(self.offsets // stretch, return_index=True)[1]
         starts = self.offsets[firsts]
         sizes = np.diff(starts, append=size)

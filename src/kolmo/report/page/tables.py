@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kolmo.report.page.markup import meter, shown, table
-from kolmo.report.page.rows import COLUMNS, WINDOW, Rows, Span, byte_place
+from kolmo.report.page.rows import HEX_COLUMNS, STRETCH_TABLE_BYTES, Rows, Span, byte_place
 
 if TYPE_CHECKING:
     from kolmo.report.explain import Explanation, Share
 
-SHOWN_LINES, SHOWN_WORDS, EXCERPT = 12, 15, 160
+SHOWN_LINES, SHOWN_WORDS, EXCERPT_CHARACTERS = 12, 15, 160
 
 
 def breakdown(explanation: Explanation) -> Iterator[str]:
@@ -103,7 +103,9 @@ def _lines(explanation: Explanation, rows: Rows, spans: list[Span]) -> str:
     for line in order.tolist():
         start = int(text.lines[line])
         end = int(text.lines[line + 1]) if line + 1 < len(text.lines) else len(text.starts)
-        excerpt = text.string[start : min(end, start + EXCERPT)].strip() + ("…" if end - start > EXCERPT else "")
+        excerpt = text.string[start : min(end, start + EXCERPT_CHARACTERS)].strip() + (
+            "…" if end - start > EXCERPT_CHARACTERS else ""
+        )
         row = int(np.searchsorted(rows.offsets, text.starts[start]))
         number = _link(f"L{line + 1}", f"{line + 1:,}", row, spans)
         size = byte_place(text, end, explanation) - int(text.starts[start])
@@ -116,20 +118,20 @@ def _lines(explanation: Explanation, rows: Rows, spans: list[Span]) -> str:
 
 
 def _stretches(explanation: Explanation, rows: Rows, spans: list[Span]) -> str:
-    starts = np.arange(0, len(explanation.data), WINDOW)
+    starts = np.arange(0, len(explanation.data), STRETCH_TABLE_BYTES)
     costs = np.add.reduceat(explanation.costs, starts)
     cells = []
     for place in np.argsort(-costs, kind="stable")[:SHOWN_LINES].tolist():
-        start = place * WINDOW
-        piece = explanation.data[start : start + WINDOW]
-        number = _link(f"O{start}", f"{start:08x}", start // COLUMNS, spans)
+        start = place * STRETCH_TABLE_BYTES
+        piece = explanation.data[start : start + STRETCH_TABLE_BYTES]
+        number = _link(f"O{start}", f"{start:08x}", start // HEX_COLUMNS, spans)
         ascii_only = "".join(chr(byte) if 32 <= byte < 127 else "·" for byte in piece[:96])
         cells.append(
             f"<tr><td>{number}</td><td>{costs[place]:,.0f}</td>"
             f'<td class="o">{costs[place] / len(piece):.2f}</td><td class="q">{escape(ascii_only)}</td></tr>\n'
         )
     head = ["offset", "bits", "per byte", "bytes, as ASCII"]
-    title = f"Most expensive stretches of {WINDOW} bytes"
+    title = f"Most expensive stretches of {STRETCH_TABLE_BYTES} bytes"
     return f"<div><h2>{title}</h2>\n{table(head, cells, hidden=(2,), left=3)}</div>\n"
 
 

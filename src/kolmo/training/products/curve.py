@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kolmo.errors import MissingExtraError
-from kolmo.training.products.folder import replace
+from kolmo.targets import replacing
 
 HEADROOM = 2.2  # the highest loss shown, in lowest ones: the first steps would flatten all others
 
@@ -51,7 +51,8 @@ def draw(entries: list[dict[str, Any]], path: Path, title: str, step_bytes: int)
     axes.set(xlim=(left / 1.1, None), ylim=(low - margin, high + margin))
     axes.grid(True, which="both", color="0.9", linewidth=0.6)
     axes.legend(title="last value", fontsize="small", frameon=False)
-    replace(path, lambda file: figure.savefig(file, format="png"))
+    with replacing(path) as file:
+        figure.savefig(file, format="png")
 
 
 def _lines(entries: list[dict[str, Any]], step_bytes: int) -> dict[str, list[tuple[float, float]]]:

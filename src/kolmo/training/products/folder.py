@@ -14,17 +14,17 @@ card.md                 what the product is made of
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from kolmo.errors import KolmoError
 from kolmo.foreign import reason
+from kolmo.targets import replacing
 from kolmo.training.settings import compare
 
 COMPARED = ("settings", "sources", "validate", "model")
@@ -82,7 +82,8 @@ class RunFolder:
     def begin(self, description: dict[str, Any]) -> None:
         """Write the description of a run, where that of an earlier one does not stand."""
         if not self.checkpoint.exists() or not self.config.exists():
-            replace(self.config, lambda file: file.write(json.dumps(description, indent=1).encode() + b"\n"))
+            with replacing(self.config, durable=True) as file:
+                file.write(json.dumps(description, indent=1).encode() + b"\n")
 
     def begun(self) -> dict[str, Any]:
         """The description of the run to go on with; empty where there is none."""
@@ -115,11 +116,13 @@ class RunFolder:
         """Remove the log's lines after a step: training goes on from there, and writes them again."""
         lines = [json.dumps(entry) + "\n" for entry in self.entries() if entry["step"] <= step]
         if lines or self.log.exists():
-            replace(self.log, lambda file: file.write("".join(lines).encode()))
+            with replacing(self.log, durable=True) as file:
+                file.write("".join(lines).encode())
 
     def save(self, content: dict[str, Any]) -> None:
         """Write the checkpoint."""
-        replace(self.checkpoint, lambda file: torch.save(content, file))
+        with replacing(self.checkpoint, durable=True) as file:
+            torch.save(content, file)
 
     def load(self) -> dict[str, Any] | None:
         """Read the checkpoint, if there is one; on the CPU.
@@ -136,17 +139,3 @@ class RunFolder:
         except Exception:  # torch raises what the damage happens to lead to
             raise KolmoError(f"{self.checkpoint}: damaged; remove it to begin again, or choose another -o") from None
         return content  # type: ignore[no-any-return]
-
-
-def replace(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """Write a file under a temporary name, then give it its own: it is there whole, or as it was before."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

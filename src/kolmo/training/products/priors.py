@@ -14,7 +14,7 @@ from kolmo.native import tables
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors.embedded.context_mixing import Shape, configuration, inflate, inflated_prior, pack_prior, prior
 from kolmo.predictors.embedded.network import Weights
-from kolmo.predictors.embedded.neural import SHAPES
+from kolmo.predictors.embedded.neural_levels import SHAPES
 
 TABLE_BITS, MATCH_BITS = 24, 16
 LEAST, PART = 1 << 14, 64  # bytes to learn from: this part of what the network was trained on, and at least so many

@@ -5,14 +5,10 @@ Both are lossless on any bytes: what is not UTF-8 becomes one symbol a byte.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Protocol
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +16,7 @@ import numpy.typing as npt
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.installing import install
 from kolmo.predictors.language_models.token_table import byte_alphabet
-from kolmo.training.products.folder import replace
-from kolmo.training.texts.data import Bytes, Corpus, Passage, Source, Symbols, encode
+from kolmo.training.texts.data import Bytes, Source, Symbols
 
 CHUNK = 1 << 20  # bytes encoded at once, cut at a line's end
 SAMPLE = 1 << 26  # bytes of all sources that a vocabulary is trained on
@@ -197,59 +192,3 @@ def _sample(sources: Sequence[Source]) -> Iterator[str]:
         for i in range(min(wanted, len(chunks))):
             first, last = chunks[i * len(chunks) // min(wanted, len(chunks))]
             yield source.text[first:last].tobytes().decode("utf-8", "ignore")
-
-
-def prepare(corpus: Corpus, name: str, tokenizer: Path, cache: Path) -> tuple[Vocabulary, Corpus]:
-    """A vocabulary, and the texts in its symbols.
-
-    Args:
-        corpus: bytes.
-        name: `bytes` or `bpe:N`.
-        tokenizer: where to write a vocabulary that is trained.
-        cache: where to keep it with the encoded texts, and to find both again.
-    """
-    if name == "bytes":
-        return ByteVocabulary(), corpus
-    require_tokenizers()
-    key = json.dumps([name, [s.describe() for s in corpus.sources], corpus.extra_facts])
-    found = _read_cache(cache, key)
-    if found is None:
-        vocabulary = BytePairs.train(corpus.sources, int(name.removeprefix("bpe:")))
-        encoded = encode(corpus, vocabulary)
-        _write_cache(cache, key, vocabulary, encoded)
-    else:
-        vocabulary, arrays = BytePairs.load(str(found["tokenizer"]), name), found
-        encoded = _unpack(corpus, arrays)
-    replace(tokenizer, lambda file: file.write(vocabulary.text().encode()))
-    return vocabulary, encoded
-
-
-def _write_cache(cache: Path, key: str, vocabulary: BytePairs, corpus: Corpus) -> None:
-    arrays: dict[str, Any] = {"key": np.array(key), "tokenizer": np.array(vocabulary.text())}
-    for i, source in enumerate(corpus.sources):
-        arrays[f"source{i}"], arrays[f"held_out{i}"] = source.text, np.array(source.held_out)
-    for i, passage in enumerate(corpus.extra):
-        arrays |= {f"extra{i}.{j}": piece for j, piece in enumerate(passage.pieces)}
-    replace(cache, lambda file: np.savez(file, **arrays))
-
-
-def _read_cache(cache: Path, key: str) -> dict[str, Any] | None:
-    if not cache.exists():
-        return None
-    try:
-        with np.load(cache, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files} if str(file["key"]) == key else None
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):  # damaged: make it anew
-        return None
-
-
-def _unpack(corpus: Corpus, arrays: dict[str, Any]) -> Corpus:
-    sources = tuple(
-        dataclasses.replace(s, text=arrays[f"source{i}"], held_out=tuple(map(tuple, arrays[f"held_out{i}"].tolist())))
-        for i, s in enumerate(corpus.sources)
-    )
-    extra = tuple(
-        Passage(p.name, tuple(arrays[f"extra{i}.{j}"] for j in range(len(p.pieces))))
-        for i, p in enumerate(corpus.extra)
-    )
-    return Corpus(sources, extra, corpus.extra_facts)

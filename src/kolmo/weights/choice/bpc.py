@@ -1,7 +1,7 @@
-"""A loss for `budget`: bits per character that a model loses on a corpus, by the evaluator of `kolmo eval`.
+"""A loss: the bits per character that a language model loses on a corpus, by the evaluator of `kolmo eval`.
 
 The model is loaded once. Decoded tensors are copied into its parameters, and the same documents are scored again.
-What it is not: it searches nothing, and changes no file.
+What it is not: a search (`losses`), or a change of any file.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from kolmo.weights.sources.dtypes import as_torch
 
 if TYPE_CHECKING:
     from kolmo.evaluation.results.results import Result
-    from kolmo.weights.choice.budget import State
+    from kolmo.weights.choice.losses import DecodedTensors
 
 
 class BitsPerCharacter:
-    """Bits per character of a state, less those of the model as it is in its folder; of tensors of torch.
+    """Bits per character of a model with these tensors (of torch), minus those of the model in its folder.
 
     Args:
-        folder: of transformers: config.json, safetensors and a tokenizer.
+        folder: a folder of transformers: config.json, weights and a tokenizer.
         corpus: a spec (docs/corpora.md), or a `Corpus`.
-        mode: the rule of evaluation; strict, if None.
-        limit: documents, at most.
-        device: cpu, cuda; cuda where it is, if None.
+        mode: the rule of evaluation; strict if None.
+        limit: upper bound on the number of documents.
+        device: cpu or cuda; if None, cuda where there is one.
         progress: shows the phases and their bytes.
 
     Raises:
@@ -51,17 +51,18 @@ class BitsPerCharacter:
         from kolmo.evaluation import run
         from kolmo.evaluation.engines.engines import LocalEngine
         from kolmo.evaluation.evaluate import Plan, Temporary
+        from kolmo.evaluation.opening import open_scorer
         from kolmo.evaluation.results.store import Store
-        from kolmo.evaluation.scorers.scorers import Options, open_scorer
+        from kolmo.evaluation.scorers.scorers import Options
 
         chosen = Plan(mode or "strict").chosen()
         if not chosen.per_text:
             raise KolmoError(f"mode {chosen.name} gives no bits per character; choose another, such as strict")
         self._work = Temporary()
-        Store(Path(self._work.name))  # what it needs is asked for before the model is loaded
+        Store(Path(self._work.name))  # fails now, not after the model was loaded, if an extra is missing
         self._corpus = open_corpus(corpus, limit=limit) if isinstance(corpus, str) else corpus
         self._found = run.scan(self._corpus, stream=chosen.stream)
-        self._folder, self._progress = Path(folder), progress or no_phases
+        self._folder, self._phases = Path(folder), progress or no_phases
         self._scorer: Any = open_scorer(f"hf:{folder}", Options(dtype=chosen.dtype, device=device))
         self._engine = LocalEngine(self._scorer)
         self._mode = run.mode_for(self._engine, chosen)
@@ -69,27 +70,27 @@ class BitsPerCharacter:
         self._before: Result | None = None
         self._after: Result | None = None
 
-    def __call__(self, state: State) -> float:
-        """Bits per character above those of the model as it is.
+    def __call__(self, tensors: DecodedTensors) -> float:
+        """Bits per character above those of the model in its folder.
 
         Raises:
-            KolmoError: a coded tensor is no parameter of the model, or the model fails.
+            KolmoError: a coded tensor is not a parameter of the model, or the model fails.
         """
         import torch
 
         if self._before is None:
-            self._places = self._bind(state)
+            self._places = self._bind(tensors)
             self._before = self._after = self._score("before")
-        if state.exact:
+        if tensors.exact:
             return 0.0
         with torch.no_grad():
             for name, parameter in self._places.items():
-                parameter.copy_(state[name])
+                parameter.copy_(tensors[name])
         self._after = self._score("after")
         return float(self._compared()["value"])
 
     def facts(self) -> dict[str, Any]:
-        """Of the last call: corpus, mode, bits per character before and after, the interval of their difference."""
+        """Facts about the last call: corpus, mode, bits per character before and after, interval of the difference."""
         assert self._before is not None
         assert self._after is not None
         found = self._compared()
@@ -119,22 +120,22 @@ class BitsPerCharacter:
 
         folder = Path(self._work.name) / title
         shutil.rmtree(folder, ignore_errors=True)
-        with self._progress("scoring", sum(self._found.sizes)) as progress:
+        with self._phases("scoring", sum(self._found.sizes)) as progress:
             record = run.run(
                 self._engine, self._corpus, self._mode, Store(folder), self._found, keep_text=False, progress=progress
             )
         return Result(folder, record)
 
-    def _bind(self, state: State) -> dict[str, Any]:
-        """The parameter of each coded tensor, tied ones once; it must hold just what the folder says."""
+    def _bind(self, tensors: DecodedTensors) -> dict[str, Any]:
+        """The parameter of each coded tensor, tied ones once; it must hold exactly the weights that the folder has."""
         import torch
 
         model = self._scorer.backend.model
         held, source = model.state_dict(), open_checkpoint(self._folder).tensors
         prefix = f"{model.base_model_prefix}."
         places, taken = {}, set()
-        for name in state:
-            if name not in state.coded:
+        for name in tensors:
+            if name not in tensors.coded:
                 continue
             parameter = next(
                 (held[key] for key in (name, prefix + name, name.removeprefix(prefix)) if key in held), None
@@ -146,8 +147,8 @@ class BitsPerCharacter:
                 same = torch.equal(parameter, as_torch(tensor.read(), tensor.dtype, tensor.shape).to(parameter))
             if not same:
                 raise KolmoError(
-                    f"{self._folder}: tensor {quoted(name)} is no parameter of the model that transformers makes of "
-                    f"it, so its loss cannot be measured; keep it exact (--exact {quoted(name)})"
+                    f"{self._folder}: tensor {quoted(name)} is not a parameter of the model that transformers "
+                    f"makes of it, so its loss cannot be measured; keep it exact, with keep = [{quoted(name)}]"
                 )
             assert parameter is not None
             if parameter.data_ptr() not in taken:

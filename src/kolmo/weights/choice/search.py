@@ -1,6 +1,6 @@
-"""The step that makes a file as large as wished: found on a sample, then corrected by the whole.
+"""The step that makes a file of a wanted size: found on a sample, then corrected by coding the whole.
 
-What it is not: it knows neither files nor models; sizes come from the functions it is given.
+What it is not: a reader of files or models; it gets sizes from the functions that it is given.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Samples = Mapping[str, tuple[Coded, npt.NDArray[np.float32]]]
-    Make = Callable[[str, float], Hyperfunction]  # of a tensor, with the common step
+    Make = Callable[[str, float], Hyperfunction]  # the hyperfunction of a tensor, for a common step
 
-TOLERANCE = 0.004  # of the size wished for: what may stay unused
-NUDGE = 0.1  # octaves
-ROUNDS, PASSES = 40, 12  # of the search on the sample, over the whole
+TOLERANCE = 0.004  # part of the wanted size that may stay unused
+NUDGE_OCTAVES = 0.1  # change of the step where the sample misleads
+MAX_ROUNDS = 40  # steps that are tried on the sample
+MAX_PASSES = 12  # steps with which the whole is coded
 
 
 def estimate(samples: Samples, make: Make, threads: int, step: float) -> float:
-    """Bytes of all codes with a common step, each sample standing for its tensor."""
+    """Bytes of all codes with a common step, estimated from a sample of each tensor."""
 
     def work(name: str, progress: Progress) -> float:
         one, sample = samples[name]
         try:
             return min(len(make(name, step).encode(sample)) / sample.size * one.count, one.size)
-        except ValueError:  # too small a step
+        except ValueError:  # the step is too small
             return one.size
 
     pipeline: Pipeline[str, float] = Pipeline(work, threads=threads)
@@ -51,19 +52,19 @@ def find_step(
     bounds: tuple[float, float],
     threads: int,
 ) -> int:
-    """Code with the common step whose codes fit the budget best, and never exceed it; returns their bytes.
+    """Code with the common step whose size comes closest to the budget without exceeding it; returns that size.
 
     Args:
-        samples: of the tensors to be coded.
-        make: a hyperfunction of a tensor and the common step.
-        code: codes everything with a step, in place of what was coded before; returns the bytes.
-        budget: bytes for all codes.
+        samples: rows of each tensor that is to be coded.
+        make: the hyperfunction of a tensor, for a common step.
+        code: codes everything with a common step, in place of what was coded before; returns the size in bytes.
+        budget: upper bound on the size, in bytes.
         scale: mean magnitude of the weights.
-        bounds: logarithms, to base 2, of the least and the largest step.
-        threads: samples coded at once.
+        bounds: base-2 logarithms of the least and the largest step.
+        threads: number of samples that are coded at once.
 
     Raises:
-        KolmoError: even the coarsest step takes more.
+        KolmoError: the size exceeds the budget with the coarsest step.
     """
     low, high = bounds
     guess = math.log2(scale) + 1.6 - 8 * budget / max(sum(one.count for one, _ in samples.values()), 1)
@@ -72,7 +73,7 @@ def find_step(
     best: tuple[int, float] | None = None
     last = 0
     finest, coarsest = low, high
-    for _ in range(PASSES):
+    for _ in range(MAX_PASSES):
         step = 2.0**place
         last = code(step)
         if last <= budget:
@@ -90,7 +91,7 @@ def find_step(
         ratio = last / max(measure(step), 1)
         place = _solve(partial(_scaled, measure, ratio), budget, low, high, place)
         if not finest < place < coarsest:  # the sample misleads
-            place = (max(finest, coarsest - NUDGE) + min(coarsest, finest + NUDGE)) / 2
+            place = (max(finest, coarsest - NUDGE_OCTAVES) + min(coarsest, finest + NUDGE_OCTAVES)) / 2
     if best is None:
         raise KolmoError(f"the coarsest step still takes {last} bytes, and {budget} are left for weights")
     if last != best[0]:
@@ -103,12 +104,12 @@ def _scaled(measure: Callable[[float], float], ratio: float, place: float) -> fl
 
 
 def _solve(size: Callable[[float], float], budget: float, low: float, high: float, guess: float) -> float:
-    """Where a falling function is just under a budget, or the end that is nearest to that."""
+    """The place where a decreasing function is just below a budget, or the bound that is nearest to it."""
     aim = (1 - TOLERANCE / 2) * budget
     finest, coarsest = low, high
     known: dict[float, float] = {}
     place = min(max(guess, low), high)
-    for turn in range(ROUNDS):
+    for turn in range(MAX_ROUNDS):
         found = known[place] = size(place)
         if abs(found - aim) <= TOLERANCE / 8 * budget:
             break
@@ -122,6 +123,6 @@ def _solve(size: Callable[[float], float], budget: float, low: float, high: floa
             above, below = known[finest], known[coarsest]
             part = (above - aim) / max(above - below, 1e-9) if turn % 3 < 2 else 0.5
             place = finest + (coarsest - finest) * min(max(part, 0.02), 0.98)
-        else:  # about one bit a weight for each octave, and a little more, to have both sides
+        else:  # one octave is about one bit per weight; a little more brackets the budget
             place = min(finest + 0.3, high) if found > aim else max(coarsest - 0.3, low)
     return place

@@ -1,8 +1,8 @@
-"""Steps by what errors cost: sensitive tensors get finer steps, others coarser ones, at the same bits in all.
+"""Steps by sensitivity: tensors whose errors cost more get finer steps, others coarser ones, at the same total size.
 
-Let coding a kind of tensors, n weights, at a step s lose c s^2. Of all steps that take the same bits, those lose least
-for which c s^2 / n is the same for all kinds: s goes by sqrt(n / c). Each c is one measurement.
-What it is not: it knows no loss and no step, only ratios.
+Suppose that coding a kind of tensors, n weights in all, with a step s loses c s^2. Among all steps of equal total size,
+the loss is least where c s^2 / n is equal for all kinds, so s is proportional to sqrt(n / c). Each c takes one
+measurement. What it is not: a measurement; the caller provides the losses.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping
 
-LEAST = 0.25  # of the mean loss of a weight: less is not believed, as noise can make it 0
-FARTHEST = 4.0  # from the common step
+MIN_LOSS_PART = (
+    0.25  # lower bound on a kind's loss per weight, as a part of the mean; noise can make it smaller, even 0
+)
+MAX_FACTOR = 4.0  # largest factor between a step and the common step
 NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -22,11 +24,11 @@ def kind_of(name: str) -> str:
 
 
 def factors(counts: Mapping[str, int], lost: Callable[[Collection[str]], float]) -> dict[str, float]:
-    """By what the common step is multiplied, of each tensor; the geometric mean over all weights is about 1.
+    """Factors of the common step, one per tensor; their geometric mean over all weights is about 1.
 
     Args:
-        counts: weights of each tensor.
-        lost: what is lost where these tensors alone are coded.
+        counts: number of weights of each tensor.
+        lost: the loss that coding only these tensors adds.
     """
     kinds: dict[str, list[str]] = {}
     for name in counts:
@@ -36,7 +38,7 @@ def factors(counts: Mapping[str, int], lost: Callable[[Collection[str]], float])
     total, mean = sum(sizes.values()), math.fsum(losses.values())
     if not 0 < mean < math.inf:
         return dict.fromkeys(counts, 1.0)
-    logs = {kind: math.log2(max(losses[kind] / sizes[kind], LEAST * mean / total)) for kind in kinds}
+    logs = {kind: math.log2(max(losses[kind] / sizes[kind], MIN_LOSS_PART * mean / total)) for kind in kinds}
     middle = math.fsum(sizes[kind] * logs[kind] for kind in kinds) / total
-    found = {kind: min(max(2.0 ** ((middle - logs[kind]) / 2), 1 / FARTHEST), FARTHEST) for kind in kinds}
+    found = {kind: min(max(2.0 ** ((middle - logs[kind]) / 2), 1 / MAX_FACTOR), MAX_FACTOR) for kind in kinds}
     return {name: found[kind] for kind, names in kinds.items() for name in names}

@@ -1,1 +1,1 @@
-"""The shrunk file: its record, its tensors, coded with loss or exactly."""
+"""The shrunk file (docs/weights-format.md): its record, and the codes of its tensors."""

@@ -1,6 +1,6 @@
-"""Which tensors are coded, and as which matrix: every view is the tensor itself, cut into rows, so nothing moves.
+"""Which tensors are coded, and as which matrix. A matrix is the tensor itself, cut into rows; no weight moves.
 
-What it is not: it codes nothing, and knows no module, only names, dtypes and shapes.
+What it is not: a coder. It sees only names, dtypes and shapes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from kolmo.weights.sources.dtypes import FLOATS
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-SMALLEST = 1024  # weights that pay for a payload's head
-LONGEST_KERNEL = 16  # of a convolution along a line; a wider last dimension is an expert's input
+MIN_WEIGHTS = 1024  # a tensor of fewer weights gains less than the header of a payload takes
+MAX_KERNEL_WIDTH = 16  # of a convolution along a line; a larger last dimension is the input of an expert
 BUFFERS = re.compile(
     r"(^|[._])(bias|gain|running_mean|running_var|num_batches_tracked|masks?|ids|index|indices|alibi|slopes|pe|"
     r"(inv_)?freqs?(_cis|_cos|_sin)?|(cos|sin)(_cached?)?|relative_coords_table|mel_filters|window)$"
@@ -25,24 +25,25 @@ BUFFERS = re.compile(
 
 
 def is_coded(name: str, dtype: str, shape: Sequence[int], keep: Sequence[str] = ()) -> bool:
-    """Whether a tensor is one of weights: floats, large, no vector, no buffer by its name, none to `keep` (globs)."""
-    if dtype not in FLOATS or prod(shape) < SMALLEST or sum(size > 1 for size in shape) < 2:
+    """Whether a tensor is coded: large, of floats, not a vector, not a buffer by its name, not in `keep` (globs)."""
+    if dtype not in FLOATS or prod(shape) < MIN_WEIGHTS or sum(size > 1 for size in shape) < 2:
         return False
     return not BUFFERS.search(name) and not any(fnmatchcase(name, pattern) for pattern in keep)
 
 
 def columns_of(shape: Sequence[int]) -> int:
-    """Columns of the matrix that a tensor is viewed as.
+    """Number of columns of the matrix as which a tensor is coded.
 
-    (out, in) is itself; (out, in, kh, kw) and (out, in, k) are (out, rest); (experts, out, in) are (experts out, in).
+    (out, in) stays as it is; (out, in, kh, kw) and (out, in, k) become (out, rest); (experts, out, in) becomes
+    (experts out, in).
     """
-    if len(shape) == 3 and shape[2] > LONGEST_KERNEL:
+    if len(shape) == 3 and shape[2] > MAX_KERNEL_WIDTH:
         return shape[2]
     return prod(shape[1:])
 
 
 def to_matrix(values: npt.NDArray[Any], columns: int) -> npt.NDArray[Any]:
-    """A tensor's weights, in its order, as a matrix."""
+    """The weights of a tensor, in their order, as a matrix."""
     return values.reshape(-1, columns)
 
 

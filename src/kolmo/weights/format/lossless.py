@@ -1,10 +1,10 @@
-"""Floats to the last bit: a base of levels along one step, and residuals that say which of its cell each weight is.
+"""Lossless coding of floats: a lossy base of levels, and a residual that picks the float within each level's cell.
 
-The base is a payload of the trellis with one state, the residual a payload of its own; docs/residual.md has the layout
-and why the two together cost no more than the floats' entropy. The step is a power of two, so each cell is a range of
-floats of one exponent, and a base read alone is a coarser copy of the weights.
+The base is a payload of the trellis with one state, and the residual has a layout of its own (docs/residual.md, also on
+why the two together cost no more than the entropy of the floats). The step is a power of two, so that each cell is a
+range of floats with one exponent, and the base alone is a coarser copy of the weights.
 
-What it is not: it knows one matrix and no file; tensors with infinities are not for it. The hot loops are kernels; see
+What it is not: a coder of files; it sees one matrix, whose weights are finite. The hot loops are kernels; see
 kolmo.native.residual.reference.
 """
 
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kolmo.errors import CorruptError
-from kolmo.hyperfunctions.trellis import HEADER, STEPS, TILE, Trellis, checksum
+from kolmo.hyperfunctions.trellis import Trellis
+from kolmo.hyperfunctions.trellis_payload import HEADER, STEPS, TILE, checksum
 from kolmo.native.dispatch import kernels
 from kolmo.progress import Progress
 from kolmo.safetensors import BYTES
@@ -31,67 +32,71 @@ if TYPE_CHECKING:
 
     Integers = npt.NDArray[np.integer[Any]]
 
-BASE = Trellis(1.0, 1)  # what decodes every base: its step is the payload's
-MANTISSA = {"BF16": 7, "F16": 10, "F32": 23, "F64": 52}
+BASE = Trellis(1.0, 1)  # decodes every base, since a payload records its step
+MANTISSA = {"BF16": 7, "F16": 10, "F32": 23, "F64": 52}  # bits of the mantissa
 KIND = {name: i for i, name in enumerate(MANTISSA)}
-HEAD = struct.Struct("<BBHI")  # dropped, depth and zeros, exponent, CRC-32 of all else
-SIZES = struct.Struct("<2I")  # of a tile's code and bits
-ZEROS = 16  # flag beside the depth
-DEEPEST, CELLS, OCTAVES, HIGHEST = 8, 16, 16, 19
-SAMPLE = 1 << 15  # weights that choose step and depth
-PATIENCE = 2  # depths without a gain
-BELOW = 3 / 8  # of the sample: as many at most are below the step
-LOUD, SELDOM = 4, 1 / 50  # of the sample: at most so many are as many octaves above the step, where levels cost more
+HEAD = struct.Struct("<BBHI")  # dropped bits, depth and zeros, exponent, CRC-32 of everything else
+SIZES = struct.Struct("<2I")  # lengths in bytes of a tile's code and of its raw bits
+ZEROS = 16  # flag beside the depth: some weights are 0
+MAX_DEPTH = 8  # upper bits of a residual that may have contexts
+CELLS = 16  # levels whose cells have contexts of their own
+OCTAVES = 16  # octaves below the step that have contexts of their own
+MAX_OCTAVE = 19  # octaves above the step that a level reaches
+SAMPLE_WEIGHTS = 1 << 15  # weights of the sample by which step and depth are chosen
+DEPTHS_WITHOUT_GAIN = 2  # depths without a gain after which the search for the depth ends
+MAX_PART_BELOW_STEP = 3 / 8  # of the sample
+# At most 1/50 of the sample is 4 octaves or more above the step, where levels cost more.
+HIGH_OCTAVES, MAX_PART_HIGH = 4, 1 / 50
 
 
 @dataclass(frozen=True)
 class _Floats:
-    """A dtype, as exponents and mantissas, without the lowest bits of these that are 0 in all weights."""
+    """A dtype, as exponents and mantissas; the lowest bits of the mantissa that are 0 in all weights are dropped."""
 
     dtype: str
     dropped: int = 0
 
     @property
     def kind(self) -> int:
-        """As the kernels number them."""
+        """The number that the kernels give the dtype."""
         return KIND[self.dtype]
 
     @property
     def native(self) -> np.dtype[Any]:
-        """Of the bits, in the order of this machine."""
+        """The unsigned integer of the same width, in the byte order of this machine."""
         return np.dtype(f"u{BYTES[self.dtype]}")
 
     @property
     def mantissa(self) -> int:
-        """Bits of it that are left."""
+        """Number of mantissa bits that are not dropped."""
         return MANTISSA[self.dtype] - self.dropped
 
     @property
     def sign(self) -> int:
-        """The place of its bit."""
+        """The place of the sign bit."""
         return 8 * BYTES[self.dtype] - 1
 
     @property
     def bias(self) -> int:
-        """Of the exponent: that of 1."""
+        """The bias of the exponent: the exponent of 1.0."""
         return (1 << self.sign - MANTISSA[self.dtype] - 1) - 1
 
     def bits(self, data: bytes) -> Integers:
-        """Of a matrix, as integers."""
+        """The bits of a matrix, as integers."""
         return np.frombuffer(data, f"<u{BYTES[self.dtype]}").astype(self.native, copy=False)
 
 
 def encode(data: bytes, dtype: str, columns: int, progress: Progress | None = None) -> tuple[bytes, bytes]:
-    """The payloads of base and residual of a matrix, given as the bytes of its finite weights.
+    """Base and residual of a matrix, given as the bytes of its finite weights.
 
     Raises:
-        ValueError: magnitudes that no step from 2^-100 to 2^100 fits.
+        ValueError: the magnitudes fit no step from 2^-100 to 2^100.
     """
     bits = _Floats(dtype).bits(data)
     magnitudes = bits & bits.dtype.type((1 << _Floats(dtype).sign) - 1)
     used = int(np.bitwise_or.reduce(magnitudes))
     floats = _Floats(dtype, min((used & -used).bit_length() - 1, MANTISSA[dtype]) if used else MANTISSA[dtype])
-    sample = magnitudes[:: -(-magnitudes.size // SAMPLE) | 1] >> floats.dropped  # odd, so of all columns
+    sample = magnitudes[:: -(-magnitudes.size // SAMPLE_WEIGHTS) | 1] >> floats.dropped
     exponent = _exponent(sample, int(magnitudes.max()) >> MANTISSA[dtype], floats)
     step = 2.0 ** (exponent - floats.bias)
     weights = np.frombuffer(data, NUMPY["F64"]) if dtype == "F64" else to_floats(data, dtype)
@@ -111,15 +116,15 @@ def decode(code: bytes, rest: bytes, dtype: str, shape: tuple[int, int], threads
     """The mirror of `encode`: the bytes of a matrix.
 
     Raises:
-        CorruptError: a payload is damaged, of another shape, or they do not belong together.
+        CorruptError: a payload is damaged, has another shape, or the two do not belong together.
     """
     dropped, exponent, depth, zeros, tiles = _unpack(rest, shape)
     floats = _Floats(dtype)
-    if dropped > floats.mantissa or not 1 <= exponent <= 2 * floats.bias or depth > DEEPEST or zeros > 1:
-        raise CorruptError("the residual's head is not one of this version, or of another dtype", 0)
+    if dropped > floats.mantissa or not 1 <= exponent <= 2 * floats.bias or depth > MAX_DEPTH or zeros > 1:
+        raise CorruptError("the header of the residual is not one of this version, or it is for another dtype", 0)
     levels = BASE.decode_levels(code, shape, threads).reshape(-1)
     if _step(code) != 2.0 ** (exponent - floats.bias):
-        raise CorruptError("the residual is of another step than its base", 0)
+        raise CorruptError("the residual has another step than its base", 0)
     out = np.empty(levels.size, floats.native)
 
     def work(i: int) -> None:
@@ -132,18 +137,23 @@ def decode(code: bytes, rest: bytes, dtype: str, shape: tuple[int, int], threads
 
 
 def decode_base(code: bytes, shape: tuple[int, int], threads: int = 1) -> npt.NDArray[np.float32]:
-    """The middle of each weight's cell: what the base alone knows of a matrix.
+    """A matrix with loss, from its base alone: the middle of each weight's cell.
 
     Raises:
-        CorruptError: the payload is damaged, or of another shape.
+        CorruptError: the payload is damaged, or has another shape.
     """
     levels = BASE.decode_levels(code, shape, threads)
     middles: npt.NDArray[np.float32] = ((levels + 0.5 * np.sign(levels)) * _step(code)).astype(np.float32)
     return middles
 
 
+def hyperfunction_of(code: bytes) -> Trellis:
+    """The hyperfunction of a base, as a record names it."""
+    return Trellis(_step(code), 1)
+
+
 def _step(code: bytes) -> float:
-    """Of a base that was decoded."""
+    """The step of a base."""
     step: float = HEADER.unpack_from(code)[3]
     return step
 
@@ -152,24 +162,25 @@ def _exponent(sample: Integers, highest: int, floats: _Floats) -> int:
     """The step, as the biased exponent that it has as one of these floats."""
     there = sample[sample > 0]
     exponents = (there >> floats.mantissa).astype(np.int64) if there.size else np.array([highest])
-    # The part of the weights below 2^(e + 1), which is the least magnitude with the next exponent:
+    # The part of the weights below 2^(e + 1), the least magnitude with the next exponent, for each exponent e:
     below = np.cumsum(np.bincount(exponents, minlength=2 * floats.bias + 2)) / exponents.size
-    few = int(np.searchsorted(below, BELOW, "right"))
-    seldom = 1 + int(np.searchsorted(below, 1 - SELDOM)) - LOUD
+    by_low = int(np.searchsorted(below, MAX_PART_BELOW_STEP, "right"))
+    by_high = 1 + int(np.searchsorted(below, 1 - MAX_PART_HIGH)) - HIGH_OCTAVES
     least, most = (math.frexp(step)[1] - 1 + floats.bias for step in STEPS)
-    exponent = max(min(max(few, seldom), most), highest - HIGHEST, least, 1)
+    exponent = max(min(max(by_low, by_high), most), highest - MAX_OCTAVE, least, 1)
     if exponent > most:
-        raise ValueError("weights too large for any step")
+        raise ValueError("the weights are too large for any step")
     return min(exponent, 2 * floats.bias)
 
 
 def _depth(sample: Integers, floats: _Floats, exponent: int, count: int) -> int:
-    """How many upper bits of residuals are worth contexts, which each tile learns anew.
+    """The number of upper bits of residuals that are worth contexts, which each tile learns anew.
 
-    A context that is met n times saves n (1 - H) bits, H the entropy of what follows, and costs log2(n) / 2 to learn.
+    A context that occurs n times saves n (1 - H) bits, where H is the entropy of the next bit, and costs log2(n) / 2
+    bits to learn.
     """
     octave = (sample >> floats.mantissa).astype(np.int64) - exponent
-    level = np.where(octave < 0, 0, 1 << np.clip(octave, 0, HIGHEST))
+    level = np.where(octave < 0, 0, 1 << np.clip(octave, 0, MAX_OCTAVE))
     whole = (sample & sample.dtype.type((1 << floats.mantissa) - 1)).astype(np.int64) | 1 << floats.mantissa
     level = np.where((octave > 0) & (octave <= 4), whole >> np.maximum(floats.mantissa - octave, 0), level)
     group = np.where(octave < 0, CELLS + np.clip(-octave, 1, OCTAVES), np.minimum(level, CELLS))
@@ -177,11 +188,11 @@ def _depth(sample: Integers, floats: _Floats, exponent: int, count: int) -> int:
     alive = sample > 0
     each = min(count, TILE) / max(sample.size, 1)
     node, saved, best, depth = np.ones(sample.size, np.int64), 0.0, 0.0, 0
-    for k in range(DEEPEST):
+    for k in range(MAX_DEPTH):
         alive &= left > k
         bit = whole[alive] >> left[alive] - k - 1 & 1
-        ones = np.bincount(group[alive] << DEEPEST | node[alive], bit)
-        met = np.bincount(group[alive] << DEEPEST | node[alive])
+        ones = np.bincount(group[alive] << MAX_DEPTH | node[alive], bit)
+        met = np.bincount(group[alive] << MAX_DEPTH | node[alive])
         ones, met = ones[met > 0], met[met > 0]
         p = np.clip(ones / met, 1e-9, 1 - 1e-9)
         entropy = -p * np.log2(p) - (1 - p) * np.log2(1 - p) + 0.72 / met  # Miller and Madow 1955
@@ -189,7 +200,7 @@ def _depth(sample: Integers, floats: _Floats, exponent: int, count: int) -> int:
         node[alive] = node[alive] << 1 | bit
         if saved > best + each * sample.size / 1000:
             best, depth = saved, k + 1
-        elif k >= depth + PATIENCE:
+        elif k >= depth + DEPTHS_WITHOUT_GAIN:
             break
     return depth
 
@@ -206,9 +217,9 @@ def _pack(
 def _unpack(rest: bytes, shape: tuple[int, int]) -> tuple[int, int, int, int, list[tuple[bytes, bytes]]]:
     """The mirror of `_pack`."""
     if len(rest) < HEAD.size:
-        raise CorruptError(f"a residual of {len(rest)} bytes ends within its head", len(rest))
-    dropped, flags, exponent, digest = HEAD.unpack_from(rest)
-    if checksum(HEAD.pack(dropped, flags, exponent, 0), rest[HEAD.size :], shape) != digest:
+        raise CorruptError(f"a residual of {len(rest)} bytes ends within its header", len(rest))
+    dropped, flags, exponent, expected = HEAD.unpack_from(rest)
+    if checksum(HEAD.pack(dropped, flags, exponent, 0), rest[HEAD.size :], shape) != expected:
         raise CorruptError("the residual is damaged, or not of this shape: its checksum differs", 0)
     count = -(-shape[0] * shape[1] // TILE)
     at = HEAD.size + count * SIZES.size

@@ -1,1 +1,1 @@
-"""Shrunk files in use: expanded, or decoded part by part while a module runs."""
+"""Shrunk checkpoints in use: expanded, or streamed by modules of torch."""

@@ -1,6 +1,6 @@
-"""A shrunk checkpoint read: as arrays, as a plain safetensors file, or as the model in ONNX that it was.
+"""A shrunk checkpoint, decoded: as arrays, as a plain safetensors file, or as the model in ONNX that it was made from.
 
-What it is not: the format (`packing`, `record`). Every tensor's digest is compared before it is handed out.
+What it is not: the format (`reader`, `record`). The checksum of every tensor is compared before it is returned.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kolmo.parallel import available_cores
 from kolmo.progress import Progress
 from kolmo.safetensors import BYTES, Kind, lay_out, write_header
 from kolmo.targets import Attributes, Target
-from kolmo.weights.format.packing import ShrunkFile
+from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.dtypes import as_numpy, as_torch
 from kolmo.weights.sources.folder import open_target
 from kolmo.weights.sources.onnx import GRAPH, SUFFIX, assemble
@@ -34,26 +34,26 @@ def load(
 
     Args:
         path: a file or a folder that `kolmo.shrink` wrote.
-        names: those wanted; nothing else of the file is read. All, if None.
-        framework: `"np"` for arrays, where bfloat16 becomes float32 and 8-bit floats their bytes; `"pt"` for torch.
-        base: of a lossless file, read the bases alone: a third of it, and weights with an error.
-        threads: 0 is one for each core.
+        names: names of the wanted tensors; nothing else of the file is read. All tensors if None.
+        framework: `"np"` for arrays, in which bfloat16 becomes float32 and 8-bit floats their bytes; `"pt"` for torch.
+        base: for a lossless file, read only the bases: a third of the bytes, and weights with an error.
+        threads: number of threads; 0 is one for each core.
 
     Returns:
-        Arrays; tied tensors are the same object.
+        Arrays by name; tied tensors are the same object.
 
     Raises:
         CorruptError: the file is damaged.
-        FormatError: it is no shrunk checkpoint, or one of a later version.
-        KolmoError: a name is not there, or a base is asked for of a file that is not lossless.
-        MissingExtraError: torch is asked for and not installed.
-        ValueError: another framework.
+        FormatError: the file is not a shrunk checkpoint, or it needs a later version of kolmo.
+        KolmoError: there is no tensor of a name, or `base` is set and the file is not lossless.
+        MissingExtraError: torch is needed and not installed.
+        ValueError: the framework is unknown.
         OSError: the file cannot be read.
 
     Examples:
         >>> import numpy as np
         >>> weights = {"weight": np.random.default_rng(1).standard_normal((64, 64)).astype(np.float32)}
-        >>> report = kolmo.shrink(weights, "exact.safetensors", lossless=True)
+        >>> report = kolmo.shrink(weights, "exact.safetensors", kolmo.Lossless())
         >>> bool((kolmo.load("exact.safetensors")["weight"] == weights["weight"]).all())
         True
     """
@@ -80,15 +80,22 @@ def expand(
     force: bool = False,
     progress: Progress | None = None,
 ) -> int:
-    """Write a plain safetensors file: every tensor under its name, in its dtype; returns the bytes.
+    """Write a plain safetensors file with every tensor under its name, in its dtype; returns its size in bytes.
 
-    `base` is that of `load`. Of a folder with a config.json a folder is made, as by `kolmo.shrink`. A target that ends
-    in .onnx becomes the model in ONNX that was shrunk, its initialisers inside.
+    Args:
+        source: a file or a folder that `kolmo.shrink` wrote; for a folder with a config.json, a folder is written.
+        target: the file or folder to write. A name that ends in .onnx gives the model in ONNX that was shrunk, with
+            its initialisers inside.
+        base: as for `load`.
+        threads: as for `load`.
+        force: overwrite the target.
+        progress: called with the number of bytes just decoded.
 
     Raises:
-        CorruptError, FormatError, KolmoError: as `load`; ONNX is asked for, and the source was none.
+        CorruptError, FormatError, KolmoError: as for `load`; or the target ends in .onnx, and the source was not a
+            model in ONNX.
         TargetExistsError: the target exists and `force` is not set.
-        OSError: reading or writing failed; nothing half-written stays.
+        OSError: reading or writing failed; no half-written file is left.
 
     Examples:
         >>> import numpy as np
@@ -116,7 +123,7 @@ def expand(
 def _open(path: str | Path, base: bool) -> ShrunkFile:
     file = ShrunkFile(path)
     if base and not any(one.base for one in file.record.coded.values()):
-        raise KolmoError(f"{path}: has no residuals that a base could do without; read it as it is")
+        raise KolmoError(f"{path}: has no residuals, so it has no bases; read it without `base`")
     return file
 
 
@@ -124,7 +131,7 @@ def _expand_onnx(
     file: ShrunkFile, kinds: Mapping[str, Kind], path: str, base: bool, force: bool, progress: Progress | None
 ) -> int:
     if kinds.get(GRAPH, Kind("", ())).dtype != "U8":
-        raise FormatError(f"{file.path}: was no model in ONNX before; expand it to a name in .safetensors")
+        raise FormatError(f"{file.path}: was not made from a model in ONNX; expand it to a name in .safetensors")
 
     def read(name: str) -> bytes:
         data = file.read(name, available_cores(), base=base)

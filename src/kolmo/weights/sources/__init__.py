@@ -1,1 +1,1 @@
-"""Where weights come from: checkpoints, ONNX models, folders of transformers."""
+"""Sources of weights: checkpoints, models in ONNX, folders of transformers."""

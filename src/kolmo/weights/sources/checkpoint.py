@@ -1,6 +1,6 @@
 """Checkpoints, tensor by tensor: safetensors files and folders, torch state dicts and modules, ONNX, dictionaries.
 
-What it is not: it loads nothing until a tensor is asked for, executes no pickle (`weights_only`), and writes nothing.
+Nothing is loaded before a tensor is read, and no pickle is executed (`weights_only`). What it is not: a writer.
 """
 
 from __future__ import annotations
@@ -21,24 +21,33 @@ from kolmo.weights.sources.dtypes import from_numpy, from_torch, numpy_dtype, to
 from kolmo.weights.sources.kinds import ONNX, SAFETENSORS, TORCH, header_of, kind_of_file
 from kolmo.weights.sources.onnx import SUFFIX, Graph
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # whole, or in shards with an index; the first that is there
-WITHIN = ("state_dict", "model_state_dict", "model")  # where training loops put the weights
+WEIGHTS = (
+    "model.safetensors",
+    "pytorch_model.bin",
+)  # whole, or in shards with an index; the first one counts
+WITHIN = ("state_dict", "model_state_dict", "model")  # keys under which training loops store the weights
 REMEDY = "name a safetensors file, a folder of them, a torch state dict, or a model in ONNX"
-LARGEST_INDEX = 100_000_000
+MAX_INDEX_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
 class Tensor(Kind):
-    """A tensor that can be read: its bytes, little-endian, when asked for."""
+    """A tensor of a checkpoint; `read` returns its bytes, little-endian."""
 
     read: Callable[[], bytes]
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All tensors of a model, by name, what its files say beside, and whose they are: "np", or "pt" of torch.
+    """All tensors of a model.
 
-    `buffers` are those that a module says are no weights; `notes` are what a person should know of the source.
+    Attributes:
+        name: name of the source, for messages.
+        tensors: the tensors by name.
+        metadata: the metadata of safetensors files.
+        framework: "np", or "pt" if the tensors are of torch.
+        buffers: names of the tensors that a module of torch declares as buffers.
+        notes: sentences about the source for the report.
     """
 
     name: str
@@ -50,7 +59,7 @@ class Checkpoint:
 
     @property
     def size(self) -> int:
-        """Bytes of all tensors."""
+        """Number of bytes of all tensors."""
         return sum(tensor.size for tensor in self.tensors.values())
 
 
@@ -58,10 +67,10 @@ def open_checkpoint(source: Any) -> Checkpoint:
     """A checkpoint from a file, a folder, a dictionary of arrays of NumPy or tensors of torch, or a module of torch.
 
     Raises:
-        FormatError: it is none, or is one that kolmo shrank.
-        CorruptError: it is damaged, or incomplete.
-        MissingExtraError: it needs torch, which is not installed.
-        OSError: it cannot be read.
+        FormatError: the source is not a checkpoint, or kolmo has shrunk it already.
+        CorruptError: the source is damaged or incomplete.
+        MissingExtraError: torch or onnx is needed, and not installed.
+        OSError: the source cannot be read.
     """
     if isinstance(source, Mapping):
         return _from_dictionary("the dictionary", source)
@@ -88,19 +97,19 @@ def _from_folder(folder: Path) -> Checkpoint:
 
 def _from_shards(folder: Path, index: Path) -> Checkpoint:
     try:
-        if index.stat().st_size > LARGEST_INDEX:
+        if index.stat().st_size > MAX_INDEX_BYTES:
             raise ValueError("too long")
         parts = json.loads(index.read_bytes())["weight_map"]
         if not all(isinstance(part, str) and part == Path(part).name for part in parts.values()):
-            raise ValueError("a shard that is no name of a file beside it")
+            raise ValueError("the name of a shard is not that of a file beside it")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CorruptError(f"{index}: is no index of shards ({error}); get it again") from None
+        raise CorruptError(f"{index}: is not an index of shards ({error}); get it again") from None
     shards = {part: _from_file(folder / part) for part in sorted(set(parts.values()))}
     tensors, metadata = {}, {}
     for name, part in parts.items():
         if name not in shards[part].tensors:
             raise CorruptError(
-                f"{folder / part}: lacks tensor {quoted(name)}, which {index.name} names; get both again"
+                f"{folder / part}: lacks tensor {quoted(name)}, which {index.name} lists; get both again"
             )
         tensors[name] = shards[part].tensors[name]
     for shard in shards.values():
@@ -115,13 +124,13 @@ def _from_file(path: Path) -> Checkpoint:
     if kind == ONNX or (not kind and path.suffix == SUFFIX):
         return _from_onnx(path)
     if kind != SAFETENSORS and path.suffix != ".safetensors":
-        what = f"is {kind}" if kind else "begins as no kind of weights that are known here"
+        what = f"is {kind}" if kind else "does not begin like any known kind of weights"
         raise FormatError(f"{path}: {what}; {REMEDY}" if ";" not in what else f"{path}: {what}, or {REMEDY}")
     header = header_of(path)
     if "kolmo" in header.metadata:
-        raise FormatError(f"{path}: is shrunk already; kolmo expand makes a checkpoint of it again")
+        raise FormatError(f"{path}: is shrunk already; kolmo expand restores a checkpoint from it")
     if header.metadata.get("format") == NETWORK:
-        raise FormatError(f"{path}: is a network of kolmo train, which is small already; keep it as it is")
+        raise FormatError(f"{path}: is a network of kolmo train, which is small already; use it as it is")
     tensors = {name: Tensor(p.dtype, p.shape, _reader(path, p)) for name, p in header.places.items()}
     return Checkpoint(str(path), tensors, header.metadata)
 
@@ -141,21 +150,21 @@ def _reader(path: Path, place: Place) -> Callable[[], bytes]:
 
 
 def _unpickled(path: Path) -> Mapping[str, Any]:
-    """What a torch file holds, mapped into memory where its kind allows that."""
-    with open(path, "rb") as file:  # missing or forbidden: said as of all files
+    """The state dict of a torch file, mapped into memory where the kind of the file allows that."""
+    with open(path, "rb") as file:  # a missing or forbidden file gets the same error as any other
         zipped = file.read(4) == b"PK\x03\x04"
     try:
         import torch
     except ImportError as error:
-        raise MissingExtraError(f"{path}: is read with torch ({error}); {install('hf')}") from None
+        raise MissingExtraError(f"{path}: needs torch ({error}); {install('hf')}") from None
     how: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
-        if path.suffix == ".safetensors":  # by which torch would go
+        if path.suffix == ".safetensors":  # torch would judge the file by this name
             with open(path, "rb") as file:
                 found = torch.load(file, **how)
         else:
             found = torch.load(path, mmap=zipped, **how)
-    except Exception as error:  # of many kinds: pickle, zip, unicode, torch's own
+    except Exception as error:  # pickle, zip, unicode or one of torch
         reason = str(error).partition("\n")[0][:120]
         raise CorruptError(f"{path}: torch cannot load it as weights alone ({reason}); {REMEDY}") from None
     for key in WITHIN:
@@ -163,13 +172,13 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
             found = found[key]
             break
     if not isinstance(found, Mapping):
-        raise FormatError(f"{path}: holds a {type(found).__name__}, no state dict; {REMEDY}")
+        raise FormatError(f"{path}: holds a {type(found).__name__}, not a state dict; {REMEDY}")
     return found
 
 
 def _from_dictionary(name: str, values: Mapping[str, Any]) -> Checkpoint:
     if "__metadata__" in values:
-        raise FormatError(f"{name}: has a tensor '__metadata__', a name that safetensors need; rename it")
+        raise FormatError(f"{name}: has a tensor '__metadata__', a name that is reserved in safetensors; rename it")
     tensors = {str(key): _from_value(f"{name}: {quoted(key)}", value) for key, value in values.items()}
     return Checkpoint(name, tensors, {}, "pt" if any(hasattr(value, "detach") for value in values.values()) else "np")
 
@@ -186,12 +195,14 @@ def _from_value(where: str, value: Any) -> Tensor:
         dtype = numpy_dtype(array)
     except (KeyError, ValueError):
         kind = getattr(value, "dtype", type(value).__name__)
-        raise FormatError(f"{where} is a {kind}, no tensor that safetensors know; leave it out") from None
+        raise FormatError(
+            f"{where} is a {kind}, which is not a tensor that safetensors can hold; leave it out"
+        ) from None
     return Tensor(dtype, array.shape, lambda: from_numpy(array))
 
 
 def _not_plain(tensor: Any) -> str | None:
-    """What a tensor of torch is, if it has no plain memory to read, and what to do."""
+    """If a tensor of torch has no plain memory to read: what it is, and what to do. Else None."""
     import torch
 
     if tensor.is_meta:

@@ -1,7 +1,7 @@
-"""Bytes of tensors <-> binary32, and what NumPy and torch make of them.
+"""Conversions between the bytes of tensors, binary32, arrays of NumPy and tensors of torch.
 
-bfloat16 needs no library: it is the upper half of a binary32.
-What it is not: it knows no files. Bytes are little-endian, as safetensors has them, whatever the machine is.
+bfloat16 needs no library: it is the upper half of a binary32. Bytes are little-endian, as in safetensors, on every
+machine. What it is not: a reader of files.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float32]
 
-FLOATS = ("F64", "F32", "F16", "BF16")  # that are coded
-SLAB = 1 << 20  # weights that are worked on at once where a whole tensor needs no copy
+FLOATS = ("F64", "F32", "F16", "BF16")  # dtypes that can be coded
+SLAB = 1 << 20  # weights per pass, where a copy of the whole tensor is not needed
 NUMPY = {
     "BOOL": "?",
     "U8": "u1",
@@ -58,7 +58,7 @@ FROM_TORCH = {name: dtype for dtype, name in TORCH.items()}
 
 
 def to_floats(data: bytes, dtype: str) -> Floats:
-    """A tensor of `FLOATS` as a vector of binary32; what it cannot hold becomes infinite."""
+    """A tensor whose dtype is in `FLOATS` as a vector of binary32; values beyond its range become infinite."""
     if dtype == "BF16":
         bits = np.frombuffer(data, "<u2").astype(np.uint32)
         bits <<= 16
@@ -68,14 +68,14 @@ def to_floats(data: bytes, dtype: str) -> Floats:
 
 
 def from_floats(values: Floats, dtype: str) -> bytes:
-    """The mirror of `to_floats`, for finite values: rounded to the nearest, even ones of two, and still finite."""
+    """The mirror of `to_floats`, for finite values: rounded to the nearest, ties to even, clipped to stay finite."""
     if dtype == "F16":
         most = np.finfo(np.float16).max
         values = np.clip(values, -most, most)
     if dtype != "BF16":
         return values.astype(NUMPY[dtype], copy=False).tobytes()
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = bits >> 16  # in place from here on: a tensor may be a large part of the memory
+    rounded = bits >> 16  # in place from here on, because a tensor may be a large part of the memory
     rounded &= np.uint32(1)
     rounded += np.uint32(0x7FFF)
     rounded += bits
@@ -86,7 +86,7 @@ def from_floats(values: Floats, dtype: str) -> bytes:
 
 
 def as_numpy(data: bytes, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """A tensor as an array of one's own: BF16 as binary32, which holds it; other dtypes that NumPy lacks as uint8."""
+    """A tensor as a new array: BF16 as binary32, which represents it; other dtypes that NumPy lacks as uint8."""
     if dtype == "BF16":
         return to_floats(data, dtype).reshape(shape)
     code = np.dtype(NUMPY.get(dtype, "u1"))
@@ -94,22 +94,22 @@ def as_numpy(data: bytes, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any
 
 
 def numpy_dtype(values: npt.NDArray[Any]) -> str:
-    """An array's dtype as safetensors names it; bfloat16 is that of the package ml_dtypes.
+    """The dtype of an array as safetensors name it; bfloat16 is that of the package ml_dtypes.
 
     Raises:
-        KeyError: no such dtype in safetensors.
+        KeyError: safetensors do not have the dtype.
     """
     return "BF16" if values.dtype.name == "bfloat16" else NAMES[values.dtype.newbyteorder("<")]
 
 
 def from_numpy(values: npt.NDArray[Any]) -> bytes:
-    """An array's bytes."""
+    """The bytes of an array."""
     dtype = numpy_dtype(values)
     return values.view(np.uint16).astype("<u2").tobytes() if dtype == "BF16" else values.astype(NUMPY[dtype]).tobytes()
 
 
 def as_torch(data: bytes, dtype: str, shape: tuple[int, ...]) -> Any:
-    """A tensor of torch, in memory of torch's own: products may round otherwise where it is aligned otherwise."""
+    """A tensor of torch in memory that torch allocates, because the alignment can change how products are rounded."""
     import torch
 
     tensor = torch.empty(len(data), dtype=torch.uint8)
@@ -118,16 +118,16 @@ def as_torch(data: bytes, dtype: str, shape: tuple[int, ...]) -> Any:
 
 
 def torch_dtype(tensor: Any) -> str:
-    """A tensor's dtype as safetensors names it.
+    """The dtype of a tensor of torch as safetensors name it.
 
     Raises:
-        KeyError: no such dtype in safetensors.
+        KeyError: safetensors do not have the dtype.
     """
     return FROM_TORCH[str(tensor.dtype).removeprefix("torch.")]
 
 
 def from_torch(tensor: Any) -> bytes:
-    """A tensor's bytes."""
+    """The bytes of a tensor of torch."""
     import torch
 
     found: bytes = (

@@ -1,11 +1,10 @@
-"""Folders of transformers: a config.json, weights, and small files that belong to them, shrunk and expanded as one.
+"""Folders of transformers, shrunk and expanded as a whole: a config.json, weights, and small files beside them.
 
-The weights of a shrunk folder are one file, `model.kolmo.safetensors` (docs/weights-format.md); its config.json names
-kolmo as the way they are quantised, so that `kolmo.transformers` opens it. transformers alone look for
-`model.safetensors` and say that it is not there; under that name they would take all weights for missing, and make
-random ones.
-Which other files come along: docs/shrink.md.
-What it is not: it reads no weights, runs nothing of what it copies, and needs no transformers.
+The weights of a shrunk folder are one file, `model.kolmo.safetensors` (docs/weights-format.md). Its config.json names
+kolmo as the quantisation method, so that `kolmo.transformers` opens it. Without that plug-in transformers look for
+`model.safetensors` and report that it is missing; under that name they would read only the raw tensors, and initialise
+the others at random. docs/shrink.md lists the other files that are copied. What it is not: a reader of weights, or a
+user of transformers; it runs nothing of what it copies.
 """
 
 from __future__ import annotations
@@ -24,48 +23,48 @@ from kolmo.targets import Attributes, Target, TargetFolder
 from kolmo.weights.format.record import VERSION
 
 CONFIG, METHOD, PLAIN = "config.json", "kolmo", "model.safetensors"
-VARIANT = METHOD  # as transformers call the middle of such a name
+VARIANT = METHOD  # transformers call the middle part of such a name the variant
 WEIGHTS = f"model.{VARIANT}.safetensors"
-FILES = (".safetensors", ".kolmo")  # outputs named so are files, not folders
+FILES = (".safetensors", ".kolmo")  # names of outputs that are files, not folders
 TENSORS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf", ".ot")
 PICKLES = (".pkl", ".pickle", ".joblib")
 INDEX = (".safetensors.index.json", ".bin.index.json")
-LARGEST = 64 << 20  # bytes of a file that comes along
-LARGEST_CONFIG = 16 << 20
-MOST = 10_000  # files
+MAX_COPIED_BYTES = 64 << 20  # size of a file up to which it is copied
+MAX_CONFIG_BYTES = 16 << 20
+MAX_FILES = 10_000
 
 
 def is_model(folder: str | Path) -> bool:
-    """Whether it is a folder with a config.json."""
+    """Whether a path is a folder with a config.json."""
     return os.path.isfile(os.path.join(folder, CONFIG))
 
 
 def makes_folder(source: object, target: str) -> bool:
-    """Whether what is made of a source is a folder: of a model's folder, unless the target is named like a file."""
+    """Whether the target is a folder: the source is the folder of a model, and the target is not named like a file."""
     return isinstance(source, str | Path) and is_model(source) and not target.endswith(FILES)
 
 
 def weights_of(path: str | Path) -> Path:
-    """The file with the shrunk weights: of a folder, the one in it.
+    """The file with the shrunk weights; of a folder, the one in it.
 
     Raises:
-        FormatError: the folder has none.
+        FormatError: the folder has no such file.
     """
     path = Path(path)
     if not path.is_dir():
         return path
     if not (path / WEIGHTS).is_file():
-        raise FormatError(f"{path}: has no {WEIGHTS}, so it is no folder that kolmo shrank; name the file")
+        raise FormatError(f"{path}: has no {WEIGHTS}, so it is not a folder that kolmo shrank; name the file")
     return path / WEIGHTS
 
 
 @dataclass
 class Companions:
-    """What lies beside the weights, as paths within the folder.
+    """The files beside the weights, as paths within the folder.
 
     Attributes:
-        taken: files that come along.
-        left: files and folders that do not, though a person may miss them, each with the reason.
+        taken: files that are copied.
+        left: files and folders that are not copied though they may be missed, each with the reason.
     """
 
     taken: list[str] = field(default_factory=list)
@@ -73,11 +72,11 @@ class Companions:
 
 
 def companions(folder: str | Path) -> Companions:
-    """Sort a folder's files, but config.json.
+    """Decide which files of a folder are copied; config.json is left out.
 
     Raises:
-        KolmoError: they are too many for a model's.
-        OSError: it cannot be listed.
+        KolmoError: there are more files than a model has.
+        OSError: the folder cannot be listed.
     """
     root = Path(folder)
     found, seen, waiting = Companions(), 0, [""]
@@ -86,8 +85,8 @@ def companions(folder: str | Path) -> Companions:
         for entry in sorted(os.scandir(root / inner), key=lambda entry: entry.name):
             name = os.path.join(inner, entry.name)
             seen += 1
-            if seen > MOST:
-                raise KolmoError(f"{root}: holds more than {MOST} files, as no model does; name its weights instead")
+            if seen > MAX_FILES:
+                raise KolmoError(f"{root}: holds more than {MAX_FILES} files, unlike a model; name its weights instead")
             if entry.name.startswith(".") or name == CONFIG:
                 continue
             if entry.is_dir(follow_symlinks=False):
@@ -103,7 +102,7 @@ def companions(folder: str | Path) -> Companions:
 
 
 def _refusal(root: Path, path: Path) -> str | None:
-    """Why a file does not come along, if it does not."""
+    """The reason why a file is not copied; None if it is."""
     if path.is_symlink() and not _leads_within(root, path):
         return "a link out of the folder"
     try:
@@ -111,30 +110,31 @@ def _refusal(root: Path, path: Path) -> str | None:
     except OSError:
         return "a link to nothing"
     if not stat.S_ISREG(status.st_mode):
-        return "no regular file"
+        return "not a regular file"
     if path.name.endswith(PICKLES):
         return "a pickle"
-    return f"larger than {LARGEST >> 20} MiB" if status.st_size > LARGEST else None
+    return f"larger than {MAX_COPIED_BYTES >> 20} MiB" if status.st_size > MAX_COPIED_BYTES else None
 
 
 def _leads_within(root: Path, link: Path) -> bool:
-    """Whether a link ends in the folder, or in the blobs of the hub's cache that the folder is a snapshot of."""
+    """Whether a link leads into the folder, or to the blobs of the hub cache of which the folder is a snapshot."""
     target, folder = Path(os.path.realpath(link)), Path(os.path.realpath(root))
     blobs = folder.parent.parent / "blobs"
     return folder in target.parents or (folder.parent.name == "snapshots" and target.parent == blobs)
 
 
 class ModelTarget:
-    """A folder in the making: `file` becomes its weights, as with `kolmo.targets.Target`.
+    """A folder in the making; what is written to `file` becomes its weights, as with `kolmo.targets.Target`.
 
     Args:
-        source: the folder whose companions come along.
+        source: the folder whose companions are copied.
         target: the folder to make.
         force: overwrite it.
-        shrunk: whether its weights are.
+        shrunk: whether the weights are shrunk ones.
 
     Raises:
-        KolmoError: the source's config.json is none, or says that others quantised it; or the target is in the source.
+        KolmoError: the config.json of the source is malformed or names another quantisation method, or the target lies
+            in the source.
         TargetExistsError: the target exists and `force` is not set.
     """
 
@@ -147,7 +147,7 @@ class ModelTarget:
         quantised = self._config.pop("quantization_config", {})
         if quantised.get("quant_method", METHOD) != METHOD:
             by = str(quantised["quant_method"])[:40]
-            raise KolmoError(f"{source}: is quantised by {by} already; take the model that it was made of")
+            raise KolmoError(f"{source}: is quantised by {by} already; take the model that it was made from")
         if shrunk:
             self._config["quantization_config"] = {"quant_method": METHOD, "version": VERSION}
         self._folder = TargetFolder(target, force, is_model)
@@ -156,7 +156,7 @@ class ModelTarget:
 
     @property
     def place(self) -> str:
-        """Where the weights are until the folder has its name."""
+        """The path of the weights until the folder has its name."""
         return self._weights.place
 
     def __enter__(self) -> ModelTarget:
@@ -167,7 +167,7 @@ class ModelTarget:
         self._folder.__exit__(*error)
 
     def keep(self, attributes: Attributes) -> None:
-        """The weights are complete: add the rest, and give the folder its name."""
+        """Finish the weights, add the other files, and give the folder its name."""
         self._weights.keep(attributes)
         made = Path(self._folder.path)
         for name in companions(self._source).taken:
@@ -180,7 +180,7 @@ class ModelTarget:
 def open_target(
     source: str | Path | Mapping[str, Any], target: str, force: bool, *, shrunk: bool
 ) -> Target | ModelTarget:
-    """A `ModelTarget` where a folder is to be made, else a `Target`."""
+    """A `ModelTarget` if the target is a folder, else a `Target`."""
     if makes_folder(source, target):
         assert isinstance(source, str | Path)
         return ModelTarget(source, target, force, shrunk=shrunk)
@@ -188,19 +188,19 @@ def open_target(
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """What a config.json says.
+    """The content of a config.json.
 
     Raises:
-        CorruptError: it is no JSON object, or of no sensible size.
-        OSError: it cannot be read.
+        CorruptError: the file is not a JSON object, or is too large.
+        OSError: the file cannot be read.
     """
     path = folder / CONFIG
     try:
-        if path.stat().st_size > LARGEST_CONFIG:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ValueError("too long")
         config = json.loads(path.read_bytes())
         if not isinstance(config, dict) or not isinstance(config.get("quantization_config", {}), dict):
-            raise ValueError("no object, or quantization_config is none")
+            raise ValueError("it, or its quantization_config, is not an object")
     except (ValueError, RecursionError) as error:
-        raise CorruptError(f"{path}: is no configuration ({error}); get it again") from None
+        raise CorruptError(f"{path}: is not a configuration ({error}); get it again") from None
     return config

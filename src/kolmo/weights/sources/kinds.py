@@ -1,6 +1,6 @@
-"""What kind of file holds weights, by its first bytes; its name does not count.
+"""The kind of a file of weights, by its first bytes; its name does not matter.
 
-What it is not: a check. A file of the right beginning may still be damaged, which its own reader says.
+What it is not: a check. A file with the right beginning may still be damaged, which its own reader reports.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 from kolmo.errors import FormatError
 from kolmo.safetensors import MAX_HEADER_BYTES, Header, NotSafetensorsError, read_header
 
-LENGTH = 16  # first bytes that are looked at
-SAFETENSORS, TORCH, ONNX = "safetensors", "torch", "ONNX"  # the kinds that are read here
-FIELDS = (0x12, 0x1A, 0x22, 0x2A, 0x32, 0x3A, 0x42)  # that a model in ONNX has after its version
+HEAD_BYTES = 16  # number of first bytes that are examined
+SAFETENSORS, TORCH, ONNX = "safetensors", "torch", "ONNX"  # the kinds that can be read
+FIELDS = (0x12, 0x1A, 0x22, 0x2A, 0x32, 0x3A, 0x42)  # tags of fields that follow the version in a model in ONNX
 OTHERS: dict[bytes, str] = {  # beginning -> what it is and what to do
     b"GGUF": "a GGUF file; take the model that it was made of",
     b"GGML": "a GGML file; take the model that it was made of",
@@ -31,17 +31,17 @@ OTHERS: dict[bytes, str] = {  # beginning -> what it is and what to do
 
 
 def kind_of_file(path: Path) -> str:
-    """`SAFETENSORS`, `TORCH`, `ONNX`; else what the file is instead, and what to do; "" if nobody knows.
+    """`SAFETENSORS`, `TORCH` or `ONNX`; else what the file is and what to do; "" if it is unknown.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
-        return kind_of(file.read(LENGTH), path.name)
+        return kind_of(file.read(HEAD_BYTES), path.name)
 
 
 def kind_of(head: bytes, name: str = "") -> str:
-    """The same of first bytes; a name serves to tell archives in the ZIP format from each other."""
+    """The kind by the first bytes; the name distinguishes archives in the ZIP format."""
     if len(head) > 8 and struct.unpack_from("<Q", head)[0] <= MAX_HEADER_BYTES and head[8:9] == b"{":
         return SAFETENSORS
     for beginning, what in OTHERS.items():
@@ -55,7 +55,7 @@ def kind_of(head: bytes, name: str = "") -> str:
         b"\x03",
         b"\x04",
         b"\x05",
-    ):  # a pickle: older files of torch are several
+    ):  # a pickle: an older file of torch
         return TORCH
     if head[4:8] == b"TFL3":
         return "a model of TensorFlow Lite; take the model that it was made of"
@@ -67,10 +67,10 @@ def kind_of(head: bytes, name: str = "") -> str:
 
 
 def header_of(path: Path) -> Header:
-    """The safetensors header of a file of weights; the error for another kind of file says which kind it is.
+    """The safetensors header of a file of weights; the error for another kind of file names that kind.
 
     Raises:
-        FormatError, CorruptError, OSError: as of `kolmo.safetensors.read_header`.
+        FormatError, CorruptError, OSError: as for `kolmo.safetensors.read_header`.
     """
     try:
         return read_header(path)

@@ -3,11 +3,11 @@
     model.onnx --Graph--> tensors by name, and one more, `GRAPH`: the model without the bytes of these tensors
     tensors, GRAPH --assemble--> a model with all its weights inside
 
-Initialisers of the main graph count, and large values of its Constant nodes, by the names of their outputs. Those of
-graphs within it, of functions, and of types that safetensors lack, stay in `GRAPH`; `Graph.notes` says so where they
-are many bytes.
-A file is hostile: bytes are compared with what dtype and shape say before any are handed out, and external data are
-read from plain files in the same folder alone. What it is not: it runs no model; onnx is there for its messages.
+Tensors are the initialisers of the main graph, and large values of its Constant nodes, under the names of their
+outputs. Those of inner graphs and functions, and those of types that safetensors lack, stay in `GRAPH`; `Graph.notes`
+reports it if they are large. A file is hostile: the number of bytes is compared with dtype and shape before any are
+returned, and external data are read only from plain files in the same folder. What it is not: a runtime; the package
+onnx is needed only for its messages.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from kolmo.foreign import quoted, reason
 from kolmo.installing import install
 from kolmo.safetensors import MAX_DIMENSIONS, Kind, is_shape, read_span
 
-GRAPH = "model.onnx"  # the tensor's name
+GRAPH = "model.onnx"  # name of the tensor that holds the model without the bytes of the others
 SUFFIX = ".onnx"
-LARGEST = (1 << 31) - 1  # bytes of a message
-EXTERNAL = 1  # in `data_location`
-LEAST = 1024  # numbers of a constant; smaller ones are shapes and scalars, and stay in the graph
-NOTED = 1 << 20  # bytes of a graph that are more than nodes take
+MAX_MESSAGE_BYTES = (1 << 31) - 1
+EXTERNAL = 1  # value of `data_location`
+MIN_CONSTANT = 1024  # a constant of fewer numbers is a shape or a scalar, and stays in the graph
+MIN_NOTED_BYTES = 1 << 20  # size of a graph from which a note reports it; nodes alone take less
 DTYPES = {  # numbers of TensorProto.DataType
     1: "F32",
     2: "U8",
@@ -50,7 +50,7 @@ DTYPES = {  # numbers of TensorProto.DataType
     20: "F8_E5M2FNUZ",
     24: "F8_E8M0",
 }
-FIELDS = {  # of numbers in a message, and what one of them holds; all other dtypes are in int32_data
+FIELDS = {  # field of a message that holds the numbers, and their dtype there; all other dtypes are in int32_data
     "F32": ("float_data", "<f4"),
     "C64": ("float_data", "<f4"),
     "F64": ("double_data", "<f8"),
@@ -67,43 +67,43 @@ class Graph:
     """A model in ONNX, opened.
 
     Attributes:
-        kinds: of all tensors, `GRAPH` among them.
-        notes: what stays raw.
+        kinds: dtypes and shapes of all tensors, `GRAPH` included.
+        notes: a sentence about what stays raw, if that is large.
 
     Raises:
-        FormatError: an initialiser has no name, or one that another has or that is not free.
-        CorruptError: it is no such model, or an initialiser contradicts itself.
+        FormatError: an initialiser has no name, the name of another one, or a reserved name.
+        CorruptError: the file is not a model in ONNX, or an initialiser contradicts itself.
         MissingExtraError: onnx is not installed.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         with open(path, "rb") as file:
-            self._model = _parsed(file.read(LARGEST + 1), str(path))
+            self._model = _parsed(file.read(MAX_MESSAGE_BYTES + 1), str(path))
         self._tensors: dict[str, Any] = {}
         self.kinds: dict[str, Kind] = {}
         for name, tensor in _tensors(self._model):
             shape = list(tensor.dims)
             if not name or name in self.kinds or name in (GRAPH, "__metadata__"):
                 raise FormatError(
-                    f"{path}: an initialiser is called {quoted(name)}, as another is, or none may be; rename it"
+                    f"{path}: an initialiser has the name {quoted(name)}, which is taken or reserved; rename it"
                 )
             if tensor.data_type not in DTYPES:
                 continue
             if not is_shape(shape) or len(shape) > MAX_DIMENSIONS or tensor.HasField("segment"):
-                raise CorruptError(f"{path}: initialiser {quoted(name)} has a shape that cannot be; get it again")
+                raise CorruptError(f"{path}: initialiser {quoted(name)} has an impossible shape; get it again")
             self._tensors[name] = tensor
             self.kinds[name] = Kind(DTYPES[tensor.data_type], tuple(shape))
         self._skeleton = self._bare()
         self.kinds[GRAPH] = Kind("U8", (len(self._skeleton),))
-        self.notes = () if len(self._skeleton) < NOTED else (_note(len(self._skeleton)),)
+        self.notes = () if len(self._skeleton) < MIN_NOTED_BYTES else (_note(len(self._skeleton)),)
 
     def read(self, name: str) -> bytes:
-        """A tensor's bytes, little-endian.
+        """The bytes of a tensor, little-endian.
 
         Raises:
-            CorruptError: there are not as many as dtype and shape say, or they are not where they may be.
+            CorruptError: their number contradicts dtype and shape, or they are in a file outside of the folder.
             OSError: a file of external data cannot be read.
         """
         if name == GRAPH:
@@ -128,9 +128,9 @@ class Graph:
             or "\\" in location
             or "\0" in location
         ):
-            raise CorruptError(f"{where} is in {quoted(location)}, which is no file beside the model; put it there")
+            raise CorruptError(f"{where} is in {quoted(location)}, which is not a file beside the model; put it there")
         if file.is_symlink() or (file.exists() and not file.is_file()):
-            raise CorruptError(f"{where} is in {quoted(location)}, which is no plain file; copy it there")
+            raise CorruptError(f"{where} is in {quoted(location)}, which is not a plain file; copy it there")
         begin, size = entries.get("offset", "0"), entries.get("length", str(kind.size))
         if not begin.isdecimal() or len(begin) > 18 or size != str(kind.size):
             raise CorruptError(
@@ -142,7 +142,7 @@ class Graph:
             return read_span(opened, file, int(begin), kind.size)
 
     def _bare(self) -> bytes:
-        """The model without the bytes that `read` gives."""
+        """The model without the bytes that `read` returns."""
         bare = type(self._model)()
         bare.CopyFrom(self._model)
         for name, tensor in _tensors(bare):
@@ -158,22 +158,24 @@ def assemble(graph: bytes, kinds: Mapping[str, Kind], read: Callable[[str], byte
 
     Args:
         graph: the model without them.
-        kinds: of all tensors that there are.
-        read: the bytes of one, by its name.
-        where: for errors.
+        kinds: dtypes and shapes of all tensors.
+        read: returns the bytes of a tensor, by its name.
+        where: name of the file, for errors.
 
     Raises:
         CorruptError: graph and tensors contradict each other.
-        KolmoError: it would be larger than a file in ONNX can be.
+        KolmoError: the model would be larger than a file in ONNX can be.
     """
     model = _parsed(graph, where)
     wanted = [(name, one) for name, one in _tensors(model) if name in kinds]
-    if len(graph) + sum(kinds[name].size + 16 for name, _ in wanted) > LARGEST:
-        raise KolmoError(f"{where}: is above 2 GiB, which no single file in ONNX may be; expand it to safetensors")
+    if len(graph) + sum(kinds[name].size + 16 for name, _ in wanted) > MAX_MESSAGE_BYTES:
+        raise KolmoError(f"{where}: is above 2 GiB, the limit of a single file in ONNX; expand it to safetensors")
     for name, tensor in wanted:
         kind = kinds[name]
         if DTYPES.get(tensor.data_type) != kind.dtype or tuple(tensor.dims) != kind.shape:
-            raise CorruptError(f"{where}: initialiser {quoted(name)} is another than its tensor; get it again")
+            raise CorruptError(
+                f"{where}: initialiser {quoted(name)} has another dtype or shape than its tensor; get it again"
+            )
         tensor.raw_data = read(name)
     data: bytes = model.SerializeToString(deterministic=True)
     return data
@@ -184,27 +186,27 @@ def _parsed(data: bytes, where: str) -> Any:
         import onnx
         from google.protobuf.message import DecodeError
     except ImportError as error:
-        raise MissingExtraError(f"{where}: is read with onnx ({error}); {install('onnx')}") from None
+        raise MissingExtraError(f"{where}: needs onnx ({error}); {install('onnx')}") from None
     model = onnx.ModelProto()
     try:
-        if len(data) > LARGEST:
+        if len(data) > MAX_MESSAGE_BYTES:
             raise DecodeError("more than 2 GiB")
         model.ParseFromString(data)
     except DecodeError as error:
-        raise CorruptError(f"{where}: is no model in ONNX, or damaged ({reason(error)}); get it again", 0) from None
+        raise CorruptError(f"{where}: is not a model in ONNX, or damaged ({reason(error)}); get it again", 0) from None
     if not model.HasField("graph"):
-        raise CorruptError(f"{where}: is no model in ONNX: it has no graph; name another file", 0)
+        raise CorruptError(f"{where}: is not a model in ONNX: it has no graph; name another file", 0)
     return model
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, Any]]:
-    """Initialisers of the main graph, and large values of its Constant nodes, by name."""
+    """Initialisers of the main graph, and large values of its Constant nodes, with their names."""
     for tensor in model.graph.initializer:
         yield tensor.name, tensor
     for node in model.graph.node:
         if node.op_type == "Constant" and node.domain in ("", "ai.onnx") and len(node.output) == 1:
             for attribute in node.attribute:
-                if attribute.name == "value" and attribute.HasField("t") and prod(attribute.t.dims) >= LEAST:
+                if attribute.name == "value" and attribute.HasField("t") and prod(attribute.t.dims) >= MIN_CONSTANT:
                     yield node.output[0], attribute.t
 
 
@@ -216,7 +218,7 @@ def _note(size: int) -> str:
 
 
 def _inline(tensor: Any, dtype: str) -> bytes:
-    """The bytes within a message: raw, or numbers one by one."""
+    """The bytes within a message: raw, or as a list of numbers."""
     import numpy as np
 
     from kolmo.safetensors import BYTES

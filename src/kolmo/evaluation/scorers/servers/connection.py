@@ -20,9 +20,9 @@ from kolmo.http_client import AGAIN, Answer, HttpClient, RequestError
 TIMEOUT = 600.0  # seconds until an answer is whole; servers queue what they cannot do at once
 TRIES = 6
 PAUSE = 0.5  # seconds before the second try; doubled before each further one
-LARGEST = 64 << 20  # bytes of an answer
-LARGEST_REFUSAL = 1 << 20  # bytes of an answer that says no, whose message is read
-LONGEST_MESSAGE = 200  # characters that are shown of it
+MAX_ANSWER_BYTES = 64 << 20  # bytes of an answer
+MAX_REFUSAL_BYTES = 1 << 20  # bytes of an answer that says no, whose message is read
+MAX_MESSAGE_CHARACTERS = 200  # characters that are shown of it
 LOCAL = ("localhost", "127.0.0.1", "::1")
 EXAMPLE = "http://localhost:8000/v1"
 
@@ -52,7 +52,7 @@ class Server:
         url: without /v1, name and password.
 
     Raises:
-        PredictorError: it is no such URL.
+        PredictorError: the URL is not of this form.
     """
 
     def __init__(self, url: str, *, timeout: float = TIMEOUT, tries: int = TRIES, pause: float = PAUSE) -> None:
@@ -97,7 +97,7 @@ class Server:
 
     def _ask(self, method: str, path: str, body: bytes | None, tries: int = TRIES, largest: int | None = None) -> Any:
         place = self.url + path
-        limit = LARGEST if largest is None else min(largest, LARGEST)
+        limit = MAX_ANSWER_BYTES if largest is None else min(largest, MAX_ANSWER_BYTES)
         try:
             answer = self._client.request(method, self._root + path, body, largest=limit, tries=min(tries, self._tries))
         except RequestError as error:
@@ -162,7 +162,7 @@ def _decoded(place: str, data: bytes) -> Any:
     except (ValueError, RecursionError):
         begin = data[:40].decode("utf-8", "replace")
         raise PredictorError(
-            f"{place}: the answer is no JSON, or not all of it ({quoted(begin)}, {len(data):,} bytes); give the URL "
+            f"{place}: the answer is not JSON, or is incomplete ({quoted(begin)}, {len(data):,} bytes); give the URL "
             f"of an OpenAI-compatible server, like {EXAMPLE}"
         ) from None
 
@@ -180,7 +180,7 @@ def _parsed(data: bytes) -> Any:
 
 def _message(data: bytes) -> str:
     """What the body of an error says, for the message."""
-    if len(data) > LARGEST_REFUSAL:
+    if len(data) > MAX_REFUSAL_BYTES:
         return ""
     try:
         found = _parsed(data)
@@ -190,7 +190,7 @@ def _message(data: bytes) -> str:
         text = found if isinstance(found, str) else json.dumps(found)
     except (ValueError, RecursionError):
         return ""
-    return f" ({short(' '.join(text.split()), LONGEST_MESSAGE)})"
+    return f" ({short(' '.join(text.split()), MAX_MESSAGE_CHARACTERS)})"
 
 
 def _remedy(answer: Answer) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 
 from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.evaluation.scorers.scorers import Tokenised
-from kolmo.evaluation.scorers.token_scorers import exactly
+from kolmo.evaluation.scorers.token_scorers import tokenise_losslessly
 from kolmo.evaluation.windows.modes import Texts
 from kolmo.installing import install
 from kolmo.predictors.language_models.pretrained import open_tokenizer
@@ -81,7 +81,7 @@ class OwnTokens:
     def encode(self, text: str, how: Texts) -> Tokenised:
         """As in `Scorer`, of one text; "default" and "plain" by transformers where it is installed."""
         if how == "exact":
-            return exactly(self.vocabulary, text.encode())
+            return tokenise_losslessly(self.vocabulary, text.encode())
         special = how == "default"
         if self._full is not None:
             found = self._full(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)

@@ -291,7 +291,7 @@ def _nats(place: str, values: list[Any]) -> Nats:
     """Costs from log-probabilities.
 
     Raises:
-        UnfitError: one is no number, is above 0, or says that its token cannot be.
+        UnfitError: one is not a number, is above 0, or says that its token cannot be.
     """
     _check(place, values)
     if min(values, default=0) <= IMPOSSIBLE:

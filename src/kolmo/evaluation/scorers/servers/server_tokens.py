@@ -25,8 +25,8 @@ from kolmo.foreign import quoted
 from kolmo.predictors.language_models.token_table import byte_alphabet
 
 TOKENS_PER_BYTE = 16  # at most: U+FDFA has 3 bytes, and becomes 33 where a tokenizer normalises it
-MOST_TOKENS = 64  # more than that, which a tokenizer may add
-SPAN = 64  # tokens that a server undoes at once
+MAX_ADDED_TOKENS = 64  # more than that, which a tokenizer may add
+DETOKENISED_TOKENS = 64  # tokens that a server undoes at once
 BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
 GIVE = "give the model's tokenizer with --tokenizer"
 
@@ -104,7 +104,7 @@ class ServerTokens:
         """
         data = text.encode()
         ids, words = self._ask(text, False) if text else ([], [])
-        if len(ids) > MOST_TOKENS + TOKENS_PER_BYTE * len(data):  # each asks for work here
+        if len(ids) > MAX_ADDED_TOKENS + TOKENS_PER_BYTE * len(data):  # each asks for work here
             raise PredictorError(f"{self._server.url}/tokenize: gives {len(ids)} tokens for {len(data)} bytes; {GIVE}")
         lengths = _spelt(words, data) if words is not None and len(words) == len(ids) else None
         if lengths is None:
@@ -131,7 +131,7 @@ class ServerTokens:
 
     def _shared(self, ids: list[int], size: int) -> Ids:
         """About how many bytes each token stands for, `size` together: those of some tokens, shared evenly."""
-        spans = [ids[k : k + SPAN] for k in range(0, len(ids), SPAN)]
+        spans = [ids[k : k + DETOKENISED_TOKENS] for k in range(0, len(ids), DETOKENISED_TOKENS)]
         sizes = [max(len(self._undone(span).encode()), 1) for span in spans]
         shares = np.concatenate([np.full(len(span), one / len(span)) for span, one in zip(spans, sizes, strict=True)])
         ends = np.round(np.cumsum(shares) * size / sum(sizes)).astype(np.int32)
@@ -187,7 +187,7 @@ def _read_spaces(word: Any) -> bytes | None:
 
 
 def _read_plain(word: Any) -> bytes | None:
-    """llama.cpp: as it is, or as numbers where that is no text."""
+    """llama.cpp: as it is, or as numbers where that is not text."""
     if isinstance(word, str):
         return word.encode("utf-8", "surrogatepass")
     if isinstance(word, list) and all(type(one) is int and 0 <= one < 256 for one in word):

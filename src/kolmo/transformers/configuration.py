@@ -1,0 +1,76 @@
+"""The configuration of the quantization method `kolmo`: how a model is shrunk, or how a shrunk one is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from transformers.utils.quantization_config import QuantizationConfigMixin
+
+from kolmo.errors import FormatError
+from kolmo.foreign import quoted
+from kolmo.hyperfunctions import TrellisOptions
+from kolmo.weights.format.record import VERSION
+from kolmo.weights.goals import DEFAULT_GOAL, Bits, Goal, Selection, Step
+from kolmo.weights.sources.folder import METHOD
+
+if TYPE_CHECKING:
+    pass
+
+
+class KolmoConfig(QuantizationConfigMixin):
+    """The quantization configuration of kolmo, for `from_pretrained(..., quantization_config=KolmoConfig(bits=3))`.
+
+    Args:
+        bits: for a model that is not shrunk yet: bits per coded weight, as `kolmo.Bits`; 4 if no step is given either.
+        step: one quantisation step for all tensors instead, as `kolmo.Step`.
+        states: number of states of the trellis.
+        prune, keep: as for `kolmo.Selection`.
+        streamed: for a shrunk model: decode its layers when they are used, as `stream` does.
+        version: version of the file format.
+
+    Raises:
+        FormatError: the version is not known here.
+        ValueError: bits and step are both given, or an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        bits: float | None = None,
+        *,
+        step: float | None = None,
+        states: int = 8,
+        prune: float = 0.0,
+        keep: Sequence[str] = (),
+        streamed: bool = False,
+        version: int = VERSION,
+    ) -> None:
+        if version != VERSION:
+            raise FormatError(
+                f"config.json: needs version {quoted(version)} of kolmo's format, but this kolmo reads {VERSION}; "
+                "install a newer one"
+            )
+        self.quant_method: Any = METHOD
+        self.version = version
+        self.streamed = streamed
+        if bits is not None and step is not None:
+            raise ValueError("bits and step exclude each other; give one of them")
+        self.goal: Goal = DEFAULT_GOAL if bits is None else Bits(bits)
+        if step is not None:
+            self.goal = Step(step)
+        self.options = TrellisOptions(states)
+        self.selection = Selection(keep, prune)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """The configuration that a config.json, or `stream`, describes."""
+        made = cls(version=config_dict.get("version", 0), streamed=bool(config_dict.get("streamed", False)))
+        return (made, kwargs) if return_unused_kwargs else made
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration for a config.json: what does not depend on how the model is opened."""
+        return {"quant_method": self.quant_method, "version": self.version}
+
+    def get_loading_attributes(self) -> dict[str, Any]:
+        """The part that overrides the configuration of a shrunk model."""
+        return {"streamed": self.streamed}

@@ -1,0 +1,70 @@
+"""The coding of a checkpoint, which is repeated with every step that is tried.
+
+What it is not: a search. Goals (`kolmo.weights.goals`) decide with which steps it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.hyperfunctions.families import FamilyOptions
+from kolmo.progress import Phases
+from kolmo.weights.choice.steps import Steps, by_scales
+from kolmo.weights.choice.survey import Survey
+from kolmo.weights.format.lossless import BASE
+from kolmo.weights.format.writer import Packer
+from kolmo.weights.sources.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Coding:
+    """A checkpoint, what is known of it, and the file that its codes go to.
+
+    Attributes:
+        checkpoint: the tensors.
+        survey: what one read of them found.
+        packer: the file in the making.
+        options: the family of hyperfunctions that codes them.
+        threads: number of tensors that are coded at once.
+        phases: shows progress.
+    """
+
+    checkpoint: Checkpoint
+    survey: Survey
+    packer: Packer
+    options: FamilyOptions
+    threads: int
+    phases: Phases
+
+    @property
+    def fixed_size(self) -> int:
+        """Bytes of the file that depend on no step."""
+        return self.packer.overhead + self.packer.fixed
+
+    def steps_by_scales(self) -> Steps:
+        """The steps of the lossy tensors, by their scales."""
+        return by_scales(self.survey.scales, self.survey.counts)
+
+    def with_step(self, step: float, steps: Steps) -> None:
+        """Code with a common step, which each lossy tensor multiplies by its own factor."""
+        own = {name: self.options.at(steps.of(name, step)) for name in steps.factors}
+        self.with_function(self.options.at(step), own)
+
+    def exactly(self) -> None:
+        """Code all tensors for exact bytes."""
+        self.with_function(BASE, exact=True)
+
+    def with_function(
+        self, function: Hyperfunction, own: Mapping[str, Hyperfunction] | None = None, *, exact: bool = False
+    ) -> None:
+        """Code with one hyperfunction, or with a tensor's own one where there is one."""
+        with self.phases("coding", 4 * self.survey.count) as progress:
+
+            def in_bytes(weights: int) -> None:
+                assert progress is not None
+                progress(4 * weights)
+
+            counted = in_bytes if progress else None
+            self.packer.code(function, self.survey.prune, counted, own=own, exact=exact)

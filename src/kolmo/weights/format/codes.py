@@ -1,0 +1,153 @@
+"""The code of one tensor: a payload with its wild weights, a base with its residual, or the tensor's own bytes.
+
+    payload [places of wild weights, wild weights]        a hyperfunction's payload
+    base residual                                         exact (kolmo.weights.format.lossless)
+    bytes of the tensor                                   verbatim, where no payload is smaller
+
+What it is not: a reader or writer of files; it sees one tensor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from kolmo.errors import CorruptError
+from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.hyperfunctions.trellis import Trellis
+from kolmo.progress import Progress
+from kolmo.safetensors import BYTES
+from kolmo.weights.choice.values import MAX_GRID_LEVEL, is_wild
+from kolmo.weights.format import lossless
+from kolmo.weights.format.groups import from_matrix, to_matrix
+from kolmo.weights.format.record import CHECKSUM_DIGITS, PLACE_BYTES, Coded
+from kolmo.weights.sources.dtypes import from_floats, to_floats
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float32]
+
+WORKING_BYTES = 24  # memory in bytes that one weight takes while it is coded or decoded
+CAPACITY_BYTES = 1 << 30  # memory in bytes for all tensors in work together; a single tensor may exceed it
+
+
+class Code(NamedTuple):
+    """The code of a tensor, with what the record has to say about it.
+
+    Attributes:
+        data: the code.
+        by: the hyperfunction that made its payload; None if the code is verbatim.
+        base: length in bytes of the base at its start; 0 if there is none.
+        wild: number of wild weights at its end.
+    """
+
+    data: bytes
+    by: Hyperfunction | None = None
+    base: int = 0
+    wild: int = 0
+
+
+def checksum_of(data: bytes) -> str:
+    """The checksum of a tensor's bytes, as the record has it."""
+    return hashlib.sha256(data).hexdigest()[:CHECKSUM_DIGITS]
+
+
+def encode(
+    one: Coded, data: bytes, weights: Floats, function: Hyperfunction, scale: float, progress: Progress | None
+) -> Code:
+    """Code a tensor with loss; verbatim where that is not smaller, or where the step is too small for a weight.
+
+    Args:
+        one: dtype, shape and columns.
+        data: its bytes.
+        weights: its weights after pruning, binary32, in a vector.
+        function: the hyperfunction.
+        scale: the tensor's scale (`values.Nature`), from which wild weights are told; 0 if there are none.
+        progress: called with the number of weights just done.
+    """
+    tame, tail = _without_wild(weights, data, one, scale, function)
+    try:
+        payload = function.encode(to_matrix(tame, one.columns), progress)
+    except ValueError:  # a weight is too large for this step
+        payload = None
+    if payload is not None and len(payload) + len(tail) < one.size:
+        return Code(payload + tail, function, wild=len(tail) // (PLACE_BYTES + BYTES[one.dtype]))
+    return Code(data if len(tail) else from_floats(weights, one.dtype))
+
+
+def encode_exact(one: Coded, data: bytes, progress: Progress | None) -> Code:
+    """Code a tensor as base and residual; verbatim where that is not smaller, or impossible."""
+    try:
+        base, rest = lossless.encode(data, one.dtype, one.columns, progress)
+    except ValueError:  # infinities, or magnitudes too large for any step
+        return Code(data)
+    if len(base) + len(rest) >= one.size:
+        return Code(data)
+    return Code(base + rest, lossless.hyperfunction_of(base), len(base))
+
+
+def encode_grid(one: Coded, data: bytes, function: Trellis) -> Code:
+    """Code a tensor whose values are multiples of the step; verbatim if that is not exact or not smaller."""
+    weights = to_floats(data, one.dtype)
+    levels = np.rint(weights.astype(np.float64) / function.step).astype(np.int32)
+    payload = function.encode_levels(to_matrix(levels, one.columns))
+    if len(payload) >= one.size or decode(one, payload, function) != data:
+        return Code(data)
+    return Code(payload, function)
+
+
+def decode(one: Coded, code: bytes, function: Hyperfunction | None, threads: int = 1) -> bytes:
+    """The bytes of a coded tensor: the mirror of the three encoders.
+
+    Args:
+        one: the record's entry; `by` does not matter.
+        code: the code, or only the base of an exact tensor, which then gives the tensor with loss.
+        function: the hyperfunction that the record names; None if the code is verbatim.
+        threads: number of threads that decode a payload.
+
+    Raises:
+        CorruptError: the code is damaged, or was made with other parameters than the record names.
+    """
+    if function is None:
+        return code
+    function.check(code)
+    if one.base and len(code) > one.base:
+        return lossless.decode(code[: one.base], code[one.base :], one.dtype, one.matrix, threads)
+    if one.base:
+        return from_floats(lossless.decode_base(code, one.matrix, threads), one.dtype)
+    payload, tail = code[: len(code) - one.tail], code[len(code) - one.tail :]
+    data = from_floats(from_matrix(function.decode(payload, one.matrix, threads), one.shape), one.dtype)
+    return _with_wild(one, data, tail) if one.wild else data
+
+
+def _without_wild(
+    weights: Floats, data: bytes, one: Coded, scale: float, function: Hyperfunction
+) -> tuple[Floats, bytes]:
+    """The weights with 0 in place of wild ones, and the wild ones: their places, then their bytes."""
+    if not scale:
+        return weights, b""
+    wild = is_wild(weights, scale)
+    if isinstance(function, Trellis):  # the step must not be too small for any weight
+        wild |= ~(np.abs(weights) < np.float32(function.step) * np.float32(MAX_GRID_LEVEL))
+    if not wild.any():
+        return weights, b""
+    places = np.flatnonzero(wild).astype("<u8")
+    bytes_of = np.frombuffer(data, np.uint8).reshape(-1, BYTES[one.dtype])
+    return np.where(wild, np.float32(0), weights), places.tobytes() + bytes_of[places.astype(np.int64)].tobytes()
+
+
+def _with_wild(one: Coded, data: bytes, tail: bytes) -> bytes:
+    """The mirror of `_without_wild`: put wild weights in their places.
+
+    Raises:
+        CorruptError: the places are not in order, or not in the tensor.
+    """
+    places = np.frombuffer(tail, "<u8", one.wild)
+    if int(places[-1]) >= one.count or bool((places[1:] <= places[:-1]).any()):
+        raise CorruptError("the places of wild weights are not in order, or not in the tensor", one.stored - one.tail)
+    found = np.frombuffer(data, np.uint8).reshape(-1, BYTES[one.dtype]).copy()
+    found[places.astype(np.int64)] = np.frombuffer(tail, np.uint8, offset=8 * one.wild).reshape(-1, BYTES[one.dtype])
+    return found.tobytes()
