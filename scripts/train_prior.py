@@ -1,6 +1,6 @@
 """Train the priors of the embedded predictor on a folder of text: `python scripts/train_prior.py FOLDER`.
 
-Each shape runs over samples of the folder's files; between samples it forgets the data but keeps what it learned about
+Each shape runs over samples of the folder's files; between samples it resets everything but the learned numbers of
 histories, weights and curves. The averages are written to src/kolmo/predictors/embedded/priors, with the hash of the
 samples. The same folder and seed give the same priors.
 """
@@ -19,7 +19,7 @@ from kolmo.predictors.embedded.network import Weights
 from kolmo.predictors.embedded.network_file import load
 from kolmo.training.products.priors import train_prior
 
-PRIORS = Path(__file__).parent.parent / "src" / "kolmo" / "predictors" / "priors"
+PRIORS = Path(__file__).parent.parent / "src" / "kolmo" / "predictors" / "embedded" / "priors"
 SIZES = (2_000, 8_000, 30_000, 120_000, 250_000)  # of samples: a prior matters most for small inputs
 
 
