@@ -98,7 +98,7 @@ def test_the_writer_still_writes_these_bytes_on_every_path(path: Path, kernel: s
 
 
 @pytest.mark.skipif(SLOW, reason="takes a minute in NumPy")
-def test_the_long_golden_file_hears_the_network() -> None:
+def test_the_long_golden_file_uses_the_network() -> None:
     raw = (NETWORK.parent / "v1-network-long.raw").read_bytes()
     model = resolve(f"network:{NETWORK}").start(len(raw))
     assert isinstance(model, neural.NeuralModel)
@@ -307,10 +307,10 @@ def _metadata(name: str, value: Any) -> bytes:
     [
         (lambda: _metadata("priors", "2"), "its priors are of version '2'"),
         (lambda: _metadata("priors", None), r"tensor 'prior\.\w+\.\w+' is none of a network's"),
-        (lambda: _metadata("texts", ""), "it says of itself 'texts'"),
-        (lambda: _metadata("texts", "a\nb"), "it says of itself 'texts'"),
-        (lambda: _metadata("bits_per_byte", "1e9"), "it says of itself 'bits_per_byte'"),
-        (lambda: _metadata("trained_bytes", 12), "it says of itself 'trained_bytes'|are not strings"),
+        (lambda: _metadata("texts", ""), "its metadata have 'texts'"),
+        (lambda: _metadata("texts", "a\nb"), "its metadata have 'texts'"),
+        (lambda: _metadata("bits_per_byte", "1e9"), "its metadata have 'bits_per_byte'"),
+        (lambda: _metadata("trained_bytes", 12), "its metadata have 'trained_bytes'|are not strings"),
         (lambda: _metadata("other", "x"), "its metadata are not the strings"),
     ],
 )

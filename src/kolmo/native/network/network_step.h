@@ -23,7 +23,7 @@
 #endif
 
 /* Ties to even where |x| <= 2^22, since the sum is in 2^23 .. 2^24 and so is rounded to whole numbers. Beyond, what
- * docs/neural.md says: coarser, and a half may be left. */
+ * docs/neural.md specifies: coarser, and a half may be left. */
 KOLMO_INLINE KOLMO_TARGET float network_rint(float x) {
     float shifted = x + 12582912.0f;
     return shifted - 12582912.0f;

@@ -111,7 +111,7 @@ class Network(Neural):
 
         Args:
             argument: the path of a run's folder or of a network's file, and `:LEVEL` or nothing.
-            level: the same; `default_level` of the network where neither says.
+            level: the level; by default that of `argument`, or else `default_level` of the network.
             settings: not used here; `restore` uses them.
 
         Raises:
