@@ -14,6 +14,7 @@ FLAGS = {
     "context": "--context",
     "device": "--device",
     "dtype": "--dtype",
+    "keep": "--exact",
     "model": "--model",
     "tolerance": "--tolerance",
 }

@@ -13,10 +13,15 @@ What it is not: it chooses no engine (`evaluation.evaluate`).
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kolmo.errors import PredictorError
-from kolmo.evaluation.scorers.scorers import Options, Scorer
+from kolmo.evaluation.scorers.scorers import Identity, Options, Scorer
 from kolmo.predictors.guard import guarded
+
+if TYPE_CHECKING:
+    from kolmo.evaluation.scorers.token_scorers import TokenScorer
 
 
 def full_spec(spec: str) -> str:
@@ -52,11 +57,57 @@ def _open(spec: str, options: Options) -> Scorer:
 
         return ApiScorer.open(rest, options)
     if kind in ("hf", "gguf"):
-        from kolmo.evaluation.scorers.token_scorers import open_language_model
-
-        return open_language_model(kind, rest, options)
+        return _open_language_model(kind, rest, options)
     if given := [name for name in ("dtype", "attention", "tokenizer") if getattr(options, name)]:
         raise PredictorError(f"{spec} takes no {given[0]}; leave it out, or evaluate it in a run of its own")
     from kolmo.evaluation.scorers.byte_scorers import open_bytes
 
     return open_bytes(spec, options.threads)
+
+
+def _open_language_model(kind: str, argument: str, options: Options) -> TokenScorer:
+    """The scorer of a language model."""
+    if options.tokenizer:
+        raise PredictorError(f"{kind}:{argument} has a tokenizer of its own; leave --tokenizer out")
+    return _open_gguf(argument, options) if kind == "gguf" else _open_hf(argument, options)
+
+
+def _open_hf(argument: str, options: Options) -> TokenScorer:
+    from kolmo.evaluation.scorers.token_scorers import TokenScorer
+    from kolmo.evaluation.scorers.torch_scorer import TorchScorer, has_plain_head
+    from kolmo.predictors.language_models.torch_models import backend as torch_backend
+    from kolmo.predictors.language_models.torch_models.hub import find
+
+    folder, revision = find(argument, download=True, cache_dir=options.cache_dir)
+    dtype = options.dtype or "float32"
+    backend = torch_backend.load(folder, dtype, options.device or "auto", options.attention)
+    weights, config, tokenizer = (found.hex() for found in backend.hashes)
+    hashes = {"weights": weights, "config": config, "tokenizer": tokenizer}
+    kept = {**hashes, "dtype": dtype, "attention": options.attention or "default"}
+    name = argument if revision else folder.resolve().name
+    facts = {
+        "parameters": sum(values.numel() for values in backend.model.parameters()),
+        "revision": revision,
+        "device": backend.device,
+        "window": backend.window,
+        "vocabulary": backend.size,
+    }
+    identity = Identity(f"hf:{argument}", name, "hf", kept, facts)
+    kind = TorchScorer if has_plain_head(backend) else TokenScorer
+    return kind(identity, backend, options.threads)
+
+
+def _open_gguf(argument: str, options: Options) -> TokenScorer:
+    from kolmo.evaluation.scorers.token_scorers import TokenScorer
+    from kolmo.predictors.language_models.gguf_models.backend import load
+    from kolmo.predictors.language_models.gguf_models.files import parts
+    from kolmo.predictors.language_models.torch_models.hashes import hash_files
+
+    if options.dtype not in (None, "float32"):
+        raise PredictorError(f"gguf models have their own arithmetic, not {options.dtype}; leave --dtype out")
+    path = Path(argument)
+    backend = load(path, device=options.device or "auto")
+    weights = hash_files(parts(path)).hex()
+    kept = {"weights": weights, "way": backend.way.decode("ascii").strip("\0"), "dtype": "gguf"}
+    facts = {"parameters": backend.weights, "window": backend.window, "vocabulary": backend.size}
+    return TokenScorer(Identity(f"gguf:{argument}", path.stem, "gguf", kept, facts), backend, options.threads)

@@ -22,7 +22,7 @@ from kolmo.evaluation.engines.placement import Node, Placement, place_workers
 from kolmo.evaluation.engines.worker_pool import WorkerPool
 from kolmo.evaluation.opening import full_spec
 from kolmo.evaluation.scorers.scorers import Options
-from kolmo.installing import install
+from kolmo.installing import install, installed_version
 
 PLACEMENT_SECONDS = 120.0  # seconds that actors have to find a place
 CONNECT_SECONDS = 10.0  # seconds that a cluster has to answer
@@ -133,8 +133,7 @@ class RayWorker:
         Raises:
             PredictorError: the actor has ended, or has not the kolmo that is here.
         """
-        import kolmo
-
+        here = installed_version()
         try:
             self.node, version = self.place.result()
         except Exception as error:
@@ -142,10 +141,9 @@ class RayWorker:
                 f"an actor of Ray ended before it began ({self.reason(error)}); see `ray status` and Ray's logs"
             ) from None
         self.where = f"node {names.get(self.node, self.node)}"
-        if version != kolmo.__version__:
+        if version != here:
             raise PredictorError(
-                f"{self.where} has kolmo {version}, and {kolmo.__version__} is here; install the same there: "
-                f"{INSTALL[:-1]}=={kolmo.__version__}'"
+                f"{self.where} has kolmo {version}, and {here} is here; install the same there: {INSTALL[:-1]}=={here}'"
             )
 
     def send(self, request: bytes, urgent: bool) -> Future[bytes]:
@@ -186,10 +184,10 @@ def _actor() -> type:
             import ray
 
             try:
-                import kolmo
                 from kolmo.evaluation.engines.worker_pool import ModelServer
+                from kolmo.installing import installed_version
 
-                self.server, version = ModelServer(), kolmo.__version__
+                self.server, version = ModelServer(), installed_version()
             except ImportError as error:
                 version = f"not installed ({error})"
             return ray.get_runtime_context().get_node_id(), version

@@ -10,76 +10,20 @@ What it is not: it makes no windows, and knows nothing of documents.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kolmo.bits import to_nats
 from kolmo.errors import PredictorError
-from kolmo.evaluation.scorers.scorers import LITERAL, Identity, Options, Tokenised
+from kolmo.evaluation.scorers.scorers import LITERAL, Identity, Tokenised
 from kolmo.evaluation.windows.modes import Texts
 from kolmo.evaluation.windows.passages import Batch, Ids, Nats
 from kolmo.predictors.language_models.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    pass
-
 PIECE = 8 << 20  # bytes of logits at a time on a CPU, about what its caches hold
 CPU_TOKENS = 2048  # that a CPU's thread reads at once: more leave its caches
-
-
-def open_language_model(kind: str, argument: str, options: Options) -> TokenScorer:
-    """The scorer of a language model.
-
-    Raises:
-        PredictorError: it is not there, or cannot be opened.
-        MissingExtraError: what it needs is not installed.
-    """
-    if options.tokenizer:
-        raise PredictorError(f"{kind}:{argument} has a tokenizer of its own; leave --tokenizer out")
-    return _open_gguf(argument, options) if kind == "gguf" else _open_hf(argument, options)
-
-
-def _open_hf(argument: str, options: Options) -> TokenScorer:
-    from kolmo.evaluation.scorers.torch_scorer import TorchScorer, has_plain_head
-    from kolmo.predictors.language_models.torch_models import backend as torch_backend
-    from kolmo.predictors.language_models.torch_models.hub import find
-
-    folder, revision = find(argument, download=True, cache_dir=options.cache_dir)
-    dtype = options.dtype or "float32"
-    backend = torch_backend.load(folder, dtype, options.device or "auto", options.attention)
-    weights, config, tokenizer = (found.hex() for found in backend.hashes)
-    hashes = {"weights": weights, "config": config, "tokenizer": tokenizer}
-    kept = {**hashes, "dtype": dtype, "attention": options.attention or "default"}
-    name = argument if revision else folder.resolve().name
-    facts = {
-        "parameters": sum(values.numel() for values in backend.model.parameters()),
-        "revision": revision,
-        "device": backend.device,
-        "window": backend.window,
-        "vocabulary": backend.size,
-    }
-    identity = Identity(f"hf:{argument}", name, "hf", kept, facts)
-    kind = TorchScorer if has_plain_head(backend) else TokenScorer
-    return kind(identity, backend, options.threads)
-
-
-def _open_gguf(argument: str, options: Options) -> TokenScorer:
-    from pathlib import Path
-
-    from kolmo.predictors.language_models.gguf_models.backend import load
-    from kolmo.predictors.language_models.gguf_models.files import parts
-    from kolmo.predictors.language_models.torch_models.hashes import hash_files
-
-    if options.dtype not in (None, "float32"):
-        raise PredictorError(f"gguf models have their own arithmetic, not {options.dtype}; leave --dtype out")
-    path = Path(argument)
-    backend = load(path, device=options.device or "auto")
-    weights = hash_files(parts(path)).hex()
-    kept = {"weights": weights, "way": backend.way.decode("ascii").strip("\0"), "dtype": "gguf"}
-    facts = {"parameters": backend.weights, "window": backend.window, "vocabulary": backend.size}
-    return TokenScorer(Identity(f"gguf:{argument}", path.stem, "gguf", kept, facts), backend, options.threads)
 
 
 class TokenScorer:

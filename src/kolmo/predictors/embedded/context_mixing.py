@@ -61,8 +61,8 @@ class Shape:
     """Which contexts and weight sets a model has, and how fast it learns.
 
     Rates are in units of 2^-13 of the error (see `cm_scaled_error`); the first layer's falls from `rate + rate_start`
-    to `rate`, halfway after 2^`rate_shift` bytes. Selector 1 counts the orders with a history of the context, so it comes
-    first: the kernels look ahead for the others.
+    to `rate`, halfway after 2^`rate_shift` bytes. Selector 1 counts the orders whose context has a history, so it is
+    first: the kernels prefetch the weights of the others.
     """
 
     name: str
