@@ -25,8 +25,8 @@ from click.testing import CliRunner
 import kolmo
 from kolmo.cli import group
 from kolmo.errors import KolmoError
-from kolmo.predictors import model_locations as whereabouts
-from kolmo.predictors.embedded import network
+from kolmo.predictors import model_locations
+from kolmo.predictors.embedded import network, network_file
 from kolmo.progress import Progress
 from kolmo.training import loop, optim, validation
 from kolmo.training.monitor import Monitor, Status
@@ -623,12 +623,12 @@ def test_from_text_to_network(folder: Path) -> None:
     for scores in end["scores"].values():
         assert scores["exact"] == pytest.approx(scores["float"], abs=0.01)
     assert set(end["scores"]) == {"a.txt", "b.txt", "extra.txt"}
-    weights = network.load(folder / "run" / "network.safetensors")
+    weights = network_file.load(folder / "run" / "network.safetensors")
     assert weights.shape == RECURRENT
     assert len(weights.priors) == network.prior_tensors()[-1].end
     bits = (2 * end["scores"]["a.txt"]["exact"] + end["scores"]["b.txt"]["exact"]) / 3
     assert weights.about == {"texts": "a.txt, b.txt", "trained_bytes": "3072", "bits_per_byte": f"{bits:.4f}"}
-    assert whereabouts.recall(weights.fingerprint[:4]) == str((folder / "run" / "network.safetensors").resolve())
+    assert model_locations.recall(weights.fingerprint[:4]) == str((folder / "run" / "network.safetensors").resolve())
     card = (folder / "run" / "card.md").read_text()
     for fact in (
         data.sha256(data.read_text(folder / "b.txt")),

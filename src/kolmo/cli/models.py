@@ -114,7 +114,7 @@ def _kind(place: str) -> str:
 
 def _add(path: str) -> None:
     """Open a model, which notes it."""
-    from kolmo.predictors.embedded.network import is_network
+    from kolmo.predictors.embedded.network_file import is_network
     from kolmo.predictors.embedded.own_network import PRODUCT
     from kolmo.predictors.registry import resolve
 

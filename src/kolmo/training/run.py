@@ -22,7 +22,8 @@ import torch
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import printable, short
 from kolmo.installing import install, installed_version
-from kolmo.predictors.embedded.network import Weights, save
+from kolmo.predictors.embedded.network import Weights
+from kolmo.predictors.embedded.network_file import save
 from kolmo.predictors.embedded.own_network import PRODUCT, open_network
 from kolmo.progress import Progress
 from kolmo.targets import replacing
