@@ -36,8 +36,8 @@ CONNECT_SECONDS = 10.0  # until a connection stands, TLS included
 MAX_HEAD_BYTES = 1 << 20  # of an answer before its body, interim answers included
 MAX_PAUSE = 8.0  # seconds between two tries
 MAX_RETRY_AFTER = 60.0  # seconds that a server's Retry-After is followed for
-SINK_STRIDE = 1 << 20  # bytes of a body to a file for which the deadline holds, and then anew for the next
 RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)  # of answers after which a request is repeated
+SINK_STRIDE = 1 << 20  # bytes of a body to a file for which the deadline holds, and then anew for the next
 
 Sink = Callable[[int, Message], IO[bytes] | None]  # of status and headers: where the body is to go; None: to memory
 

@@ -160,7 +160,7 @@ def test_engines_that_are_none() -> None:
         Engine("spark")
     with pytest.raises(KolmoError, match="0 workers"):
         Engine(workers=0)
-    with pytest.raises(KolmoError, match="--slurm-partition"):
+    with pytest.raises(KolmoError, match="slurm_partition"):
         Engine("slurm")
 
 

@@ -306,7 +306,7 @@ def test_lines_that_are_wrong(tmp_path: Path, data: bytes, message: str) -> None
         ('["a", "b]', "a.json, item 2: is not JSON (Unterminated string"),
         ('[{"content": "a"}, {"content": ]', "a.json, item 2: is not JSON (Expecting value"),
         ('[{"content": "a"} {"content": "b"}]', "a.json, item 1: no comma"),
-        ('[{"content": "a"},]', "a.json, item 2: is no JSON"),
+        ('[{"content": "a"},]', "a.json, item 2: is not JSON"),
         ('[{"content": "a"}', "a.json, item 1: no comma"),
         ("[" * 10**6, "a.json, item 1: is not JSON that can be read here"),
         ("[]", "holds no text"),
@@ -334,7 +334,7 @@ def test_long_lines_are_fine_and_claims_are_not_believed(tmp_path: Path, monkeyp
     path = write_lines(tmp_path / "a.jsonl", [{"content": long}])
     assert contents(open_corpus(str(path))) == [long]
     monkeypatch.setattr(files, "MAX_DOCUMENT_BYTES", 1 << 18)
-    monkeypatch.setattr("kolmo.corpus.json_lines.LARGEST", 1 << 18)
+    monkeypatch.setattr("kolmo.corpus.json_lines.MAX_DOCUMENT_BYTES", 1 << 18)
     (tmp_path / "bomb.txt.gz").write_bytes(gzip.compress(b"a" * (1 << 20)))
     (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b'{"content": "' + b"a" * (1 << 20)))
     (tmp_path / "large.txt").write_bytes(b"a" * (1 << 20))

@@ -19,6 +19,7 @@ FLAGS = {
     "context": "--context",
     "device": "--device",
     "dtype": "--dtype",
+    "dump": "--dump",
     "force": "-f",
     "keep": "--exact",
     "lanes": "--lanes",
@@ -26,14 +27,16 @@ FLAGS = {
     "memory_limit": "--memory",
     "model": "--model",
     "rate": "--rate",
+    "restart": "--restart",
     "score": "--score",
+    "slurm_partition": "--slurm-partition",
     "stride": "--stride",
     "subset": "--subset",
     "tokenizer": "--tokenizer",
     "tolerance": "--tolerance",
     "window": "--window",
 }
-SWITCHES = ("force",)  # arguments that are true or false: flags without a value
+SWITCHES = ("force", "restart")  # arguments that are true or false: flags without a value
 NAME = f"({'|'.join(FLAGS)})"
 MENTION = re.compile(rf"\bthe argument {NAME}\b")
 VALUE = re.compile(rf"(?<=[\s(])(?:as RunSettings\({NAME}=([^\s()]+)\)|{NAME}=(?:'([^\s']+)'|(\d+)\b))")

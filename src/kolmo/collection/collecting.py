@@ -173,7 +173,7 @@ def _compare(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> N
     if before != plain(now):
         others = [key for key in {**before, **now} if before.get(key) != now.get(key)]
         raise KolmoError(
-            f"{where}: was made with another {', '.join(others)}; use the same settings, another folder, or --restart"
+            f"{where}: was made with another {', '.join(others)}; use the same, another folder, or restart=True"
         )
 
 

@@ -57,7 +57,7 @@ class Engine:
         if self.workers < 1:
             raise KolmoError(f"{self.workers} workers do no work; give 1 or more")
         if self.kind == "slurm" and not self.partition:
-            raise KolmoError("the engine slurm needs a partition; give one with --slurm-partition")
+            raise KolmoError("the engine slurm needs a partition; give one as the argument slurm_partition")
 
 
 def run_stages(stages: Sequence[Stage], work: Work, engine: Engine, progress: Progress | None = None) -> Counts:

@@ -19,6 +19,7 @@ from typing import IO, Any
 from kolmo.corpus.documents import Document, plain
 from kolmo.corpus.extras import extra
 from kolmo.errors import KolmoError
+from kolmo.targets import replacing
 
 FORMATS = ("jsonl", "jsonl.gz", "parquet")
 FILE_BYTES = 10**9  # a file ends after the document that brings its text to this size
@@ -87,23 +88,15 @@ def write_documents(
     while pending is not None or not written:
         name = f"{stem}-{len(written):05d}.{format}"
         path = os.path.join(folder, name)
-        temporary = f"{path}.partial"
-        count = 0
-        try:
-            with open(temporary, "wb") as file:
-                sink = _ParquetFile(file) if format == "parquet" else _JsonFile(file, packed=format == "jsonl.gz")
-                size = 0
-                while pending is not None and size < file_bytes:
-                    size += sink.write(pending, f"{path}, document {count}")
-                    count += 1
-                    pending = next(rest, None)
-                sink.close()
-            written.append(WrittenFile(name, count, os.path.getsize(temporary), file_digest(temporary)))
-            os.replace(temporary, path)
-        except BaseException:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
+        count = size = 0
+        with replacing(path) as file:
+            sink = _ParquetFile(file) if format == "parquet" else _JsonFile(file, packed=format == "jsonl.gz")
+            while pending is not None and size < file_bytes:
+                size += sink.write(pending, f"{path}, document {count}")
+                count += 1
+                pending = next(rest, None)
+            sink.close()
+        written.append(WrittenFile(name, count, os.path.getsize(path), file_digest(path)))
     for name in _beyond(folder, stem, format, len(written)):
         os.unlink(os.path.join(folder, name))
     return written

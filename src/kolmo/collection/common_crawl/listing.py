@@ -84,7 +84,7 @@ def newest_dump(origin: Origin, fetcher: Fetcher) -> str:
     try:
         return dump_name(json.loads(answer.data)[0]["id"])
     except (ValueError, LookupError, TypeError, RecursionError):
-        raise KolmoError(f"{origin.index_url}: does not name the dumps; give one with --dump") from None
+        raise KolmoError(f"{origin.index_url}: does not name the dumps; give one as the argument dump") from None
 
 
 def list_segments(origin: Origin, access: Access) -> tuple[str, list[str]]:

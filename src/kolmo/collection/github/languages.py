@@ -92,4 +92,4 @@ def language_of(name: str) -> Language:
         return LANGUAGES[name.lower()]
     except KeyError:
         known = ", ".join(LANGUAGES)
-        raise KolmoError(f"--language {name}: is not in the table of languages; choose one of {known}") from None
+        raise KolmoError(f"language {name}: is not in the table of languages; choose one of {known}") from None

@@ -129,7 +129,7 @@ class GitHub:
         begin = _midnight(self.since or FIRST_DAY)
         end = _midnight(self.until or datetime.now(timezone.utc).date().isoformat()) + timedelta(days=1)
         if end <= begin:
-            raise KolmoError(f"--until {self.until} is before --since {self.since}; exchange them")
+            raise KolmoError(f"until ({self.until}) is before since ({self.since}); exchange them")
         return Window(int(begin.timestamp()), int(end.timestamp()), self.min_stars)
 
     def settings(self) -> dict[str, Any]:
