@@ -654,5 +654,5 @@ def test_shrink_leaves_it_alone(options: list[str], run_folder: Path, tmp_path: 
         status, lines, errors = call("shrink", source, "-o", tmp_path / "out", *options)
         assert (status, lines) == (1, [])
         (line,) = errors
-        assert line.endswith("is a network of kolmo train, which is small already; keep it as it is")
+        assert line.endswith("is a network of kolmo train, which is small already; use it as it is")
         assert not (tmp_path / "out").exists()
