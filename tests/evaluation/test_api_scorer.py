@@ -283,7 +283,7 @@ def test_tokens_that_do_not_give_the_text_back(opened: Callable[..., ApiScorer])
         scorer = opened(server.url)
         check(scorer, ["small letters"])
         with pytest.raises(
-            PredictorError, match=r"/detokenize: does not give back a text that begins 'Large .*--tokenizer"
+            PredictorError, match=r"/detokenize: does not give back a text that begins 'Large .*the argument tokenizer"
         ):
             scorer.tokenise(["small letters", "Large letters"], "exact")
         assert scorer.tokenise(["Large"], "plain")[0].lengths.tolist() == [1] * 5
@@ -329,12 +329,15 @@ def test_a_start_where_the_tokenizer_adds_none(opened: Callable[..., ApiScorer])
         assert opened(server.url).start == ord("a")
     with CompletionsServer(Bigrams()) as server:
         server.special = False
-        with pytest.raises(PredictorError, match=r"/tokenize: does not say which token begins a text; .* --tokenizer"):
+        with pytest.raises(
+            PredictorError, match=r"/tokenize: does not say which token begins a text; .* the argument tokenizer"
+        ):
             opened(server.url)
     with (
         CompletionsServer(Bigrams(), "bare") as server,
         pytest.raises(
-            PredictorError, match=r"/tokenize: no tokenizer is there; give the model's tokenizer with --tokenizer"
+            PredictorError,
+            match=r"/tokenize: no tokenizer is there; give the model's tokenizer as the argument tokenizer",
         ),
     ):
         opened(server.url)

@@ -406,7 +406,7 @@ def test_out_of_memory_halves_the_batch(folder_of: Callable[[str], Path], monkey
         raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
 
     monkeypatch.setattr(scorer, "_score", never)
-    with pytest.raises(PredictorError, match="lower --context"):
+    with pytest.raises(PredictorError, match="lower the argument context"):
         scorer.score(batch)
 
 
@@ -429,7 +429,7 @@ def test_streams_side_by_side_change_nothing(folder_of: Callable[[str], Path], m
 
 def test_a_block_that_the_model_cannot_see(folder_of: Callable[[str], Path]) -> None:
     spec = f"hf:{folder_of('llama')}"
-    with pytest.raises(KolmoError, match=f"--context {CONTEXT}"):
+    with pytest.raises(KolmoError, match=f"context={CONTEXT}"):
         evaluate(spec, texts("real", PARTS), mode="paper")
     found = evaluate(spec, texts("real", PARTS))[0]
     assert found.record["mode"]["block"] == CONTEXT

@@ -121,5 +121,5 @@ def test_a_block_fits_the_model() -> None:
     assert MODES["strict"].fitted(300).stride == 300
     assert MODES["strict"].fitted(None).block == 1900
     assert MODES["lm-eval"].fitted(777).block == 777
-    with pytest.raises(KolmoError, match="--context 512"):
+    with pytest.raises(KolmoError, match="context=512"):
         MODES["paper"].fitted(512)

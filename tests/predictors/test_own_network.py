@@ -38,7 +38,7 @@ from kolmo.predictors.embedded.own_network import MARK_BYTES, Network, OwnNetwor
 from kolmo.predictors.registry import BUILTIN, level_of, model_of, resolve, restore
 from kolmo.predictors.settings import RunSettings
 from kolmo.training.products import priors
-from kolmo.training.products.priors import LEAST, PART, samples_of, with_priors
+from kolmo.training.products.priors import MIN_TEXT_BYTES, TRAINED_BYTES_PER_TEXT_BYTE, samples_of, with_priors
 
 TEXT = b"def gcd(a: int, b: int) -> int:\n    while b:\n        a, b = b, a % b\n    return a\n" * (1 if SLOW else 6)
 QUICK = ("v1-network-prose-5", "v1-network-prose-9")  # in NumPy
@@ -380,8 +380,11 @@ def test_priors_are_learned_from_what_was_held_out() -> None:
 
 def test_priors_take_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = [bytes(16_384)] * 28
-    sizes = [sum(map(len, samples_of(pieces, max(trained // PART, LEAST)))) for trained in (0, 1 << 22, 1 << 30)]
-    assert sizes[0] <= LEAST < sizes[1] <= 1 << 16 < sizes[2] == 28 * 16_384
+    sizes = [
+        sum(map(len, samples_of(pieces, max(trained // TRAINED_BYTES_PER_TEXT_BYTE, MIN_TEXT_BYTES))))
+        for trained in (0, 1 << 22, 1 << 30)
+    ]
+    assert sizes[0] <= MIN_TEXT_BYTES < sizes[1] <= 1 << 16 < sizes[2] == 28 * 16_384
     assert samples_of([], 100) == []
     monkeypatch.setattr(priors, "CAN_LEARN", False)
     untaught = with_priors(replace(tiny(), priors=b""), pieces, 1 << 20)

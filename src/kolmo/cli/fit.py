@@ -30,7 +30,7 @@ def _parse_predictions(ctx: click.Context, param: click.Parameter, values: tuple
         except ValueError:
             bpc = math.nan
         if not math.isfinite(bpc) or value.startswith("="):
-            raise click.BadParameter(f"{value!r} is no BPC; write 0.42, or NAME=0.42", ctx, param)
+            raise click.BadParameter(f"{value!r} is not a BPC; write 0.42, or NAME=0.42", ctx, param)
         parsed.append((name, bpc))
     return parsed
 
@@ -44,7 +44,7 @@ def _parse_areas(ctx: click.Context, param: click.Parameter, values: tuple[str, 
         bpc, _, scores = columns.partition(":")
         area = Area(name.strip(), *(tuple(part.strip() for part in side.split("+")) for side in (bpc, scores)))
         if not (area.name and all(area.bpc) and all(area.scores)):
-            raise click.BadParameter(f"{value!r} is no area; write NAME=BPC_COLUMN:SCORE_COLUMN", ctx, param)
+            raise click.BadParameter(f"{value!r} is not an area; write NAME=BPC_COLUMN:SCORE_COLUMN", ctx, param)
         areas.append(area)
     return areas
 

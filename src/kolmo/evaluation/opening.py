@@ -68,7 +68,7 @@ def _open(spec: str, options: Options) -> Scorer:
 def _open_language_model(kind: str, argument: str, options: Options) -> TokenScorer:
     """The scorer of a language model."""
     if options.tokenizer:
-        raise PredictorError(f"{kind}:{argument} has a tokenizer of its own; leave --tokenizer out")
+        raise PredictorError(f"{kind}:{argument} has a tokenizer of its own; leave the argument tokenizer out")
     return _open_gguf(argument, options) if kind == "gguf" else _open_hf(argument, options)
 
 
@@ -104,7 +104,9 @@ def _open_gguf(argument: str, options: Options) -> TokenScorer:
     from kolmo.predictors.language_models.torch_models.hashes import hash_files
 
     if options.dtype not in (None, "float32"):
-        raise PredictorError(f"gguf models have their own arithmetic, not {options.dtype}; leave --dtype out")
+        raise PredictorError(
+            f"gguf models have their own arithmetic, not {options.dtype}; leave the argument dtype out"
+        )
     path = Path(argument)
     backend = load(path, device=options.device or "auto")
     weights = hash_files(parts(path)).hex()

@@ -61,7 +61,9 @@ def scan(corpus: Corpus, *, stream: bool) -> Scan:
         found.characters += len(document.content)
         found.labels.append(Labels(document.name, document.subset, document.date))
     if not found.keys:
-        raise KolmoError(f"{corpus.source}: has no documents with text in them; check what is in it, or --subset")
+        raise KolmoError(
+            f"{corpus.source}: has no documents with text in them; check what is in it, or the argument subset"
+        )
     found.digest = whole.hexdigest()[:16]
     if dates := {labels.date for labels in found.labels} - {""}:
         found.first, found.last = min(dates), max(dates)

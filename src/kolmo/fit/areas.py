@@ -191,7 +191,7 @@ def bpc_columns(table: Table) -> tuple[str, ...]:
     averages = [column for column in found if not set(_words(column)) - {"bpc"} - AVERAGES]
     if not found:
         names = ", ".join(table.columns)
-        raise KolmoError(f"{table.name}: has no column known to hold BPC; name it with --bpc (it has {names})")
+        raise KolmoError(f"{table.name}: has no column known to hold BPC; name it by the argument bpc (it has {names})")
     return tuple(column for column in found if column not in averages) or tuple(averages[:1])
 
 
@@ -219,7 +219,9 @@ def _scores(table: Table, areas: Sequence[Area]) -> Groups:
         return (tuple(ready[:1]),)
     if not areas:
         names = ", ".join(table.columns)
-        raise KolmoError(f"{table.name}: has no column known to hold scores; name it with --score (it has {names})")
+        raise KolmoError(
+            f"{table.name}: has no column known to hold scores; name it by the argument score (it has {names})"
+        )
     return tuple(area.scores for area in areas)
 
 

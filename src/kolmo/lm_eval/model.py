@@ -169,13 +169,13 @@ class KolmoLM(LM):
         try:
             choice = Choice(float(temperature), given.get("top_k"), given.get("top_p"))
         except ValueError as error:
-            raise PredictorError(f"lm_eval: {error}; change --gen_kwargs") from None
+            raise PredictorError(f"lm_eval: {error}; change gen_kwargs") from None
         try:
             made = pieces(context, self._predictor(), size, seed=seed, choice=choice)
         except PredictorError as error:
             if choice.top_k is choice.top_p is None or self._spec.partition(":")[0] in LANGUAGE_MODELS:
                 raise
-            raise PredictorError(f"{error}: leave top_k and top_p out of --gen_kwargs") from None
+            raise PredictorError(f"{error}: leave top_k and top_p out of gen_kwargs") from None
         return _until(made, stops).decode("utf-8", "replace")
 
     def _predictor(self) -> Predictor:

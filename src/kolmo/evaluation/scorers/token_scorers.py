@@ -103,7 +103,7 @@ class TokenScorer:
         try:
             found = self._tree.costs(rows, rows.itemsize, targets.astype(np.int32), False)
         except ValueError as error:
-            raise PredictorError(f"{self.identity.spec} cannot be scored: {error}; try --dtype float32") from None
+            raise PredictorError(f"{self.identity.spec} cannot be scored: {error}; try dtype='float32'") from None
         return np.frombuffer(found, np.float64)
 
 

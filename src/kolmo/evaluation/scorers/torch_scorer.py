@@ -67,13 +67,14 @@ class TorchScorer(TokenScorer):
                 raise PredictorError(f"{self.identity.spec} fails: {str(error).splitlines()[0]}") from None
             if len(batch) == 1:
                 raise PredictorError(
-                    f"{self.identity.spec}: no memory for a window of {len(batch[0].tokens)} tokens; lower --context"
+                    f"{self.identity.spec}: no memory for a window of {len(batch[0].tokens)} tokens; "
+                    "lower the argument context"
                 ) from None
             torch.cuda.empty_cache()
             half = len(batch) // 2
             return self.score(batch[:half]) + self.score(batch[half:])
         if not all(np.isfinite(nats).all() for nats in found):
-            raise PredictorError(f"{self.identity.spec} gives logits that are not numbers; try --dtype float32")
+            raise PredictorError(f"{self.identity.spec} gives logits that are not numbers; try dtype='float32'")
         return found
 
     def _in_streams(self, batch: Batch) -> list[Nats]:

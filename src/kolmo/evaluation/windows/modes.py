@@ -50,12 +50,14 @@ class Mode:
             KolmoError: they do not go together.
         """
         if stride and not self.stride:
-            raise KolmoError(f"mode {self.name} has no stride; leave --stride out")
+            raise KolmoError(f"mode {self.name} has no stride; leave the argument stride out")
         block = block or self.block
         if not stride:
             stride = min(self.stride, block) if block else self.stride
         if stride > block > 0:
-            raise KolmoError(f"a stride of {stride} tokens leaves gaps between blocks of {block}; lower --stride")
+            raise KolmoError(
+                f"a stride of {stride} tokens leaves gaps between blocks of {block}; lower the argument stride"
+            )
         return replace(self, block=block, stride=stride)
 
     def fitted(self, window: int | None) -> Mode:
@@ -71,7 +73,7 @@ class Mode:
         if self.name != "strict":
             raise KolmoError(
                 f"the model sees {window} tokens, fewer than the block of {self.block} of mode {self.name}; "
-                f"give --context {window}"
+                f"give context={window}"
             )
         return replace(self, block=window, stride=min(self.stride, window))
 

@@ -219,5 +219,7 @@ def _groups(table: Table) -> list[list[str]]:
     areas = known_areas(table, ())
     if not areas:
         names = ", ".join(table.columns)
-        raise KolmoError(f"{table.name}: has no column known to hold scores; name it with --score (it has {names})")
+        raise KolmoError(
+            f"{table.name}: has no column known to hold scores; name it by the argument score (it has {names})"
+        )
     return [list(area.scores) for area in areas]

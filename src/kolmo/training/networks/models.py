@@ -184,7 +184,7 @@ def fill(model: Model, path: Path) -> None:
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
-        raise KolmoError(f"{path}: holds another kind or size of model; name its --model, or its sizes") from None
+        raise KolmoError(f"{path}: holds another kind or size of model; give its network, or its sizes") from None
 
 
 def _read(path: Path) -> Any:

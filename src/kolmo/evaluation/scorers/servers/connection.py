@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from kolmo.errors import PredictorError
 from kolmo.foreign import quoted, short
-from kolmo.http_client import AGAIN, Answer, HttpClient, RequestError
+from kolmo.http_client import RETRIED_STATUSES, Answer, HttpClient, RequestError
 
 TIMEOUT = 600.0  # seconds until an answer is whole; servers queue what they cannot do at once
 TRIES = 6
@@ -102,7 +102,7 @@ class Server:
             answer = self._client.request(method, self._root + path, body, largest=limit, tries=min(tries, self._tries))
         except RequestError as error:
             if error.timed_out:
-                remedy = "see whether the server still works, or ask for less with --batch-size or --context"
+                remedy = "see whether the server works, or lower the argument batch or the argument context"
             elif error.stopped:
                 remedy = "another request failed"
             elif error.unreachable:
@@ -203,6 +203,6 @@ def _remedy(answer: Answer) -> str:
         return (
             f"give the URL that it points to, {short(str(answer.headers.get('Location', 'of the server itself')), 200)}"
         )
-    if status in AGAIN:
+    if status in RETRIED_STATUSES:
         return "see what the server reports"
     return "docs/servers.md says what a server must offer"

@@ -43,7 +43,7 @@ ROOM = {"sglang": 8}  # places of a context that a server keeps for itself
 USUAL_ROOM = 2  # the token that is scored last is sent too, and one more may be made
 NEEDS = "kolmo needs those of the prompt's tokens, as vLLM and SGLang give them (docs/servers.md)"
 ANSWERS = ("answers with what cannot be used", "docs/servers.md says what a server must offer")
-TOKENIZER = ("fails", "give the folder of the model's own tokenizer with --tokenizer")
+TOKENIZER = ("fails", "give the folder of the model's own tokenizer as the argument tokenizer")
 
 Prompt = list[int]
 
@@ -296,8 +296,8 @@ def _nats(place: str, values: list[Any]) -> Nats:
     _check(place, values)
     if min(values, default=0) <= IMPOSSIBLE:
         raise UnfitError(
-            f"{place}: says that a token of the text is impossible; give the model's own --tokenizer, or start the "
-            "server without limits on what is generated"
+            f"{place}: says that a token of the text is impossible; give the model's own as the argument "
+            "tokenizer, or start the server without limits on what is generated"
         )
     return np.maximum(-np.array(values, np.float64), 0).astype(np.float32)
 

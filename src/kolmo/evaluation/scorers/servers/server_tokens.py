@@ -28,7 +28,7 @@ TOKENS_PER_BYTE = 16  # at most: U+FDFA has 3 bytes, and becomes 33 where a toke
 MAX_ADDED_TOKENS = 64  # more than that, which a tokenizer may add
 DETOKENISED_TOKENS = 64  # tokens that a server undoes at once
 BYTE = re.compile("<0x([0-9A-Fa-f]{2})>")
-GIVE = "give the model's tokenizer with --tokenizer"
+GIVE = "give the model's tokenizer as the argument tokenizer"
 
 Ids = npt.NDArray[np.int32]
 
