@@ -65,7 +65,6 @@ HEAVY = (
 MAX_FILES = 15  # of a folder, but for `cli`, which has one for each verb
 MARKERS = ("__init__.py", "__main__.py", "py.typed")  # say nothing of their own, and are not counted
 MAX_LINES = 450
-# Files that are still longer, and how long they may be: numbers only go down, and a file that is short leaves.
 SOURCES = (".py", ".pyi", ".c", ".h", ".css", ".js")
 MODULE_NAME = re.compile(r"kolmo(\.\w+)+")
 
