@@ -190,12 +190,12 @@ def test_wider_with_level_and_distance() -> None:
     ("bpc", "scores", "message"),
     [
         ([0.4, 0.5], [1, 2], "needs 3 models .*not 2"),
-        ([0.4, 0.5, 0.6], [1, 2], "no pairs"),
+        ([0.4, 0.5, 0.6], [1, 2], "there are 3 BPC and 2 scores"),
         ([0.4, 0.4, 0.4], [1, 2, 3], "all BPC of 3 models are equal"),
         ([0.4, 0.5, 0.6], [1, 1, 1], "all scores of 3 models are equal"),
-        ([0.4, math.nan, 0.6], [1, 2, 3], "nan is neither"),
-        ([0.4, 0.5, 0.6], [1, 2, math.inf], "inf is neither"),
-        ([0.4, 0.5, 1e300], [1, 2, 3], "1e.300 is neither"),
+        ([0.4, math.nan, 0.6], [1, 2, 3], "nan is out of range"),
+        ([0.4, 0.5, 0.6], [1, 2, math.inf], "inf is out of range"),
+        ([0.4, 0.5, 1e300], [1, 2, 3], "1e.300 is out of range"),
     ],
 )
 def test_no_line(bpc: list[float], scores: list[float], message: str) -> None:
@@ -331,7 +331,7 @@ def test_an_area_without_a_line_is_noted() -> None:
     found = study(parsed(text))
     assert [part.name for part in found.parts] == ["knowledge & commonsense"]
     assert found.notes == (
-        "no line for coding: all scores of 3 models are equal, so there is not a line; add other models",
+        "no line for coding: all scores of 3 models are equal, so they define no line; add other models",
     )
 
 
@@ -419,7 +419,7 @@ def test_empty_and_absent_cells_are_missing() -> None:
 def test_quoted_names() -> None:
     table = parsed('model,cc\n"a, the\nfirst",1\nb,x\n')
     assert table.models() == ["a, the first", "b"]
-    with pytest.raises(KolmoError, match=r"^t\.csv:4: cc is 'x', no number"):
+    with pytest.raises(KolmoError, match=r"^t\.csv:4: cc is 'x', not a number"):
         table.numbers("cc")
 
 
@@ -509,9 +509,9 @@ def test_hostile_tables(content: bytes) -> None:
     ("text", "message"),
     [
         ("name2,cc,score\na,1,2\n", "t.csv: has no column 'model'"),
-        ("model,cc,score\n,1,2\nb,2,3\nc,3,4\n", "t.csv:2: names no model"),
-        ("model,x,score\na,1,2\n", "no column known to hold BPC; name it with --bpc"),
-        ("model,cc,x\na,1,2\n", "no column known to hold scores; name it with --score"),
+        ("model,cc,score\n,1,2\nb,2,3\nc,3,4\n", "t.csv:2: has no model name"),
+        ("model,x,score\na,1,2\n", "no column that is known to have BPC; name one in the argument bpc"),
+        ("model,cc,x\na,1,2\n", "no column that is known to have scores; name one in the argument score"),
         ("model,cc,score\na,1,2\nb,1,3\n", "t.csv: a line needs 3 models"),
         ("model,cc,score\na,1,2\nb,1,3\nc,1,4\n", "t.csv: all BPC of 3 models are equal"),
     ],
@@ -622,9 +622,9 @@ def test_hostile_names_do_not_reach_the_terminal(tmp_path: Path) -> None:
         (["--predict", "a=nan"], "is not a BPC"),
         (["--predict", "=0.5"], "is not a BPC"),
         (["--confidence", "1"], "confidence"),
-        (["--area", "a=b"], "is no area"),
-        (["--area", "a:b"], "is no area"),
-        (["--area", "a=b:c+"], "is no area"),
+        (["--area", "a=b"], "is not an area"),
+        (["--area", "a:b"], "is not an area"),
+        (["--area", "a=b:c+"], "is not an area"),
         (["--figure", "a.pdf"], "neither .png nor .svg"),
         (["a.csv", "b.csv"], "unexpected"),
     ],
@@ -642,7 +642,7 @@ def test_wrong_usage(arguments: list[str], message: str) -> None:
         (["."], ".: is a folder"),
         (["--bpc", "wiki"], "published.csv: has no column 'wiki'"),
         (["--predict", "1e300"], "1e+300 is not a BPC"),
-        (["bad.csv"], "bad.csv:3: cc is 'x', no number"),
+        (["bad.csv"], "bad.csv:3: cc is 'x', not a number"),
         (["two.csv"], "two.csv: a line needs 3 models"),
     ],
 )

@@ -513,7 +513,7 @@ def test_scores_of_ones_own(results: Path, tmp_path: Path) -> None:
     assert "a line of their own needs 3" in board.scatter.note
     assert 'class="scored"' in board.html()
     table.write_text("model,colour\ngood,red\n", "utf-8")
-    with pytest.raises(KolmoError, match="no column known to hold scores; name it with --score"):
+    with pytest.raises(KolmoError, match="no column that is known to have scores; name one in the argument score"):
         leaderboard(results, scores=table)
 
 

@@ -9,15 +9,24 @@ from __future__ import annotations
 import re
 
 FLAGS = {
+    "add_bos_token": "--add-bos-token",
+    "attention": "--attn",
     "batch": "--batch-size",
+    "batch_size": "--batch-size",
+    "block_size": "--context",
+    "bpc": "--bpc",
     "chunk": "--chunk",
     "context": "--context",
     "device": "--device",
     "dtype": "--dtype",
     "model": "--model",
+    "score": "--score",
+    "stride": "--stride",
+    "subset": "--subset",
+    "tokenizer": "--tokenizer",
     "tolerance": "--tolerance",
 }
-NAME = f"({'|'.join(FLAGS)})"
+NAME = rf"({'|'.join(FLAGS)})\b"
 MENTION = re.compile(rf"\bthe argument {NAME}\b")
 VALUE = re.compile(rf"(?<=[\s(])(?:as RunSettings\({NAME}=([^\s()]+)\)|{NAME}='([^\s']+)')")
 

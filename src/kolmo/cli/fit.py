@@ -14,7 +14,7 @@ from kolmo.cli.inputs import open_input
 from kolmo.foreign import short
 
 if TYPE_CHECKING:
-    from kolmo.cli.fit_result import Result
+    from kolmo.cli.fit_result import FitResult
     from kolmo.fit.areas import Area
     from kolmo.fit.table import Table
 
@@ -30,7 +30,7 @@ def _parse_predictions(ctx: click.Context, param: click.Parameter, values: tuple
         except ValueError:
             bpc = math.nan
         if not math.isfinite(bpc) or value.startswith("="):
-            raise click.BadParameter(f"{value!r} is no BPC; write 0.42, or NAME=0.42", ctx, param)
+            raise click.BadParameter(f"{value!r} is not a BPC; write 0.42, or NAME=0.42", ctx, param)
         parsed.append((name, bpc))
     return parsed
 
@@ -44,7 +44,7 @@ def _parse_areas(ctx: click.Context, param: click.Parameter, values: tuple[str, 
         bpc, _, scores = columns.partition(":")
         area = Area(name.strip(), *(tuple(part.strip() for part in side.split("+")) for side in (bpc, scores)))
         if not (area.name and all(area.bpc) and all(area.scores)):
-            raise click.BadParameter(f"{value!r} is no area; write NAME=BPC_COLUMN:SCORE_COLUMN", ctx, param)
+            raise click.BadParameter(f"{value!r} is not an area; write NAME=BPC_COLUMN:SCORE_COLUMN", ctx, param)
         areas.append(area)
     return areas
 
@@ -104,11 +104,11 @@ def command(
     console = Console(quiet, json=as_json)
     shown = STDIN if table == "-" else table or "published.csv"
     with console.guarded(shown), console.writing_to(STDOUT):
-        from kolmo.cli.fit_result import Result
+        from kolmo.cli.fit_result import FitResult
         from kolmo.fit.areas import study
 
         read = _read(table, shown)
-        result = Result(shown, study(read, bpc=bpc, score=score, areas=areas), wanted, confidence, figure)
+        result = FitResult(shown, study(read, bpc=bpc, score=score, areas=areas), wanted, confidence, figure)
         if figure is not None:
             if os.path.isfile(figure) and not force:
                 force = may_overwrite(figure, console, ask=table != "-")
@@ -142,7 +142,7 @@ def _format(path: str) -> str:
     return os.path.splitext(path)[1].lower().lstrip(".")
 
 
-def _draw(result: Result, path: str, title: str, force: bool, console: Console) -> None:
+def _draw(result: FitResult, path: str, title: str, force: bool, console: Console) -> None:
     from kolmo.fit.figure import draw
     from kolmo.targets import Attributes, Target
 
