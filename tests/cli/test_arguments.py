@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
@@ -18,6 +19,8 @@ ROOT = Path(arguments.__file__).parents[1]
     [
         ("raise the argument tolerance, or use dtype='float64'", "raise --tolerance, or use --dtype float64"),
         ("lower the argument batch or the argument context", "lower --batch-size or --context"),
+        ("lower the argument block_size to 512", "lower --context to 512"),
+        ("leave the argument attention out", "leave --attn out"),
         ("give its folder as RunSettings(model=FOLDER)", "give its folder with --model FOLDER"),
         ("a build (device='cpu') works", "a build (--device cpu) works"),
         ("about 3 % with tolerance=1e-3", "about 3 % with tolerance=1e-3"),
@@ -39,8 +42,9 @@ def test_every_flag_exists() -> None:
     assert set(FLAGS.values()) <= known
 
 
-def test_predictors_name_no_flags() -> None:
-    for path in sorted((ROOT / "predictors").rglob("*.py")):
+@pytest.mark.parametrize("room", ["predictors", "evaluation", "fit"])
+def test_the_library_names_no_flags(room: str) -> None:
+    for path in sorted((ROOT / room).rglob("*.py")):
         text = path.read_text("utf-8")
-        found = [flag for flag in FLAGS.values() if f'"{flag}' in text or f" {flag}" in text]
+        found = [flag for flag in FLAGS.values() if re.search(rf'[" ]{flag}\b', text)]
         assert not found, f"{path.name} names {found}"

@@ -1,119 +1,67 @@
-"""Language models as scorers: teacher forcing in batches, logits only where a token is scored.
+"""Language models as scorers: teacher forcing in batches, with logits only for the tokens that are scored.
 
-Of a window of 1900 tokens 512 are scored, so the rest is read without asking for logits. Models of transformers whose
-logits are a plain product go a shorter way (`evaluation.scorers.torch_scorer`); all others, and models in GGUF, read
-window by window in pieces, through their cache, and give whole rows of logits.
+Of a window of 1900 tokens 512 are scored, so the rest is read without computing logits. Models of transformers whose
+logits are a matrix product of the last hidden state take a faster path (`evaluation.scorers.torch_scorer`). All other
+models, and those in GGUF, read each window in pieces through their key-value cache and return whole rows of logits.
 
-What it is not: it makes no windows, and knows nothing of documents.
+What it is not: it does not plan windows, and is not aware of documents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kolmo.bits import to_nats
 from kolmo.errors import PredictorError
-from kolmo.evaluation.scorers.scorers import LITERAL, Identity, Options, Tokenised
-from kolmo.evaluation.windows.modes import Texts
-from kolmo.evaluation.windows.passages import Batch, Ids, Nats
+from kolmo.evaluation.scorers.scorers import LITERAL_ID, ModelIdentity, Tokenised
+from kolmo.evaluation.windows.modes import TokenRule
+from kolmo.evaluation.windows.passages import Ids, Nats, PassageBatch
 from kolmo.predictors.language_models.vocabulary import Vocabulary
 
-if TYPE_CHECKING:
-    pass
-
-PIECE = 8 << 20  # bytes of logits at a time on a CPU, about what its caches hold
-CPU_TOKENS = 2048  # that a CPU's thread reads at once: more leave its caches
-
-
-def open_language_model(kind: str, argument: str, options: Options) -> TokenScorer:
-    """The scorer of a language model.
-
-    Raises:
-        PredictorError: it is not there, or cannot be opened.
-        MissingExtraError: what it needs is not installed.
-    """
-    if options.tokenizer:
-        raise PredictorError(f"{kind}:{argument} has a tokenizer of its own; leave --tokenizer out")
-    return _open_gguf(argument, options) if kind == "gguf" else _open_hf(argument, options)
-
-
-def _open_hf(argument: str, options: Options) -> TokenScorer:
-    from kolmo.evaluation.scorers.torch_scorer import TorchScorer, has_plain_head
-    from kolmo.predictors.language_models.torch_models import backend as torch_backend
-    from kolmo.predictors.language_models.torch_models.hub import find
-
-    folder, revision = find(argument, download=True, cache_dir=options.cache_dir)
-    dtype = options.dtype or "float32"
-    backend = torch_backend.load(folder, dtype, options.device or "auto", options.attention)
-    weights, config, tokenizer = (found.hex() for found in backend.hashes)
-    hashes = {"weights": weights, "config": config, "tokenizer": tokenizer}
-    kept = {**hashes, "dtype": dtype, "attention": options.attention or "default"}
-    name = argument if revision else folder.resolve().name
-    facts = {
-        "parameters": sum(values.numel() for values in backend.model.parameters()),
-        "revision": revision,
-        "device": backend.device,
-        "window": backend.window,
-        "vocabulary": backend.size,
-    }
-    identity = Identity(f"hf:{argument}", name, "hf", kept, facts)
-    kind = TorchScorer if has_plain_head(backend) else TokenScorer
-    return kind(identity, backend, options.threads)
-
-
-def _open_gguf(argument: str, options: Options) -> TokenScorer:
-    from pathlib import Path
-
-    from kolmo.predictors.language_models.gguf_models.backend import load
-    from kolmo.predictors.language_models.gguf_models.files import parts
-    from kolmo.predictors.language_models.torch_models.hashes import hash_files
-
-    if options.dtype not in (None, "float32"):
-        raise PredictorError(f"gguf models have their own arithmetic, not {options.dtype}; leave --dtype out")
-    path = Path(argument)
-    backend = load(path, device=options.device or "auto")
-    weights = hash_files(parts(path)).hex()
-    kept = {"weights": weights, "way": backend.way.decode("ascii").strip("\0"), "dtype": "gguf"}
-    facts = {"parameters": backend.weights, "window": backend.window, "vocabulary": backend.size}
-    return TokenScorer(Identity(f"gguf:{argument}", path.stem, "gguf", kept, facts), backend, options.threads)
+CPU_LOGIT_BYTES = 8 << 20  # bytes of logits computed at a time on a CPU: about the size of its caches
+CPU_THREAD_TOKENS = 2048  # tokens that one CPU thread reads at a time: the activations of more exceed its caches
+CACHE_BYTES = 1 << 30  # bytes of keys and values that all lanes of a batch may take
+MAX_LANES = 64  # windows that are read side by side
 
 
 class TokenScorer:
-    """Any backend of a language model (`language_models.backends`): reads in pieces, through its cache.
+    """Scores with any backend of a language model (`language_models.backends`), in pieces through its cache.
 
     Args:
-        identity: of the model.
+        identity: the identity of the model.
         backend: the model.
-        threads: of arithmetic; 0: as they are.
-        piece: bytes of logits at a time.
+        threads: threads for arithmetic; 0: the number that the backend has set.
+        logit_bytes: bytes of logits computed at a time.
     """
 
     whole = False
 
-    def __init__(self, identity: Identity, backend: Any, threads: int = 0, piece: int = PIECE) -> None:
+    def __init__(
+        self, identity: ModelIdentity, backend: Any, threads: int = 0, logit_bytes: int = CPU_LOGIT_BYTES
+    ) -> None:
         self.identity = identity
         self.backend = backend
         self._threads = threads
-        self._piece = piece
+        self._logit_bytes = logit_bytes
         self._tree: Any = None
 
     @property
     def start(self) -> int | None:
-        """Beginning of text, or else its end."""
+        """The token for beginning of text, else that for end of text."""
         start: int = self.backend.start
         return start
 
     @property
     def window(self) -> int | None:
-        """Tokens that the model sees."""
+        """The context length of the model in tokens."""
         window: int | None = self.backend.window
         return window
 
-    def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
+    def tokenise(self, texts: Sequence[str], how: TokenRule) -> list[Tokenised]:
         """As in `Scorer`."""
         if how == "exact":
             return [tokenise_losslessly(self.backend.vocabulary, text.encode()) for text in texts]
@@ -122,10 +70,10 @@ class TokenScorer:
 
     def budget(self, block: int) -> tuple[int, int]:
         """As in `Scorer`."""
-        lanes = max((1 << 30) // max(self.backend.token_bytes * block, 1), 1)  # a gigabyte of keys and values
-        return min(lanes, 64), CPU_TOKENS
+        lanes = max(CACHE_BYTES // max(self.backend.token_bytes * block, 1), 1)
+        return min(lanes, MAX_LANES), CPU_THREAD_TOKENS
 
-    def score(self, batch: Batch) -> list[Nats]:
+    def score(self, batch: PassageBatch) -> list[Nats]:
         """As in `Scorer`."""
         from kolmo.native.dispatch import kernels
         from kolmo.predictors.language_models import grids
@@ -135,13 +83,13 @@ class TokenScorer:
             self._tree = kernels.TokenTree(grids.tables(grids.WITHOUT), backend.size)
         texts, reads, begins = padded(batch, backend.start)
         nats = [np.empty(passage.scored, np.float32) for passage in batch]
-        step = max(self._piece // (len(batch) * backend.size * backend.itemsize), 1)
+        step = max(self._logit_bytes // (len(batch) * backend.size * backend.itemsize), 1)
         if not backend.continues:
             step = texts.shape[1]
         reader = backend.lanes(len(batch), self._threads)
         at, first = 0, int(begins.min())
         while at < texts.shape[1]:
-            # What is only context is read at once; it gives a row of logits that nobody needs.
+            # Tokens that are only context are read at once; the one row of logits that they give is not used.
             last = min(max(at + step, first if backend.continues else 0), texts.shape[1])
             wanted = last - max(at, first) if last > first else 1
             logits = reader.feed(texts[:, at:last], wanted)
@@ -159,18 +107,18 @@ class TokenScorer:
         try:
             found = self._tree.costs(rows, rows.itemsize, targets.astype(np.int32), False)
         except ValueError as error:
-            raise PredictorError(f"{self.identity.spec} cannot be scored: {error}; try --dtype float32") from None
+            raise PredictorError(f"{self.identity.spec} cannot be scored: {error}; try dtype='float32'") from None
         return np.frombuffer(found, np.float64)
 
 
-def padded(batch: Batch, fill: int) -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """What passages read, as rows that end in `fill`.
+def padded(batch: PassageBatch, fill: int) -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The tokens that each passage reads, as rows of equal length, padded at the end with `fill`.
 
-    Models look back only, so what stands behind a row's end changes nothing before it.
+    Attention is causal, so the padding does not affect the logits before it.
 
     Returns:
-        texts, shape (passages, longest); how many tokens of each are read, shape (passages,); and the place in each of
-        the first token whose logits count, shape (passages,).
+        the tokens, shape (passages, longest); the number of tokens that each passage reads, shape (passages,); and the
+        position in each of the first token whose logits are used, shape (passages,).
     """
     reads = np.array([len(passage.tokens) - 1 for passage in batch], np.int64)
     texts = np.full((len(batch), int(reads.max())), fill, np.int64)
@@ -180,7 +128,7 @@ def padded(batch: Batch, fill: int) -> tuple[Ids, npt.NDArray[np.int64], npt.NDA
 
 
 def tokenise_losslessly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
-    """Tokens that give the data back, and the bytes that none covers, at what a small context mixer makes of them."""
+    """Tokenise data so that the tokens restore it exactly. Bytes that no token covers are scored by a context mixer."""
     from kolmo.predictors.language_models.block import score_literal
 
     tokens = vocabulary.tokenise(data)
@@ -191,7 +139,7 @@ def tokenise_losslessly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
     costs = [to_nats(float(score_literal(literal).sum())) for _, literal in tokens.literals]
     nats = np.full(len(tokens.ids), np.nan, np.float32)
     return Tokenised(
-        np.insert(tokens.ids, places, LITERAL),
+        np.insert(tokens.ids, places, LITERAL_ID),
         np.insert(lengths, places, [len(literal) for _, literal in tokens.literals]),
         np.insert(nats, places, costs),
     )
