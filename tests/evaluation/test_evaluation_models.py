@@ -418,7 +418,7 @@ def test_streams_side_by_side_change_nothing(folder_of: Callable[[str], Path], m
     assert isinstance(scorer, TorchScorer)
     batch = [ScoredPassage(np.arange(k + 1, k + 90 - 3 * k), 20, k) for k in range(9)]
     whole = np.concatenate(scorer.score(batch))
-    monkeypatch.setattr(torch_scorer, "CPU_TOKENS", 90)  # a passage at a time
+    monkeypatch.setattr(torch_scorer, "CPU_THREAD_TOKENS", 90)  # a passage at a time
     before = torch.get_num_threads()
     np.testing.assert_allclose(np.concatenate(scorer.score(batch)), whole, rtol=1e-4, atol=1e-4)
     assert torch.get_num_threads() == before
