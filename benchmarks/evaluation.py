@@ -24,8 +24,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path += [str(Path(__file__).parents[1] / "tests")]
-
 import numpy as np
 
 from harness.report import machine
@@ -238,7 +236,7 @@ def rolling(folder: Path, text: Path, characters: int, repeat: int) -> list[list
 
 def agreement(work: Path, text: Path) -> list[list[str]]:
     """Rows: paper mode against the published loop, real text, float32, several families."""
-    from helpers.models_made import stories, tiny
+    from harness.models import stories, tiny
 
     rows = []
     for family, (block, stride) in FAMILIES.items():

@@ -9,16 +9,12 @@ Student's with n - 1 degrees of freedom and the jackknife's variance.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from statistics import NormalDist
 
-sys.path += [str(Path(__file__).parents[1] / "tests")]
-
 import numpy as np
-from test_intervals import POPULATIONS, Floats, truth_of
 
+from harness.populations import POPULATIONS, Floats, truth_of
 from kolmo.evaluation.results.intervals import ratio_interval
 from kolmo.student import student_t
 

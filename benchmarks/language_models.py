@@ -20,15 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path += [str(Path(__file__).parents[1] / "tests")]
-
 import numpy as np
 import torch
 import transformers
 
 import kolmo
+from harness.models import stories
 from harness.report import machine
-from helpers.models_made import stories
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.language_models import grids

@@ -1,10 +1,10 @@
-"""`kolmo shrink --max-delta-bpc`, measured: bits a weight for a limit, trials, time, and the loss on other text.
+"""`kolmo shrink --max-delta-bpc`, measured: bits per weight for a limit, trials, time, and the loss on other text.
 
     KOLMO_DATA=DIR python benchmarks/weights_budget.py
 
 Model: stories260K (tests/models). Texts: stories that the model itself tells, which is what it was trained on, and
-$KOLMO_DATA/bench/text/dickens, which is foreign to it. Half of the documents are the corpus of the budget; the other
-half was not looked at, and says what the file loses on such text.
+$KOLMO_DATA/bench/text/dickens, which is unlike its training data. Half of the documents are the corpus of the limit;
+the other half is held out, and shows what the file loses on other text of the kind.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path += [str(Path(__file__).parents[1] / "tests")]
-
 import kolmo
+from harness.models import stories
 from harness.report import machine
-from helpers.models_made import stories
 from kolmo.corpus import Corpus
 from kolmo.evaluation.evaluate import texts
 from kolmo.weights.choice.bpc import BitsPerCharacter
@@ -30,8 +28,8 @@ from kolmo.weights.choice.losses import DecodedTensors
 from kolmo.weights.format.reader import ShrunkFile
 
 LIMITS = (0.05, 0.015, 0.005)
-FOREIGN = (0.05, 0.015)  # where less says nothing
-LENGTH = 1500  # characters of a document of dickens
+UNLIKE_LIMITS = (0.05, 0.015)  # for text unlike the training data, where a smaller limit cannot be measured
+DOCUMENT_CHARACTERS = 1500  # length of a document of dickens
 HEAD = "| text | documents | steps | at most | lost | 95 % | lost on other such text | bit | scored | seconds |"
 
 
@@ -61,7 +59,7 @@ def told(folder: Path, count: int) -> list[str]:
 def foreign(count: int) -> list[str]:
     """Pieces of dickens."""
     data = (Path(os.environ["KOLMO_DATA"]) / "bench/text/dickens").read_bytes().decode("latin-1")
-    return [data[200_000 + k * LENGTH :][:LENGTH] for k in range(count)]
+    return [data[200_000 + k * DOCUMENT_CHARACTERS :][:DOCUMENT_CHARACTERS] for k in range(count)]
 
 
 def other_loss(folder: Path, file: Path, corpus: Corpus) -> float:
@@ -107,7 +105,7 @@ def main() -> None:
         for limit in LIMITS:
             for sensitivities in (False, True):
                 print(row(folder, "own", own, limit, sensitivities), flush=True)
-        for limit in FOREIGN:
+        for limit in UNLIKE_LIMITS:
             print(row(folder, "dickens", other, limit, False), flush=True)
     print("\n" + "\n".join(f"- {key}: {value}" for key, value in machine().items()))
 

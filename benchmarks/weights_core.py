@@ -6,7 +6,7 @@ The gap is 10 log10(D / 2^(-2R)) dB: D the mean squared error of the decoded pay
 bits over the weights. Matrices: Gaussian, and heavy-tailed (Student's t with 5 degrees of freedom, log-normal scales of
 rows and columns with a deviation of 0.3, one weight of 5000 ten times as large). CPU time: the median of --repeat
 runs of each. Two threads: wall time of the decoder on one and on two, taking turns; the ratio is of the medians, and
-says nothing on a machine that is busy: then CPU time, which is as large with two threads, shows what threads cost.
+is meaningless on a busy machine: there, compare CPU times, whose difference is the overhead of threads.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ its bytes. Sizes are whole files, headers included, over the numbers in it. Comp
   known. Where a matrix has few weights for so many values it is too low for any code that has to learn them.
 
 Speeds are millions of bytes in each second of CPU time, coding and decoding in memory, one thread, the best of
---repeat; for kolmo those of the coded tensors' payloads, digests and file aside. zstd and xz are whole processes.
+--repeat; for kolmo those of the payloads of coded tensors, without checksums and file. zstd and xz are whole processes.
 """
 
 from __future__ import annotations

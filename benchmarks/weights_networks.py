@@ -20,7 +20,6 @@ import io
 import json
 import math
 import os
-import sys
 import tarfile
 import tempfile
 from collections.abc import Callable, Sequence
@@ -30,19 +29,17 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-sys.path += [str(Path(__file__).parents[1] / "tests")]
-
 import numpy as np
 import torch
 import transformers
 from torch import Tensor
 from torch.nn import functional
 
+from harness import models as models_made
 from harness import quantisers, sections
 from harness.measuring import log
 from harness.quantisers import Method, Weights
 from harness.tables import table
-from helpers import models_made
 from kolmo.hyperfunctions.torus import PRESETS
 from kolmo.weights.format.groups import is_coded
 
@@ -51,12 +48,12 @@ MEAN, DEVIATION = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.fl
 NORM = "running_mean", "running_var", "weight", "bias"
 STORIES, LENGTH = 64, 256
 CHARACTERS = 60_000
-KEPT = ("*gain",)  # norms, which no method here is made for: a stack of them looks like a matrix
+KEPT = ("*gain",)  # stacked norms, which look like a matrix, but are not what these methods are made for
 BITS = 2.0, 2.5, 3.0, 3.5, 4.0, 5.0
 LEVELS = -4, -6, -8, -10, -12, -14  # NNCodec's QPs, from that of the weights' deviation on
 GGML = "Q5_K", "Q4_K", "IQ4_XS", "Q3_K", "IQ3_S", "Q2_K", "IQ2_S"
-TARGETS = {4.0: 0.015, 3.1: 0.065}  # bits a weight: bits per character more
-SMALLER = 1.5  # times our bytes that torus should need
+TARGETS = {4.0: 0.015, 3.1: 0.065}  # bits per weight: upper bound on the bits per character that are added
+MIN_TORUS_RATIO = 1.5  # the bytes of torus should be at least this multiple of ours
 MARKS = {
     "kolmo, 8 states": "o-",
     "kolmo, 64 states": "o--",
@@ -323,9 +320,9 @@ def verdicts(network: Result) -> list[list[str]]:
     ratios = [(point, ratio) for point, ratio in ratios if not math.isnan(ratio)]
     if ratios:
         point, ratio = min(ratios, key=lambda pair: pair[1])
-        what = f"torus needs {SMALLER} times our bytes for equal loss, at its best"
+        what = f"torus needs {MIN_TORUS_RATIO} times our bytes for equal loss, at its best"
         shown = f"{ratio:.2f} at {point.loss:+.4f} ({point.setting}, {point.bits:.2f} bit)"
-        rows.append([what, shown, _met(ratio >= SMALLER)])
+        rows.append([what, shown, _met(ratio >= MIN_TORUS_RATIO)])
     return rows
 
 

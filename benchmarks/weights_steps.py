@@ -27,8 +27,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-sys.path += [str(Path(__file__).parents[1] / "tests")]
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -42,9 +40,9 @@ from kolmo.weights.format.groups import columns_of
 from weights_networks import Network, Scores, language_model, resnet, stories
 
 BITS = 2.0, 2.5, 3.0, 4.0
-SAMPLE = 1 << 14  # weights of a tensor for the curves of bits and errors
-NEAR = 0.004
-LARGE = 600_000  # weights
+SAMPLE_WEIGHTS = 1 << 14  # of a tensor, for the curves of bits and errors
+TOLERANCE = 0.004  # relative difference of two sizes that count as equal
+LARGE_NETWORK_WEIGHTS = 600_000
 Steps = dict[str, float]  # logarithms to base 2, up to a common constant
 
 
@@ -66,7 +64,7 @@ class Curves:
         self.scale: Steps = {}
         self.bits: dict[str, Any] = {}
         self.errors: dict[str, Any] = {}
-        for name, sample in sampled(weights, SAMPLE).items():
+        for name, sample in sampled(weights, SAMPLE_WEIGHTS).items():
             deviation = float(np.sqrt(np.square(sample, dtype=np.float64).mean()))
             self.scale[name] = math.log2(deviation)
             bits, errors = [], []
@@ -136,7 +134,7 @@ def coded(weights: Mapping[str, Any], steps: Steps, budget: float, most: int) ->
     known: list[tuple[float, float]] = []
     for _ in range(24):
         found = ratio * size(place, whole)
-        if abs(found - budget) <= NEAR * budget:
+        if abs(found - budget) <= TOLERANCE * budget:
             if whole:
                 break
             whole, known = True, []
@@ -299,7 +297,8 @@ def compare(network: Network, more: bool) -> str:
     weights = network.coded
     count, loss = sum(w.size for w in weights.values()), next(iter(original))
     log(f"{network.name}: {count} weights in {len(weights)} tensors, {original}")
-    curves, most = Curves(weights), (SAMPLE if count > LARGE else count)  # of large ones, the search is on a sample
+    curves = Curves(weights)
+    most = SAMPLE_WEIGHTS if count > LARGE_NETWORK_WEIGHTS else count  # a sample of large networks is searched
     rows: dict[str, list[str]] = {}
     for bits in BITS:
         for rule, steps in rules(weights, curves, bits, more).items():

@@ -1,9 +1,9 @@
-"""Fuzz target for shrunk checkpoints: header, record, payloads, digests, by two readers that must agree.
+"""Fuzz target for shrunk checkpoints: header, record, payloads, checksums, by two readers that must agree.
 
     python fuzz/weights.py [CORPUS] -max_total_time=600     with atheris (pip install "kolmo[fuzz]"), else for ever
     python fuzz/weights.py [FOLDER_OR_FILE ...]             without: every file once, and its mutations
 
-A finding is any exception that is no `KolmoError`, or two readers that disagree. Seeds: tests/golden/weights. What it
+A finding is any exception other than `KolmoError`, or two readers that disagree. Seeds: tests/golden/weights. What it
 is not: a proof; nearly all damage ends at a checksum, so payloads are also read with checksums made to fit.
 """
 

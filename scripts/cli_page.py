@@ -24,8 +24,8 @@ What `kolmo --help` and `kolmo COMMAND --help` print. This page is generated: `p
 
 Exit status: 0 all is well, 1 a file failed, 2 wrong usage, 130 interrupted, 141 the reader of the output went away.
 What the commands are good for: [compress](compress.md), [explain](explain.md), [eval](evaluation.md),
-[sample](sample.md), [fit](fit.md), [report](report.md), [train](training.md), [shrink, expand and info](shrink.md),
-[models](language-models.md).
+[sample](sample.md), [fit](fit.md), [report](report.md), [collect](collection.md), [train](training.md),
+[shrink, expand and info](shrink.md), [models](language-models.md).
 """
 
 
@@ -38,6 +38,14 @@ def page() -> str:
         assert command is not None
         context = click.Context(command, info_name=name, parent=top, terminal_width=WIDTH, max_content_width=WIDTH)
         parts.append(_section(f"kolmo {name}", command.get_help(context)))
+        if isinstance(command, click.Group):
+            for inner in command.list_commands(context):
+                one = command.get_command(context, inner)
+                assert one is not None
+                below = click.Context(
+                    one, info_name=inner, parent=context, terminal_width=WIDTH, max_content_width=WIDTH
+                )
+                parts.append(_section(f"kolmo {name} {inner}", one.get_help(below)))
     return "\n".join(parts)
 
 

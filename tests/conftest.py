@@ -50,7 +50,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
     """The folder of a model of transformers: a family's, or the one that tells stories."""
     for name in ("torch", "transformers", "safetensors"):
         pytest.importorskip(name)
-    from helpers.models_made import stories, tiny
+    from harness.models import stories, tiny
 
     made: dict[str, Path] = {}
 

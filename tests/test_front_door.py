@@ -141,6 +141,9 @@ def test_options_on_all_pages_exist() -> None:
     for page, words in found:
         command = group.get_command(click.Context(group), words[1])
         assert command is not None
+        if isinstance(command, click.Group) and len(words) > 2:
+            command = command.get_command(click.Context(command), words[2])
+            assert command is not None, f"{page}: {shlex.join(words)}"
         known = {
             name for one in command.params if isinstance(one, click.Option) for name in (*one.opts, *one.secondary_opts)
         }

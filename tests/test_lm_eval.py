@@ -17,8 +17,8 @@ pytest.importorskip(
 )
 
 import kolmo.lm_eval
+from harness.models import stories
 from helpers.completions_server import Bigrams, CompletionsServer
-from helpers.models_made import stories
 from kolmo.bits import LN2
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.evaluation.evaluate import evaluate, texts

@@ -23,7 +23,7 @@ torch: Any = pytest.importorskip("torch")
 transformers: Any = pytest.importorskip("transformers", minversion="5.0")
 plugin: Any = pytest.importorskip("kolmo.transformers")
 
-from helpers.models_made import tiny  # noqa: E402 - needs what is missing above
+from harness.models import tiny  # noqa: E402 - needs what is missing above
 
 pytestmark = pytest.mark.skipif(SLOW, reason="models of so many weights take minutes without the C kernels")
 Auto = transformers.AutoModelForCausalLM
@@ -101,7 +101,7 @@ def test_families(tmp_path: Path, family: str) -> None:
 
 
 def test_merged_experts(tmp_path: Path) -> None:
-    """What the library merges when it reads, from codes as from plain tensors; streaming says how to go about it."""
+    """Tensors that transformers merge when they read them, coded or plain; the error of streaming names the remedy."""
     experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     common = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 160}
     of_config(tmp_path / "model", transformers.MixtralConfig(**common, **experts))
@@ -232,7 +232,7 @@ def test_damage_names_the_tensor(tmp_path: Path, small: Path) -> None:
         Auto.from_pretrained(model)
 
 
-def test_other_weights_than_config_says(tmp_path: Path, folders: tuple[Path, Path, Path]) -> None:
+def test_weights_that_contradict_the_configuration(tmp_path: Path, folders: tuple[Path, Path, Path]) -> None:
     source, small, _ = folders
     for name, weights in (("plain", source / "model.safetensors"), ("sized", small / SMALL)):
         (tmp_path / name).mkdir()
@@ -240,9 +240,9 @@ def test_other_weights_than_config_says(tmp_path: Path, folders: tuple[Path, Pat
         config["intermediate_size"] += 8 * (name == "sized")
         (tmp_path / name / "config.json").write_text(json.dumps(config))
         (tmp_path / name / SMALL).write_bytes(weights.read_bytes())
-    with pytest.raises(FormatError, match="no checkpoint that kolmo shrank"):
+    with pytest.raises(FormatError, match="not a checkpoint that kolmo shrank"):
         Auto.from_pretrained(tmp_path / "plain")
-    with pytest.raises(KolmoError, match=r"mlp\.\w+\.weight is .* by config.json"):
+    with pytest.raises(KolmoError, match=r"mlp\.\w+\.weight has shape .* by config.json"):
         plugin.stream(tmp_path / "sized")
     with pytest.raises(KolmoError, match="is not shrunk"):
         plugin.stream(source)

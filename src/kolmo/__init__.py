@@ -13,6 +13,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kolmo.predictors.language_models import quantised as _quantised
+
 if TYPE_CHECKING:
     from kolmo import errors as errors
     from kolmo.errors import (
@@ -117,5 +119,6 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+_quantised.register("kolmo", "kolmo.transformers", "model.kolmo.safetensors")
 if "fsspec.compression" in sys.modules:
     import_module("kolmo.fsspec")

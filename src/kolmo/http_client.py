@@ -1,8 +1,9 @@
 """HTTP/1.1 to a server that nobody needs to trust: every request ends in time, in little memory, in one line.
 
 One deadline holds for a whole request: connection, TLS, headers, interim answers, body. It is checked before every
-wait on the socket, so a server that sends a byte at a time does not outlive it. What comes is counted as it comes off
-the wire, framing included. Compressed answers, which may unfold without end, are not asked for and not taken.
+wait on the socket, so a server that sends a byte at a time does not outlive it; for a body that goes to a file, it
+holds for each `SINK_STRIDE` bytes. What comes is counted as it comes off the wire, framing included. Compressed
+answers, which may unfold without end, are not asked for and not taken.
 
 Connections are kept and shared by threads, each for one request at a time. A connection with bytes that nobody asked
 for is dropped, so that no answer is taken for that of another request. Standard library only.
@@ -21,13 +22,13 @@ import ssl
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.message import Message
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import IO, Any
 
 from kolmo.foreign import reason, short
 
@@ -35,7 +36,10 @@ CONNECT_SECONDS = 10.0  # until a connection stands, TLS included
 MAX_HEAD_BYTES = 1 << 20  # of an answer before its body, interim answers included
 MAX_PAUSE = 8.0  # seconds between two tries
 MAX_RETRY_AFTER = 60.0  # seconds that a server's Retry-After is followed for
+SINK_STRIDE = 1 << 20  # bytes of a body to a file for which the deadline holds, and then anew for the next
 AGAIN = (408, 425, 429, 500, 502, 503, 504)
+
+Sink = Callable[[int, Message], IO[bytes] | None]  # of status and headers: where the body is to go; None: to memory
 
 
 class RequestError(Exception):
@@ -45,13 +49,20 @@ class RequestError(Exception):
         timed_out: the deadline passed.
         stopped: `HttpClient.stop` was called.
         unreachable: nothing speaks HTTP there; trying again would not help.
+        unusable: an answer came, and is larger or of another kind than was asked for.
     """
 
     def __init__(
-        self, message: str, *, timed_out: bool = False, stopped: bool = False, unreachable: bool = False
+        self,
+        message: str,
+        *,
+        timed_out: bool = False,
+        stopped: bool = False,
+        unreachable: bool = False,
+        unusable: bool = False,
     ) -> None:
         super().__init__(message)
-        self.timed_out, self.stopped, self.unreachable = timed_out, stopped, unreachable
+        self.timed_out, self.stopped, self.unreachable, self.unusable = timed_out, stopped, unreachable, unusable
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,17 @@ class HttpClient:
         self._busy: set[_Wire] = set()
         weakref.finalize(self, _close, self._idle)
 
-    def request(self, method: str, target: str, body: bytes | None, *, largest: int, tries: int = 1) -> Answer:
+    def request(
+        self,
+        method: str,
+        target: str,
+        body: bytes | None,
+        *,
+        largest: int,
+        tries: int = 1,
+        headers: Mapping[str, str] | None = None,
+        sink: Sink | None = None,
+    ) -> Answer:
         """The answer to a request. What may pass (a busy server, a connection that breaks) is tried again.
 
         Args:
@@ -110,6 +131,8 @@ class HttpClient:
             body: what is sent.
             largest: bytes of the answer, at most.
             tries: requests in all.
+            headers: of this request, beside those of all.
+            sink: is asked where the body of an answer is to be written as it comes; the answer then has no data.
 
         Returns:
             an answer of any status; one in `AGAIN` where that was the answer to the last try.
@@ -122,7 +145,7 @@ class HttpClient:
             answer = None
             pause = min(self._pause * 2 ** (attempt - 1), MAX_PAUSE)
             try:
-                answer = self._once(method, target, body, largest)
+                answer = self._once(_Request(method, target, body, headers or {}, largest, sink))
             except TimeoutError:
                 raise RequestError(f"no answer within {self._timeout:g} seconds", timed_out=True) from None
             except (ConnectionError, http.client.IncompleteRead) as error:
@@ -132,7 +155,8 @@ class HttpClient:
                 if isinstance(error, ConnectionRefusedError) and not self._reached:
                     raise RequestError(said, unreachable=True) from None
             except (OSError, http.client.HTTPException, ValueError, _UnusableError) as error:
-                raise RequestError(_words(error), unreachable=True) from None
+                kind = isinstance(error, _UnusableError)
+                raise RequestError(_words(error), unreachable=True, unusable=kind) from None
             else:
                 self._reached = True
                 if answer.status not in AGAIN:
@@ -162,20 +186,18 @@ class HttpClient:
         """Close what connections are kept."""
         _close(self._idle)
 
-    def _once(self, method: str, target: str, body: bytes | None, largest: int) -> Answer:
+    def _once(self, request: _Request) -> Answer:
         deadline = time.monotonic() + self._timeout
         while connection := self._kept():
             try:
-                return self._over(connection, method, target, body, largest, deadline)
+                return self._over(connection, request, deadline)
             except (ConnectionError, http.client.BadStatusLine):
                 if self._stop.is_set():
                     raise
                 continue  # the server closed it while it was idle
-        return self._over(self._connected(deadline), method, target, body, largest, deadline)
+        return self._over(self._connected(deadline), request, deadline)
 
-    def _over(
-        self, connection: _Connection, method: str, target: str, body: bytes | None, largest: int, deadline: float
-    ) -> Answer:
+    def _over(self, connection: _Connection, request: _Request, deadline: float) -> Answer:
         """One answer over a connection, which is kept afterwards if all is well."""
         wire = connection.wire
         wire.begin(deadline, MAX_HEAD_BYTES)
@@ -184,13 +206,14 @@ class HttpClient:
         try:
             if self._stop.is_set():
                 raise ConnectionAbortedError("stopped")
-            connection.request(method, target, body, self._headers)
+            connection.request(request.method, request.target, request.body, {**self._headers, **request.headers})
             with connection.getresponse() as response:
                 encoding = response.headers.get("Content-Encoding", "").strip().lower()
                 if encoding not in ("", "identity"):
                     raise _UnusableError(f"the answer is compressed ({short(encoding, 20)}), which was not asked for")
-                wire.room = wire.largest = largest
-                data = _body(response)
+                wire.room = wire.largest = request.largest
+                file = request.sink(response.status, response.headers) if request.sink is not None else None
+                data = _body(response) if file is None else _pour(response, file, wire, self._timeout)
             if self._stop.is_set():  # which looks like the end of a body without a length
                 raise ConnectionAbortedError("stopped")
             whole = not response.will_close and response.status >= 200  # a second answer follows an interim one
@@ -224,6 +247,16 @@ class HttpClient:
         return _Connection(self._host, self._port, wire, 80 if self._tls is None else 443)
 
 
+@dataclass(frozen=True)
+class _Request:
+    method: str
+    target: str
+    body: bytes | None
+    headers: Mapping[str, str]
+    largest: int
+    sink: Sink | None
+
+
 class _UnusableError(Exception):
     """An answer is larger than any that is asked for, or of another kind."""
 
@@ -232,18 +265,19 @@ class _Wire:
     """A socket as http.client uses it, each of whose waits ends at one deadline, and which counts what comes.
 
     Attributes:
+        deadline: when waiting ends.
         largest: bytes that may come, for the message.
         room: those of them that have not come yet.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._deadline = 0.0
+        self.deadline = 0.0
         self.largest = self.room = 0
 
     def begin(self, deadline: float, largest: int) -> None:
         """A new request."""
-        self._deadline, self.largest, self.room = deadline, largest, largest
+        self.deadline, self.largest, self.room = deadline, largest, largest
 
     def await_next(self) -> None:
         """Let the next operation take what time is left.
@@ -251,7 +285,7 @@ class _Wire:
         Raises:
             TimeoutError: none is left.
         """
-        left = self._deadline - time.monotonic()
+        left = self.deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
         self._socket.settimeout(left)
@@ -352,10 +386,27 @@ def _body(response: http.client.HTTPResponse) -> bytes:
     data = bytearray()
     while part := response.read1(1 << 20):
         data += part
-    wanted = response.headers.get("Content-Length", "").strip()
-    if not response.chunked and wanted.isdecimal() and len(wanted) < 20 and len(data) < int(wanted):
-        raise http.client.IncompleteRead(b"", int(wanted) - len(data))
+    _check_length(response, len(data))
     return bytes(data)
+
+
+def _pour(response: http.client.HTTPResponse, file: IO[bytes], wire: _Wire, seconds: float) -> bytes:
+    """Write the body to a file; each SINK_STRIDE bytes have so many seconds."""
+    count = stride = 0
+    while part := response.read1(1 << 16):
+        file.write(part)
+        count += len(part)
+        if count - stride >= SINK_STRIDE:
+            stride = count
+            wire.deadline = time.monotonic() + seconds
+    _check_length(response, count)
+    return b""
+
+
+def _check_length(response: http.client.HTTPResponse, count: int) -> None:
+    wanted = response.headers.get("Content-Length", "").strip()
+    if not response.chunked and wanted.isdecimal() and len(wanted) < 20 and count < int(wanted):
+        raise http.client.IncompleteRead(b"", int(wanted) - count)
 
 
 def retry_after(value: str | None) -> float | None:

@@ -23,6 +23,7 @@ ROOT = Path(arguments.__file__).parents[1]
         ("leave the argument attention out", "leave --attn out"),
         ("give its folder as RunSettings(model=FOLDER)", "give its folder with --model FOLDER"),
         ("a build (device='cpu') works", "a build (--device cpu) works"),
+        ("keep it exact, by the argument keep", "keep it exact, by --exact"),
         ("about 3 % with tolerance=1e-3", "about 3 % with tolerance=1e-3"),
         ("runs/dtype='float64'/x.kmo: no such file", "runs/dtype='float64'/x.kmo: no such file"),
         ("the arguments context and chunk", "the arguments context and chunk"),

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import kolmo.evaluation.scorers.servers.connection as api_server
+from harness.models import stories
 from helpers.completions_server import WINDOW, AnswerError, Bigrams, CompletionsServer, Folder, refusal
-from helpers.models_made import stories
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.evaluation.opening import open_scorer
 from kolmo.evaluation.scorers.scorers import ScorerOptions

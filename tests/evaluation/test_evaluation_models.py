@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed; pip install
 pytest.importorskip("transformers", reason="transformers is not installed; pip install 'kolmo-codelength[hf]'")
 pytest.importorskip("pyarrow", reason="pyarrow is not installed; pip install 'kolmo-codelength[eval]'")
 
-from helpers.models_made import CONTEXT, FAMILIES  # noqa: E402
+from harness.models import CONTEXT, FAMILIES  # noqa: E402
 from kolmo.corpus import Corpus, Document  # noqa: E402
 from kolmo.errors import KolmoError, PredictorError  # noqa: E402
 from kolmo.evaluation import run as running  # noqa: E402

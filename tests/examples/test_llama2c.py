@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("torch", reason="running a model needs torch: pip install 'kolmo-codelength[hf]'")
 pytest.importorskip("transformers", reason="a model needs transformers: pip install 'kolmo-codelength[hf]'")
 
-from helpers.models_made import STORIES, llama2c, stories
+from harness.models import STORIES, llama2c, stories
 from helpers.tokenizers_made import TEXT
 from kolmo.errors import FormatError
 from kolmo.predictors.language_models.vocabulary import Vocabulary, load_tokenizer

@@ -123,7 +123,7 @@ def make_models() -> None:
     from kolmo.predictors.language_models.huggingface import HuggingFace
 
     sys.path.insert(0, str(HERE.parent))
-    from helpers.models_made import stories
+    from harness.models import stories
 
     folder = stories(Path(tempfile.gettempdir()) / "stories260K")
     for name, (raw, chunk) in MODELS.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from helpers.models_made import STORIES, llama2c
+from harness.models import STORIES, llama2c
 from helpers.tokenizers_made import byte_level
 
 NORMAL, UNKNOWN, CONTROL, ADDED, UNUSED, BYTE = range(1, 7)  # types of tokens

@@ -1,4 +1,4 @@
-"""Small real tokenizers of the `tokenizers` library, each of a kind in use, trained on the text below."""
+"""Small real tokenizers of the `tokenizers` library, each of a kind in use, trained on `harness.models.TEXT`."""
 
 from __future__ import annotations
 
@@ -6,38 +6,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-TEXT = """The sea was calm that morning, and the boats lay still in the harbour. "Will it rain?" asked the boy. "No,"
-said his father, "not today; the wind is from the east." They rowed out past the light, 3 miles or so, and let down
-the nets.
-
-By noon there were 42 fish in the boat: herring, cod, and one that neither of them knew. It had a blue back and
-a white belly, and looked at them (so the boy thought) as if it had something to say. Où est le café? Là-bas, à côté.
-Straße, Ærø, naïve, señor; 東京 and Москва are far away. The boy asked again, and again the father said: not today.
-
-def harbour(boats):
-    for boat in boats:
-        if boat.nets:
-\t\t\treturn [fish for fish in boat.nets if fish != None]
-
-They sold the fish, bought bread and salt, and walked home along the shore while the light went out of the sky.
-"""
-
-
-@cache
-def byte_level(size: int = 600) -> Any:
-    """GPT-2: bytes as printable characters, and an end of text that is special; `size` tokens at most without it."""
-    import tokenizers
-
-    made = tokenizers.Tokenizer(tokenizers.models.BPE())
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = tokenizers.decoders.ByteLevel()
-    made.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=size, initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()), show_progress=False
-    )
-    made.train_from_iterator([TEXT], trainer)
-    made.add_special_tokens(["<|endoftext|>"])
-    return made
+from harness.models import TEXT as TEXT
+from harness.models import byte_level as byte_level
 
 
 @cache

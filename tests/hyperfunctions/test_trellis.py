@@ -37,7 +37,7 @@ def gap(weights: Floats, payload: bytes) -> float:
     return float(10 * np.log10(error * 4 ** (8 * len(payload) / weights.size)))
 
 
-def digest(payload: bytes, shape: tuple[int, int]) -> bytes:
+def with_checksum(payload: bytes, shape: tuple[int, int]) -> bytes:
     """The payload with a checksum that fits, as an attacker would write it."""
     fields = list(HEADER.unpack_from(payload))
     body = payload[HEADER.size :]
@@ -259,7 +259,7 @@ def test_a_forged_payload_is_an_error_or_a_matrix(data: st.DataObject) -> None:
     if len(payload) < HEADER.size:
         return
     try:
-        decoded = Trellis(1.0).decode(digest(bytes(payload), (20, 60)), (20, 60))
+        decoded = Trellis(1.0).decode(with_checksum(bytes(payload), (20, 60)), (20, 60))
     except CorruptError:
         return
     assert decoded.shape == (20, 60)

@@ -436,7 +436,7 @@ def hugging_face(folder: Path, **options: Any) -> Any:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     for module in ("torch", "transformers", "safetensors"):
         pytest.importorskip(module, reason="needs pip install 'kolmo-codelength[hf]'")
-    from helpers.models_made import stories, tiny
+    from harness.models import stories, tiny
 
     made: dict[str, Path] = {}
 
@@ -735,7 +735,7 @@ def test_streams(models: Callable[[str], Path], tmp_path: Path) -> None:
 def test_explaining_with_a_model_of_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command, with a real model: as many tokens are fed as the text has."""
     pytest.importorskip("transformers", reason="pip install 'kolmo-codelength[hf]'")
-    from helpers.models_made import stories
+    from harness.models import stories
     from kolmo.predictors.language_models.torch_models import backend as torch_backend
 
     folder = stories(tmp_path / "stories")

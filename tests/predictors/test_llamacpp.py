@@ -22,9 +22,9 @@ pytest.importorskip("gguf", reason="GGUF files are made here with gguf: pip inst
 pytest.importorskip("tokenizers", reason="a tokenizer is made here with tokenizers: pip install 'kolmo-codelength[hf]'")
 
 import kolmo
+from harness.models import STORIES
+from harness.models import stories as stories_folder
 from helpers.gguf_made import ADDED, BYTES, CONTEXT, CONTROL, SPECIAL, byte_level_facts, mamba, spm_words, stories, tiny
-from helpers.models_made import STORIES
-from helpers.models_made import stories as stories_folder
 from helpers.tokenizers_made import TEXT, byte_level
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import KolmoError, MissingExtraError, PredictorError

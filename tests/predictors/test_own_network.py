@@ -28,14 +28,13 @@ from kolmo.errors import KolmoError, MemoryLimitError, PredictorError
 from kolmo.native import reference, tables
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors import model_locations as whereabouts
-from kolmo.predictors import registry
 from kolmo.predictors.embedded import neural
 from kolmo.predictors.embedded.context_mixing import configuration, inflated_prior, prior, prior_of, table_sizes
 from kolmo.predictors.embedded.network import PRIORS, NetworkShape, Weights, dump, is_network, load, prior_tensors, save
 from kolmo.predictors.embedded.neural import Way
 from kolmo.predictors.embedded.neural_levels import SHAPES
 from kolmo.predictors.embedded.own_network import MARK, Network, OwnNetwork, default_level, open_network, parse
-from kolmo.predictors.registry import level_of, model_of, resolve, restore
+from kolmo.predictors.registry import BUILTIN, level_of, model_of, resolve, restore
 from kolmo.predictors.settings import RunSettings
 from kolmo.training.products import priors
 from kolmo.training.products.priors import LEAST, PART, samples_of, with_priors
@@ -637,7 +636,7 @@ def test_predictors_and_what_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     _, lines, _ = call("models")
     assert lines[0].split()[:3] == ["Predictor", "Use", "Ready"]
     assert [line.split()[0] for line in lines[1:8]] == [*models.PREDICTORS]
-    assert set(models.PREDICTORS) - {"api"} == set(registry.BUILTIN)
+    assert set(models.PREDICTORS) - {"api"} == set(BUILTIN)
     monkeypatch.setattr(models, "find_spec", lambda name: None)
     records = {
         one["predictor"]: one for line in call("models", "--json")[1] if "predictor" in (one := json.loads(line))

@@ -756,7 +756,7 @@ def test_recurrent_models_whose_code_is_broken(tmp_path: Path, capsys: pytest.Ca
     transformers: Any = importlib.import_module("transformers")
     if not hasattr(transformers, "xLSTMConfig"):
         pytest.skip("this version has no xLSTM")
-    from helpers.models_made import LOGITS, TOKENS
+    from harness.models import LOGITS, TOKENS
     from helpers.tokenizers_made import byte_level
 
     folder, source = tmp_path / "xlstm", tmp_path / "story.txt"

@@ -95,6 +95,14 @@ def test_contradictions_are_refused_before_anything_is_read(tmp_path: Path, give
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("goal", ["torus", 4, kolmo.Lossless, None])
+def test_what_is_not_a_goal(tmp_path: Path, goal: Any) -> None:
+    with pytest.raises(TypeError, match="is not a goal; give one such as"):
+        kolmo.shrink(tmp_path / "nothing", tmp_path / "m", goal)
+    with pytest.raises(TypeError, match="hyperfunction is of type"):
+        kolmo.shrink(tmp_path / "nothing", tmp_path / "m", hyperfunction=7)  # type: ignore[arg-type]
+
+
 def test_a_hyperfunction_without_a_step_has_no_default_goal() -> None:
     assert agreed(DEFAULT_GOAL, TrellisOptions(), kolmo.Selection()) is DEFAULT_GOAL
     assert agreed(DEFAULT_GOAL, TorusOptions(), kolmo.Selection()) == FixedParameters()

@@ -293,8 +293,10 @@ def test_the_base_alone(exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
         lambda record, entry: entry.__setitem__(6, {"base": 1.5}),
         lambda record, entry: entry.__setitem__(6, {"base": 1 << 40}),
         lambda record, entry: record["coded"]["noise.weight"].append({"base": 9}),
-        lambda record, entry: record["hyperfunctions"].__setitem__(entry[5], ["torus", 1, Torus().parameters]),
-        lambda record, entry: record["hyperfunctions"][entry[5]][2].update(step=0.75),
+        lambda record, entry: record.update(
+            hyperfunctions=[["torus", 1, list(Torus().parameters), list(Torus().parameters.values())]]
+        ),
+        lambda record, entry: record["hyperfunctions"][0][3 + entry[5]].__setitem__(0, 0.75),
     ],
 )
 def test_hostile_records(exact: Path, change: Any) -> None:

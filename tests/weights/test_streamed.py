@@ -35,7 +35,7 @@ class Block(nn.Module):  # type: ignore[misc, name-defined]
 
 
 class UNet(nn.Module):  # type: ignore[misc, name-defined]
-    """Down, a middle that is used twice, up with skip connections, and a matrix that is no module's."""
+    """Down, a middle that is used twice, up with skip connections, and a matrix that belongs to no module."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -188,7 +188,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "small.kolmo"
     wider = UNet()
     wider.out = nn.Conv2d(12, 4, 1)
-    with pytest.raises(KolmoError, match=r"'out\.weight' is \(3, 12, 1, 1\) in the file, \(4, 12, 1, 1\)"):
+    with pytest.raises(KolmoError, match=r"'out\.weight' has shape \(3, 12, 1, 1\) in the file, but \(4, 12, 1, 1\)"):
         kolmo.stream(wider, path)
     more = UNet()
     more.extra = nn.Linear(3, 3)

@@ -268,8 +268,8 @@ def test_shards(tmp_path: Path) -> None:
     kolmo.shrink(folder, tmp_path / "m", **WAY)
     plain(tmp_path / "whole.safetensors", arrays)
     kolmo.shrink(tmp_path / "whole.safetensors", tmp_path / "n", **WAY)
-    digests = [ShrunkFile(tmp_path / x).record.content(ShrunkFile(tmp_path / x).header.places) for x in "mn"]
-    assert digests[0] == digests[1]
+    contents = [ShrunkFile(tmp_path / x).record.content(ShrunkFile(tmp_path / x).header.places) for x in "mn"]
+    assert contents[0] == contents[1]
     with pytest.raises(KolmoError, match="beside"):
         kolmo.shrink(folder, folder / "part-0.safetensors", force=True)
     for bad, reason in ({"flag": "../whole.safetensors"}, "not an index"), ({"nothing": "part-0.safetensors"}, "lacks"):
@@ -312,14 +312,14 @@ def test_partial_load(shrunk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @kernels
 def test_the_format_page(shrunk: Path) -> None:
-    """What docs/weights-format.md says, without this package's reader."""
+    """The file as docs/weights-format.md describes it, read without this package."""
     data = shrunk.read_bytes()
     length = struct.unpack_from("<Q", data)[0]
     header = json.loads(data[8 : 8 + length])
     record = json.loads(header.pop("__metadata__")["kolmo"])
     assert (8 + length) % 8 == 0
     assert record["version"] == 1
-    assert record["hyperfunctions"] == [["trellis", 1, {"step": 0.01, "states": 8}]]
+    assert record["hyperfunctions"] == [["trellis", 1, ["step", "states"], [0.01, 8]]]
     assert {tuple(entry[5:]) for entry in record["coded"].values()} == {(0,)}
     spans = sorted(tuple(entry["data_offsets"]) for entry in header.values())
     assert (spans[0][0], spans[-1][1]) == (0, len(data) - 8 - length)
@@ -330,9 +330,9 @@ def test_the_format_page(shrunk: Path) -> None:
     assert header.pop("kolmo.codes")["shape"] == [sum(entry[3] for entry in record["coded"].values())]
     kinds = {name: (entry["dtype"], entry["shape"], record["raw"][name]) for name, entry in header.items()}
     kinds |= {name: (entry[0], entry[1], entry[4]) for name, entry in record["coded"].items()}
-    for name, (dtype, shape, digest) in kinds.items():
-        assert digest == hashlib.sha256(values[name].tobytes()).hexdigest()[:16]
-        lines[name] = f"{dtype}\t{','.join(map(str, shape))}\t{digest}\n"
+    for name, (dtype, shape, checksum) in kinds.items():
+        assert checksum == hashlib.sha256(values[name].tobytes()).hexdigest()[:16]
+        lines[name] = f"{dtype}\t{','.join(map(str, shape))}\t{checksum}\n"
     assert record["aliases"] == {"head.weight": "embed.weight"}
     lines["head.weight"] = lines["embed.weight"]
     text = "".join(f"{name}\t{lines[name]}" for name in sorted(lines))
@@ -439,23 +439,16 @@ def entry(record: dict[str, Any], changes: dict[int, Any]) -> None:
 
 
 def function(record: dict[str, Any], changes: dict[int, Any]) -> None:
-    """Change the only entry of the table of hyperfunctions: name, version, parameters."""
+    """Change the only group of the table of hyperfunctions: name, version, names of parameters, their values."""
     for place, value in changes.items():
         record["hyperfunctions"][0][place] = value
 
 
-def another(record: dict[str, Any], added: list[Any]) -> None:
-    """Give the last coded tensor a hyperfunction of its own."""
-    record["hyperfunctions"].append(added)
+def another(record: dict[str, Any], *added: Any) -> None:
+    """Give the last coded tensor a hyperfunction of its own: a row of the first group, or a group."""
+    group = record["hyperfunctions"] if len(added) > 1 else record["hyperfunctions"][0]
+    group.append(list(added) if len(added) > 1 else added[0])
     record["coded"][list(record["coded"])[-1]][5] = 1
-
-
-def swap(record: dict[str, Any]) -> None:
-    """A table whose entries do not stand in the order of their first use."""
-    another(record, ["trellis", 1, {"step": 0.5, "states": 8}])
-    record["hyperfunctions"].reverse()
-    for one in record["coded"].values():
-        one[5] = 1 - one[5]
 
 
 HOSTILE: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
@@ -472,23 +465,29 @@ HOSTILE: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
     "another size": lambda h, r: entry(r, {3: 77}),
     "no codes": lambda h, r: h.pop("kolmo.codes"),
     "unknown function": lambda h, r: function(r, {0: "os"}),
-    "unknown function of one tensor": lambda h, r: another(r, ["os", 1, {}]),
+    "unknown function of one tensor": lambda h, r: another(r, "os", 1, [], []),
     "a function that is a number": lambda h, r: function(r, {0: 7}),
     "function's version": lambda h, r: function(r, {1: 9}),
-    "another version of one tensor": lambda h, r: another(r, ["trellis", 2, {"step": 0.5, "states": 8}]),
+    "another version of one tensor": lambda h, r: another(r, "trellis", 2, ["step", "states"], [0.5, 8]),
     "true function's version": lambda h, r: function(r, {1: True}),
-    "parameters": lambda h, r: function(r, {2: {"step": "1", "states": 8}}),
-    "parameters are a list": lambda h, r: function(r, {2: [0.01, 8]}),
-    "a parameter is missing": lambda h, r: another(r, ["trellis", 1, {"step": 0.5}]),
-    "a parameter is unknown": lambda h, r: another(r, ["trellis", 1, {"step": 0.5, "states": 8, "rate": 0.1}]),
-    "a parameter that is not in its shortest form": lambda h, r: another(
-        r, ["trellis", 1, {"step": 0.10000000149011612, "states": 8}]
-    ),
-    "not a number": lambda h, r: another(r, ["trellis", 1, {"step": float("nan"), "states": 8}]),
-    "infinite": lambda h, r: another(r, ["trellis", 1, {"step": float("inf"), "states": 8}]),
-    "huge parameter": lambda h, r: function(r, {2: {"step": 10**400, "states": 8}}),
+    "parameters": lambda h, r: function(r, {3: ["1", 8]}),
+    "parameters are an object": lambda h, r: function(r, {3: {"step": 0.01, "states": 8}}),
+    "names of parameters are an object": lambda h, r: function(r, {2: {}}),
+    "a name of a parameter is a number": lambda h, r: function(r, {2: ["step", 1]}),
+    "a name of a parameter twice": lambda h, r: function(r, {2: ["step", "step"]}),
+    "names of parameters in another order": lambda h, r: function(r, {2: ["states", "step"], 3: [8, 0.01]}),
+    "a value is missing": lambda h, r: another(r, [0.5]),
+    "a value too many": lambda h, r: another(r, [0.5, 8, 1]),
+    "a parameter is missing": lambda h, r: function(r, {2: ["step"], 3: [0.01]}),
+    "a parameter is unknown": lambda h, r: function(r, {2: ["step", "states", "rate"], 3: [0.01, 8, 0.1]}),
+    "a parameter that is not in its shortest form": lambda h, r: another(r, [0.10000000149011612, 8]),
+    "not a number": lambda h, r: another(r, [float("nan"), 8]),
+    "infinite": lambda h, r: another(r, [float("inf"), 8]),
+    "huge parameter": lambda h, r: function(r, {3: [10**400, 8]}),
     "a function is an object": lambda h, r: r["hyperfunctions"].__setitem__(0, {"name": "trellis"}),
     "a function is too short": lambda h, r: r["hyperfunctions"][0].pop(),
+    "a group twice": lambda h, r: another(r, "trellis", 1, ["step", "states"], [0.5, 8]),
+    "a group of nothing": lambda h, r: r["hyperfunctions"].append(["torus", 1, list(Torus().parameters)]),
     "huge shape": lambda h, r: entry(r, {1: [1 << 29, 1 << 29], 2: 1 << 29}),
     "overflow": lambda h, r: entry(r, {1: [1 << 62, 1 << 62]}),
     "many zeros": lambda h, r: entry(r, {1: [1 << 14, 1 << 14], 2: 1 << 14}),
@@ -509,19 +508,14 @@ HOSTILE: dict[str, Callable[[dict[str, Any], dict[str, Any]], Any]] = {
     "an index that is a name": lambda h, r: entry(r, {5: "trellis"}),
     "no functions": lambda h, r: r.update(hyperfunctions=[]),
     "functions are an object": lambda h, r: r.update(hyperfunctions={}),
-    "a function that no tensor uses": lambda h, r: r["hyperfunctions"].append(
-        ["trellis", 1, {"step": 2.0, "states": 8}]
-    ),
-    "more functions than tensors": lambda h, r: r["hyperfunctions"].extend(
-        ["trellis", 1, {"step": 2.0**n, "states": 8}] for n in range(9)
-    ),
-    "a function twice": lambda h, r: another(r, r["hyperfunctions"][0]),
-    "functions in another order": lambda h, r: swap(r),
+    "a function that no tensor uses": lambda h, r: r["hyperfunctions"][0].append([2.0, 8]),
+    "more functions than tensors": lambda h, r: r["hyperfunctions"][0].extend([2.0**n, 8] for n in range(9)),
+    "a function twice": lambda h, r: another(r, r["hyperfunctions"][0][3]),
     "more wild ones than bytes": lambda h, r: entry(r, {6: {"wild": 1 << 20}}),
     "wild ones in a residual": lambda h, r: entry(r, {6: {"wild": 1, "base": 9}}),
     "a negative number of wild ones": lambda h, r: entry(r, {6: {"wild": -1}}),
-    "digest": lambda h, r: entry(r, {4: "0" * 16}),
-    "raw digest": lambda h, r: r["raw"].update(flag="0" * 16),
+    "checksum": lambda h, r: entry(r, {4: "0" * 16}),
+    "raw checksum": lambda h, r: r["raw"].update(flag="0" * 16),
     "alias to nothing": lambda h, r: r["aliases"].update({"head.weight": "x"}),
     "alias to itself": lambda h, r: r["aliases"].update({"head.weight": "head.weight"}),
     "alias of a tensor": lambda h, r: r["aliases"].update({"flag": "norm.weight"}),
@@ -550,10 +544,10 @@ def test_hostile_records(shrunk: Path, change: Callable[[dict[str, Any], dict[st
 @kernels
 def test_parameters_of_another_payload(shrunk: Path) -> None:
     """A record that is sound in itself, but names another step or another hyperfunction than one payload has."""
-    torus = ["torus", 1, Torus().parameters]
-    for added in (["trellis", 1, {"step": 0.5, "states": 8}], ["trellis", 1, {"step": 0.01, "states": 64}], torus):
+    torus = Torus().parameters
+    for added in ([[0.5, 8]], [[0.01, 64]], ["torus", 1, list(torus), list(torus.values())]):
         before = shrunk.read_bytes()
-        rewritten(shrunk, lambda header, record, added=added: another(record, added))  # type: ignore[misc]
+        rewritten(shrunk, lambda header, record, added=added: another(record, *added))  # type: ignore[misc]
         with pytest.raises(CorruptError, match=str(shrunk)):
             opened(shrunk)
         shrunk.write_bytes(before)
@@ -566,7 +560,8 @@ def test_a_long_table_takes_no_quadratic_time(shrunk: Path) -> None:
     def change(header: dict[str, Any], record: dict[str, Any]) -> None:
         one = next(iter(record["coded"].values()))
         record["coded"] = {str(n): [*one[:5], n] for n in range(50_000)}
-        record["hyperfunctions"] = [["trellis", 1, {"step": float(n + 1), "states": 8}] for n in range(50_000)]
+        rows = [[float(n + 1), 8] for n in range(50_000)]
+        record["hyperfunctions"] = [["trellis", 1, ["step", "states"], *rows]]
 
     rewritten(shrunk, change)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What shrink leaves as it is, and says: masks, indices, constants, outliers; steps by scale; kinds of file."""
+"""Tensors that shrink stores unchanged, and its warnings: masks, indices, outliers; steps by scale; kinds of file."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_wild_weights_in_other_dtypes(tmp_path: Path) -> None:
 @kernels
 @pytest.mark.parametrize("at", ["first", "last", "order"])
 def test_damaged_places_of_wild_weights(tmp_path: Path, at: str) -> None:
-    """A file whose digests were made to fit: what is out of place is still refused."""
+    """A file whose checksum was made to fit: what is out of place is still refused."""
     from kolmo.weights.format.codes import decode
 
     kolmo.shrink({"w": changed(normal(64, 64), np.inf, 2)}, tmp_path / "m", kolmo.Step(0.01))
@@ -211,7 +211,7 @@ def test_steps_follow_scales(tmp_path: Path) -> None:
 
 
 @kernels
-def test_a_module_says_which_are_buffers(tmp_path: Path) -> None:
+def test_a_module_declares_its_buffers(tmp_path: Path) -> None:
     torch: Any = pytest.importorskip("torch")
     module = torch.nn.Linear(64, 64)
     module.register_buffer("table", torch.randn(64, 64))

@@ -209,7 +209,7 @@ def test_initialisers_that_lie(tmp_path: Path, make: Callable[[], Any]) -> None:
 
 
 def test_two_of_one_name(tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="another"):
+    with pytest.raises(FormatError, match="taken or reserved"):
         open_checkpoint(save(tmp_path / "m.onnx", matrix(), matrix()))
 
 

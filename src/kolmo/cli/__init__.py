@@ -33,6 +33,7 @@ VERBS = (
     "sample",
     "fit",
     "report",
+    "collect",
     "train",
     "shrink",
     "expand",
@@ -83,10 +84,10 @@ class LazyGroup(click.Group):
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        import kolmo
+        from kolmo.installing import installed_version
         from kolmo.native.dispatch import describe
 
-        click.echo(f"kolmo {kolmo.__version__} ({describe()})")
+        click.echo(f"kolmo {installed_version()} ({describe()})")
         ctx.exit()
 
 

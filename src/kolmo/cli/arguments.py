@@ -19,6 +19,7 @@ FLAGS = {
     "context": "--context",
     "device": "--device",
     "dtype": "--dtype",
+    "keep": "--exact",
     "model": "--model",
     "score": "--score",
     "stride": "--stride",

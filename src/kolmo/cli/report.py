@@ -77,7 +77,7 @@ def command(
     stride has a table of its own. For all outputs, - is standard output.
     """
     from kolmo.report import leaderboard
-    from kolmo.report.board.leaderboard import DEFAULT_TITLE
+    from kolmo.report.board.contents import DEFAULT_TITLE
 
     wanted = {"page": output, "markdown": markdown, "csv": csv, "wide": wide, "opencompass": opencompass}
     sinks = {kind: path for kind, path in wanted.items() if path is not None}

@@ -1,6 +1,6 @@
-"""Documents to be evaluated, and their readers: a spec names files, a folder or a data set of the hub.
+"""Documents to be evaluated, their readers and writers: a spec names files, a folder or a data set of the hub.
 
-What it is not: it measures nothing, knows no tokens, and writes nothing. Texts to train on are another matter
+What it is not: it measures nothing, and knows no tokens. Texts to train on are another matter
 (`training/texts/data.py`).
 
     specs.py       what a spec names: `open_corpus`
@@ -12,6 +12,8 @@ What it is not: it measures nothing, knows no tokens, and writes nothing. Texts 
     folders.py     folders: texts, or shards of data
     layouts.py     configurations and splits of a folder, as the hub lays them out
     hub.py         data sets of the Hugging Face hub
+    writing.py     JSONL and Parquet that the readers read
+    overlap.py     n-grams that two corpora share
     extras.py      packages that only some readers need
 """
 

@@ -20,7 +20,10 @@ from kolmo.progress import Progress
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-FAMILIES = {"trellis": "Trellis", "torus": "Torus"}  # module of this package -> its class
+FAMILIES = {  # name -> module, class
+    "trellis": ("kolmo.hyperfunctions.trellis", "Trellis"),
+    "torus": ("kolmo.hyperfunctions.torus", "Torus"),
+}
 
 
 @runtime_checkable
@@ -81,7 +84,8 @@ def restore(name: str, parameters: Mapping[str, int | float]) -> Hyperfunction:
     """
     if name not in FAMILIES:
         raise KolmoError(f"hyperfunction {quoted(name)} is not known; choose from {', '.join(FAMILIES)}")
-    family: Any = getattr(import_module(f"kolmo.hyperfunctions.{name}"), FAMILIES[name])
+    module, kind = FAMILIES[name]
+    family: Any = getattr(import_module(module), kind)
     try:
         return cast(Hyperfunction, family(**parameters))
     except (TypeError, ValueError) as error:

@@ -10,10 +10,9 @@ Nothing heavy is imported until `at` is called.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.hyperfunctions.base import Hyperfunction
 
 
 class FamilyOptions(Protocol):
@@ -87,7 +86,7 @@ class TorusOptions:
         ValueError: there is no such setting.
     """
 
-    preset: str = option("llm", "published settings; default llm.", ("llm", "unet", "mobilenet"))
+    preset: str = option("llm", "published settings.", ("llm", "unet", "mobilenet"))
 
     name: ClassVar[str] = "torus"
     has_step: ClassVar[bool] = False
@@ -145,9 +144,16 @@ def resolve(hyperfunction: Any) -> FamilyOptions:
 
     Raises:
         ValueError: there is no family of this name.
+        TypeError: it is something else.
     """
     if isinstance(hyperfunction, str):
         if hyperfunction not in OPTIONS:
             raise ValueError(f"hyperfunction {hyperfunction!r} is not known; choose from {', '.join(OPTIONS)}")
         return OPTIONS[hyperfunction]()
-    return hyperfunction if hasattr(hyperfunction, "at") else Fixed(hyperfunction)
+    if isinstance(hyperfunction, TrellisOptions | TorusOptions):
+        return hyperfunction
+    if not isinstance(hyperfunction, Hyperfunction):
+        raise TypeError(
+            f"hyperfunction is of type {type(hyperfunction).__name__}; give a name, options or a hyperfunction"
+        )
+    return Fixed(hyperfunction)

@@ -148,8 +148,7 @@ class Explanation:
         return html_table("where the bits go", ("content", "predictor", "size", "code length"), [self._shown()])
 
     def _shown(self) -> list[str]:
-        each = f"{self.totals.bits / self.totals.size:.4f} bits/byte" if self.totals.size else "-"
-        return [short(self.name), short(self.predictor), f"{self.totals.size:,} bytes", each]
+        return [short(self.name), short(self.predictor), f"{self.totals.size:,} bytes", f"{self.totals.bits:,.0f} bits"]
 
     @property
     def kind(self) -> str:

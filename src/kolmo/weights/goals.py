@@ -302,7 +302,10 @@ def agreed(goal: Goal, options: FamilyOptions, selection: Selection) -> Goal:
 
     Raises:
         ValueError: goal, options and selection contradict each other.
+        TypeError: the goal is not one.
     """
+    if not isinstance(goal, Goal):
+        raise TypeError(f"goal = {goal!r} is not a goal; give one such as kolmo.Bits(3) or kolmo.Lossless()")
     found = FixedParameters() if goal is DEFAULT_GOAL and not options.has_step else goal
     found.check(options, selection)
     return found

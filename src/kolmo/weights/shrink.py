@@ -66,6 +66,7 @@ def shrink(
 
     Raises:
         ValueError: goal, hyperfunction and selection contradict each other.
+        TypeError: the goal or the hyperfunction is something else.
         KolmoError: the source is not a checkpoint or is damaged, the target exists, the size cannot be reached, or the
             limit of the loss is exceeded with every step.
         OSError: reading or writing failed; no half-written file is left.

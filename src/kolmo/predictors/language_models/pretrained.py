@@ -25,6 +25,7 @@ from kolmo.errors import KolmoError, MissingExtraError, PredictorError
 from kolmo.foreign import short
 from kolmo.installing import install
 from kolmo.predictors.guard import MAX_REASON, guarded, is_guarded, reason
+from kolmo.predictors.language_models.quantised import METHODS
 
 if TYPE_CHECKING:
     import torch
@@ -39,9 +40,6 @@ ATTENTION = (
     "flex_attention",
 )  # implementations that a configuration may choose; others fetch code
 EXPERTS = (None, "eager", "batched_mm", "grouped_mm")  # likewise for mixtures of experts
-# By quant_method, the module that registers it with transformers (by name, since it is on a higher floor), and the file
-# that then holds the weights.
-OPENERS = {"kolmo": ("kolmo.transformers", "model.kolmo.safetensors")}
 MAX_EXTRA_NUMBERS = 1 << 28  # numbers that a model may hold beyond its checkpoint: tables of positions, masks
 MAX_NAMED_TENSORS = 3  # tensors that a message names
 
@@ -91,8 +89,8 @@ def open_config(folder: Path) -> Any:
                 part._attn_implementation = None
             if getattr(part, "_experts_implementation", None) not in EXPERTS:
                 part._experts_implementation = None
-        if opener := OPENERS.get(_quant_method(config) or ""):
-            import_module(opener[0])
+        if method := METHODS.get(_quant_method(config) or ""):
+            import_module(method.module)
     return config
 
 
@@ -222,8 +220,8 @@ def weight_files(folder: Path, config: Any = None) -> list[Path]:
             f"{folder}: holds an adapter ({ADAPTER}), which some versions apply and others do not; merge it into the "
             "model and save that, or take the file away"
         )
-    opener = OPENERS.get(_quant_method(config) or "")
-    given = opener[1] if opener else getattr(config, "transformers_weights", None)
+    method = METHODS.get(_quant_method(config) or "")
+    given = method.weights if method else getattr(config, "transformers_weights", None)
     names = WEIGHTS if given is None else (given,)
     for name in names:
         if not _is_plain(name, (".safetensors", ".safetensors.index.json")):

@@ -1,6 +1,7 @@
 """The leaderboard: what `kolmo eval` found, as one page and as tables: `kolmo report`.
 
 leaderboard.py   from results to a `Leaderboard`
+contents.py      what one consists of
 results.py       results, checked
 sections.py      what may stand in one table, and differs by what
 models.py        training cutoffs (cutoffs.csv), families, scores of models, from tables

@@ -26,7 +26,7 @@ from kolmo.evaluation.results.results import Result
 from kolmo.evaluation.results.rows import Row
 
 if TYPE_CHECKING:
-    from kolmo.report.board.leaderboard import Leaderboard
+    from kolmo.report.board.contents import Board
     from kolmo.report.board.results import CorpusVersion
     from kolmo.report.board.sections import Entry, Section
 
@@ -56,7 +56,7 @@ class ChosenDocuments:
     sizes: list[int]
 
 
-def payload(board: Leaderboard) -> dict[str, Any] | None:
+def payload(board: Board) -> dict[str, Any] | None:
     """The data for the page's script; None if there are no documents to show."""
     sections = [one for one in board.sections if one.measure == "bits_per_character"]
     chosen = _choose(sections, board.documents)

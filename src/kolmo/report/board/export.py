@@ -1,4 +1,4 @@
-"""A `Leaderboard` for other programs: Markdown, CSV (long and wide), OpenCompass's summary, JSON.
+"""A `Board` for other programs: Markdown, CSV (long and wide), OpenCompass's summary, JSON.
 
     long         a row for each model, corpus and subset ("" is the whole corpus), with all metrics
     wide         the largest section with bits per character alone, a row for each model, a column CORPUS_bpc for each
@@ -17,8 +17,8 @@ from typing import Any
 from kolmo.errors import KolmoError
 from kolmo.fit.table import family_of
 from kolmo.foreign import csv_table, markdown_text
+from kolmo.report.board.contents import Board
 from kolmo.report.board.fit import is_exact
-from kolmo.report.board.leaderboard import Leaderboard
 from kolmo.report.board.results import MEASURES
 from kolmo.report.board.sections import Cell, Entry, Section
 from kolmo.report.board.table import subsets_of
@@ -47,14 +47,14 @@ OPENCOMPASS = {  # the corpora's names there, in its order
 # CSV
 
 
-def long_csv(board: Leaderboard) -> str:
+def long_csv(board: Board) -> str:
     """All metrics, a row for each model, corpus and subset."""
     names = ["model", "corpus", "subset", "mode", "block", "stride", "dtype", "kind", *COUNTS, *METRICS]
     names += ["parameters", "vocabulary", "first_date", "last_date", "corpus_digest", "compared", "spec"]
     return csv_table([names, *([row.get(name) for name in names] for row in _long_rows(board))])
 
 
-def _long_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
+def _long_rows(board: Board) -> Iterator[dict[str, Any]]:
     done: set[str] = set()  # a reference is in several sections
     for section in board.sections:
         for entry in section.entries:
@@ -85,7 +85,7 @@ def _long_rows(board: Leaderboard) -> Iterator[dict[str, Any]]:
                     yield {**about, "subset": subset, **{name: facts.get(name) for name in wanted}}
 
 
-def wide_csv(board: Leaderboard) -> str:
+def wide_csv(board: Board) -> str:
     """A row for each model of one section, as `kolmo fit` reads it.
 
     Raises:
@@ -104,7 +104,7 @@ def wide_csv(board: Leaderboard) -> str:
     return csv_table(rows)
 
 
-def wide_section(board: Leaderboard) -> Section:
+def wide_section(board: Board) -> Section:
     """The section that the wide table is of: that of the published line where it is there, else the largest.
 
     Raises:
@@ -116,7 +116,7 @@ def wide_section(board: Leaderboard) -> Section:
     return next((one for one in ranked if is_exact(one)), ranked[0])
 
 
-def opencompass_csv(board: Leaderboard) -> str:
+def opencompass_csv(board: Board) -> str:
     """Bits per character in the format of OpenCompass's summaries, with its names where its corpora were taken.
 
     There, `version` is a hash of the prompt; here, of the corpus. Its mode of these corpora is "unknown".
@@ -153,7 +153,7 @@ def _current(cell: Cell | None) -> float | None:
 # Markdown
 
 
-def markdown(board: Leaderboard) -> str:
+def markdown(board: Board) -> str:
     """A table for each section: models, corpora with half of their intervals, averages."""
     parts = [f"# {markdown_text(board.title)}\n"]
     for section in board.sections:
@@ -200,7 +200,7 @@ def _digits(value: float | None, digits: int) -> str:
 # JSON
 
 
-def record(board: Leaderboard) -> dict[str, Any]:
+def record(board: Board) -> dict[str, Any]:
     """Sections, models and differences, and the places on the published line."""
     found = board.scatter
     return {

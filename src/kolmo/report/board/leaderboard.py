@@ -10,41 +10,21 @@ results may be compared.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kolmo.errors import KolmoError
 from kolmo.evaluation.results.results import Evaluation, Result, load_results
 from kolmo.foreign import html_table, short
-from kolmo.report.board.fit import Scatter, scatter
+from kolmo.report.board.contents import DEFAULT_DOCUMENTS, DEFAULT_LIMIT, DEFAULT_TITLE, Board
+from kolmo.report.board.fit import scatter
 from kolmo.report.board.models import ModelTable, Scores
 from kolmo.report.board.results import CheckedResult
-from kolmo.report.board.sections import Section, build_sections
-
-DEFAULT_TITLE = "Leaderboard"
-DEFAULT_DOCUMENTS = 12
-DEFAULT_LIMIT = 512 << 10
+from kolmo.report.board.sections import build_sections
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Leaderboard:
-    """A leaderboard.
-
-    Attributes:
-        title: title of the page.
-        sections: tables, the largest first.
-        scatter: benchmark scores against bits per character.
-        documents, limit: number of documents of each corpus, and bytes of text in total, that the page shows.
-        scores: benchmark scores of the user's.
-    """
-
-    title: str
-    sections: tuple[Section, ...]
-    scatter: Scatter
-    documents: int = DEFAULT_DOCUMENTS
-    limit: int = DEFAULT_LIMIT
-    scores: Scores = field(default_factory=Scores)
+class Leaderboard(Board):
+    """A leaderboard: its contents, and what can be made of them."""
 
     def __repr__(self) -> str:
         return f"Leaderboard({short(self.title)}: {', '.join(self._shown())})"

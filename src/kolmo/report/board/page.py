@@ -1,4 +1,4 @@
-"""A `Leaderboard` as one HTML page: tables, scores, dates, and documents coloured by what each token costs.
+"""A `Board` as one HTML page: tables, scores, dates, and documents coloured by what each token costs.
 
 The page needs no other file and no network, and says so to the browser (Content-Security-Policy): only this module's
 own script runs, whatever names and texts hold. Without scripts everything shows but the documents.
@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from kolmo.foreign import html
+from kolmo.report.board.contents import Board
 from kolmo.report.board.documents import payload
 from kolmo.report.board.figure import figures
-from kolmo.report.board.leaderboard import Leaderboard
 from kolmo.report.board.results import CorpusVersion
 from kolmo.report.board.sections import Entry
 from kolmo.report.board.table import section_tables
@@ -28,7 +28,7 @@ STEPS = (0.5, 2, 6)  # bits of difference at which the next colour begins, to ei
 YEARS_APART = 8  # ticks of the time line, at most
 
 
-def page(board: Leaderboard) -> str:
+def page(board: Board) -> str:
     """The page."""
     style, script = (asset(Path(__file__).with_name(f"leaderboard.{kind}")) for kind in ("css", "js"))
     title = html(board.title)
@@ -47,7 +47,7 @@ def page(board: Leaderboard) -> str:
 # Summary
 
 
-def _summary(board: Leaderboard, title: str, documents: bool) -> Iterator[str]:
+def _summary(board: Board, title: str, documents: bool) -> Iterator[str]:
     models = {entry.model for section in board.sections for entry in section.models}
     references = {entry.model for section in board.sections for entry in section.entries if entry.reference}
     corpora = _corpora(board)
@@ -71,7 +71,7 @@ def _summary(board: Leaderboard, title: str, documents: bool) -> Iterator[str]:
     yield f"<nav><ul>{items}</ul></nav>\n"
 
 
-def _corpora(board: Leaderboard) -> list[CorpusVersion]:
+def _corpora(board: Board) -> list[CorpusVersion]:
     found = {(column.name, column.digest): column for section in board.sections for column in section.columns}
     return list(found.values())
 
@@ -79,11 +79,11 @@ def _corpora(board: Leaderboard) -> list[CorpusVersion]:
 # Dates
 
 
-def _dated(board: Leaderboard) -> bool:
+def _dated(board: Board) -> bool:
     return any(column.first for column in _corpora(board))
 
 
-def _dates(board: Leaderboard) -> Iterator[str]:
+def _dates(board: Board) -> Iterator[str]:
     """Corpora as bars from their first to their last day, and the days up to which models have seen text."""
     corpora = [column for column in _corpora(board) if _day(column.first) and _day(column.last)]
     if not corpora:

@@ -154,7 +154,7 @@ class BitsPerCharacter:
             if not same:
                 raise KolmoError(
                     f"{self._folder}: tensor {quoted(name)} is not a parameter of the model that transformers "
-                    f"makes of it, so its loss cannot be measured; keep it exact, with keep = [{quoted(name)}]"
+                    "makes of it, so its loss cannot be measured; keep it exact, by the argument keep"
                 )
             assert parameter is not None
             if parameter.data_ptr() not in taken:

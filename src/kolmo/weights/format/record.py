@@ -17,7 +17,7 @@ from kolmo.errors import CorruptError, FormatError
 from kolmo.foreign import quoted, short
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.safetensors import BYTES, MAX_COUNT, Header, Kind, Place, is_shape, reject_duplicate_keys
-from kolmo.weights.format.table import Table, check_references, dump_entry, parse_table
+from kolmo.weights.format.table import Table, check_references, dump_table, parse_table
 from kolmo.weights.sources.dtypes import FLOATS
 
 VERSION = 1
@@ -101,7 +101,7 @@ class Record:
         return json.dumps(
             {
                 "version": VERSION,
-                "hyperfunctions": [dump_entry(one) for one in self.hyperfunctions],
+                "hyperfunctions": dump_table(self.hyperfunctions),
                 "coded": {name: one.dump() for name, one in self.coded.items()},
                 "raw": self.raw,
                 "aliases": self.aliases,

@@ -153,7 +153,9 @@ class Packer:
             self._file.write(code.data)
             by = None if code.by is None else table.index_of(code.by)
             coded[name] = replace(self.record.coded[name], stored=len(code.data), by=by, base=code.base, wild=code.wild)
-        self.record = replace(self.record, hyperfunctions=tuple(table.functions), coded=coded)
+        functions, places = table.grouped()
+        coded = {name: one if one.by is None else replace(one, by=places[one.by]) for name, one in coded.items()}
+        self.record = replace(self.record, hyperfunctions=functions, coded=coded)
         total = sum(one.stored for one in coded.values())
         check_expansion(self._name, sum(one.count for one in coded.values() if not one.verbatim), total)
 

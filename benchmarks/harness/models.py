@@ -1,20 +1,36 @@
-"""Small models of transformers in folders: one that tells stories, and tiny ones that know nothing."""
+"""Small models of transformers in folders, for benchmarks and tests: one that tells stories, tiny ones at random."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from helpers.tokenizers_made import byte_level
-
-STORIES = Path(__file__).parents[1] / "models" / "stories260K"
+STORIES = Path(__file__).parents[2] / "tests" / "models" / "stories260K"
 FAMILIES = ("gpt2", "gpt_neox", "llama", "mamba", "mistral", "qwen2", "rwkv")
 TOKENS = 299  # and an end of text
 LOGITS = 304  # as many models have: a few more than their tokenizer has tokens
 CONTEXT = 128
+
+
+TEXT = """The sea was calm that morning, and the boats lay still in the harbour. "Will it rain?" asked the boy. "No,"
+said his father, "not today; the wind is from the east." They rowed out past the light, 3 miles or so, and let down
+the nets.
+
+By noon there were 42 fish in the boat: herring, cod, and one that neither of them knew. It had a blue back and
+a white belly, and looked at them (so the boy thought) as if it had something to say. Où est le café? Là-bas, à côté.
+Straße, Ærø, naïve, señor; 東京 and Москва are far away. The boy asked again, and again the father said: not today.
+
+def harbour(boats):
+    for boat in boats:
+        if boat.nets:
+\t\t\treturn [fish for fish in boat.nets if fish != None]
+
+They sold the fish, bought bread and salt, and walked home along the shore while the light went out of the sky.
+"""
 
 
 def llama2c() -> ModuleType:
@@ -33,6 +49,23 @@ def stories(folder: Path) -> Path:
     if not (folder / "tokenizer_config.json").exists():
         llama2c().convert(STORIES / "stories260K.bin", STORIES / "tok512.bin", folder)
     return folder
+
+
+@cache
+def byte_level(size: int = 600) -> Any:
+    """GPT-2: bytes as printable characters, and an end of text that is special; `size` tokens at most without it."""
+    import tokenizers
+
+    made = tokenizers.Tokenizer(tokenizers.models.BPE())
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    made.post_processor = tokenizers.processors.ByteLevel(trim_offsets=False)
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=size, initial_alphabet=sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+    )
+    made.train_from_iterator([TEXT], trainer)
+    made.add_special_tokens(["<|endoftext|>"])
+    return made
 
 
 def tiny(folder: Path, family: str) -> Path:

@@ -1,0 +1,1 @@
+"""The commands of `kolmo collect`, a file each; `shared` has what those that collect have in common."""

@@ -1,0 +1,1 @@
+"""Source files of public repositories: search, fetch, exact duplicates, heuristics, near duplicates."""
