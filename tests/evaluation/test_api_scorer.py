@@ -239,7 +239,7 @@ def test_a_server_without_what_is_needed(served: CompletionsServer, opened: Call
     served.rules = [no_prompt]
     with pytest.raises(
         RefusedError,
-        match=r"^http://127.0.0.1:\d+/v1/completions: HTTP 400 \(Only no echo is supported\); docs/servers.md says",
+        match=r"^http://127.0.0.1:\d+/v1/completions: HTTP 400 \(Only no echo is supported\); see docs/servers.md",
     ):
         opened(served.url)
     assert len(served.requests) == 6

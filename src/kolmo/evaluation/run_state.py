@@ -25,13 +25,12 @@ from kolmo.evaluation.results.store import RowStore
 from kolmo.evaluation.scorers.scorers import LITERAL_ID, Tokenised
 from kolmo.evaluation.windows import windows
 from kolmo.evaluation.windows.modes import Mode
-from kolmo.evaluation.windows.passages import Ids, Nats, PassageBatch, ScoredPassage, batches
+from kolmo.evaluation.windows.passages import NO_TOKEN_LIMIT, Ids, Nats, PassageBatch, ScoredPassage, batches
 from kolmo.evaluation.windows.windows import Window
 from kolmo.progress import Progress
 
 GROUP_CHARACTERS = 1 << 18  # characters per worker of the documents whose windows are sorted into batches together
 FLUSH_SECONDS = 30.0  # time between two writes of finished rows to the store
-NO_TOKEN_LIMIT = 1 << 40  # tokens of a batch when the user sets the number of windows
 
 
 class DocumentLabels(NamedTuple):

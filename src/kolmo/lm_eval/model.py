@@ -33,7 +33,7 @@ from kolmo.evaluation.opening import full_spec, open_scorer
 from kolmo.evaluation.run import mode_for
 from kolmo.evaluation.scorers.scorers import LITERAL_ID, ScorerOptions, Tokenised
 from kolmo.evaluation.windows.modes import MODES
-from kolmo.evaluation.windows.passages import ScoredPassage, batches
+from kolmo.evaluation.windows.passages import NO_TOKEN_LIMIT, ScoredPassage, batches
 from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.predictors.base import Predictor
@@ -53,7 +53,6 @@ GROUP_CHARACTERS = 1 << 18  # characters of the texts whose windows are sorted i
 DEFAULT_GENERATED_TOKENS = 256  # limit of generation if the task sets none
 BYTES_PER_TOKEN = 4  # bytes that are generated for each token of a task's limit
 LIMIT_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-NO_TOKEN_LIMIT = 1 << 40  # tokens of a batch when the user sets the number of windows
 DEFAULT_DEVICE = "cuda:0"  # the device that the harness requests by default
 
 Costs = npt.NDArray[np.float64]

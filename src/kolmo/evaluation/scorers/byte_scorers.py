@@ -15,12 +15,10 @@ from kolmo.bits import to_nats
 from kolmo.errors import PredictorError
 from kolmo.evaluation.scorers.scorers import LITERAL_ID, ModelIdentity, Tokenised
 from kolmo.evaluation.windows.modes import TokenRule
-from kolmo.evaluation.windows.passages import Nats, PassageBatch, ScoredPassage
+from kolmo.evaluation.windows.passages import NO_TOKEN_LIMIT, Nats, PassageBatch, ScoredPassage
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.classical.compressors import Classical
 from kolmo.predictors.registry import resolve
-
-NO_TOKEN_LIMIT = 1 << 40  # tokens of a batch: only the number of documents is limited
 
 
 class ByteScorer:

@@ -17,6 +17,8 @@ Nats = npt.NDArray[np.float32]
 LENGTH_DIVISOR = 16  # passages of a batch differ in length by at most the longest length divided by this,
 MAX_LENGTH_DIFFERENCE_TOKENS = 16  # or by this number of tokens, if that is more
 
+NO_TOKEN_LIMIT = 1 << 40  # tokens of a batch if only its number of passages is limited
+
 
 @dataclass(frozen=True, eq=False)
 class ScoredPassage:

@@ -223,4 +223,4 @@ def _remedy(answer: Answer) -> str:
         return f"give the URL that it redirects to, {short(location, MAX_MESSAGE_CHARACTERS)}"
     if status in AGAIN:
         return "see what the server reports"
-    return "docs/servers.md says what a server must offer"
+    return "see docs/servers.md for what a server must support"
