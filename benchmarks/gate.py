@@ -1,7 +1,7 @@
-"""Measure the network's gate: what level 5 makes of files of many kinds, beside level 4, and how long it takes.
+"""Measure the network's gate: sizes and times of level 5 beside level 4, for files of many kinds.
 
-For each kind: bytes of the file at level 4 and at level 5, which way level 5 chose, and what the other way would have
-given. Every file is decompressed and compared. For data that look random, CPU times of both levels, taking turns:
+For each kind: bytes of the file at level 4 and at level 5, the way that level 5 chose, and the size with the other
+way. Every file is decompressed and compared. For data that look random, CPU times of both levels, taking turns:
 within one process, and as whole processes with start and end. On a loaded machine they differ by a few per cent from
 run to run.
 
@@ -31,14 +31,14 @@ from harness.kinds import KINDS
 from harness.measuring import run
 from kolmo.predictors.embedded import neural
 
-TIMED = 1 << 16  # bytes of a file that are timed, at most
-FORCED = 1 << 18  # bytes up to which data that look random are given to the network all the same
+MAX_TIMED_BYTES = 1 << 16  # bytes of a file that are timed
+MAX_FORCED_BYTES = 1 << 18  # size up to which data that look random are coded with the network as well
 OLD = "import sys; from kolmo.predictors import neural; print(neural.is_worth_hearing(sys.stdin.buffer.read()))"
 
 
 @contextmanager
 def forced(way: neural.Way) -> Iterator[None]:
-    """All blocks go this way."""
+    """Code all blocks in this way."""
     kept = neural.NeuralModel._choose
     neural.NeuralModel._choose = lambda self, data, progress: (way, b"")  # type: ignore[method-assign]
     try:
@@ -48,7 +48,7 @@ def forced(way: neural.Way) -> Iterator[None]:
 
 
 def chosen(data: bytes) -> neural.Way:
-    """The way that level 5 takes."""
+    """The way that level 5 chooses."""
     return neural.Neural(5).start(len(data))._choose(data, None)[0]
 
 
@@ -60,7 +60,7 @@ def packed(data: bytes, level: int) -> int:
     return len(archive)
 
 
-def heard_before(data: bytes, source: str) -> bool:
+def with_network_before(data: bytes, source: str) -> bool:
     """What the gate of another version of the package says."""
     environment = os.environ | {"PYTHONPATH": source}
     said = subprocess.run([sys.executable, "-c", OLD], input=data, capture_output=True, env=environment, check=True)
@@ -78,17 +78,17 @@ def sizes(names: Sequence[str], before: str | None) -> Iterator[str]:
         shown = "-"
         old = ""
         made: dict[neural.Way, int] = {way: five}
-        if way is not neural.Way.QUICK or len(data) <= FORCED:
+        if way is not neural.Way.QUICK or len(data) <= MAX_FORCED_BYTES:
             with forced(other):
                 made[other] = len(kolmo.compress(data, level=5, threads=1))
             shown = f"{made[other]:,}"
         if before:
-            heard = heard_before(data, before)
-            size = made.get(neural.Way.NETWORK if heard else neural.Way.PLAIN)
-            if size is None and not heard:
+            with_network = with_network_before(data, before)
+            size = made.get(neural.Way.NETWORK if with_network else neural.Way.PLAIN)
+            if size is None and not with_network:
                 with forced(neural.Way.PLAIN):
                     size = len(kolmo.compress(data, level=5, threads=1))
-            old = f" {'-' if size is None else f'{size:,}'}{', heard' if heard else ''} |"
+            old = f" {'-' if size is None else f'{size:,}'}{', with_network' if with_network else ''} |"
         print(name, file=sys.stderr, flush=True)
         yield f"| {name} | {len(data):,} | {four:,} | {five:,} | {way.name.lower()} | {shown} |{old}"
 
@@ -106,7 +106,7 @@ def speeds(names: Sequence[str], repeat: int, work: Path) -> Iterator[str]:
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     path = work / "content"
     for name in names:
-        data = KINDS[name]()[:TIMED]
+        data = KINDS[name]()[:MAX_TIMED_BYTES]
         if chosen(data) is not neural.Way.QUICK:
             continue
         path.write_bytes(data)

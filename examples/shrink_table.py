@@ -18,7 +18,7 @@ from common import Row, parser, rows, table
 
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.installing import install
-from kolmo.training.products.folder import replace
+from kolmo.targets import replacing
 
 FAMILIES = {"language_model": "Language models", "mobilenet": "MobileNetV3", "unet": "U-Net", "resnet": "ResNet"}
 SECTION = "## Networks, before and after"
@@ -51,7 +51,7 @@ MARKS = {  # by the beginning of a form's name: mark, colour inside and of its e
 
 
 def measure(family: str, options: object) -> list[Row]:
-    """All rows of a family, each said when it is there."""
+    """All rows of a family, each printed when it is measured."""
     torch.manual_seed(1)
     found = []
     for subject in importlib.import_module(family).subjects(options):
@@ -68,7 +68,8 @@ def put(path: Path, section: str) -> None:
     before, _, old = text.partition(f"{heading}\n")
     _, mark, after = old.partition("\n## ")
     parts = [f"{before.rstrip()}\n\n" if before else "", f"{section.rstrip()}\n", f"\n## {after}" if mark else ""]
-    replace(path, lambda file: file.write("".join(parts).encode()))
+    with replacing(path) as file:
+        file.write("".join(parts).encode())
 
 
 def draw(found: dict[str, list[Row]], path: Path) -> None:
@@ -100,7 +101,8 @@ def draw(found: dict[str, list[Row]], path: Path) -> None:
     handles, labels = figure.axes[0].get_legend_handles_labels()
     legend = dict(zip(labels[:7], handles[:7], strict=True))  # those of the first network
     figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
-    replace(path, lambda file: figure.savefig(file, format="png", dpi=90))
+    with replacing(path) as file:
+        figure.savefig(file, format="png", dpi=90)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -111,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     made.add_argument("--figure", type=Path, help="PNG to draw")
     options = made.parse_args(arguments)
     if unknown := set(options.families) - set(FAMILIES):
-        made.error(f"{', '.join(sorted(unknown))}: no family; choose from {', '.join(FAMILIES)}")
+        made.error(f"{', '.join(sorted(unknown))}: not a family; choose from {', '.join(FAMILIES)}")
     try:
         found = {name: measure(name, options) for name in FAMILIES if name in (options.families or FAMILIES)}
         section = f"{SECTION}\n{TEXT}{table(row for part in found.values() for row in part)}{FIGURE}"

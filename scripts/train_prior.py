@@ -1,6 +1,6 @@
 """Train the priors of the embedded predictor on a folder of text: `python scripts/train_prior.py FOLDER`.
 
-Each shape runs over samples of the folder's files; between samples it forgets the data but keeps what it learned about
+Each shape runs over samples of the folder's files; between samples it resets everything but the learned numbers of
 histories, weights and curves. The averages are written to src/kolmo/predictors/embedded/priors, with the hash of the
 samples. The same folder and seed give the same priors.
 """
@@ -15,10 +15,11 @@ from pathlib import Path
 
 from kolmo.predictors.embedded import neural, neural_levels
 from kolmo.predictors.embedded.context_mixing import SHAPES, Shape, plain_prior, unpack_prior
-from kolmo.predictors.embedded.network import Weights, load
+from kolmo.predictors.embedded.network import Weights
+from kolmo.predictors.embedded.network_file import load
 from kolmo.training.products.priors import train_prior
 
-PRIORS = Path(__file__).parent.parent / "src" / "kolmo" / "predictors" / "priors"
+PRIORS = Path(__file__).parent.parent / "src" / "kolmo" / "predictors" / "embedded" / "priors"
 SIZES = (2_000, 8_000, 30_000, 120_000, 250_000)  # of samples: a prior matters most for small inputs
 
 

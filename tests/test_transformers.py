@@ -205,6 +205,10 @@ def test_shrunk_while_opened(tmp_path: Path, folders: tuple[Path, Path, Path]) -
     file = ShrunkFile(tmp_path / "saved")
     assert "lm_head.weight" in file.record.raw
     same_weights(model, Auto.from_pretrained(tmp_path / "saved"))
+    with pytest.raises(ValueError, match="exclude each other"):
+        plugin.KolmoConfig(bits=3, step=0.1)
+    with pytest.raises(ValueError, match="choose from 1, 8, 64"):
+        plugin.KolmoConfig(states=2)
     with pytest.raises(TypeError, match="bit"):
         plugin.KolmoConfig(bit=3)
     with pytest.raises(KolmoError, match="kolmo shrink"):

@@ -44,9 +44,9 @@ MACHINES = {
     "riscv64": (["riscv64-linux-gnu-gcc", *FLAGS, "-O3"], ["qemu-riscv64"]),
     "s390x (big-endian)": (["s390x-linux-gnu-gcc", *FLAGS, "-O3"], ["qemu-s390x"]),
 }
-# A network of random weights, and a mixer with all that a network's opinion is good for.
+# A network of random weights, and a mixer with all inputs, contexts and selectors that depend on a network.
 SMALL = NetworkShape(2, 64, 64, 32, ((2, 6), (0, 5)))
-LISTENER = Shape("listener", (*FULL.contexts[:12], 36, 37, 38, 39), (1, 2, 11, 12, 13, 14, 15), network=True)
+NETWORK_MIXER = Shape("network-mixer", (*FULL.contexts[:12], 36, 37, 38, 39), (1, 2, 11, 12, 13, 14, 15), network=True)
 LANES = 3  # as in neural.c
 
 
@@ -126,7 +126,7 @@ def expected_network(header: Path, symbols: bytes) -> str:
 
 def expected_neural(data: bytes, header: Path) -> str:
     """The same for a mixer with that network, over lanes: the line that neural.c must print."""
-    config, prior, network = configuration(LISTENER, 18, 12), plain_prior(LISTENER), small_weights()
+    config, prior, network = configuration(NETWORK_MIXER, 18, 12), plain_prior(NETWORK_MIXER), small_weights()
     write_content(config, prior, data, header)
     steps = -(-len(data) // LANES)
 

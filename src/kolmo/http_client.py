@@ -37,7 +37,7 @@ MAX_HEAD_BYTES = 1 << 20  # of an answer before its body, interim answers includ
 MAX_PAUSE = 8.0  # seconds between two tries
 MAX_RETRY_AFTER = 60.0  # seconds that a server's Retry-After is followed for
 SINK_STRIDE = 1 << 20  # bytes of a body to a file for which the deadline holds, and then anew for the next
-AGAIN = (408, 425, 429, 500, 502, 503, 504)
+RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)  # of answers after which a request is repeated
 
 Sink = Callable[[int, Message], IO[bytes] | None]  # of status and headers: where the body is to go; None: to memory
 
@@ -135,7 +135,7 @@ class HttpClient:
             sink: is asked where the body of an answer is to be written as it comes; the answer then has no data.
 
         Returns:
-            an answer of any status; one in `AGAIN` where that was the answer to the last try.
+            an answer of any status; one in `RETRIED_STATUSES` where that was the answer to the last try.
 
         Raises:
             RequestError: there is none, or it is too large.
@@ -159,7 +159,7 @@ class HttpClient:
                 raise RequestError(_words(error), unreachable=True, unusable=kind) from None
             else:
                 self._reached = True
-                if answer.status not in AGAIN:
+                if answer.status not in RETRIED_STATUSES:
                     return Answer(answer.status, answer.headers, answer.data, attempt)
                 said = f"HTTP {answer.status}"
                 wish = retry_after(answer.headers.get("Retry-After"))

@@ -9,10 +9,10 @@ import math
 from functools import lru_cache
 from statistics import NormalDist
 
-TINY = 1e-300  # in place of a zero divisor
-STEPS = 10_000  # of a continued fraction, at most; about 3 sqrt(freedom) are needed
-CLOSE = 1e-15  # relative change at which the continued fraction ends
-NORMAL = 1e7  # degrees of freedom from which the quantile is the normal distribution's, to within 1e-7
+MIN_DIVISOR = 1e-300  # in place of a zero divisor
+MAX_FRACTION_TERMS = 10_000  # of a continued fraction, at most; about 3 sqrt(freedom) are needed
+FRACTION_TOLERANCE = 1e-15  # relative change at which the continued fraction ends
+NORMAL_FREEDOM = 1e7  # degrees of freedom from which the quantile is the normal distribution's, to within 1e-7
 
 
 @lru_cache(maxsize=4096)
@@ -42,7 +42,7 @@ def student_t(probability: float, freedom: float) -> float:
         return 0.0
     sign = math.copysign(1.0, probability - 0.5)
     start = -NormalDist().inv_cdf(wanted / 2)
-    if freedom >= NORMAL:
+    if freedom >= NORMAL_FREEDOM:
         return sign * start
     scale = 2 / math.exp(math.lgamma(freedom / 2) + math.lgamma(0.5) - math.lgamma(freedom / 2 + 0.5))
     low, high = 0.0, math.pi / 2
@@ -55,7 +55,7 @@ def student_t(probability: float, freedom: float) -> float:
             high = theta
         # The derivative of P(|T| > t) by theta is -scale cos(theta)^(freedom - 1).
         slope = scale * math.cos(theta) ** (freedom - 1)
-        following = theta + excess / slope if slope > TINY else math.nan
+        following = theta + excess / slope if slope > MIN_DIVISOR else math.nan
         if not low < following < high:
             following = (low + high) / 2
         if abs(following - theta) <= 1e-15 * theta or not low < following < high:
@@ -72,8 +72,8 @@ def _beyond(theta: float, freedom: float) -> float:
         math.lgamma(a + b)
         - math.lgamma(a)
         - math.lgamma(b)
-        + a * math.log(max(square, TINY))
-        + math.log(max(math.sin(theta), TINY))
+        + a * math.log(max(square, MIN_DIVISOR))
+        + math.log(max(math.sin(theta), MIN_DIVISOR))
     )
     if square < (a + 1) / (a + b + 2):
         return front * _fraction(square, a, b) / a
@@ -84,18 +84,18 @@ def _fraction(x: float, a: float, b: float) -> float:
     """The continued fraction of the incomplete beta function (Abramowitz and Stegun, 26.5.8), by Lentz's method."""
     c, d = 1.0, 1 / _apart(1 - (a + b) * x / (a + 1))
     found = d
-    for m in range(1, STEPS):
+    for m in range(1, MAX_FRACTION_TERMS):
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         d, c = 1 / _apart(1 + even * d), _apart(1 + even / c)
         found *= d * c
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         d, c = 1 / _apart(1 + odd * d), _apart(1 + odd / c)
         found *= d * c
-        if abs(d * c - 1) < CLOSE:
+        if abs(d * c - 1) < FRACTION_TOLERANCE:
             break
     return found
 
 
 def _apart(value: float) -> float:
     """The value, kept away from zero."""
-    return value if abs(value) > TINY else TINY
+    return value if abs(value) > MIN_DIVISOR else MIN_DIVISOR

@@ -62,7 +62,7 @@ class Attributes:
 class Target:
     """An output file that appears whole under its name, or not at all.
 
-    Streams, and targets that are no regular files (a device, a pipe), are written directly.
+    Streams, and targets that are not regular files (a device, a pipe), are written directly.
 
     Args:
         target: path, or a binary stream.
@@ -134,7 +134,7 @@ class Target:
         try:
             self._finish(partial, replace(attributes, mtime=None, atime=None))
         except TargetExistsError:
-            return f"its first {size} bytes are good, but {partial} exists (-f overwrites it)"
+            return f"its first {size} bytes are good, but {partial} exists (force=True overwrites it)"
         return f"its first {size} bytes are good and kept in {partial}"
 
     def _finish(self, path: str, attributes: Attributes) -> None:
@@ -156,7 +156,7 @@ class Target:
 
     def _refuse_existing(self, path: str) -> None:
         if not self._force and os.path.lexists(path):
-            raise TargetExistsError(f"{path}: already exists; use -f to overwrite it")
+            raise TargetExistsError(f"{path}: already exists; use force=True to overwrite it")
 
 
 @contextmanager
@@ -232,7 +232,7 @@ class TargetFolder:
         if not os.path.lexists(target) or (_is_folder(target) and not os.listdir(target)):
             return
         if not self._force:
-            raise TargetExistsError(f"{target}: already exists; use -f to overwrite it")
+            raise TargetExistsError(f"{target}: already exists; use force=True to overwrite it")
         if not _is_folder(target) or not self._replaceable(target):
             raise KolmoError(f"{target}: is not a folder that may be replaced; choose another name, or remove it first")
 
@@ -256,7 +256,7 @@ def check_target(path: str, force: bool) -> None:
         raise KolmoError(f"{path}: is a folder; name a file in it")
     _check_parent(path)
     if _look(path) and not force:
-        raise TargetExistsError(f"{path}: already exists; use -f to overwrite it")
+        raise TargetExistsError(f"{path}: already exists; use force=True to overwrite it")
     folder = os.path.dirname(path) or "."
     if not os.access(folder, os.W_OK | os.X_OK):
         read_only = hasattr(os, "statvfs") and os.statvfs(folder).f_flag & os.ST_RDONLY
@@ -341,7 +341,7 @@ def _open_special(path: str, force: bool) -> IO[bytes]:
         with _naming(path):
             return os.fdopen(os.dup(number), "wb")
     if stat.S_ISBLK(os.stat(path).st_mode) and not force:
-        raise KolmoError(f"{path}: is a block device; use -f to write over what it holds")
+        raise KolmoError(f"{path}: is a block device; use force=True to write over what it holds")
     return open(path, "wb")
 
 

@@ -121,7 +121,7 @@ def test_streams_as_ends(source: Path, tmp_path: Path) -> None:
 def test_existing_targets(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "t"
     target.write_bytes(b"old")
-    with pytest.raises(TargetExistsError, match="t: already exists; use -f"):
+    with pytest.raises(TargetExistsError, match="t: already exists; use force=True"):
         compress_file(str(source), str(target), P)
     assert target.read_bytes() == b"old"
     compress_file(str(source), str(target), P, force=True)
@@ -178,7 +178,7 @@ def test_damage_in_the_middle(tmp_path: Path) -> None:
 def test_other_refusals_keep_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.kmo"
     path.write_bytes(packed())
-    with pytest.raises(MemoryLimitError, match=rf"^{path}: block 1, at byte \d+, needs \d+ bytes .*--memory"):
+    with pytest.raises(MemoryLimitError, match=rf"^{path}: block 1, at byte \d+, needs \d+ bytes .*memory_limit="):
         decompress_file(str(path), str(tmp_path / "out"), memory_limit=10)
     path.write_bytes(packed().replace(P.fingerprint(), b"abcd"))
     with pytest.raises(CorruptError):

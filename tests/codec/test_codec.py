@@ -108,22 +108,22 @@ def test_incompressible_is_stored() -> None:
 
 
 def test_given_up_early_only_without_structure() -> None:
-    size = blocks.PROBE + 3 * base.SLICE
+    size = blocks.PROBE_BYTES + 3 * base.SLICE
     flat = random.Random(2).randbytes(size)
     ticks: list[int] = []
 
     encode_block(Even(), flat, ticks.append)
-    assert ticks == [base.SLICE] * (blocks.PROBE // base.SLICE) + [3 * base.SLICE]
-    assert blocks._looks_random(flat, blocks.PROBE)
-    repeating = flat[: blocks.PROBE] + flat[5 : base.SLICE + 5]  # its beginning
-    assert not blocks._looks_random(repeating, blocks.PROBE)
+    assert ticks == [base.SLICE] * (blocks.PROBE_BYTES // base.SLICE) + [3 * base.SLICE]
+    assert blocks._looks_random(flat, blocks.PROBE_BYTES)
+    repeating = flat[: blocks.PROBE_BYTES] + flat[5 : base.SLICE + 5]  # its beginning
+    assert not blocks._looks_random(repeating, blocks.PROBE_BYTES)
     assert not blocks._looks_random(flat[: base.SLICE] + TEXT * 20, base.SLICE)
     assert not blocks._looks_random(bytes(range(256)) * 1024, 0)  # flat counts, all repeats
 
 
 @pytest.mark.skipif(SLOW, reason="takes minutes in NumPy")
 def test_random_data_that_comes_twice_is_coded_once() -> None:
-    half = random.Random(4).randbytes(blocks.PROBE)
+    half = random.Random(4).randbytes(blocks.PROBE_BYTES)
     assert len(kolmo.compress(half * 2, 1)) < len(half) * 1.05
 
 

@@ -147,7 +147,7 @@ def test_without_kernels_less_is_allowed(monkeypatch: pytest.MonkeyPatch) -> Non
     packed = kolmo.compress(bytes(200_000), predictor="order0", block_size=50_000)
     monkeypatch.setattr(limits, "SLOW", True)
     for read in READERS[:3]:
-        with pytest.raises(SizeLimitError, match=r"block 2, .*--max-size 100000.*C compiler"):
+        with pytest.raises(SizeLimitError, match=r"block 2, .*max_length=100000.*C compiler"):
             read(packed)
     assert kolmo.decompress(packed, max_length=200_000) == bytes(200_000)
     text = kolmo.compress(b"".join(b"%d " % (n * n) for n in range(20_000)), predictor="order0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -97,6 +98,8 @@ def test_eval_reads_the_folder(segment: Path, tmp_path: Path, capsys: pytest.Cap
         capsys, "eval", "classical:xz", "--corpus", f"{tmp_path / 'out'}:cc", "-o", tmp_path / "results", "--json"
     )
     (result,) = records(out)
+    digest = hashlib.sha256((tmp_path / "out" / "manifest-cc.json").read_bytes()).hexdigest()
+    assert result["corpus"]["source"] == f"{tmp_path / 'out'}:cc (manifest {digest[:12]})"
     assert result["corpus"]["first_date"] == result["corpus"]["last_date"] == "2026-10-05"
 
 

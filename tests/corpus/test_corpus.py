@@ -174,7 +174,12 @@ def test_a_text_is_exactly_the_file(tmp_path_factory: pytest.TempPathFactory, pa
 
 
 def test_line_ends_and_marks_stay(tmp_path: Path) -> None:
-    for data in (b"a\r\nb\rc\n", b"\xef\xbb\xbfa", b"a\n\n ", b"x" * files.PIECE + "é".encode() * files.PIECE):
+    for data in (
+        b"a\r\nb\rc\n",
+        b"\xef\xbb\xbfa",
+        b"a\n\n ",
+        b"x" * files.READ_BYTES + "é".encode() * files.READ_BYTES,
+    ):
         (tmp_path / "a.py").write_bytes(data)
         (document,) = open_corpus(str(tmp_path / "a.py"))
         assert document.content.encode() == data
@@ -246,7 +251,7 @@ def test_parquet_that_is_wrong(tmp_path: Path) -> None:
     pq.write_table(pa.table({"contents": ["a"]}), path)
     assert 'no column "content"; there is: "contents"' in refusal(path)
     pq.write_table(pa.table({"content": pa.array([b"a", b"\xff"])}), path)
-    assert "a.parquet, row 1: byte 0 of `content` is no UTF-8" in refusal(path)
+    assert "a.parquet, row 1: byte 0 of `content` is not UTF-8" in refusal(path)
     pq.write_table(pa.table({"content": [str(i) * 50 for i in range(1000)]}), path)
     good = path.read_bytes()
     chance = random.Random(1)
@@ -267,22 +272,22 @@ def test_parquet_that_is_wrong(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b'{"content": "a"}\n{"content": "b"\n', "a.jsonl:2: is no JSON object (Expecting ',' delimiter"),
-        (b'{"content": "a"}\n["b"]\n', "a.jsonl:2: is no JSON object"),
-        (b'{"content": "a"}\n"b\n', "a.jsonl:2: is no JSON object (Invalid control character"),
+        (b'{"content": "a"}\n{"content": "b"\n', "a.jsonl:2: is not a JSON object (Expecting ',' delimiter"),
+        (b'{"content": "a"}\n["b"]\n', "a.jsonl:2: is not a JSON object"),
+        (b'{"content": "a"}\n"b\n', "a.jsonl:2: is not a JSON object (Invalid control character"),
         (b'{"content": "a"}\n"b\\ud83d"\n', "a.jsonl:2: character 1 is half of a surrogate pair"),
-        (b'{"content": "a"}\nnull\n', "a.jsonl:2: is no JSON object"),
-        (b'{"content": "a"} {"content": "b"}\n', "a.jsonl:1: is no JSON object (Extra data"),
+        (b'{"content": "a"}\nnull\n', "a.jsonl:2: is not a JSON object"),
+        (b'{"content": "a"} {"content": "b"}\n', "a.jsonl:1: is not a JSON object (Extra data"),
         (b'\n{"subset": "cc"}\n', "a.jsonl:2: has no string `content`"),
         (b'{"content": null}\n', "a.jsonl:1: has no string"),
         (b'{"content": 7}\n', "a.jsonl:1: has no string"),
         (b'{"content": "a\\ud83d"}\n', "a.jsonl:1: character 1 is half of a surrogate pair"),
         (b'{"content": "a", "subset": "\\udc00"}\n', "a.jsonl:1: character 0 is half"),
-        (b'{"content": "\xff"}\n', "a.jsonl:1: byte 13 is no UTF-8"),
-        (b'{"content": "a"}\n{"content": "\xe2\x82', "a.jsonl:2: byte 30 is no UTF-8"),
+        (b'{"content": "\xff"}\n', "a.jsonl:1: byte 13 is not UTF-8"),
+        (b'{"content": "a"}\n{"content": "\xe2\x82', "a.jsonl:2: byte 30 is not UTF-8"),
         (b'{"content": "a"}\n{"content": "\0"}\n', "a.jsonl:2: byte 30 is zero"),
-        (b'{"content": "a", "n": ' + b"1" * 5000 + b"}\n", "a.jsonl:1: is no JSON to be read here"),
-        (b'{"content": "a", "n": ' + b"[" * 10**6 + b"\n", "a.jsonl:1: is no JSON to be read here"),
+        (b'{"content": "a", "n": ' + b"1" * 5000 + b"}\n", "a.jsonl:1: is not JSON that can be read here"),
+        (b'{"content": "a", "n": ' + b"[" * 10**6 + b"\n", "a.jsonl:1: is not JSON that can be read here"),
         (b"", "holds no text"),
         (b'{"content": ""}\n', "holds no text"),
     ],
@@ -295,18 +300,18 @@ def test_lines_that_are_wrong(tmp_path: Path, data: bytes, message: str) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('[{"content": "a"}, ["b"]]', "a.json, item 2: is no JSON object"),
-        ('["a", 7]', "a.json, item 2: is no JSON object"),
+        ('[{"content": "a"}, ["b"]]', "a.json, item 2: is not a JSON object"),
+        ('["a", 7]', "a.json, item 2: is not a JSON object"),
         ('["a", "\\udc00"]', "a.json, item 2: character 0 is half of a surrogate pair"),
-        ('["a", "b]', "a.json, item 2: is no JSON (Unterminated string"),
-        ('[{"content": "a"}, {"content": ]', "a.json, item 2: is no JSON (Expecting value"),
+        ('["a", "b]', "a.json, item 2: is not JSON (Unterminated string"),
+        ('[{"content": "a"}, {"content": ]', "a.json, item 2: is not JSON (Expecting value"),
         ('[{"content": "a"} {"content": "b"}]', "a.json, item 1: no comma"),
         ('[{"content": "a"},]', "a.json, item 2: is no JSON"),
         ('[{"content": "a"}', "a.json, item 1: no comma"),
-        ("[" * 10**6, "a.json, item 1: is no JSON to be read here"),
+        ("[" * 10**6, "a.json, item 1: is not JSON that can be read here"),
         ("[]", "holds no text"),
-        ('{\n "content": "a"\n}', "a.json:1: is no JSON object"),
-        ("17", "a.json:1: is no JSON object"),
+        ('{\n "content": "a"\n}', "a.json:1: is not a JSON object"),
+        ("17", "a.json:1: is not a JSON object"),
     ],
 )
 def test_lists_that_are_wrong(tmp_path: Path, text: str, message: str) -> None:
@@ -318,17 +323,17 @@ def test_a_huge_binary_file_is_refused_at_once(tmp_path: Path) -> None:
     for name, head in (("a.jsonl", b"\x7fELF"), ("b.jsonl", b'{"'), ("c.json", b"[\xff"), ("d.txt", b"GIF8")):
         with open(tmp_path / name, "wb") as file:
             file.write(head + bytes(range(1, 256)))
-            file.truncate(files.LARGEST)  # a hole
+            file.truncate(files.MAX_DOCUMENT_BYTES)  # a hole
         before = bytes_read()
         assert name in refusal(tmp_path / name)
-        assert bytes_read() - before < 4 * files.PIECE
+        assert bytes_read() - before < 4 * files.READ_BYTES
 
 
 def test_long_lines_are_fine_and_claims_are_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    long = "é" * (3 * files.PIECE)
+    long = "é" * (3 * files.READ_BYTES)
     path = write_lines(tmp_path / "a.jsonl", [{"content": long}])
     assert contents(open_corpus(str(path))) == [long]
-    monkeypatch.setattr(files, "LARGEST", 1 << 18)
+    monkeypatch.setattr(files, "MAX_DOCUMENT_BYTES", 1 << 18)
     monkeypatch.setattr("kolmo.corpus.json_lines.LARGEST", 1 << 18)
     (tmp_path / "bomb.txt.gz").write_bytes(gzip.compress(b"a" * (1 << 20)))
     (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b'{"content": "' + b"a" * (1 << 20)))
@@ -349,9 +354,9 @@ def test_damaged_gzip(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
 def test_texts_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes("aé".encode() + b"\xe9b")
-    assert refusal(path).startswith(f"{path}: byte 3 is no UTF-8")
-    path.write_bytes(b"x" * (files.PIECE - 1) + b"\xe2\x82")
-    assert refusal(path).startswith(f"{path}: byte {files.PIECE - 1} is no UTF-8")
+    assert refusal(path).startswith(f"{path}: byte 3 is not UTF-8")
+    path.write_bytes(b"x" * (files.READ_BYTES - 1) + b"\xe2\x82")
+    assert refusal(path).startswith(f"{path}: byte {files.READ_BYTES - 1} is not UTF-8")
     path.write_bytes("a".encode("utf-16-le"))
     assert refusal(path).startswith(f"{path}: byte 1 is zero")
     path.write_bytes(b"")

@@ -101,12 +101,12 @@ def test_texts(tmp_path: Path) -> None:
             "photo.jpg",
             "zero",
         ]
-    assert f"{tmp_path / 'photo.jpg'}: byte 0 is no UTF-8" in corpus.skipped[2]
+    assert f"{tmp_path / 'photo.jpg'}: byte 0 is not UTF-8" in corpus.skipped[2]
 
 
 def test_texts_of_which_none_is_one(tmp_path: Path) -> None:
     fill(tmp_path, {"a": b"\xff", "b": b"\xfe"})
-    assert "a: byte 0 is no UTF-8" in refusal(tmp_path)
+    assert "a: byte 0 is not UTF-8" in refusal(tmp_path)
     assert "holds no files" in refusal(fill(tmp_path / "c", {".hidden": "x"}))
 
 

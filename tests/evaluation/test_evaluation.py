@@ -442,7 +442,7 @@ def test_a_corpus_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     lines = done.stderr.splitlines()
     assert len(lines) == 4  # one for each corpus, not for each model
     for line, part in zip(
-        lines, ("missing: no such", "bad.jsonl:2: is no JSON", "holds no text", "named good"), strict=True
+        lines, ("missing: no such", "bad.jsonl:2: is not a JSON", "holds no text", "named good"), strict=True
     ):
         assert part in line
     assert done.stdout.startswith("good: 1 documents")

@@ -1,4 +1,4 @@
-"""Which blocks hear the network: kinds of data, made here, and what level 5 makes of them beside level 4."""
+"""Which blocks use the network: several kinds of data, and their sizes at level 5 beside level 4."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ import kolmo
 from kolmo.coder.binary import BinaryEncoder
 from kolmo.errors import PredictorError
 from kolmo.native.dispatch import SLOW
-from kolmo.predictors.embedded import neural
-from kolmo.predictors.embedded.neural import GOOD, SAMPLE, TRIED, Neural, Way, is_worth_hearing, looks_packed
+from kolmo.predictors.embedded import gate, neural
+from kolmo.predictors.embedded.gate import MAX_TRIAL_BYTES, MIN_GOOD_SAMPLES, SAMPLE_BYTES, looks_packed
+from kolmo.predictors.embedded.neural import SHIPPED, Neural, Way
 
 pytestmark = pytest.mark.skipif(SLOW, reason="takes minutes in NumPy")
 
@@ -181,7 +182,7 @@ def sizes(data: bytes, level: int = 5) -> tuple[int, int]:
 def test_what_looks_random_is_level_4s_and_loads_no_network(name: str) -> None:
     data = PACKED[name]()
     assert looks_packed(data)
-    assert not is_worth_hearing(data)
+    assert not gate.should_use_network(data, SHIPPED.kernel)
     assert Neural(5).start(len(data))._choose(data, None) == (Way.QUICK, b"")
     four, five = sizes(data)
     assert five <= four + MORE
@@ -198,7 +199,7 @@ def test_so_it_is_at_every_level(level: int) -> None:
 def test_text_is_heard_whatever_lies_around_it(name: str) -> None:
     data = HEARD[name]()
     assert not looks_packed(data)
-    assert is_worth_hearing(data)
+    assert gate.should_use_network(data, SHIPPED.kernel)
     four, five = sizes(data)
     assert five < four * (0.97 if "random" in name else 0.87)
 
@@ -230,14 +231,14 @@ def test_two_samples_of_eight_are_enough_and_one_is_not() -> None:
         pieces = [noise(8000, n) for n in range(8)]
         for n in range(count):
             pieces[2 * n] = (text * 6)[:8000]
-        assert is_worth_hearing(b"".join(pieces)) == (count >= GOOD)
+        assert gate.should_use_network(b"".join(pieces), SHIPPED.kernel) == (count >= MIN_GOOD_SAMPLES)
 
 
 def test_padding_does_not_vote() -> None:
     text = modules("copy")[0]
     for padding in (0, 1000, 10_000, 60_000):
         data = bytes(padding) + text + bytes(padding)
-        assert is_worth_hearing(data)
+        assert gate.should_use_network(data, SHIPPED.kernel)
 
 
 def test_a_trial_gives_the_bytes_that_coding_gives(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,11 +258,11 @@ def test_a_trial_gives_the_bytes_that_coding_gives(monkeypatch: pytest.MonkeyPat
 
 
 def test_samples_lie_within_the_block() -> None:
-    for size in (TRIED + 1, 5000, 100_001):
+    for size in (MAX_TRIAL_BYTES + 1, 5000, 100_001):
         data = noise(size)
-        samples = neural._samples(data)
-        assert len(samples) == neural.SAMPLES
-        assert all(len(sample) == SAMPLE and sample in data for sample in samples)
+        samples = gate._samples(data)
+        assert len(samples) == gate.MAX_SAMPLES
+        assert all(len(sample) == SAMPLE_BYTES and sample in data for sample in samples)
 
 
 def test_the_network_is_the_one_that_fingerprints_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,8 +26,7 @@ from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.structures import CODED
 from kolmo.errors import CorruptError, KolmoError, MissingExtraError, PredictorError
-from kolmo.predictors import model_locations as whereabouts
-from kolmo.predictors import registry
+from kolmo.predictors import model_locations, registry
 from kolmo.predictors.language_models import grids, language_model
 from kolmo.predictors.language_models.backends import Logits
 from kolmo.predictors.language_models.block import LanguageModelBlock
@@ -47,7 +46,7 @@ Noise = Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]
 
 @pytest.fixture(autouse=True)
 def no_model_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whereabouts, "index", lambda: tmp_path / "cache" / "models.json")
+    monkeypatch.setattr(model_locations, "index", lambda: tmp_path / "cache" / "models.json")
 
 
 # ---- a language model of our own: two bytes of context, float64 ----
@@ -281,7 +280,7 @@ def test_noise_up_to_the_bound_does_no_harm(bound: float) -> None:
 def test_noise_beyond_the_bound_is_an_error_that_names_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = kolmo.compress(TEXT * 4, predictor=ours(tolerance=1e-9), block_size=len(TEXT))
 
-    def restore(version: int, parameters: bytes) -> Ours:
+    def restore(version: int, parameters: bytes, settings: RunSettings) -> Ours:
         return ours(shift(0.05))
 
     monkeypatch.setattr(Ours, "restore", restore)
@@ -336,7 +335,7 @@ def test_a_span_that_no_choice_serves_is_made_shorter(monkeypatch: pytest.Monkey
 
 
 def test_numbers_that_are_none() -> None:
-    with pytest.raises(PredictorError, match="number"):
+    with pytest.raises(PredictorError, match="not finite; try dtype='float32'"):
         pack(ours(lambda logits: logits * math.nan), TEXT)
 
 
@@ -408,22 +407,22 @@ def test_a_record_is_short_and_says_what_differs() -> None:
 FAMILIES = ("llama", "gpt2", "gpt_neox", "mamba", "rwkv", "qwen2", "mistral")
 
 
-def test_whereabouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whereabouts, "MOST", 3)
+def test_model_locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_locations, "MAX_LOCATIONS", 3)
     for k in range(5):
         (tmp_path / str(k)).mkdir()
-        whereabouts.remember(bytes([k] * 4), tmp_path / str(k))
-    assert [whereabouts.recall(bytes([k] * 4)) is not None for k in range(5)] == [False, False, True, True, True]
+        model_locations.remember(bytes([k] * 4), tmp_path / str(k))
+    assert [model_locations.recall(bytes([k] * 4)) is not None for k in range(5)] == [False, False, True, True, True]
     (tmp_path / "4").rmdir()
-    assert whereabouts.recall(bytes([4] * 4)) is None
+    assert model_locations.recall(bytes([4] * 4)) is None
     for broken in ("[]", "{", '{"03030303": 3}'):
         (tmp_path / "cache" / "models.json").write_text(broken)
-        assert whereabouts.recall(bytes([3] * 4)) is None
+        assert model_locations.recall(bytes([3] * 4)) is None
     blocked = tmp_path / "file"
     blocked.write_bytes(b"")
-    monkeypatch.setattr(whereabouts, "index", lambda: blocked / "models.json")
-    whereabouts.remember(bytes(4), tmp_path)  # nothing to write to: no error
-    assert whereabouts.recall(bytes(4)) is None
+    monkeypatch.setattr(model_locations, "index", lambda: blocked / "models.json")
+    model_locations.remember(bytes(4), tmp_path)  # nothing to write to: no error
+    assert model_locations.recall(bytes(4)) is None
 
 
 def hugging_face(folder: Path, **options: Any) -> Any:
@@ -589,7 +588,7 @@ def test_files_open_without_flags(
     assert f"{folder.name}, hash " in capsys.readouterr().out
 
     assert str(folder).encode() not in packed.read_bytes()  # a path is nobody's business
-    whereabouts.index().unlink()
+    model_locations.index().unlink()
     run("test", packed, status=1)
     assert "is not known on this machine; give its folder with --model" in capsys.readouterr().err
     moved = tmp_path / "moved"
@@ -608,7 +607,7 @@ def test_files_open_without_flags(
         assert f"is not the model that wrote this file: its {word} (hash" in message
         assert message.count("(hash") == 1
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    whereabouts.index().unlink()
+    model_locations.index().unlink()
     run("test", "--model", tmp_path / "nowhere", packed, status=1)
     assert "no such folder" in capsys.readouterr().err
 

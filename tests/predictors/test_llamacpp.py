@@ -279,7 +279,7 @@ def test_the_file_says_how_to_compute(folder: Path) -> None:
     assert model.record.way == WAYS.index(PLAIN) + 1
     hashes = hash_files([folder / "spm.gguf"]), FLASH, model.backend.vocabulary.table_hash
     record = Record.of("spm.gguf", "", hashes, "float32", model.record.context, model.record.chunk, 2)
-    other = LlamaCpp.restore(1, record.to_bytes())
+    other = LlamaCpp.restore(1, record.to_bytes(), RunSettings(model=str(folder / "spm.gguf")))
     assert isinstance(other.backend, LlamaCppBackend)
     assert other.backend.way == FLASH
     assert other.fingerprint() != model.fingerprint()
@@ -305,7 +305,7 @@ def test_a_model_in_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"dtype": "float64"}, "their own arithmetic, not float64; leave --dtype out"),
+        ({"dtype": "float64"}, "their own arithmetic, not float64; leave the argument dtype out"),
         ({"context": CONTEXT + 1}, f"has a context window of {CONTEXT} tokens; lower the argument context"),
         ({"context": 3}, "at least 4 tokens"),
     ],

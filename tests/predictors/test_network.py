@@ -25,7 +25,8 @@ from kolmo.errors import PredictorError
 from kolmo.native import reference, tables
 from kolmo.native.network import reference as reference_network
 from kolmo.native.network.reference import Hasher
-from kolmo.predictors.embedded.network import NetworkShape, Weights, dump, load, save
+from kolmo.predictors.embedded.network import NetworkShape, Weights
+from kolmo.predictors.embedded.network_file import dump, load, save
 
 SMALL = NetworkShape(2, 64, 32, 32, ((2, 6), (0, 5), (4, 4)))
 SHAPES = {

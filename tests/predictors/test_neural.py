@@ -19,7 +19,7 @@ from helpers.implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.native import reference, tables
 from kolmo.native.dispatch import SLOW
-from kolmo.predictors.embedded import neural, neural_levels
+from kolmo.predictors.embedded import gate, neural, neural_levels
 from kolmo.predictors.embedded.context_mixing import FULL, Shape, configuration, plain_prior
 
 TEXT = b"It was the best of times, it was the worst of times; it was the age of wisdom.\n" * 3 + bytes(range(0, 250, 7))
@@ -159,7 +159,7 @@ def test_lanes_are_powers_of_two_that_grow_with_the_block() -> None:
 def test_binary_is_left_to_the_plain_mixer() -> None:
     draw = np.random.default_rng(1)
     data = (draw.normal(0, 3000, 40_000).astype("<i2")).tobytes()
-    assert not neural.is_worth_hearing(data)
+    assert not gate.should_use_network(data, neural.SHIPPED.kernel)
     encoder = BinaryEncoder()
     neural.Neural(5).start(len(data)).encode(encoder, data)
     alone = len(kolmo.compress(data, predictor="cm:5"))
@@ -172,7 +172,7 @@ def test_lanes_and_threads_round_trip(monkeypatch: pytest.MonkeyPatch) -> None:
     words = b"the of and to in a is that for it as was with be by on not he his but at are this have from".split()
     draw = random.Random(5)
     data = b" ".join(draw.choice(words) for _ in range(4_000))
-    monkeypatch.setattr(neural, "is_worth_hearing", lambda data: True)  # words without order need not be
+    monkeypatch.setattr(neural, "should_use_network", lambda data, kernel: True)  # words without order need not be
     assert neural.Neural(5).lanes(len(data)) > 1
     payloads = set()
     for threads in (1, 2, 3):

@@ -27,17 +27,18 @@ from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import KolmoError, MemoryLimitError, PredictorError
 from kolmo.native import reference, tables
 from kolmo.native.dispatch import SLOW
-from kolmo.predictors import model_locations as whereabouts
+from kolmo.predictors import model_locations as model_locations
 from kolmo.predictors.embedded import neural
 from kolmo.predictors.embedded.context_mixing import configuration, inflated_prior, prior, prior_of, table_sizes
-from kolmo.predictors.embedded.network import PRIORS, NetworkShape, Weights, dump, is_network, load, prior_tensors, save
+from kolmo.predictors.embedded.network import PRIORS, NetworkShape, Weights, prior_tensors
+from kolmo.predictors.embedded.network_file import dump, is_network, load, save
 from kolmo.predictors.embedded.neural import Way
 from kolmo.predictors.embedded.neural_levels import SHAPES
-from kolmo.predictors.embedded.own_network import MARK, Network, OwnNetwork, default_level, open_network, parse
+from kolmo.predictors.embedded.own_network import MARK_BYTES, Network, OwnNetwork, default_level, open_network, parse
 from kolmo.predictors.registry import BUILTIN, level_of, model_of, resolve, restore
 from kolmo.predictors.settings import RunSettings
 from kolmo.training.products import priors
-from kolmo.training.products.priors import LEAST, PART, samples_of, with_priors
+from kolmo.training.products.priors import MIN_TEXT_BYTES, TRAINED_BYTES_PER_TEXT_BYTE, samples_of, with_priors
 
 TEXT = b"def gcd(a: int, b: int) -> int:\n    while b:\n        a, b = b, a % b\n    return a\n" * (1 if SLOW else 6)
 QUICK = ("v1-network-prose-5", "v1-network-prose-9")  # in NumPy
@@ -49,7 +50,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A machine that knows no model."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
-    yield whereabouts.index()
+    yield model_locations.index()
     if NATIVE:
         NATIVE.force_path(NATIVE.PATHS[-1])
 
@@ -97,7 +98,7 @@ def test_the_writer_still_writes_these_bytes_on_every_path(path: Path, kernel: s
 
 
 @pytest.mark.skipif(SLOW, reason="takes a minute in NumPy")
-def test_the_long_golden_file_hears_the_network() -> None:
+def test_the_long_golden_file_uses_the_network() -> None:
     raw = (NETWORK.parent / "v1-network-long.raw").read_bytes()
     model = resolve(f"network:{NETWORK}").start(len(raw))
     assert isinstance(model, neural.NeuralModel)
@@ -110,7 +111,7 @@ def test_the_long_golden_file_hears_the_network() -> None:
 def test_a_file_names_its_network_and_no_path(run_folder: Path, cache: Path) -> None:
     packed = kolmo.compress(TEXT, predictor=f"network:{run_folder}")
     assert b"secret" not in packed
-    mark = tiny().fingerprint[:MARK]
+    mark = tiny().fingerprint[:MARK_BYTES]
     assert b"\x03" + mark + b"notes" in packed
     assert json.loads(cache.read_text()) == {mark.hex(): str(run_folder.resolve() / "network.safetensors")}
     assert kolmo.decompress(packed) == TEXT
@@ -124,7 +125,7 @@ def test_a_file_names_its_network_and_no_path(run_folder: Path, cache: Path) -> 
 def test_on_another_machine_it_is_given(run_folder: Path, cache: Path, tmp_path: Path) -> None:
     packed = kolmo.compress(TEXT, predictor=f"network:{run_folder}:6")
     cache.unlink()
-    message = f"written with the network 'notes' of hash {tiny().fingerprint[:MARK].hex()}, which is not known"
+    message = f"written with the network 'notes' of hash {tiny().fingerprint[:MARK_BYTES].hex()}, which is not known"
     with pytest.raises(PredictorError, match=message):
         kolmo.decompress(packed)
     elsewhere = tmp_path / "elsewhere.safetensors"
@@ -149,7 +150,7 @@ def test_a_changed_network_is_named_with_both_hashes(run_folder: Path, tmp_path:
         with pytest.raises(PredictorError) as caught:
             kolmo.decompress(packed)
         for one in (weights, other):
-            assert one.fingerprint[:MARK].hex() in str(caught.value)
+            assert one.fingerprint[:MARK_BYTES].hex() in str(caught.value)
         assert "give the writer's as RunSettings(model=PATH)" in str(caught.value)
     save(replace(weights, about={"texts": "renamed"}), run_folder / "network.safetensors")
     assert kolmo.decompress(packed) == TEXT  # words for people are not part of it
@@ -193,7 +194,7 @@ def test_the_default_level_is_in_proportion_to_the_network(tmp_path: Path) -> No
 def test_names_in_files_are_short_and_printable(name: str, label: str, tmp_path: Path) -> None:
     shutil.copy(NETWORK, tmp_path / name)
     parameters = resolve(f"network:{tmp_path / name}").parameters()
-    assert parse(parameters) == (3, tiny().fingerprint[:MARK], label)
+    assert parse(parameters) == (3, tiny().fingerprint[:MARK_BYTES], label)
 
 
 @pytest.mark.parametrize(
@@ -306,10 +307,10 @@ def _metadata(name: str, value: Any) -> bytes:
     [
         (lambda: _metadata("priors", "2"), "its priors are of version '2'"),
         (lambda: _metadata("priors", None), r"tensor 'prior\.\w+\.\w+' is none of a network's"),
-        (lambda: _metadata("texts", ""), "it says of itself 'texts'"),
-        (lambda: _metadata("texts", "a\nb"), "it says of itself 'texts'"),
-        (lambda: _metadata("bits_per_byte", "1e9"), "it says of itself 'bits_per_byte'"),
-        (lambda: _metadata("trained_bytes", 12), "it says of itself 'trained_bytes'|are not strings"),
+        (lambda: _metadata("texts", ""), "its metadata have 'texts'"),
+        (lambda: _metadata("texts", "a\nb"), "its metadata have 'texts'"),
+        (lambda: _metadata("bits_per_byte", "1e9"), "its metadata have 'bits_per_byte'"),
+        (lambda: _metadata("trained_bytes", 12), "its metadata have 'trained_bytes'|are not strings"),
         (lambda: _metadata("other", "x"), "its metadata are not the strings"),
     ],
 )
@@ -379,8 +380,11 @@ def test_priors_are_learned_from_what_was_held_out() -> None:
 
 def test_priors_take_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = [bytes(16_384)] * 28
-    sizes = [sum(map(len, samples_of(pieces, max(trained // PART, LEAST)))) for trained in (0, 1 << 22, 1 << 30)]
-    assert sizes[0] <= LEAST < sizes[1] <= 1 << 16 < sizes[2] == 28 * 16_384
+    sizes = [
+        sum(map(len, samples_of(pieces, max(trained // TRAINED_BYTES_PER_TEXT_BYTE, MIN_TEXT_BYTES))))
+        for trained in (0, 1 << 22, 1 << 30)
+    ]
+    assert sizes[0] <= MIN_TEXT_BYTES < sizes[1] <= 1 << 16 < sizes[2] == 28 * 16_384
     assert samples_of([], 100) == []
     monkeypatch.setattr(priors, "CAN_LEARN", False)
     untaught = with_priors(replace(tiny(), priors=b""), pieces, 1 << 20)
@@ -546,12 +550,12 @@ def test_every_verb_takes_it(run_folder: Path, tmp_path: Path, monkeypatch: pyte
     assert call("compress", "-9", "-m", spec, "today.log") == (0, [], [])
     status, shown, _ = call("list", "-v", "today.log.kmo")
     assert status == 0
-    assert f"    model        notes, hash {tiny().fingerprint[:MARK].hex()}" in shown
+    assert f"    model        notes, hash {tiny().fingerprint[:MARK_BYTES].hex()}" in shown
     assert "network:9" in shown[1]
     assert call("test", "today.log.kmo")[0] == 0
     assert call("explain", "-m", f"{spec}:7", "today.log") == (0, [], [])
     assert call("sample", "-m", spec, "-7", "-n", 5 if SLOW else 50, "--seed", 1, "-o", "sample")[0] == 0
-    whereabouts.index().unlink()
+    model_locations.index().unlink()
     status, _, errors = call("decompress", "-f", "today.log.kmo")
     assert status == 1
     assert len(errors) == 1
@@ -614,12 +618,12 @@ def test_known_models(run_folder: Path, tmp_path: Path) -> None:
 
     assert models("--json") == models("-q") == []
     assert call("models", "--add", run_folder) == (0, [], [])
-    mark, path = tiny().fingerprint[:MARK].hex(), str(run_folder.resolve() / "network.safetensors")
+    mark, path = tiny().fingerprint[:MARK_BYTES].hex(), str(run_folder.resolve() / "network.safetensors")
     head, line = models()
     assert head.split() == ["Kind", "Hash", "Path"]
     assert line.split() == ["network", mark, path]
-    whereabouts.remember(b"abcd", tmp_path / "gone.gguf")
-    whereabouts.remember(b"efgh", tmp_path)
+    model_locations.remember(b"abcd", tmp_path / "gone.gguf")
+    model_locations.remember(b"efgh", tmp_path)
     records = [json.loads(line) for line in models("--json")]
     assert [(r["kind"], r["exists"]) for r in records] == [("network", True), ("gguf", False), ("hf", True)]
     assert models()[2].endswith("gone.gguf (not there)")

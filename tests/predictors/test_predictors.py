@@ -203,7 +203,7 @@ def test_code_lengths_are_worked_out_in_pieces(monkeypatch: pytest.MonkeyPatch) 
     costs = np.random.default_rng(1).integers(1, 1 << 16, (100, 8), np.uint16)
     expected = (16 - np.log2(costs.astype(np.float64))).sum(axis=1).tolist()
     assert context_mixing.code_lengths(costs.tobytes()).tolist() == expected
-    monkeypatch.setattr(context_mixing, "PIECE", 7)
+    monkeypatch.setattr(context_mixing, "PIECE_BYTES", 7)
     assert context_mixing.code_lengths(costs.tobytes()).tolist() == expected
     assert context_mixing.code_lengths(b"").shape == (0,)
 

@@ -28,7 +28,7 @@ from kolmo.container.frames import FrameWriter
 from kolmo.container.structures import CODED, BlockHead, PredictorRecord
 from kolmo.container.wire import digest
 from kolmo.errors import KolmoError, PredictorError
-from kolmo.predictors import model_locations as whereabouts
+from kolmo.predictors import model_locations
 from kolmo.predictors.guard import guarded, is_guarded, reason
 from kolmo.predictors.language_models.records import Record
 from kolmo.predictors.registry import for_level
@@ -49,7 +49,7 @@ Families = Callable[[str], Path]
 
 @pytest.fixture(autouse=True)
 def no_model_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whereabouts, "index", lambda: tmp_path / "cache" / "models.json")
+    monkeypatch.setattr(model_locations, "index", lambda: tmp_path / "cache" / "models.json")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
 
 
@@ -382,7 +382,7 @@ def test_what_is_known_here_is_opened(
     packed = tmp_path / "x.kmo"
     packed.write_bytes(kolmo.compress(STORY.encode() * 4, predictor=f"hf:{folder}"))
     assert kolmo.decompress(packed.read_bytes()) == STORY.encode() * 4
-    whereabouts.index().unlink()
+    model_locations.index().unlink()
     monkeypatch.chdir(folder.parent)  # where a folder of the recorded name is
     run("test", packed, status=1)
     assert f"hf:{folder.name} is not known on this machine; give its folder with --model FOLDER" in (

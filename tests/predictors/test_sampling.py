@@ -121,7 +121,7 @@ def mixed(kernels: ModuleType, prompt: bytes, size: int) -> bytes:
     return b"".join(made)
 
 
-def heard(kernels: ModuleType, prompt: bytes, size: int, threads: int = 1) -> bytes:
+def sampled(kernels: ModuleType, prompt: bytes, size: int, threads: int = 1) -> bytes:
     model = mixer(kernels, len(prompt) + size, 1, threads)
     model.score(prompt + bytes(size), len(prompt))
     made = b""
@@ -136,9 +136,9 @@ def heard(kernels: ModuleType, prompt: bytes, size: int, threads: int = 1) -> by
 @pytest.mark.parametrize("prompt", [b"", b"q", PROMPT[:50]])
 def test_kernels_draw_the_same(prompt: bytes) -> None:
     assert mixed(NATIVE, prompt, 12) == mixed(reference, prompt, 12)
-    expected = heard(reference, prompt, 12)
-    assert heard(NATIVE, prompt, 12) == expected
-    assert heard(NATIVE, prompt, 12, threads=2) == expected
+    expected = sampled(reference, prompt, 12)
+    assert sampled(NATIVE, prompt, 12) == expected
+    assert sampled(NATIVE, prompt, 12, threads=2) == expected
 
 
 @pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
@@ -217,7 +217,7 @@ def test_samples_follow_the_probabilities(spec: str, temperature: float) -> None
     sample = kolmo.sample(prompt, spec, size, seed=5, temperature=temperature)
     predictor = registry.resolve(spec)
     assert isinstance(predictor, context_mixing.ContextMixing)
-    model = predictor.start(context_mixing.ROOM)
+    model = predictor.start(context_mixing.MIN_SAMPLE_ROOM)
     costs = np.frombuffer(model._mixer.costs(prompt + sample), "=u2").astype(float)[8 * len(prompt) :] / 65536
     bits = np.unpackbits(np.frombuffer(sample, np.uint8))
     ones = np.where(bits, costs, 1 - costs)
@@ -261,12 +261,12 @@ def test_tables_of_temperatures() -> None:
 
 def test_binary_prompts_are_left_to_the_plain_mixer(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(1).bytes(600)
-    heard = kolmo.sample(PROMPT, "neural:5", 20, seed=1)
+    with_network = kolmo.sample(PROMPT, "neural:5", 20, seed=1)
     monkeypatch.setattr("kolmo.predictors.embedded.neural.NeuralModel._mixer", None)  # cannot be called
     assert len(kolmo.sample(noise, "neural:5", 20, seed=1)) == 20
     with pytest.raises(TypeError):
         kolmo.sample(PROMPT, "neural:5", 20, seed=1)
-    assert heard
+    assert with_network
 
 
 @pytest.mark.parametrize("spec", ["cm:2", "neural:6"])

@@ -25,8 +25,8 @@ from click.testing import CliRunner
 import kolmo
 from kolmo.cli import group
 from kolmo.errors import KolmoError
-from kolmo.predictors import model_locations as whereabouts
-from kolmo.predictors.embedded import network
+from kolmo.predictors import model_locations
+from kolmo.predictors.embedded import network, network_file
 from kolmo.progress import Progress
 from kolmo.training import loop, optim, validation
 from kolmo.training.monitor import Monitor, Status
@@ -59,7 +59,7 @@ def prose(size: int, seed: int) -> bytes:
 def _few_validations(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    monkeypatch.setattr(loop, "VALIDATIONS", 4)
+    monkeypatch.setattr(loop, "MAX_VALIDATIONS", 4)
     yield
     torch.set_num_threads(threads)
 
@@ -161,7 +161,7 @@ def test_held_out_pieces_are_never_read(folder: Path) -> None:
             assert (symbols[0] == before)[~jumped].all()
         before = symbols[-1]
     passage = source.passage()
-    assert len(passage.pieces) == data.PIECES
+    assert len(passage.pieces) == data.HELD_OUT_PIECES
     assert sum(map(len, passage.pieces)) == len(source.text) // 20 // 4 * 4
 
 
@@ -454,8 +454,8 @@ def test_the_exact_network_scores_alike_by_kernels_and_by_torch(threads: int, mo
 
 def held_out(sources: int) -> list[data.Passage]:
     """As much as so many large sources hold out."""
-    piece = np.zeros(data.HELD_OUT // data.PIECES, np.uint8)
-    return [data.Passage(str(n), (piece,) * data.PIECES) for n in range(sources)]
+    piece = np.zeros(data.HELD_OUT_BYTES // data.HELD_OUT_PIECES, np.uint8)
+    return [data.Passage(str(n), (piece,) * data.HELD_OUT_PIECES) for n in range(sources)]
 
 
 @pytest.mark.parametrize("sources", [1, 14])
@@ -480,7 +480,7 @@ def test_validation_is_in_proportion_to_the_budget(
             trainer.validated, trainer.pace = trainer._due(), 3.0 * speed
             scored.append(validation.count(validation.beginnings(trainer.passages, each)))
     assert 4 <= len(scored) == trainer.validations <= 32
-    least = sources * data.PIECES * validation.SHORTEST_PIECE
+    least = sources * data.HELD_OUT_PIECES * validation.SHORTEST_PIECE
     assert sum(scored[:-1]) <= max(0.2 * trainer.seen, least * (len(scored) - 1))
     assert scored[-1] <= max(0.1 * trainer.seen, least)
     if budget == "900MB":  # as ever: nothing is gained by less
@@ -563,7 +563,7 @@ def test_a_loss_that_is_no_number_ends_it(folder: Path) -> None:
     trainer = loop.Trainer(RECURRENT, settings(), corpus(folder), RunFolder(make(folder / "run")))
     with torch.no_grad():
         trainer.model.head_bias[3] = float("nan")
-    with pytest.raises(KolmoError, match="lower --rate"):
+    with pytest.raises(KolmoError, match="lower the argument rate"):
         trainer.run()
 
 
@@ -623,12 +623,12 @@ def test_from_text_to_network(folder: Path) -> None:
     for scores in end["scores"].values():
         assert scores["exact"] == pytest.approx(scores["float"], abs=0.01)
     assert set(end["scores"]) == {"a.txt", "b.txt", "extra.txt"}
-    weights = network.load(folder / "run" / "network.safetensors")
+    weights = network_file.load(folder / "run" / "network.safetensors")
     assert weights.shape == RECURRENT
     assert len(weights.priors) == network.prior_tensors()[-1].end
     bits = (2 * end["scores"]["a.txt"]["exact"] + end["scores"]["b.txt"]["exact"]) / 3
     assert weights.about == {"texts": "a.txt, b.txt", "trained_bytes": "3072", "bits_per_byte": f"{bits:.4f}"}
-    assert whereabouts.recall(weights.fingerprint[:4]) == str((folder / "run" / "network.safetensors").resolve())
+    assert model_locations.recall(weights.fingerprint[:4]) == str((folder / "run" / "network.safetensors").resolve())
     card = (folder / "run" / "card.md").read_text()
     for fact in (
         data.sha256(data.read_text(folder / "b.txt")),

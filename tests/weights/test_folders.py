@@ -129,7 +129,7 @@ def test_existing_targets(source: Path, tmp_path: Path) -> None:
     target = tmp_path / "small"
     target.mkdir()
     kolmo.shrink(source, target, **WAY)  # an empty folder is as good as none
-    with pytest.raises(TargetExistsError, match="use -f"):
+    with pytest.raises(TargetExistsError, match="use force=True"):
         kolmo.shrink(source, target, **WAY)
     (target / "old.txt").write_text("old")
     kolmo.shrink(source, target, force=True, **WAY)

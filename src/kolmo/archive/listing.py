@@ -14,7 +14,7 @@ from kolmo.errors import FormatError
 from kolmo.predictors.registry import level_of, model_of
 
 EXTREME_RATIO = 256  # raw bytes for each packed byte that a person should know of
-EXTREME_SIZE = 1 << 16  # raw bytes below which no ratio matters
+MIN_EXTREME_BYTES = 1 << 16  # raw bytes below which no ratio matters
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ class Listing:
     @property
     def is_extreme(self) -> bool:
         """Whether the file claims so much content for its size that decoding it may be meant to keep a machine busy."""
-        return self.raw_size > max(EXTREME_SIZE, EXTREME_RATIO * self.packed_size)
+        return self.raw_size > max(MIN_EXTREME_BYTES, EXTREME_RATIO * self.packed_size)
 
     def describe_extreme(self) -> str:
         """The warning about such a file, without its name."""
         return (
             f"claims {self.raw_size} bytes of content in {self.packed_size}, an extreme ratio "
             f"({self.raw_size // max(self.packed_size, 1)} : 1), which takes long to decode; "
-            "kolmo decompress --max-size and kolmo test --max-size set a limit"
+            "the argument max_length of decompressing and testing sets a limit"
         )
 
 

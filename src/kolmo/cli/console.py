@@ -23,8 +23,8 @@ from kolmo.foreign import line, short
 
 STDIN, STDOUT = "(stdin)", "(stdout)"
 WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that only an output has
-TITLE = 40  # characters of a bar's title
-PATIENCE = 1 << 14  # raw bytes that the reference kernels may take without a word: up to a minute
+MAX_TITLE_CHARACTERS = 40  # of the title of a progress bar
+MAX_SILENT_BYTES = 1 << 14  # raw bytes that the reference kernels code without a warning: they take up to a minute
 REMEDIES = {
     errno.ENOSPC: "free some space and repeat; the input is kept",
     errno.EDQUOT: "free some space and repeat; the input is kept",
@@ -70,7 +70,7 @@ class Console:
         from kolmo.native.dispatch import SLOW, describe
 
         seen = self.verbose or is_terminal(sys.stderr)
-        if SLOW and not self.warned and (seen or size is None or size > PATIENCE):
+        if SLOW and not self.warned and (seen or size is None or size > MAX_SILENT_BYTES):
             self.warned = True
             self.warn(describe())
 
@@ -126,7 +126,7 @@ class Console:
 
         with tqdm(
             total=total,
-            desc=short(title, TITLE),
+            desc=short(title, MAX_TITLE_CHARACTERS),
             unit="B",
             unit_scale=True,
             unit_divisor=1024,

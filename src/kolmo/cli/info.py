@@ -50,7 +50,7 @@ def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
 
 def _network(path: str) -> dict[str, Any] | None:
     """What a network's file says, or the one in a run's folder; None where there is no network."""
-    from kolmo.predictors.embedded.network import is_network, load
+    from kolmo.predictors.embedded.network_file import is_network, load
     from kolmo.predictors.embedded.own_network import PRODUCT
 
     file = os.path.join(path, PRODUCT) if os.path.isdir(path) else path

@@ -61,7 +61,7 @@ def command(*, add: tuple[str, ...], forget: tuple[str, ...], as_json: bool, qui
     Each model that was used, and each network that was trained here, is noted, so that decompress finds it by the hash
     in a file. Nothing of a model is copied; only its path is kept.
     """
-    from kolmo.predictors import model_locations as whereabouts
+    from kolmo.predictors import model_locations
 
     console = Console(quiet, json=as_json)
     for path in add:
@@ -69,12 +69,12 @@ def command(*, add: tuple[str, ...], forget: tuple[str, ...], as_json: bool, qui
             _add(path)
     for what in forget:
         with console.guarded(what):
-            if not whereabouts.forget(what):
+            if not model_locations.forget(what):
                 raise KolmoError(f"{what}: is not among the known models; kolmo models lists their hashes and paths")
     if add or forget:
         return console.status
     _list_predictors(console, as_json, quiet)
-    known = whereabouts.known()
+    known = model_locations.known()
     if not known and not as_json:
         console.warn("no models are known here yet; using one with -m, or --add PATH, notes it")
     if known and not as_json and not quiet:
@@ -114,7 +114,7 @@ def _kind(place: str) -> str:
 
 def _add(path: str) -> None:
     """Open a model, which notes it."""
-    from kolmo.predictors.embedded.network import is_network
+    from kolmo.predictors.embedded.network_file import is_network
     from kolmo.predictors.embedded.own_network import PRODUCT
     from kolmo.predictors.registry import resolve
 

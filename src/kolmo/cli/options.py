@@ -56,12 +56,6 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def as_flags(message: str) -> str:
-    """What Python says of target_bytes, as the command line says it: --target-bytes."""
-    flags = {param.name: param.opts[-1] for param in click.get_current_context().command.params}
-    return re.sub(r"\b[a-z]+(?:_[a-z]+)+\b", lambda name: flags.get(name[0], name[0]), message)
-
-
 class Dtype(click.ParamType):  # type: ignore[type-arg]
     """A type of floating-point numbers, by its name or the short form that others use, like bf16."""
 
@@ -239,7 +233,7 @@ def _parse_tolerance(ctx: click.Context, param: click.Parameter, value: str | No
     except ValueError:
         number = -1
     if not 0 <= number < 1:
-        raise click.BadParameter(f"{value!r} is no bound; write auto, 0, or a number like 1e-4", ctx, param)
+        raise click.BadParameter(f"{value!r} is not a bound; write auto, 0, or a number like 1e-4", ctx, param)
     return number
 
 

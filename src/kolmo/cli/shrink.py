@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kolmo.cli import options
+from kolmo.cli.arguments import options_as_flags
 from kolmo.cli.console import Console, may_overwrite, print_lines
 from kolmo.cli.inputs import check_weights
 from kolmo.errors import ShrinkWarning
@@ -171,7 +172,7 @@ def command(
         selection = Selection(given["keep"], given["prune"], given["prune_each"])
         agreed(goal, family, selection)
     except ValueError as error:
-        raise click.UsageError(options.as_flags(str(error))) from None
+        raise click.UsageError(options_as_flags(str(error), click.get_current_context().command)) from None
     console = Console(quiet, verbose, as_json)
     with console.guarded(model), console.writing_to(output):
         check_weights(model)

@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from kolmo.cli import options
-from kolmo.cli.console import TITLE, Console
+from kolmo.cli.console import MAX_TITLE_CHARACTERS, Console
 from kolmo.errors import MissingExtraError
 from kolmo.foreign import short
 from kolmo.installing import install
@@ -80,7 +80,7 @@ def parse_tables(ctx: click.Context, param: click.Parameter, value: str | None) 
         pairs = [pair.split(":") for pair in value.split(",")]
         return tuple((int(order), int(bits)) for order, bits in pairs)
     except ValueError:
-        raise click.BadParameter(f"{value!r} are no tables; write them like 2:14,3:15,0:15", ctx, param) from None
+        raise click.BadParameter(f"{value!r} are not tables; write them like 2:14,3:15,0:15", ctx, param) from None
 
 
 def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> str:
@@ -90,7 +90,7 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
         return value
     least, most = SMALLEST_VOCABULARY, LARGEST_VOCABULARY
     if kind != "bpe" or not (number.isascii() and number.isdecimal() and least <= int(number) <= most):
-        raise click.BadParameter(f"{value!r} is no vocabulary; write bytes, or bpe:N with N from {least} to {most}")
+        raise click.BadParameter(f"{value!r} is not a vocabulary; write bytes, or bpe:N with N from {least} to {most}")
     return f"bpe:{int(number)}"
 
 
@@ -298,7 +298,7 @@ class _Screen(Monitor):
         self._asked = False  # by the training, which then will ask again
         self._bar: Any = None
         self._phase = ""
-        self._title = short(str(job.folder), TITLE)
+        self._title = short(str(job.folder), MAX_TITLE_CHARACTERS)
 
     @contextmanager
     def watching(self) -> Iterator[_Screen]:

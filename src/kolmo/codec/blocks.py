@@ -16,8 +16,8 @@ from kolmo.predictors.base import Predictor
 from kolmo.progress import Progress
 from kolmo.varints import varint
 
-SAMPLE = 1 << 16  # raw bytes whose counts are looked at together
-PROBE = 1 << 18  # raw bytes after which a hopeless block is given up
+SAMPLE_BYTES = 1 << 16  # raw bytes of the sample whose byte counts decide whether a block looks random
+PROBE_BYTES = 1 << 18  # raw bytes after which coding stops if the block does not get smaller
 
 
 class _HopelessError(Exception):
@@ -35,7 +35,7 @@ def encode_block(
         progress: called with the number of raw bytes just done; may raise to stop.
         threads: that may work on this block; the result does not depend on them.
     """
-    if predictor.exclusive and len(data) >= SAMPLE and _looks_random(data, 0):  # days of work for nothing
+    if predictor.exclusive and len(data) >= SAMPLE_BYTES and _looks_random(data, 0):  # days of work for nothing
         if progress:
             progress(len(data))
         return STORED, data
@@ -47,7 +47,11 @@ def encode_block(
         before, done = done, done + size
         if progress:
             progress(size)
-        if before < PROBE <= done < len(data) and encoder.size() >= done - done // 1024 and _looks_random(data, 0):
+        if (
+            before < PROBE_BYTES <= done < len(data)
+            and encoder.size() >= done - done // 1024
+            and _looks_random(data, 0)
+        ):
             raise _HopelessError
 
     try:
@@ -92,8 +96,8 @@ def _looks_random(data: bytes, start: int) -> bool:
     """
     import numpy as np  # here, because only hopeless blocks need it and its import takes a while
 
-    for at in range(start, len(data), SAMPLE):
-        piece = np.frombuffer(data, np.uint8, min(SAMPLE, len(data) - at), at)
+    for at in range(start, len(data), SAMPLE_BYTES):
+        piece = np.frombuffer(data, np.uint8, min(SAMPLE_BYTES, len(data) - at), at)
         counts = np.bincount(piece, minlength=256).astype(np.int64)
         chi_square = int((counts * counts).sum()) * 256 // len(piece) - len(piece)
         if chi_square > 400:  # random data: 255, deviation 23

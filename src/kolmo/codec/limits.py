@@ -47,7 +47,7 @@ def check_memory(predictor: Predictor, head: BlockHead, place: Place, limit: int
     if need > limit:
         raise MemoryLimitError(
             f"{place.name}: {place.what}, at byte {place.offset}, needs {need} bytes of memory "
-            f"and the limit is {limit}; raise the limit (--memory {need}, or memory_limit={need})"
+            f"and the limit is {limit}; raise the limit (memory_limit={need})"
         )
     return need
 
@@ -84,7 +84,7 @@ class SizeLimit:
         Raises:
             SizeLimitError: it is more than the limit.
         """
-        remedy = f"raise the limit (--max-size {raw_size}, or max_length={raw_size}) if you trust the file"
+        remedy = f"raise the limit (max_length={raw_size}) if you trust the file"
         where = f"{place.name}: {place.what}, at byte {place.offset}"
         if self._limit is not None:
             if raw_size > self._limit:

@@ -22,7 +22,7 @@ from kolmo.collection.landing import Download, Landing, conditions, forget, know
 from kolmo.corpus.writing import file_digest
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
-from kolmo.http_client import AGAIN, Answer, HttpClient, RequestError, retry_after
+from kolmo.http_client import RETRIED_STATUSES, Answer, HttpClient, RequestError, retry_after
 from kolmo.installing import installed_version
 
 CONTACT_VARIABLE = "KOLMO_CONTACT"
@@ -184,7 +184,7 @@ class Fetcher:
             if answer.status == 416:  # what is there is longer than the server's file
                 forget(partial)
                 continue
-            if answer.status in AGAIN and attempt + 1 < self._tries:
+            if answer.status in RETRIED_STATUSES and attempt + 1 < self._tries:
                 self._sleep(_wait(answer, self._first_pause, attempt))
                 continue
             if answer.status in (200, 206) and os.path.getsize(partial) > largest:
@@ -237,7 +237,7 @@ class Fetcher:
                     raise FetchError(f"{url}: {error}; check the network, or try again later") from None
                 self._sleep(_pause(self._first_pause, attempt))
                 continue
-            if attempt + 1 == tries or not (answer.status in AGAIN or is_rate_limit(answer)):
+            if attempt + 1 == tries or not (answer.status in RETRIED_STATUSES or is_rate_limit(answer)):
                 return answer
             self._sleep(_wait(answer, self._first_pause, attempt))
         raise AssertionError("tries is less than 1")

@@ -13,8 +13,8 @@ from typing import Protocol
 from kolmo.errors import CorruptError, TruncatedError
 from kolmo.varints import VarintError, read_varint
 
-PIECE = 1 << 20  # the largest single read: what a damaged size can make us allocate
-ZEROS = 1 << 16  # bytes of padding that are looked at together
+MAX_READ_BYTES = 1 << 20  # of a single read: upper bound on what a damaged size can make us allocate
+PADDING_READ_BYTES = 1 << 16  # of padding that are read at once
 DIGEST_SIZE = 8
 REMEDY = "get a fresh copy of the file"
 
@@ -77,7 +77,7 @@ class Reader:
         self._ahead = self._ahead[size:]
         missing = size - sum(map(len, pieces))
         while missing:
-            piece = self._file.read(min(missing, PIECE))
+            piece = self._file.read(min(missing, MAX_READ_BYTES))
             if not piece:
                 self.offset = start + size - missing
                 raise self.truncated(what, start)
@@ -103,7 +103,7 @@ class Reader:
         """
         if not self.seekable:
             while size > 0:
-                size -= len(self.take(min(size, PIECE), what))
+                size -= len(self.take(min(size, MAX_READ_BYTES), what))
             return
         target = self.offset + size
         if target > self.end():
@@ -113,7 +113,7 @@ class Reader:
 
     def skip_zeros(self) -> None:
         """Pass over all zero bytes that come next."""
-        while ahead := self.peek(ZEROS):
+        while ahead := self.peek(PADDING_READ_BYTES):
             rest = ahead.lstrip(b"\0")
             self.take(len(ahead) - len(rest), "padding")
             if rest:

@@ -14,7 +14,7 @@ from typing import Any
 from kolmo.corpus.dates import day_of
 from kolmo.errors import KolmoError
 
-NAMED = 10  # subsets that a message lists
+MAX_LISTED_SUBSETS = 10  # subsets that a message lists
 LISTED = 30  # columns
 LONG = 60  # characters of a column's name that it shows
 
@@ -99,7 +99,7 @@ class Corpus:
             if not document.content:
                 continue
             if self.subset is not None and document.subset != self.subset:
-                if len(others) < NAMED:
+                if len(others) < MAX_LISTED_SUBSETS:
                     others[document.subset[:50]] = None
                 continue
             yield document

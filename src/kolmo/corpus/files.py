@@ -16,12 +16,12 @@ from io import BufferedIOBase
 
 from kolmo.errors import KolmoError
 
-LARGEST = 1 << 30  # bytes of one document, unpacked: a small gzip file may claim to be anything
-PIECE = 1 << 16  # bytes read at once
+MAX_DOCUMENT_BYTES = 1 << 30  # of one document, uncompressed: a small gzip file may expand to any size
+READ_BYTES = 1 << 16  # of a single read
 
 
 class NotTextError(KolmoError):
-    """A file is no text, or too long a one. A folder skips such files."""
+    """A file is not text, or too long a one. A folder skips such files."""
 
 
 @contextmanager
@@ -46,16 +46,16 @@ def read_text(path: str) -> str:
     """All of a file, as text.
 
     Raises:
-        NotTextError: it is no UTF-8, has zero bytes, exceeds `LARGEST`, or is damaged gzip data.
+        NotTextError: it is not UTF-8, has zero bytes, exceeds `MAX_DOCUMENT_BYTES`, or is damaged gzip data.
         KolmoError: it cannot be read.
     """
     parts, decoder = [], Decoder()
     with opened(path) as file:
-        if os.fstat(file.fileno()).st_size > LARGEST:
+        if os.fstat(file.fileno()).st_size > MAX_DOCUMENT_BYTES:
             raise _too_long(path)
-        while piece := file.read(PIECE):
+        while piece := file.read(READ_BYTES):
             parts.append(decoder.decode(piece, path))
-            if decoder.at > LARGEST:
+            if decoder.at > MAX_DOCUMENT_BYTES:
                 raise _too_long(path)
     parts.append(decoder.decode(b"", path, final=True))
     return "".join(parts)
@@ -79,13 +79,13 @@ class Decoder:
             NotTextError: a byte is not UTF-8, or zero, as in binary files and UTF-16; `where` begins the message.
         """
         if (zero := piece.find(0)) >= 0:
-            raise NotTextError(f"{where}: byte {self.at + zero} is zero, so this is no text; leave the file out")
+            raise NotTextError(f"{where}: byte {self.at + zero} is zero, so this is not text; leave the file out")
         pending = len(self._decoder.getstate()[0])
         try:
             text = self._decoder.decode(piece, final)
         except UnicodeDecodeError as error:
             raise NotTextError(
-                f"{where}: byte {self.at - pending + error.start} is no UTF-8; "
+                f"{where}: byte {self.at - pending + error.start} is not UTF-8; "
                 "convert the file (iconv -t UTF-8), or leave it out"
             ) from None
         self.at += len(piece)
@@ -93,4 +93,4 @@ class Decoder:
 
 
 def _too_long(path: str) -> NotTextError:
-    return NotTextError(f"{path}: is longer than {LARGEST >> 20} MiB, too much for one document; split it")
+    return NotTextError(f"{path}: is longer than {MAX_DOCUMENT_BYTES >> 20} MiB, too much for one document; split it")

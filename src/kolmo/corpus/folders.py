@@ -28,7 +28,7 @@ def listing(folder: str) -> list[str]:
     """The files under a folder, as relative paths with "/", sorted; hidden files and folders are left out.
 
     Links to files are followed (the hub's cache consists of them), links to folders are not. Pipes, sockets and devices
-    are no files.
+    are not files.
 
     Raises:
         KolmoError: a folder cannot be read.
@@ -98,7 +98,7 @@ class Shards:
 
 @dataclass(frozen=True)
 class Texts:
-    """Files, each of them one document. What is no text is skipped; data among the texts too, as it may be meant.
+    """Files, each of which is one document. Those that are not text are skipped; data files are read as text.
 
     Attributes:
         folder: what the files are relative to.

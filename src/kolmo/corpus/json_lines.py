@@ -15,7 +15,7 @@ from itertools import count
 from typing import Any
 
 from kolmo.corpus.documents import DEFAULT_COLUMNS, Columns, Document, document_of, document_of_text
-from kolmo.corpus.files import LARGEST, PIECE, Decoder, opened, read_text
+from kolmo.corpus.files import MAX_DOCUMENT_BYTES, READ_BYTES, Decoder, opened, read_text
 from kolmo.errors import KolmoError
 
 BLANKS = " \t\n\r"  # between the tokens of JSON; other spaces are none
@@ -49,7 +49,7 @@ def read_json(path: str, name: str, columns: Columns = DEFAULT_COLUMNS) -> Itera
         KolmoError: an item or a line is neither a string nor an object with content.
     """
     with opened(path) as file:
-        head = file.read(PIECE).removeprefix(MARK.encode()).lstrip(BLANKS.encode())
+        head = file.read(READ_BYTES).removeprefix(MARK.encode()).lstrip(BLANKS.encode())
     if head.startswith(b"["):
         yield from _read_list(path, name, columns)
     else:
@@ -60,18 +60,20 @@ def _read_line(file: BufferedIOBase, decoder: Decoder, where: str) -> str | None
     """The next line without blanks before it; None at the end. What cannot be an object is refused at its beginning."""
     parts = list[str]()
     start = decoder.at
-    while piece := file.readline(PIECE):
+    while piece := file.readline(READ_BYTES):
         text = decoder.decode(piece, where)
         if not parts:
             text = (text.removeprefix(MARK) if start == 0 else text).lstrip(BLANKS)
             if text and text[0] not in '{"':
                 raise KolmoError(
-                    f"{where}: is no JSON object; a line is to be one with the text in a column, or a string"
+                    f"{where}: is not a JSON object; a line is to be one with the text in a column, or a string"
                 )
         if text:
             parts.append(text)
-        if decoder.at - start > LARGEST:
-            raise KolmoError(f"{where}: is longer than {LARGEST >> 20} MiB, too much for one document; split it")
+        if decoder.at - start > MAX_DOCUMENT_BYTES:
+            raise KolmoError(
+                f"{where}: is longer than {MAX_DOCUMENT_BYTES >> 20} MiB, too much for one document; split it"
+            )
         if piece.endswith(b"\n"):
             break
     else:
@@ -86,16 +88,16 @@ def _document(value: Any, name: str, where: str, columns: Columns) -> Document:
         return document_of_text(value, name, where, columns)
     if isinstance(value, dict):
         return document_of(value, name, where, columns)
-    raise KolmoError(f"{where}: is no JSON object; an item is to be one with the text in a column, or a string")
+    raise KolmoError(f"{where}: is not a JSON object; an item is to be one with the text in a column, or a string")
 
 
 def _parse(line: str, where: str) -> Any:
     try:
         return json.loads(line)  # it begins with a brace or a quotation mark
     except json.JSONDecodeError as error:
-        raise KolmoError(f"{where}: is no JSON object ({error.msg}, character {error.pos}); {MEND}") from None
+        raise KolmoError(f"{where}: is not a JSON object ({error.msg}, character {error.pos}); {MEND}") from None
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
-        raise KolmoError(f"{where}: is no JSON to be read here ({error}); {MEND}") from None
+        raise KolmoError(f"{where}: is not JSON that can be read here ({error}); {MEND}") from None
 
 
 def _read_list(path: str, name: str, columns: Columns) -> Iterator[Document]:
@@ -108,9 +110,9 @@ def _read_list(path: str, name: str, columns: Columns) -> Iterator[Document]:
         try:
             record, at = scan(text, at)
         except json.JSONDecodeError as error:
-            raise KolmoError(f"{where}: is no JSON ({error.msg}, character {error.pos}); {MEND}") from None
+            raise KolmoError(f"{where}: is not JSON ({error.msg}, character {error.pos}); {MEND}") from None
         except (ValueError, RecursionError) as error:
-            raise KolmoError(f"{where}: is no JSON to be read here ({error}); {MEND}") from None
+            raise KolmoError(f"{where}: is not JSON that can be read here ({error}); {MEND}") from None
         yield _document(record, f"{name} item {number}", where, columns)
         columns = replace(columns, optional=True)
         at = _skip(text, at)

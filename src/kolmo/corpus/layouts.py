@@ -38,7 +38,7 @@ PAPERS = re.compile(  # may lie beside data
 NOTES = re.compile(r".*\.md", re.DOTALL | re.IGNORECASE)  # may too, and are mentioned
 HEADER = 1 << 20  # bytes of a README in which its YAML must end
 DEEPEST = 20  # lists and mappings within each other, in that YAML
-NAMED = 10  # names that a message lists
+MAX_LISTED_NAMES = 10  # names that a message lists
 
 
 def select(
@@ -235,4 +235,4 @@ def _of_split(folder: str, splits: dict[str, str], split: str | None) -> list[st
 
 def _list(names: Iterable[str]) -> str:
     all_names = list(names)
-    return ", ".join(all_names[:NAMED] + ["..."] * (len(all_names) > NAMED))
+    return ", ".join(all_names[:MAX_LISTED_NAMES] + ["..."] * (len(all_names) > MAX_LISTED_NAMES))

@@ -28,7 +28,7 @@ def read_parquet(path: str, name: str, asked: Columns = DEFAULT_COLUMNS) -> Iter
         asked: columns to take other than the default ones.
 
     Raises:
-        KolmoError: it is no Parquet file, is damaged, lacks a column that was asked for, or has a row without content.
+        KolmoError: the file is not a Parquet file, is damaged, lacks a requested column, or has a row without content.
         MissingExtraError: pyarrow is not installed.
     """
     parquet = extra("pyarrow.parquet", path)
@@ -69,7 +69,7 @@ def _value(scalar: Any, is_text: bool, key: str, where: str) -> Any:
             return value.decode() if isinstance(value, bytes) else value
         return plain(value)
     except UnicodeDecodeError as error:
-        raise KolmoError(f"{where}: byte {error.start} of `{key}` is no UTF-8; write the file anew") from None
+        raise KolmoError(f"{where}: byte {error.start} of `{key}` is not UTF-8; write the file anew") from None
     except (ValueError, OverflowError, ImportError, LookupError):  # a time that Python has none for
         return None
 
@@ -83,4 +83,6 @@ def _told(path: str, arrow: Any) -> Iterator[None]:
         raise
     except (arrow.ArrowException, OSError, ValueError, NotImplementedError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise KolmoError(f"{path}: is no Parquet file, or a damaged one ({reason}); copy or write it again") from None
+        raise KolmoError(
+            f"{path}: is not a Parquet file, or a damaged one ({reason}); copy or write it again"
+        ) from None

@@ -13,15 +13,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
+from hashlib import sha256
 
 from kolmo.corpus.documents import Columns, Corpus
+from kolmo.corpus.files import READ_BYTES, opened
 from kolmo.corpus.folders import Shards, listing
 from kolmo.corpus.hub import NAMES, REPOSITORY, open_rows
 from kolmo.corpus.layouts import select
 from kolmo.errors import KolmoError
 
-NAMED = re.compile(r"([A-Za-z0-9_.-]+)=(.+)", re.DOTALL)
+NAMED_SPEC = re.compile(r"([A-Za-z0-9_.-]+)=(.+)", re.DOTALL)
 PARTS = re.compile(r"(.+?)(?::([A-Za-z0-9_.+-]+))?(?:@([A-Za-z0-9_.-]+))?", re.DOTALL)
+MANIFEST = re.compile(r"manifest-[a-z0-9_]+\.json")
 HUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+")
 ENDINGS = re.compile(r".*\.(jsonl?|ndjson|parquet|gz|txt|md|py|csv|tsv|tex|html?)", re.DOTALL | re.IGNORECASE)
 
@@ -56,7 +60,7 @@ def open_corpus(
     """
     if limit is not None and limit < 1:
         raise KolmoError(f"{spec}: a limit of {limit} documents leaves none; give 1 or more")
-    match = None if os.path.exists(os.path.expanduser(spec)) else NAMED.fullmatch(spec)
+    match = None if os.path.exists(os.path.expanduser(spec)) else NAMED_SPEC.fullmatch(spec)
     columns = Columns(column, name_column, date_column)
     corpus = _open(match[2] if match else spec, cache_dir, columns, streaming=limit is not None)
     corpus.name = match[1] if match else corpus.name
@@ -88,8 +92,9 @@ def _open(spec: str, cache_dir: str | None, columns: Columns, *, streaming: bool
 def _open_path(spec: str, path: str, config: str | None, split: str | None, columns: Columns) -> Corpus:
     if os.path.isdir(path):
         name = config or os.path.basename(os.path.abspath(path)) or spec
-        documents = select(path, listing(path), config, split, columns)
-        return Corpus(name, spec, documents, skipped=documents.skipped)
+        files = listing(path)
+        documents = select(path, files, config, split, columns)
+        return Corpus(name, spec + _manifest(path, files, config), documents, skipped=documents.skipped)
     if config is not None or split is not None:
         raise KolmoError(f"{spec}: {path} is a file, and only folders have configurations and splits; leave them out")
     if not os.path.isfile(path):
@@ -102,3 +107,16 @@ def _stem(file: str) -> str:
     """A file's name without what its kind and its packing add."""
     bare = file[:-3] if file.lower().endswith(".gz") else file
     return os.path.splitext(bare)[0] or file
+
+
+def _manifest(folder: str, files: Sequence[str], config: str | None) -> str:
+    """The hash of the manifest that `kolmo collect` wrote for this part, to name the very corpus in results; or ""."""
+    wanted = None if config is None else f"manifest-{config}.json"
+    there = [file for file in files if MANIFEST.fullmatch(file) and wanted in (None, file)]
+    if len(there) != 1:
+        return ""
+    with opened(os.path.join(folder, there[0])) as file:
+        digest = sha256()
+        while piece := file.read(READ_BYTES):
+            digest.update(piece)
+    return f" (manifest {digest.hexdigest()[:12]})"

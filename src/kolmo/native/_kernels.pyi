@@ -1,4 +1,4 @@
-"""The C kernels, for type checkers; `reference.py` specifies each class but the two methods that train priors."""
+"""The C kernels, for type checkers; `reference.py` specifies all but the two methods that train priors."""
 
 from typing import Any, final
 
@@ -47,7 +47,7 @@ class BinaryEncoder:
 @final
 class BinaryDecoder:
     def __new__(cls, payload: bytes, remap: bytes = ..., /) -> BinaryDecoder:
-        """`remap`: see `reference_coder.BinaryDecoder`."""
+        """`remap`: see `coder.reference.BinaryDecoder`."""
 
     def decode(self, p1: int, /) -> int: ...
     def decode_many(self, p1: bytes, /) -> bytes: ...
@@ -57,14 +57,14 @@ class ContextMixer:
     def __new__(cls, config: bytes, tables: bytes, prior: bytes, size: int, /) -> ContextMixer: ...
     def encode(self, encoder: BinaryEncoder, data: bytes, /) -> None: ...
     def decode(self, decoder: BinaryDecoder, size: int, /) -> bytes:
-        """May go on after `costs`, too: a prompt's."""
+        """May follow `costs`, too: those of a prompt."""
 
     def costs(self, data: bytes, /) -> bytes: ...
     def learned(self) -> bytes:
-        """What was learned so far, in the layout of a prior."""
+        """The learned numbers so far, in the layout of a prior."""
 
     def forget(self) -> None:
-        """Forget the data, keep what was learned: the next sample of a training."""
+        """Reset everything but the learned numbers: for the next sample of a training."""
 
 @final
 class Network:
@@ -83,16 +83,16 @@ class NeuralMixer:
     ) -> NeuralMixer: ...
     def encode(self, encoder: BinaryEncoder, block: bytes, steps: int, /) -> None: ...
     def decode(self, decoder: BinaryDecoder, steps: int, /) -> None:
-        """May go on after `score`, too, in one lane: a prompt's."""
+        """May follow `score`, too, in one lane: that of a prompt."""
 
     def content(self, first: int = 0, last: int = ..., /) -> bytes: ...
     def score(self, block: bytes, steps: int, /) -> None: ...
     def costs(self) -> bytes: ...
     def learned(self) -> bytes:
-        """What was learned so far, in the layout of a prior."""
+        """The learned numbers so far, in the layout of a prior."""
 
     def forget(self, size: int, /) -> None:
-        """Forget the data, keep what was learned: the next sample of a training."""
+        """Reset everything but the learned numbers: for the next sample of a training."""
 
 @final
 class TokenTree:

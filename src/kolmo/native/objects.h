@@ -1,7 +1,7 @@
 /* What the bindings share: the objects that several of them use, whether one is in use, and memory for new ones.
  *
  * Each type mirrors the class of the same name in reference.py: same methods, same bits, same errors. Long runs release
- * the interpreter's lock; an object serves one thread at a time, and says so when two try. CPython's Limited API, 3.10. */
+ * the interpreter's lock; an object is used by one thread at a time, and raises an error when two try. CPython's Limited API, 3.10. */
 #ifndef KOLMO_OBJECTS_H
 #define KOLMO_OBJECTS_H
 

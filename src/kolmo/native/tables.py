@@ -1,7 +1,7 @@
 """Constants of the context mixer (the logistic function, its inverse, the bit-history automaton) and of the network.
 
 Computed with Python's integers alone, so that they are the same on every machine, and handed to the C kernel, so that
-both implementations hold the very same. What they mean is in docs/context-mixing.md and docs/neural.md.
+both implementations have the same. docs/context-mixing.md and docs/neural.md explain them.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from functools import cache
 from math import isqrt
 
 # Sizes that a model's configuration and prior depend on, as in context_mixing.h.
-CATALOGUE = 36  # contexts in a configuration, at most
+CATALOGUE = 36  # most contexts in a configuration
 MAX_SELECTORS = 12
 SELECTOR_SIZES = (1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256, 256, 512, 512, 256)  # weight sets
-OPINIONS = 12  # selectors from here on are made of a network's opinion
+FIRST_NETWORK_SELECTOR = 12  # selectors from here on are computed from a network's prediction
 MATCH_BUCKETS = 32  # quantised match lengths
 FINAL_INPUTS = 16  # of the second layer, padded
 CURVE_KNOTS = 24  # of an adaptive map's curve
-NEVER = 1023  # the count of a probability that does not move
+NEVER = 1023  # count of a probability that never changes
 
 SQUASH_SIZE = 6144  # the logistic function on -12..12, in steps of 1/256
 _PRECISION = 128  # fractional bits while computing
 
 # A bit history counts zeros and ones up to these bounds: LIMITS[smaller count] bounds the larger one.
 LIMITS = (48, 20, 11, 7, 5, 5)
-EXACT = 4  # histories of up to so many bits are kept whole
-# What is left of the count of the other bit when a bit comes that contradicts it: old evidence fades.
+EXACT = 4  # histories of up to this many bits are kept exactly
+# The new count of the other bit after a bit that contradicts it: older evidence counts less.
 FADED = (0, 1, 2, 2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6, 6, 6)
 
 
@@ -156,7 +156,7 @@ def kinds() -> bytes:
 
 
 def priorities() -> bytes:
-    """How much each history at a tree's root knows; the tree that knows least is replaced."""
+    """Number of bits of each history at a tree's root; the tree with the fewest is replaced."""
     return bytes(min(zeros + ones, 255) for zeros, ones in automaton()[1]).ljust(256, b"\0")
 
 

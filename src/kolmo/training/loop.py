@@ -29,9 +29,9 @@ from kolmo.training.validation import Stop, beginnings, count, count_scored, sel
 
 LOG_EVERY = 50  # steps,
 LOG_EARLY = (1, 2, 5, 10, 20)  # and these
-VALIDATIONS, LEAST_VALIDATIONS = 32, 4  # in a run, evenly spaced, the last one at its end
-MINUTE = 60  # seconds between two of them in a run of minutes
-WORTHWHILE = 2048  # symbols of each piece that a validation should score; fewer validations rather than less
+MAX_VALIDATIONS, MIN_VALIDATIONS = 32, 4  # of a run, evenly spaced; the last one is at its end
+SECONDS_BETWEEN_VALIDATIONS = 60  # in a run that takes minutes
+MIN_SCORED_SYMBOLS = 2048  # of each piece, in each validation; a short run validates less often instead
 # Symbols that validations score, for each one that is trained on: a model reads about three times as fast as it learns.
 VALIDATION_SHARE, LAST_SHARE = 0.2, 0.1  # all but the last one together; the last one
 VALIDATION_TIME, LAST_TIME = 0.1, 0.05  # the same in time, with a budget of time
@@ -212,18 +212,20 @@ class Trainer:
         self.bits = float(torch.stack(self.losses).mean())
         self.losses.clear()
         if not math.isfinite(self.bits):
-            raise KolmoError(f"{self.folder.path}: the loss is no number after {self.step} steps; lower --rate")
+            raise KolmoError(
+                f"{self.folder.path}: the loss is not a number after {self.step} steps; lower the argument rate"
+            )
         self._note({"train": self.bits})
 
     def _validations(self) -> int:
         """Number of validations in the run."""
         budget, settings = self.settings.budget, self.settings
         if budget.unit == "seconds":
-            wanted = budget.amount / MINUTE
+            wanted = budget.amount / SECONDS_BETWEEN_VALIDATIONS
         else:
             symbols = budget.amount * (settings.lanes * settings.steps if budget.unit == "steps" else 1)
-            wanted = VALIDATION_SHARE * symbols / count(beginnings(self.passages, WORTHWHILE))
-        return int(min(max(wanted, LEAST_VALIDATIONS), VALIDATIONS))
+            wanted = VALIDATION_SHARE * symbols / count(beginnings(self.passages, MIN_SCORED_SYMBOLS))
+        return int(min(max(wanted, MIN_VALIDATIONS), MAX_VALIDATIONS))
 
     def _due(self) -> int:
         """Validations that belong before this place."""

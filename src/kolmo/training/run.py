@@ -22,7 +22,8 @@ import torch
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import printable, short
 from kolmo.installing import install, installed_version
-from kolmo.predictors.embedded.network import Weights, save
+from kolmo.predictors.embedded.network import Weights
+from kolmo.predictors.embedded.network_file import save
 from kolmo.predictors.embedded.own_network import PRODUCT, open_network
 from kolmo.progress import Progress
 from kolmo.targets import replacing
@@ -292,7 +293,9 @@ def _enough_memory() -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or "allocate memory" in str(error):
-            raise KolmoError("not enough memory; use fewer --lanes, a smaller --window, or a smaller model") from None
+            raise KolmoError(
+                "not enough memory; lower the argument lanes or the argument window, or use a smaller model"
+            ) from None
         raise
 
 
@@ -304,7 +307,7 @@ def choose_device(name: str) -> str:
     """
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
-        raise KolmoError("--device cuda: torch finds no CUDA device here; use --device cpu")
+        raise KolmoError("torch finds no CUDA device here; use device='cpu'")
     return "cuda" if there and name != "cpu" else "cpu"
 
 

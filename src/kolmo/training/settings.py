@@ -42,7 +42,7 @@ class Budget:
         else:
             raise ValueError(f"{text!r} is not a budget")
         if not budget.amount:
-            raise ValueError(f"{text!r} is no time to learn anything")
+            raise ValueError(f"{text!r} is not a time to learn anything")
         return budget
 
     def progress(self, *, seconds: float, seen: int, steps: int) -> float:

@@ -150,5 +150,7 @@ def test_the_cases_that_hang_or_leak(name: str, convert: Converter) -> None:
 
 
 def _children() -> list[str]:
-    found = subprocess.run(["ps", "-eo", "pid,pgid,comm"], capture_output=True, text=True, check=True).stdout
-    return [line for line in found.splitlines() if line.endswith("pandoc")]
+    """Names of the processes that this one has started and that have not ended; others may run pandoc, too."""
+    command = ["ps", "-o", "comm=", "--ppid", str(os.getpid())]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return [line for line in found.splitlines() if "pandoc" in line]

@@ -21,7 +21,7 @@ def extract(data: bytes) -> bytes:
     if named:
         encoding = map_encoding_to_html5(named.decode("ascii", "replace"), fallback_utf8=False) or ""
     if not encoding:
-        encoding = detect_encoding(page)
+        encoding = detect_encoding(page) or "utf-8"
     tree = HTMLTree.parse(bytes_to_str(page, encoding))
     title = " ".join((tree.title or "").split())
     content = extract_plain_text(tree, main_content=True, preserve_formatting=True)

@@ -53,7 +53,7 @@ static int mixer_begin(Mixer *self, int direction, Py_ssize_t size) {
     if (kolmo_taken(self->busy)) return -1;
     const int samples = self->direction == CM_SCORE && direction == CM_DECODE; /* a prompt, then random bits */
     if (self->direction >= 0 && self->direction != direction && !samples) {
-        PyErr_SetString(PyExc_ValueError, "a model serves one direction only");
+        PyErr_SetString(PyExc_ValueError, "a model codes in one direction only");
         return -1;
     }
     if (size < 0 || (size_t)size > (size_t)(self->model->h->size - self->model->h->position)) {
@@ -136,10 +136,10 @@ static PyObject *mixer_forget(PyObject *object, PyObject *unused) {
 
 static PyMethodDef mixer_methods[] = {
     {"encode", mixer_encode, METH_VARARGS, "encode(encoder, data): code the block's next bytes and learn from them."},
-    {"decode", mixer_decode, METH_VARARGS, "decode(decoder, size): the mirror of encode; goes on after costs, too."},
-    {"costs", mixer_costs, METH_VARARGS, "costs(data): 16-bit probability of each bit that came, 8 a byte, native order."},
-    {"learned", mixer_learned, METH_NOARGS, "What was learned, in the layout of a prior."},
-    {"forget", mixer_forget, METH_NOARGS, "Forget the data, keep what was learned: the next sample of a training."},
+    {"decode", mixer_decode, METH_VARARGS, "decode(decoder, size): the mirror of encode; may follow costs, too."},
+    {"costs", mixer_costs, METH_VARARGS, "costs(data): 16-bit probability of each coded bit, 8 for each byte, native order."},
+    {"learned", mixer_learned, METH_NOARGS, "The learned numbers, in the layout of a prior."},
+    {"forget", mixer_forget, METH_NOARGS, "Reset everything but the learned numbers: for the next sample of a training."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -7,7 +7,7 @@
 
 enum { HUGE_PAGE = 1 << 21 };
 
-/* Zeroed memory on a cache line's boundary; large tables ask for large pages, which halves the cost of missing. */
+/* Zeroed memory, aligned to cache lines; large tables use large pages, which halves the cost of a cache miss. */
 static uint8_t *cm_buckets_new(size_t size, uint8_t **base) {
     size_t align = size >= 2 * HUGE_PAGE ? HUGE_PAGE : CM_BUCKET;
     *base = (uint8_t *)calloc(size + align, 1);
@@ -42,21 +42,21 @@ size_t cm_prior_size(const cm_config *c, int network) {
     return 4 * ((size_t)c->contexts * 256 + CM_MATCH_BUCKETS + c->selectors * inputs + 16 + 257 * CM_APM_STEPS);
 }
 
-/* Returns 0 for a configuration that makes no sense. */
+/* Returns 0 for an invalid configuration. */
 int cm_valid(const cm_config *c, int network) {
     const int all = network ? CM_CONTEXTS : c->contexts > CM_NEAR ? CM_FAR : CM_NEAR;
     if (c->contexts < 3 || c->contexts > CM_CATALOGUE || c->selectors < 1 || c->selectors > CM_MAX_SELECTORS) return 0;
     for (int i = 0; i < c->contexts; i++)
         if (c->context[i] < 0 || c->context[i] >= all) return 0;
     for (int j = 0; j < c->selectors; j++)
-        if (c->selector[j] < 0 || c->selector[j] >= (network ? CM_SELECTORS : CM_OPINIONS) || (c->selector[j] == 1 && j)) return 0;
+        if (c->selector[j] < 0 || c->selector[j] >= (network ? CM_SELECTORS : CM_NETWORK_SELECTORS) || (c->selector[j] == 1 && j)) return 0;
     return c->table_bits >= 12 && c->table_bits <= 30 && c->match_bits >= 8 && c->match_bits <= 24 &&
            c->match_minimum >= 4 && c->match_minimum <= 8 && c->rate >= 0 && c->rate < 1024 && c->rate_start >= 0 &&
            c->rate_start < 1024 && c->rate_shift >= 0 && c->rate_shift < 32 && c->final_rate >= 0 &&
            c->final_rate < 1024 && c->map_limit > 0 && c->map_limit < 1023;
 }
 
-/* Cut the block into lanes of equal length, the last ones shorter; all share the first one's memory. */
+/* Divide the block into lanes of equal length, the last ones shorter; all share the memory of the first. */
 static void cm_begin_lanes(cm_model *m) {
     cm_history fresh = {.bytes = m->histories->bytes, .size = m->histories->size, .after2 = m->histories->after2,
                         .match_table = m->histories->match_table, .expected = -1};
@@ -72,7 +72,7 @@ static void cm_begin_lanes(cm_model *m) {
     m->coded = 0;
 }
 
-/* NULL when memory runs out. `prior` holds cm_prior_size bytes: what the model believes before the first byte. */
+/* NULL when memory runs out. `prior` holds cm_prior_size bytes: the state of the model before the first byte. */
 cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t *prior, uint32_t size, int lanes, int network) {
     cm_model *m = (cm_model *)calloc(1, sizeof *m);
     if (!m) return NULL;
@@ -135,8 +135,8 @@ cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t
     return m;
 }
 
-/* What was learned, in the layout of a prior, for training one: weight sets and rows are averaged over those in use
- * (a set counts by how far it moved from where it began). */
+/* Learned numbers in the layout of a prior, to train one: weight sets and rows are averaged (each is weighted by its
+ * distance from its initial value). */
 void cm_export(const cm_model *m, const int32_t *began, int32_t *prior) {
     const cm_config *c = &m->config;
     memcpy(prior, m->maps, (size_t)c->contexts * 256 * 4);
@@ -172,7 +172,7 @@ void cm_export(const cm_model *m, const int32_t *began, int32_t *prior) {
         }
 }
 
-/* Forget the data but not what was learned from it: the next sample of a prior's training, no larger than the first. */
+/* Reset everything but the learned numbers: for the next sample of a prior's training, no larger than the first. */
 void cm_forget(cm_model *m, uint32_t size) {
     memset(m->buckets, 0, (size_t)1 << m->config.table_bits);
     memset(m->order0, 0, sizeof m->order0);

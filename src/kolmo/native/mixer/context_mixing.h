@@ -1,7 +1,7 @@
-/* Context mixing: the state, and all that happens once per byte or per nibble.
+/* Context mixing: the state, and the work once per byte or per nibble.
  *
- * C counterpart of mixer/reference.py, which specifies it; docs/context-mixing.md tells the story. What happens once
- * per bit is in context_mixing_loop.h, compiled once for each instruction set. All arithmetic is on integers, unsigned
+ * C counterpart of mixer/reference.py, which specifies it; docs/context-mixing.md explains it. The work once per bit is
+ * in context_mixing_loop.h, compiled once for each instruction set. All arithmetic is on integers, unsigned
  * where it may wrap, so every compiler and machine computes the same bits. */
 #ifndef KOLMO_CONTEXT_MIXING_H
 #define KOLMO_CONTEXT_MIXING_H
@@ -23,24 +23,24 @@
 #endif
 
 enum {
-    CM_CATALOGUE = 36,     /* contexts in a configuration, at most */
-    CM_CONTEXTS = 40,      /* contexts that exist: a configuration picks from them */
-    CM_NEAR = 9,           /* the first of them; a configuration of at most so many has no other */
-    CM_FAR = 36,           /* from here on contexts are made of a network's opinion */
+    CM_CATALOGUE = 36,     /* most contexts in a configuration */
+    CM_CONTEXTS = 40,      /* contexts in the catalogue, from which a configuration picks */
+    CM_NEAR = 9,           /* contexts below this are cheap; a configuration of at most this many picks only from them */
+    CM_FAR = 36,           /* contexts from here on are computed from a network's prediction */
     CM_MAX_SELECTORS = 12, /* weight sets in the first mixer layer */
-    CM_SELECTORS = 16,     /* selectors that exist, */
-    CM_OPINIONS = 12,      /* from here on made of a network's opinion */
+    CM_SELECTORS = 16,     /* selectors in the catalogue */
+    CM_NETWORK_SELECTORS = 12, /* selectors from here on are computed from a network's prediction */
     CM_NODES = 15,         /* bit histories in the binary tree of a nibble */
     CM_TREES = 4,          /* trees in a bucket, */
     CM_BUCKET = 64,        /* which is a cache line */
-    CM_ORDER1 = 17 * CM_NODES, /* a byte's trees where they are not hashed: the first nibble's and 16 second ones */
+    CM_ORDER1 = 17 * CM_NODES, /* histories of a byte whose trees are not hashed: one for the first nibble, 16 for the second */
     CM_SQUASH = 6144,      /* the logistic function on -12..12, in steps of 1/256 */
     CM_APM_STEPS = 24,     /* knots of an adaptive probability map, 256 apart in the stretch domain... */
     CM_APM_ROWS = 1 << 16, /* ... for each of so many contexts: order 1, and */
     CM_APM_HASHED = 1 << 14, /* order 2, hashed */
     CM_MATCH_BUCKETS = 32,
-    CM_GAPS = 256, /* record lengths looked for */
-    CM_STACK = 64, /* open brackets remembered */
+    CM_GAPS = 256, /* bound on the record lengths that are detected */
+    CM_STACK = 64, /* open brackets that are kept */
 };
 
 typedef struct {
@@ -48,13 +48,13 @@ typedef struct {
     int32_t context[CM_CATALOGUE], selector[CM_MAX_SELECTORS];
     int32_t table_bits;    /* log2 of the memory of buckets in bytes */
     int32_t match_bits;    /* log2 of the entries of the match table */
-    int32_t match_minimum; /* bytes that must agree before a match is believed */
+    int32_t match_minimum; /* least length of a match in bytes */
     int32_t rate, rate_start, rate_shift; /* first layer: rate + rate_start * 2^s / (2^s + bytes seen) */
     int32_t final_rate;
-    int32_t map_limit; /* a bit history's probability averages over at most so many events */
+    int32_t map_limit; /* most events over which the probability of a bit history is averaged */
 } cm_config;
 
-/* Constants, computed in Python (native/tables.py), so that both implementations hold the very same. */
+/* Constants, computed in Python (native/tables.py), so that both implementations have the same. */
 typedef struct {
     int16_t stretch[4096];
     uint16_t squash[CM_SQUASH];
@@ -64,10 +64,10 @@ typedef struct {
     uint16_t reciprocal[1024];
 } cm_tables;
 
-/* What the bytes seen so far say, apart from what was learned from them. */
+/* The state that follows from the bytes of a lane so far, apart from learned numbers. */
 typedef struct {
     uint8_t *bytes;
-    uint32_t size, position, origin, end; /* of the block; within it: now, this lane's first byte, its end */
+    uint32_t size, position, origin, end; /* size of the block; in it: the current position, this lane's first byte, its end */
     uint32_t last4, last8; /* the last four bytes, and the four before them; newest lowest */
     uint32_t word, word1, word2;        /* hashes of the current word and the two before it */
     uint32_t line_word, punctuation;    /* first word of the line; the last two other printable characters */
@@ -83,25 +83,25 @@ typedef struct {
     uint32_t last_seen[256], last_gap[256];
     uint32_t gap_votes[CM_GAPS];
     uint32_t record; /* length of a record, 0 when unknown */
-} cm_history; /* one for each lane; bytes, after2, match_table are all lanes' */
+} cm_history; /* one for each lane; all lanes share bytes, after2 and match_table */
 
-/* What a network says of the coming byte (docs/neural.md). */
+/* A network's prediction of the next byte (docs/neural.md). */
 typedef struct {
-    const uint32_t *sums; /* 512: weights of the bytes, and of all groups of them that share their first bits */
-    uint32_t best, second; /* the likeliest bytes */
-    uint32_t sure;         /* how likely the best is: 0..7 */
-} cm_opinion;
+    const uint32_t *sums; /* 512: weights of the bytes, and of all groups of bytes that share their first bits */
+    uint32_t best, second; /* the two most probable bytes */
+    uint32_t sure;         /* probability of the best, in eighths: 0..7 */
+} cm_prediction;
 
 typedef struct {
     cm_config config;
     cm_tables tables;
-    cm_history *h; /* the present lane's */
+    cm_history *h; /* of the current lane */
     cm_history *histories;
     int32_t lanes;
     uint32_t coded; /* bytes, over all lanes */
-    int32_t network; /* whether one is listened to */
-    int32_t far, bytewise; /* whether contexts from CM_NEAR on are picked; what needs the network's likeliest bytes */
-    cm_opinion opinion;
+    int32_t network; /* whether the mixer uses a network */
+    int32_t far, bytewise; /* whether contexts from CM_NEAR on are picked; whether some need the network's best bytes */
+    cm_prediction prediction;
     const uint16_t *logarithms;
     uint32_t bucket_mask;
     uint8_t *buckets, *buckets_base;
@@ -129,12 +129,12 @@ KOLMO_INLINE uint32_t cm_hash(uint32_t a, uint32_t b) {
 
 static const int32_t cm_selector_sizes[CM_SELECTORS] = {1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256, 256, 512, 512, 256};
 
-/* The tree of a hashed context: its own, or in place of the least confident of the bucket's four, wiped.
+/* The tree of a hashed context: its own, or a new one in place of the bucket's tree with the least priority.
  *
  *   bucket, one cache line:  c0 c1 c2 c3 | tree 0: 15 histories | tree 1 | tree 2 | tree 3
  *
  * A tree's nodes are numbered 1..15 (the leading one and the bits of the nibble so far), so the pointer returned is one
- * before its first node. A check that matches an empty tree is as good as a wiped one. */
+ * before its first node. A check that matches an empty tree has the same effect as a new tree. */
 KOLMO_INLINE uint8_t *cm_find(cm_model *m, uint32_t hash) {
     uint8_t *bucket = m->buckets + (size_t)(hash & m->bucket_mask) * CM_BUCKET;
     uint8_t check = (uint8_t)(hash >> 24), *trees = bucket + CM_TREES - 1;
@@ -199,7 +199,7 @@ static inline void cm_learn_layout(cm_history *h, uint32_t c) {
     }
 }
 
-/* Where the table remembers the newest bytes' last occurrence; looked up a little before it is needed. */
+/* Prefetches the table's entry for the newest bytes, shortly before it is needed. */
 static inline void cm_seek_match(cm_model *m) {
     cm_history *h = m->h;
     uint32_t minimum = (uint32_t)m->config.match_minimum;
@@ -247,7 +247,7 @@ static inline uint32_t cm_match_context(const cm_history *h) {
     return (h->expected < 0 ? 0 : (uint32_t)h->expected | length << 8) | (h->last4 & 255) << 16;
 }
 
-/* The catalogue: a 32-bit value for each context that a configuration can pick. 0 and 1 are not hashed. */
+/* The catalogue: a 32-bit value for each context that a configuration can pick. Contexts 0 and 1 are not hashed. */
 static inline void cm_near_contexts(const cm_history *h, uint32_t v[CM_CONTEXTS]) {
     uint32_t c4 = h->last4, c8 = h->last8;
     v[0] = v[1] = 0;
@@ -299,16 +299,16 @@ static inline void cm_far_contexts(const cm_history *h, uint32_t v[CM_CONTEXTS])
     v[35] = cm_hash(h->indent, cm_hash(h->line_word, c1));
 }
 
-/* The same of a network's opinion. */
-static inline void cm_opinion_contexts(const cm_model *m, uint32_t v[CM_CONTEXTS]) {
-    const cm_opinion *o = &m->opinion;
+/* The values of contexts that depend on a network's prediction. */
+static inline void cm_network_contexts(const cm_model *m, uint32_t v[CM_CONTEXTS]) {
+    const cm_prediction *o = &m->prediction;
     v[36] = o->best << 8 | o->second;
     v[37] = cm_hash(o->best << 3 | o->sure, m->h->last4 & 255);
     v[38] = cm_hash(o->best << 8 | o->second, m->h->last4 & 0xFFFF);
     v[39] = cm_hash(o->best, m->h->word);
 }
 
-/* Point every context at its tree for the coming nibble; `nibble` is 0, or 16 + the first nibble. */
+/* Set each context's tree for the next nibble; `nibble` is 0, or 16 + the first nibble. */
 KOLMO_INLINE void cm_plant(cm_model *m, const int contexts, uint32_t nibble) {
     uint32_t index[CM_CATALOGUE];
     for (int i = 0; i < contexts; i++) {
@@ -330,25 +330,25 @@ KOLMO_INLINE void cm_hash_context(cm_model *m, int i, uint32_t value) {
     KOLMO_PREFETCH(m->buckets + (size_t)(m->hash[i] & m->bucket_mask) * CM_BUCKET);
 }
 
-/* Make ready for a byte: what all contexts of its first nibble are. */
+/* Prepare for a byte: find the trees of its first nibble. */
 KOLMO_INLINE void cm_begin_byte(cm_model *m, const int contexts) {
     cm_history *h = m->h;
     uint32_t value[CM_CONTEXTS];
     cm_seek_match(m);
     cm_near_contexts(h, value);
     if (contexts > CM_NEAR || (m->network && m->far)) cm_far_contexts(h, value);
-    if (m->network && m->bytewise) cm_opinion_contexts(m, value);
+    if (m->network && m->bytewise) cm_network_contexts(m, value);
     for (int i = 0; i < contexts; i++) cm_hash_context(m, i, value[m->config.context[i]]);
     m->apm_row = cm_hash(h->last4 & 0xFFFF, 0);
     uint64_t span = (uint64_t)1 << m->config.rate_shift;
     m->rate_now = m->config.rate + (int32_t)((uint64_t)m->config.rate_start * span / (span + m->coded));
-    if (h->position > h->origin) cm_learn_match(m); /* while the buckets are on their way */
+    if (h->position > h->origin) cm_learn_match(m); /* while the buckets are being fetched */
     for (int i = 0; i < contexts; i++)
         if (m->config.context[i] == 20) cm_hash_context(m, i, cm_match_context(h));
     cm_plant(m, contexts, 0);
 }
 
-/* Take in a byte: what the next one's contexts are made of, but for the match. */
+/* Update the history by a byte, except for the match. */
 static inline void cm_learn_byte(cm_model *m, uint8_t c) {
     cm_history *h = m->h;
     h->bytes[h->position++] = c;
@@ -362,9 +362,9 @@ static inline void cm_learn_byte(cm_model *m, uint8_t c) {
     m->coded++;
 }
 
-/* Take in what a network says of the coming byte; of equal weights the first counts. */
-static inline void cm_hear(cm_model *m, const uint32_t *sums) {
-    cm_opinion *o = &m->opinion;
+/* Set the network's prediction of the next byte; of equal weights the first counts. */
+static inline void cm_read_network(cm_model *m, const uint32_t *sums) {
+    cm_prediction *o = &m->prediction;
     const uint32_t *w = sums + 256;
     o->sums = sums;
     if (!m->bytewise) return;
@@ -379,7 +379,7 @@ static inline void cm_hear(cm_model *m, const uint32_t *sums) {
     o->sure = (uint32_t)(((uint64_t)most << 3) / ((uint64_t)sums[1] + 1));
 }
 
-/* Inputs of the first layer: two a context, two of the match, a bias, two of a network; padded for vectors. */
+/* Inputs of the first layer: two for each context, two for the match, a bias, two for a network; padded for vectors. */
 static inline int32_t cm_inputs(const cm_config *c, int network) { return (2 * c->contexts + 3 + (network ? 2 : 0) + 7) & ~7; }
 
 size_t cm_prior_size(const cm_config *c, int network);
@@ -388,7 +388,7 @@ cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t
 void cm_free(cm_model *m);
 void cm_export(const cm_model *m, const int32_t *began, int32_t *prior);
 void cm_forget(cm_model *m, uint32_t size);
-enum { CM_ENCODE, CM_DECODE, CM_SCORE }; /* what a run does: `mode` */
+enum { CM_ENCODE, CM_DECODE, CM_SCORE }; /* values of `mode` */
 
 void cm_run_baseline(cm_model *m, int mode, uint8_t *data, size_t size, void *coder, uint16_t *costs);
 size_t cm_run_lanes_baseline(cm_model *m, int mode, uint8_t *block, const uint32_t *sums, void *coder, uint16_t *costs);

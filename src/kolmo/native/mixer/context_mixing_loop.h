@@ -1,4 +1,4 @@
-/* Context mixing: what happens once per bit. Compiled once for each instruction set: the file that includes this one
+/* Context mixing: the work once per bit. Compiled once for each instruction set: the file that includes this one
  * defines KOLMO_TARGET (a function attribute, or nothing) and KOLMO_RUN (the name of the entry point).
  *
  *   histories --maps--> stretch --mixers, one weight set for each selector--> stretch --final mixer--> two maps --> p
@@ -9,11 +9,11 @@
 
 typedef struct {
     int32_t x[2 * CM_CATALOGUE + 16]; /* the first layer's inputs */
-    int32_t opinion; /* the network's, stretched */
+    int32_t network_logit;            /* of the bit, in the stretch domain; 0 without a network */
     int32_t y[16];                    /* the second layer's: the stretched outputs of the first */
     int32_t p[16];                    /* the first layer's probabilities, in 2^-16 */
     uint32_t *map[CM_CATALOGUE];
-    uint8_t *history[CM_CATALOGUE], state[CM_CATALOGUE]; /* where it lies, and what it was */
+    uint8_t *history[CM_CATALOGUE], state[CM_CATALOGUE]; /* its address, and its value before the bit */
     uint16_t *knot[3];
     uint32_t *match_map;
     int32_t *weights[CM_MAX_SELECTORS], *final_weights;
@@ -48,7 +48,7 @@ KOLMO_INLINE KOLMO_TARGET void cm_move(const cm_model *m, uint32_t *map, int32_t
     *map = (uint32_t)p << 10 | (count + (count < limit));
 }
 
-/* Adaptive probability map: interpolates between the knots around s; remembers the nearer one. */
+/* Adaptive probability map: interpolates between the knots around s; sets `knot` to the nearer one. */
 KOLMO_INLINE KOLMO_TARGET int32_t cm_refine(uint16_t *table, uint32_t row, int32_t s, uint16_t **knot) {
     uint16_t *t = table + (size_t)row * CM_APM_STEPS;
     uint32_t at = (uint32_t)cm_clamp(s, -2943, 2943) + 2944, low = at >> 8, fraction = at & 255;
@@ -56,12 +56,12 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_refine(uint16_t *table, uint32_t row, int32
     return (int32_t)((t[low] * (256 - fraction) + t[low + 1] * fraction) >> 8);
 }
 
-/* Adaptive maps in use: a model with one selector is meant to be fast, and has the first alone. */
+/* Number of adaptive maps: a model with one selector is meant to be fast, and has only the first. */
 KOLMO_INLINE KOLMO_TARGET int cm_refiners(const int selectors) { return selectors > 1 ? 2 : 1; }
 
 /* Indices of the weight sets: one case for each selector. */
 KOLMO_INLINE KOLMO_TARGET uint32_t cm_select(const cm_model *m, int selector, uint32_t c0, uint32_t bit, uint32_t order,
-                                             int32_t expected_bit, int32_t opinion) {
+                                             int32_t expected_bit, int32_t network_logit) {
     const cm_history *h = m->h;
     uint32_t length = h->match_length, column;
     uint32_t level = expected_bit < 0 ? 0 : length < 16 ? 1 : length < 32 ? 2 : 3;
@@ -81,10 +81,10 @@ KOLMO_INLINE KOLMO_TARGET uint32_t cm_select(const cm_model *m, int selector, ui
     case 9: return (h->record ? h->position % h->record & 127 : 0) * 8 + bit;
     case 10: return (h->punctuation & 255) * 8 + bit;
     case 11: return h->expected < 0 ? 0 : (uint32_t)h->expected;
-    case 12: return (uint32_t)(opinion + 2048) >> 7 | bit << 5;
-    case 13: return (m->opinion.best | 256) >> (8 - bit) == c0 ? m->opinion.best : 256 + m->opinion.second;
-    case 14: return (uint32_t)(opinion + 2048) >> 8 | (uint32_t)(expected_bit + 1) << 4 | bit << 6;
-    case 15: return (m->opinion.best | 256) >> (8 - bit) == c0 ? m->opinion.sure << 3 | bit : 64 | bit;
+    case 12: return (uint32_t)(network_logit + 2048) >> 7 | bit << 5;
+    case 13: return (m->prediction.best | 256) >> (8 - bit) == c0 ? m->prediction.best : 256 + m->prediction.second;
+    case 14: return (uint32_t)(network_logit + 2048) >> 8 | (uint32_t)(expected_bit + 1) << 4 | bit << 6;
+    case 15: return (m->prediction.best | 256) >> (8 - bit) == c0 ? m->prediction.sure << 3 | bit : 64 | bit;
     default: return 0;
     }
 }
@@ -108,16 +108,16 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_predict(cm_model *m, cm_bit *b, const int c
         b->x[2 * contexts] = sign * stretch[p];
         b->x[2 * contexts + 1] = sign * ((p - 2048) >> 2);
     }
-    b->opinion = 0;
+    b->network_logit = 0;
     if (network) {
-        const uint32_t *sums = m->opinion.sums + 2 * c0;
-        b->opinion = kolmo_network_stretch(m->logarithms, sums[0], sums[1]);
-        int32_t q = m->tables.squash[b->opinion + CM_SQUASH / 2];
-        b->x[2 * contexts + 3] = b->opinion;
+        const uint32_t *sums = m->prediction.sums + 2 * c0;
+        b->network_logit = kolmo_network_stretch(m->logarithms, sums[0], sums[1]);
+        int32_t q = m->tables.squash[b->network_logit + CM_SQUASH / 2];
+        b->x[2 * contexts + 3] = b->network_logit;
         b->x[2 * contexts + 4] = (q - 32768) >> 6;
     }
-    for (int j = 1; j < selectors; j++) { /* the first may need the contexts' states */
-        uint32_t set = cm_select(m, m->config.selector[j], c0, bit, 0, b->expected_bit, b->opinion);
+    for (int j = 1; j < selectors; j++) { /* the first selector may need the contexts' states */
+        uint32_t set = cm_select(m, m->config.selector[j], c0, bit, 0, b->expected_bit, b->network_logit);
         b->weights[j] = m->weights[j] + (size_t)set * inputs;
         for (int k = 0; k < inputs; k += 16) KOLMO_PREFETCH(b->weights[j] + k);
     }
@@ -134,7 +134,7 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_predict(cm_model *m, cm_bit *b, const int c
         if (i >= 2 && i < 9) order += state != 0; /* of the contexts that configurations put there */
     }
     for (int j = 0; j < selectors; j++) {
-        if (j == 0) b->weights[j] = m->weights[j] + (size_t)cm_select(m, m->config.selector[j], c0, bit, order, b->expected_bit, b->opinion) * inputs;
+        if (j == 0) b->weights[j] = m->weights[j] + (size_t)cm_select(m, m->config.selector[j], c0, bit, order, b->expected_bit, b->network_logit) * inputs;
         b->y[j] = cm_dot(b->weights[j], b->x, inputs);
         b->p[j] = m->tables.squash[b->y[j] + CM_SQUASH / 2];
     }
@@ -146,7 +146,7 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_predict(cm_model *m, cm_bit *b, const int c
     p = b->mixed = m->tables.squash[s + CM_SQUASH / 2];
     int32_t p1 = cm_refine(m->apm[0], row[0], s, &b->knot[0]);
     int32_t p2 = cm_refiners(selectors) > 1 ? cm_refine(m->apm[1], row[1], s, &b->knot[1]) : p1;
-    /* With a network the mixers know more than the maps can add. */
+    /* With a network, the maps improve the result less than without, and have less weight. */
     return cm_clamp(network ? (2 * p + p1 + p2 + 2) >> 2 : (2 * p + 3 * p1 + 3 * p2 + 4) >> 3, 1, 65535);
 }
 
@@ -168,7 +168,7 @@ KOLMO_INLINE KOLMO_TARGET void cm_update(cm_model *m, cm_bit *b, const int conte
     if (b->expected_bit >= 0) cm_move(m, b->match_map, b->expected_bit == y, 1022);
 }
 
-/* One byte of the present lane, for one direction and one shape of model (both known to the compiler). */
+/* One byte of the current lane, for one direction and one shape of model (both known at compile time). */
 KOLMO_INLINE KOLMO_TARGET uint8_t cm_code_byte(cm_model *m, cm_bit *b, const int mode, const int contexts,
                                                const int selectors, const int inputs, const int network, uint32_t byte,
                                                void *coder, uint16_t *costs) {
@@ -202,8 +202,8 @@ KOLMO_INLINE KOLMO_TARGET void cm_code(cm_model *m, const int mode, const int co
     }
 }
 
-/* The next byte of every lane that has one left, in order, after the network spoke: `sums` holds 512 for each lane.
- * `block` is all of the block, read or (decoding) written. Returns the bytes done. */
+/* The next byte of every lane that has one left, in order, with the network's predictions: `sums` holds 512 numbers for
+ * each lane. `block` is the whole block, read or (decoding) written. Returns the number of bytes. */
 KOLMO_INLINE KOLMO_TARGET size_t cm_code_lanes(cm_model *m, const int mode, const int contexts, const int selectors,
                                                const int inputs, uint8_t *block, const uint32_t *sums, void *coder,
                                                uint16_t *costs) {
@@ -216,7 +216,7 @@ KOLMO_INLINE KOLMO_TARGET size_t cm_code_lanes(cm_model *m, const int mode, cons
         uint32_t at = m->h->position;
         if (at == m->h->end) continue;
         if (mode == CM_DECODE && kolmo_decoder_failed((kolmo_decoder *)coder)) return done;
-        cm_hear(m, sums + 512 * (size_t)lane);
+        cm_read_network(m, sums + 512 * (size_t)lane);
         uint8_t c = cm_code_byte(m, &b, mode, contexts, selectors, inputs, 1, mode == CM_DECODE ? 0 : block[at], coder,
                                  mode == CM_SCORE ? costs + at * (size_t)8 : NULL);
         if (mode == CM_DECODE) block[at] = c;

@@ -1,4 +1,4 @@
-"""Context mixing, once per byte: what the bytes seen so far say, as context values. Twin of `cm_history` in C.
+"""Context mixing, once per byte: context values from the bytes so far. Counterpart of `cm_history` in C.
 
 Specification and fallback; see docs/context-mixing.md for what each context is for. Plain Python integers, masked to
 32 bits where the C code wraps.
@@ -7,8 +7,8 @@ Specification and fallback; see docs/context-mixing.md for what each context is 
 from __future__ import annotations
 
 MASK = 0xFFFFFFFF
-GAPS = 256  # record lengths looked for
-STACK = 64  # open brackets remembered
+GAPS = 256  # bound on the record lengths that are detected
+STACK = 64  # open brackets that are kept
 
 
 def mix(a: int, b: int) -> int:
@@ -29,7 +29,7 @@ def match_bucket(length: int) -> int:
 
 
 class Shared:
-    """What all lanes of a block remember together: its bytes, what followed each pair, where matches may be."""
+    """The state that all lanes of a block share: its bytes, the bytes that followed each pair, the table of matches."""
 
     def __init__(self, match_bits: int) -> None:
         self.bytes = bytearray()
@@ -37,7 +37,7 @@ class Shared:
         self.match_table = [0] * (1 << match_bits)
 
     def __getitem__(self, at: int) -> int:
-        """A byte of the block; 0 where none is known yet."""
+        """A byte of the block; 0 where it is not known yet."""
         return self.bytes[at] if at < len(self.bytes) else 0
 
     def __setitem__(self, at: int, c: int) -> None:
@@ -47,7 +47,7 @@ class Shared:
 
 
 class History:
-    """The bytes of a lane so far, and all context values that derive from them alone.
+    """The bytes of a lane so far, and all context values that depend only on them.
 
     A lane is the bytes origin..end - 1 of a block of `size` bytes; a block may be one lane.
     """
@@ -78,7 +78,7 @@ class History:
         self.record = 0
 
     def learn(self, c: int) -> None:
-        """Take in a byte."""
+        """Add a byte."""
         self.bytes[self.position] = c
         self.position += 1
         pair = self.last4 & 0xFFFF

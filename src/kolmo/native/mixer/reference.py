@@ -3,7 +3,7 @@
     histories --maps--> stretch --mixers, one weight set for each selector--> stretch --final mixer--> two maps --> p
 
 All contexts of a bit are one vector here. Integers throughout: the C kernel, at any vector width, gives the same bits.
-docs/context-mixing.md tells what each part is for and where it comes from.
+docs/context-mixing.md explains each part and names its source.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from kolmo.native.tables import (
     CATALOGUE,
     CURVE_KNOTS,
     FINAL_INPUTS,
+    FIRST_NETWORK_SELECTOR,
     MATCH_BUCKETS,
     MAX_SELECTORS,
-    OPINIONS,
     SELECTOR_SIZES,
     SQUASH_SIZE,
 )
@@ -63,7 +63,7 @@ class ContextMixer:
     def __init__(self, config: bytes, tables: bytes, prior: bytes, size: int) -> None:
         self._set_up(config, tables, prior, size, 1, 0)
 
-    def _set_up(self, config: bytes, tables: bytes, prior: bytes, size: int, lanes: int, opinions: int) -> None:
+    def _set_up(self, config: bytes, tables: bytes, prior: bytes, size: int, lanes: int, network_inputs: int) -> None:
         values: tuple[int, ...] = struct.unpack(f"={2 + CATALOGUE + MAX_SELECTORS + 8}i", config)
         n, s = values[:2]
         self._context = values[2 : 2 + n]
@@ -90,7 +90,7 @@ class ContextMixer:
         self._hash = [0] * n
         self._tree = np.zeros(n, np.int64)
 
-        self._inputs = inputs = 2 * n + 3 + opinions + 7 & ~7
+        self._inputs = inputs = 2 * n + 3 + network_inputs + 7 & ~7
         learned = np.frombuffer(prior, "=i4").astype(np.int64)
         parts = np.cumsum([256 * n, MATCH_BUCKETS, s * inputs, FINAL_INPUTS, 256 * CURVE_KNOTS])
         maps, match_map, weights, final, curves, curve = np.split(learned, parts)
@@ -100,7 +100,7 @@ class ContextMixer:
         self._first_set = np.cumsum([0, *sizes[:-1]]).tolist()
         self._final = np.tile(final, (256, 1))
         self._refiners = [_Map(curves.reshape(256, -1), APM_ROWS)]
-        if s > 1:  # a model with one selector is meant to be fast, and has the first map alone
+        if s > 1:  # a model with one selector is meant to be fast, and has only the first map
             self._refiners.append(_Map(curve.reshape(1, -1), APM_HASHED))
         self._rows = np.arange(n) * 256
         self._x = np.zeros(inputs, np.int64)
@@ -125,7 +125,7 @@ class ContextMixer:
         return bytes(self._history.bytes.bytes[start:])
 
     def costs(self, data: bytes) -> bytes:
-        """16-bit probability (in 2^-16) of each bit that came, 8 a byte, in the machine's byte order."""
+        """16-bit probability (in 2^-16) of each coded bit, 8 for each byte, in the machine's byte order."""
         self._begin("costs", len(data))
         return np.array([self._score_byte(byte) for byte in data], "=u2").tobytes()
 
@@ -151,7 +151,7 @@ class ContextMixer:
         return c0 & 255
 
     def _score_byte(self, byte: int) -> list[int]:
-        """Probability of each bit that came."""
+        """Probability of each coded bit."""
         self._begin_byte()
         c0, costs = 1, []
         for bit in range(8):
@@ -169,7 +169,7 @@ class ContextMixer:
 
     def _begin(self, direction: str, size: int, after: str = "") -> None:
         if self._direction not in ("", direction, after):
-            raise ValueError("a model serves one direction only")
+            raise ValueError("a model codes in one direction only")
         if not 0 <= size <= self._size - self._history.position:
             raise ValueError("more bytes than the model was started for")
         self._direction = direction
@@ -177,26 +177,26 @@ class ContextMixer:
     def _begin_byte(self) -> None:
         history = self._history
         history.learn_match()
-        values = [*history.contexts(), *self._opinion_contexts()]
+        values = [*history.contexts(), *self._network_contexts()]
         self._hash = [mix(values[c], c) for c in self._context]
         self._plant(0)
         self._apm_row = mix(history.last4 & 0xFFFF, 0)
         span = 1 << self._rate_shift
         self._rate_now = self._rate + self._rate_start * span // (span + self._coded)
 
-    def _opinion_contexts(self) -> list[int]:
-        """Contexts made of a network's opinion, where there is one."""
+    def _network_contexts(self) -> list[int]:
+        """Values of contexts that depend on a network's prediction; none without a network."""
         return []
 
-    def _hear_bit(self, c0: int) -> int:
-        """A network's opinion of the coming bit, stretched, after its inputs are set."""
+    def _read_network_bit(self, c0: int) -> int:
+        """Set the inputs of a network; returns its logit of the next bit in the stretch domain, 0 without a network."""
         return 0
 
-    def _select_by_opinion(self, selector: int, c0: int, bit: int) -> int:
+    def _select_by_network(self, selector: int, c0: int, bit: int) -> int:
         raise ValueError(f"selector {selector} needs a network")
 
     def _plant(self, nibble: int) -> None:
-        """Point every context at its tree for the coming nibble; `nibble` is 0, or 16 + the first nibble."""
+        """Set each context's tree for the next nibble; `nibble` is 0, or 16 + the first nibble."""
         direct = (nibble - 15 if nibble else 0) * NODES - 1
         for i, context in enumerate(self._context):
             if context == 0:
@@ -207,7 +207,7 @@ class ContextMixer:
                 self._tree[i] = self._find(mix(self._hash[i], nibble) if nibble else self._hash[i])
 
     def _find(self, hashed: int) -> int:
-        """Index of a hashed context's tree less one: its own, or the least confident of the bucket's four, wiped."""
+        """Index of a hashed context's tree, minus 1: its own, or a new one in place of that with the least priority."""
         bucket = hashed % self._buckets * BUCKET
         check = hashed >> 24
         trees = bucket + TREES - 1
@@ -243,12 +243,12 @@ class ContextMixer:
             sign = 1 if self._expected_bit else -1
             x[2 * n] = sign * self._stretch[q]
             x[2 * n + 1] = sign * (q - 2048 >> 2)
-        self._opinion = self._hear_bit(c0)
+        self._network_logit = self._read_network_bit(c0)
         self._sets = [
             first
             + (
-                self._select_by_opinion(selector, c0, bit)
-                if selector >= OPINIONS
+                self._select_by_network(selector, c0, bit)
+                if selector >= FIRST_NETWORK_SELECTOR
                 else history.select(selector, c0, bit, order, self._expected_bit)
             )
             for first, selector in zip(self._first_set, self._selector, strict=True)

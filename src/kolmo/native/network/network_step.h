@@ -5,7 +5,7 @@
  *   NETWORK_TILE    the most rows of these that a tile multiplies at once
  *   network_tile    (weights, start, inputs, u, n, z, rows): a group's 64 rows of weights times n rows of u
  *
- * and perhaps NETWORK_OWN_NORMALISE, NETWORK_OWN_RECUR, NETWORK_OWN_WEIGH, where these functions are there already;
+ * and optionally NETWORK_OWN_NORMALISE, NETWORK_OWN_RECUR, NETWORK_OWN_WEIGH, where it defines these functions itself;
  * NETWORK_MANY, from how many rows of u on network_product_many takes the place of network_product.
  *
  * The loops over floats are plain ones, which compilers turn into vector code: each operation rounds once whatever the
@@ -23,7 +23,7 @@
 #endif
 
 /* Ties to even where |x| <= 2^22, since the sum is in 2^23 .. 2^24 and so is rounded to whole numbers. Beyond, what
- * docs/neural.md says: coarser, and a half may be left. */
+ * docs/neural.md specifies: coarser, and a half may be left. */
 KOLMO_INLINE KOLMO_TARGET float network_rint(float x) {
     float shifted = x + 12582912.0f;
     return shifted - 12582912.0f;
@@ -97,7 +97,7 @@ static KOLMO_TARGET void network_product(const network_matrix *m, const uint8_t 
 }
 
 #if !defined(NETWORK_OWN_RECUR)
-/* The gates of one lane and step: h moves on, y is what the layer shows. */
+/* The gates of one lane and step: updates the state h, and sets y, the output of the layer. */
 static KOLMO_TARGET void network_recur(const int32_t *restrict z, const float *restrict scale,
                                        const float *restrict bias, float *restrict h, float *restrict y,
                                        const int state, const int first, const int last) {
@@ -136,8 +136,8 @@ static KOLMO_TARGET void network_weigh(const kolmo_network *n, const int32_t *re
         for (int i = 0; i < 16; i++) most[i] = l[b + i] > most[i] ? l[b + i] : most[i];
     for (int i = 1; i < 16; i++) most[0] = most[i] > most[0] ? most[i] : most[0];
     const float top = most[0];
-    uint32_t w[256], half[128], quarter[64]; /* apart from each other, so that vectors can be made of them */
-    int32_t below_top[256];                  /* likewise: a loop that looks up a table is none of vectors */
+    uint32_t w[256], half[128], quarter[64]; /* separate arrays, so that the loops are vectorised */
+    int32_t below_top[256];                  /* likewise: a loop with table look-ups is not vectorised */
     for (int b = 0; b < 256; b++) {
         float below = l[b] - top, d = below * 0x1.715476p+0f, fine = d * 1024.0f; /* 1.44269504 in binary32 */
         below_top[b] = -(int32_t)network_rint(network_clamp(fine, -24576.0f, 0.0f));

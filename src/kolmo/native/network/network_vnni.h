@@ -1,5 +1,5 @@
-/* Inner products with AVX-512 VNNI, and what is done with their inputs and results, for files that define KOLMO_TARGET.
- * Of a small network the latter take more time than the products, and compilers made scalar code of the plain loops. */
+/* Inner products with AVX-512 VNNI, and the work on their inputs and results, for files that define KOLMO_TARGET. In a small
+ * network that work takes more time than the products, and compilers make scalar code of the plain loops. */
 #include <immintrin.h>
 #include <math.h>
 

@@ -1,4 +1,4 @@
-/* The type NeuralMixer: the context mixer over lanes, with a network's opinion; see neural/reference.py. */
+/* The type NeuralMixer: the context mixer over lanes, with a network's predictions; see neural/reference.py. */
 #include "module.h"
 #include "objects.h"
 #include "paths.h"
@@ -6,43 +6,44 @@
 #include "neural/guesses.h"
 #include "neural/pace.h"
 
-enum { MAX_LANES = 256, PATIENCE = 64, BATCH = 64, AHEAD = 4 };
-/* BATCH: positions that the network looks at together while encoding. AHEAD: the most lanes that decoding guesses for. */
+enum { MAX_LANES = 256, LATE_CHECK_STEPS = 64, BATCH = 64, MAX_GUESS_LANES = 4 };
+/* LATE_CHECK_STEPS: steps between checks for late threads. BATCH: positions that the network evaluates together while
+ * encoding. MAX_GUESS_LANES: most lanes for which decoding guesses bytes. */
 
-/* A guessed byte of a lane, or a known one, the root: a place in the network's branches. */
+/* A guessed byte of a lane, or a known one (a root), whose state is one of the network's branches. */
 typedef struct {
     guess_history history; /* this byte included */
     guess_list next;
-    int tried;    /* of `next`, those that have places */
+    int tried;    /* number of bytes of `next` that have places */
     int parent;   /* the place before, -1 for a root */
     uint8_t byte;
-    float chance; /* that decoding comes here */
+    float chance; /* probability that the decoded bytes lead here */
 } place;
 
-/* Decoding: what was guessed, and where each lane is. */
+/* State of decoding with guesses: the guesses, and the place of each lane. */
 typedef struct {
     guesser guesser;
     kolmo_pace pace;
-    network_tree tree; /* what the network looks at next */
+    network_tree tree; /* the bytes that the network evaluates next */
     place place[NETWORK_BRANCHES]; /* lane k has those from k * (NETWORK_BRANCHES / lanes) on */
-    int used[AHEAD], now[AHEAD]; /* of a lane's places, those in use; the one that its last byte led to, -1 for none */
-    guess_history history[AHEAD];
-    uint32_t spoken[AHEAD * NETWORK_SUMS]; /* of each lane's present place */
-} foresight;
+    int used[MAX_GUESS_LANES], now[MAX_GUESS_LANES]; /* for each lane, places in use; the place of its last byte, -1 for none */
+    guess_history history[MAX_GUESS_LANES];
+    uint32_t predicted[MAX_GUESS_LANES * NETWORK_SUMS]; /* sums at each lane's current place */
+} lookahead;
 
 typedef struct {
     PyObject_HEAD
     cm_model *model;
     kolmo_network_lanes *network;
     PyObject *owner, *prior; /* the Network, and bytes */
-    uint8_t *content;  /* what was decoded, a whole block */
-    uint16_t *costs;   /* 8 a byte, a whole block */
+    uint8_t *content;  /* the decoded block */
+    uint16_t *costs;   /* probabilities of the block's bits, 8 for each byte */
     uint8_t *symbols;  /* steps x lanes: the byte before each */
     uint32_t *sums;    /* steps x lanes x 512 */
-    Py_ssize_t capacity;    /* the largest block that there is room for */
-    Py_ssize_t step, steps; /* done, and all */
+    Py_ssize_t capacity;    /* size of the largest block that fits */
+    Py_ssize_t step, steps; /* steps so far, and of the whole block */
     int batch, threads;
-    foresight *foresight; /* decoding a few lanes */
+    lookahead *lookahead; /* decoding a few lanes */
     int direction, busy; /* direction: -1 until the first call */
 } Neural;
 
@@ -97,7 +98,7 @@ static void neural_free(PyObject *object) {
     free(self->costs);
     free(self->symbols);
     free(self->sums);
-    free(self->foresight);
+    free(self->lookahead);
     Py_XDECREF(self->prior);
     Py_XDECREF(self->owner);
     kolmo_release(object);
@@ -108,25 +109,25 @@ typedef struct {
     int steps;
     kolmo_team *team;
     const network_tree *tree; /* NULL: all lanes' next `steps` bytes */
-} listening;
+} network_task;
 
 /* A part of the network, for all lanes. */
-static void listen(void *work, int part, int parts) {
-    const listening *l = (const listening *)work;
+static void run_network_part(void *work, int part, int parts) {
+    const network_task *l = (const network_task *)work;
     if (l->tree) kolmo_network_look_ahead(l->self->network, l->tree, l->self->sums, l->team, part, parts);
     else kolmo_network_share(l->self->network, l->self->symbols, l->steps, l->self->sums, l->team, part, parts);
 }
 
-/* Go on alone where the other threads keep coming late: on a busy machine they cost more than they do. */
-static void neural_mind(Neural *self, kolmo_team *team, listening *work, Py_ssize_t count) {
-    if (team->parts == 1 || count % PATIENCE || !kolmo_team_is_late(team, 2)) return;
+/* Continue with one thread where the others are often late: on a busy machine they cost more than they save. */
+static void neural_drop_late_threads(Neural *self, kolmo_team *team, network_task *work, Py_ssize_t count) {
+    if (team->parts == 1 || count % LATE_CHECK_STEPS || !kolmo_team_is_late(team, 2)) return;
     kolmo_team_end(team);
     self->threads = 1;
-    kolmo_team_begin(team, 1, listen, work);
+    kolmo_team_begin(team, 1, run_network_part, work);
 }
 
-/* Give a byte of a lane a place, after another place or (-1) after all that is decoded. */
-static int foresee(foresight *f, int lane, int room, int parent, uint8_t byte, float chance) {
+/* Add a byte of a lane to the tree, after another place or (-1) after the decoded bytes. */
+static int add_guess(lookahead *f, int lane, int room, int parent, uint8_t byte, float chance) {
     const int at = lane * room + f->used[lane]++, row = f->tree.rows++;
     place *p = &f->place[at];
     p->history = guess_after(parent < 0 ? f->history[lane] : f->place[parent].history, byte);
@@ -142,15 +143,15 @@ static int foresee(foresight *f, int lane, int room, int parent, uint8_t byte, f
     return at;
 }
 
-/* What the network is to look at: the last byte of each lane that has run out of guesses, and of those that may follow
- * the likeliest ones, as long as one more is worth its time. */
-static void foresee_all(foresight *f, int lanes, const uint8_t *last) {
+/* Choose the bytes that the network evaluates next: the last byte of each lane without guesses left, and after it the
+ * most probable bytes, as long as another one saves more time than it takes. */
+static void plan_guesses(lookahead *f, int lanes, const uint8_t *last) {
     const int room = NETWORK_BRANCHES / lanes;
     f->tree.rows = 0;
     for (int lane = 0; lane < lanes; lane++) {
         if (f->now[lane] >= 0) continue;
         f->used[lane] = 0;
-        f->now[lane] = foresee(f, lane, room, -1, last[lane], 1);
+        f->now[lane] = add_guess(f, lane, room, -1, last[lane], 1);
     }
     const int roots = f->tree.rows, most = kolmo_pace_most(&f->pace, roots, NETWORK_BRANCHES);
     while (f->tree.rows < most) {
@@ -164,13 +165,13 @@ static void foresee_all(foresight *f, int lanes, const uint8_t *last) {
         }
         if (best < 0) break;
         place *p = &f->place[best];
-        foresee(f, best / room, room, best, p->next.byte[p->tried], chance);
+        add_guess(f, best / room, room, best, p->next.byte[p->tried], chance);
         p->tried++;
     }
 }
 
-/* Where a lane is once a byte is decoded: at its place, if it was foreseen. */
-static void foresight_learn(foresight *f, kolmo_network_lanes *network, int lane, int room, uint8_t byte) {
+/* Advance a lane by a decoded byte: to the byte's place, if it was guessed. */
+static void lookahead_advance(lookahead *f, kolmo_network_lanes *network, int lane, int room, uint8_t byte) {
     const int now = f->now[lane];
     guess_learn(&f->guesser, &f->place[now].history, byte);
     for (int at = lane * room; at < lane * room + f->used[lane]; at++)
@@ -183,15 +184,15 @@ static void foresight_learn(foresight *f, kolmo_network_lanes *network, int lane
     f->now[lane] = -1;
 }
 
-/* The next `steps` bytes of a few lanes, decoded. */
-static void neural_decode_ahead(Neural *self, Py_ssize_t steps, void *coder, kolmo_team *team, listening *work) {
-    foresight *f = self->foresight;
+/* Decode the next `steps` bytes of a few lanes, with guesses. */
+static void neural_decode_guessing(Neural *self, Py_ssize_t steps, void *coder, kolmo_team *team, network_task *work) {
+    lookahead *f = self->lookahead;
     const int lanes = self->model->lanes, room = NETWORK_BRANCHES / lanes;
     work->tree = &f->tree;
     for (Py_ssize_t end = self->step + steps; self->step < end; self->step++) {
         if (kolmo_decoder_failed((kolmo_decoder *)coder)) break;
-        neural_mind(self, team, work, self->step);
-        uint8_t last[AHEAD];
+        neural_drop_late_threads(self, team, work, self->step);
+        uint8_t last[MAX_GUESS_LANES];
         int lacking = 0;
         for (int lane = 0; lane < lanes; lane++) {
             const cm_history *h = self->model->histories + lane;
@@ -200,25 +201,25 @@ static void neural_decode_ahead(Neural *self, Py_ssize_t steps, void *coder, kol
             lacking += f->now[lane] < 0;
         }
         if (lacking) {
-            foresee_all(f, lanes, last);
+            plan_guesses(f, lanes, last);
             kolmo_pace_begin(&f->pace);
             kolmo_team_work(team);
             kolmo_pace_end(&f->pace, f->tree.rows);
         }
         for (int lane = 0; lane < lanes; lane++)
-            memcpy(f->spoken + lane * NETWORK_SUMS, self->sums + f->now[lane] * NETWORK_SUMS, NETWORK_SUMS * sizeof *f->spoken);
-        const size_t done = run_lanes(self->model, CM_DECODE, self->content, f->spoken, coder, NULL);
+            memcpy(f->predicted + lane * NETWORK_SUMS, self->sums + f->now[lane] * NETWORK_SUMS, NETWORK_SUMS * sizeof *f->predicted);
+        const size_t done = run_lanes(self->model, CM_DECODE, self->content, f->predicted, coder, NULL);
         kolmo_pace_count(&f->pace, (int)done);
         for (int lane = 0; lane < lanes; lane++) {
             const cm_history *h = self->model->histories + lane;
             const Py_ssize_t at = (Py_ssize_t)h->origin + self->step;
-            foresight_learn(f, self->network, lane, room, at < (Py_ssize_t)h->end ? self->content[at] : 0);
+            lookahead_advance(f, self->network, lane, room, at < (Py_ssize_t)h->end ? self->content[at] : 0);
         }
     }
 }
 
-/* A prompt of one lane was scored: the last byte is all that matters but for what follows what. */
-static void foresight_begin(foresight *f, int lanes, const uint8_t *content, Py_ssize_t known) {
+/* Start after a prompt of one lane, which is learned as the source of guesses. */
+static void lookahead_begin(lookahead *f, int lanes, const uint8_t *content, Py_ssize_t known) {
     for (int lane = 0; lane < lanes; lane++) f->now[lane] = -1;
     for (Py_ssize_t at = 0; at < known; at++) {
         if (at) f->history[0] = guess_after(f->history[0], content[at - 1]);
@@ -226,14 +227,14 @@ static void foresight_begin(foresight *f, int lanes, const uint8_t *content, Py_
     }
 }
 
-/* The next `steps` bytes of every lane. Encoding, the network runs ahead over a batch of steps; decoding, it cannot. */
+/* The next `steps` bytes of every lane. When encoding, the network evaluates a batch of steps at once. */
 static void neural_run(Neural *self, int mode, uint8_t *block, Py_ssize_t steps, void *coder) {
     cm_model *m = self->model;
     kolmo_team team;
-    listening work = {self, 1, &team, NULL};
-    kolmo_team_begin(&team, self->threads, listen, &work);
-    if (mode == CM_DECODE && self->foresight) {
-        neural_decode_ahead(self, steps, coder, &team, &work);
+    network_task work = {self, 1, &team, NULL};
+    kolmo_team_begin(&team, self->threads, run_network_part, &work);
+    if (mode == CM_DECODE && self->lookahead) {
+        neural_decode_guessing(self, steps, coder, &team, &work);
         kolmo_team_end(&team);
         return;
     }
@@ -246,7 +247,7 @@ static void neural_run(Neural *self, int mode, uint8_t *block, Py_ssize_t steps,
                 Py_ssize_t at = (Py_ssize_t)h->origin + self->step + t - 1;
                 self->symbols[t * m->lanes + lane] = self->step + t == 0 ? 10 : at < (Py_ssize_t)h->end ? block[at] : 0;
             }
-        neural_mind(self, &team, &work, self->step);
+        neural_drop_late_threads(self, &team, &work, self->step);
         kolmo_team_work(&team);
         for (int t = 0; t < work.steps; t++)
             run_lanes(m, mode, block, self->sums + (size_t)t * (size_t)m->lanes * 512, coder, self->costs);
@@ -258,7 +259,7 @@ static int neural_begin(Neural *self, int direction, Py_ssize_t steps, Py_ssize_
     if (kolmo_taken(self->busy)) return -1;
     const int samples = self->direction == CM_SCORE && direction == CM_DECODE && self->model->lanes == 1;
     if (self->direction >= 0 && self->direction != direction && !samples) {
-        PyErr_SetString(PyExc_ValueError, "a model serves one direction only");
+        PyErr_SetString(PyExc_ValueError, "a model codes in one direction only");
         return -1;
     }
     if (steps < 0 || steps > self->steps - self->step || size != (Py_ssize_t)self->model->histories->size) {
@@ -298,9 +299,9 @@ static PyObject *neural_decode(PyObject *object, PyObject *args) {
         if (!(self->content = (uint8_t *)calloc(self->model->histories->size, 1))) return PyErr_NoMemory();
         memcpy(self->content, self->model->histories->bytes, (size_t)self->step);
     }
-    if (!self->foresight && self->model->lanes <= AHEAD) {
-        if (!(self->foresight = (foresight *)calloc(1, sizeof *self->foresight))) return PyErr_NoMemory();
-        foresight_begin(self->foresight, self->model->lanes, self->content, self->step);
+    if (!self->lookahead && self->model->lanes <= MAX_GUESS_LANES) {
+        if (!(self->lookahead = (lookahead *)calloc(1, sizeof *self->lookahead))) return PyErr_NoMemory();
+        lookahead_begin(self->lookahead, self->model->lanes, self->content, self->step);
     }
     self->busy = decoder->busy = 1;
     Py_BEGIN_ALLOW_THREADS
@@ -378,21 +379,21 @@ static PyObject *neural_forget(PyObject *object, PyObject *args) {
     self->steps = (size + lanes - 1) / lanes;
     free(self->costs);
     free(self->content);
-    free(self->foresight);
+    free(self->lookahead);
     self->costs = NULL;
     self->content = NULL;
-    self->foresight = NULL;
+    self->lookahead = NULL;
     Py_RETURN_NONE;
 }
 
 static PyMethodDef neural_methods[] = {
     {"encode", neural_encode, METH_VARARGS, "encode(encoder, block, steps): code the next bytes of all lanes and learn from them."},
-    {"decode", neural_decode, METH_VARARGS, "decode(decoder, steps): the mirror of encode; goes on after score, too, in one lane."},
+    {"decode", neural_decode, METH_VARARGS, "decode(decoder, steps): the mirror of encode; may follow score, too, in one lane."},
     {"content", neural_content, METH_VARARGS, "content(first=0, last=all): the block's bytes, once they are decoded; of several lanes, once all are."},
     {"score", neural_score, METH_VARARGS, "score(block, steps): like encode, without a coder."},
-    {"costs", neural_costs, METH_NOARGS, "16-bit probability of each bit of the block, once all of it is scored; 8 a byte, native order."},
-    {"forget", neural_forget, METH_VARARGS, "forget(size): forget the data, keep what was learned: the next sample of a training."},
-    {"learned", neural_learned, METH_NOARGS, "What was learned, in the layout of a prior."},
+    {"costs", neural_costs, METH_NOARGS, "16-bit probability of each bit of the block, once all of it is scored; 8 for each byte, native order."},
+    {"forget", neural_forget, METH_VARARGS, "forget(size): reset everything but the learned numbers: for the next sample of a training."},
+    {"learned", neural_learned, METH_NOARGS, "The learned numbers, in the layout of a prior."},
     {NULL, NULL, 0, NULL},
 };
 

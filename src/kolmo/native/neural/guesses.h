@@ -1,7 +1,7 @@
-/* Guesses of the bytes to come, from what followed the last one to six bytes, and the words, before: the likeliest is
- * right for three of five bytes of a text, at hardly any cost. A decoder's network looks at some of them together with
- * the byte that is known, which takes little longer than that byte alone; a wrong guess is forgotten. No bit depends on
- * any of it, floats and clocks included. */
+/* Guesses of the next bytes, from the bytes that followed earlier occurrences of the last one to six bytes and of the
+ * words. The most probable guess is right for three of five bytes of a text, at next to no cost. A decoder's network
+ * evaluates some guesses together with the known byte, which takes little longer than that byte alone; a wrong guess is
+ * dropped. No decoded bit depends on the guesses, so floats and clocks may be used. */
 #ifndef KOLMO_GUESSES_H
 #define KOLMO_GUESSES_H
 
@@ -10,7 +10,7 @@
 
 enum { GUESS_CONTEXTS = 8, GUESS_BITS = 15, GUESS_KINDS = 3, GUESSES = 4 };
 
-/* What followed a context, the most frequent first. */
+/* The bytes that followed a context, the most frequent first. */
 typedef struct {
     uint16_t check;
     uint8_t byte[GUESS_KINDS], count[GUESS_KINDS];
@@ -24,7 +24,7 @@ typedef struct {
 
 typedef struct {
     uint8_t byte[GUESSES];
-    float chance[GUESSES]; /* falling */
+    float chance[GUESSES]; /* probabilities, in descending order */
     int count;
 } guess_list;
 
@@ -44,7 +44,7 @@ static inline guess_history guess_after(guess_history h, uint8_t byte) {
     return h;
 }
 
-/* A context's entry, and what tells it from others there. */
+/* The entry of a context, and the check that tells contexts apart. */
 static inline guess_entry *guess_find(guesser *g, const guess_history *h, int context, uint16_t *check) {
     uint64_t key = context < 6 ? h->last << (56 - 8 * context) : (uint64_t)h->word << 32 | (context == 6 ? h->last & 255 : h->before);
     key = (key ^ key >> 29) * 0x9E3779B97F4A7C15u;
@@ -56,7 +56,7 @@ static inline void guess_learn(guesser *g, const guess_history *h, uint8_t byte)
     for (int context = 0; context < GUESS_CONTEXTS; context++) {
         uint16_t check;
         guess_entry *e = guess_find(g, h, context, &check);
-        if (e->check != check && e->count[0] > 2) { /* another context's, which was of use */
+        if (e->check != check && e->count[0] > 2) { /* the entry of another context, which was useful */
             e->count[0] /= 2;
             continue;
         }
@@ -64,7 +64,7 @@ static inline void guess_learn(guesser *g, const guess_history *h, uint8_t byte)
         e->check = check;
         int k = 0;
         while (k < GUESS_KINDS - 1 && e->count[k] && e->byte[k] != byte) k++;
-        if (e->count[k] && e->byte[k] != byte) { /* no room: the least frequent goes in time */
+        if (e->count[k] && e->byte[k] != byte) { /* no room: the least frequent byte loses half of its count */
             e->count[k] /= 2;
             continue;
         }
@@ -76,7 +76,7 @@ static inline void guess_learn(guesser *g, const guess_history *h, uint8_t byte)
     }
 }
 
-/* The likeliest next bytes. Long contexts speak first, and leave a rest to shorter ones. */
+/* The most probable next bytes. Long contexts come first, and leave a share of the probability to shorter ones. */
 static inline guess_list guess_next(guesser *g, const guess_history *h) {
     static const uint8_t turn[GUESS_CONTEXTS] = {5, 7, 4, 3, 6, 2, 1, 0};
     guess_list list = {.count = 0};

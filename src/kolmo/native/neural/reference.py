@@ -1,4 +1,4 @@
-"""The context mixer over lanes, with a network's opinion: the specification of neural/bindings.c and its fallback.
+"""The context mixer over lanes, with a network's predictions: the specification of neural/bindings.c and its fallback.
 
 docs/neural.md describes both; the network is in network/reference.py.
 """
@@ -15,7 +15,7 @@ from kolmo.native.mixer.history import mix
 from kolmo.native.mixer.reference import HALF, ContextMixer
 from kolmo.native.network.reference import Network, network_stretch
 
-FIRST = 10  # what a lane's network is given before its first byte: a line's end
+FIRST_BYTE = 10  # the byte that the network reads before the first of a lane: a line end
 
 
 class NeuralMixer(ContextMixer):
@@ -35,7 +35,7 @@ class NeuralMixer(ContextMixer):
             raise ValueError("lanes or threads do not fit")
         self._set_up(config, tables, prior, size, lanes, 2)
         self._network = network.start(lanes)
-        self._newest = bytearray([FIRST]) * lanes  # each lane's last byte
+        self._newest = bytearray([FIRST_BYTE]) * lanes  # each lane's last byte
         self._steps = -(-size // lanes)
         self._step = 0
         self._sums: list[int] = []
@@ -71,32 +71,32 @@ class NeuralMixer(ContextMixer):
             self._costs[at] = self._score_byte(block[at])
 
     def costs(self) -> bytes:  # type: ignore[override]
-        """16-bit probability of each bit of the block, once all of it is scored: 8 a byte, native order."""
+        """16-bit probability of each bit of the block, once all of it is scored: 8 for each byte, native order."""
         if self._direction != "score" or self._step < self._steps:
             raise ValueError("the block is not scored yet")
         return self._costs.tobytes()
 
     def _begin_steps(self, direction: str, steps: int, size: int, after: str = "") -> None:
         if self._direction not in ("", direction, after):
-            raise ValueError("a model serves one direction only")
+            raise ValueError("a model codes in one direction only")
         if not 0 <= steps <= self._steps - self._step or size != self._size:
             raise ValueError("another block than the model was started for")
         self._direction = direction
 
     def _places(self, steps: int) -> Iterator[int]:
-        """Where in the block the bytes of the next steps lie, in order; the mixer is ready for each."""
+        """Positions in the block of the bytes of the next steps, in order; the mixer is prepared for each."""
         for _ in range(steps):
             sums = np.frombuffer(self._network.step(bytes(self._newest)), "=u4").reshape(-1, 512)
             for lane, history in enumerate(self._lanes):
                 if history.position < history.end:
                     self._history = history
-                    self._hear(sums[lane])
+                    self._read_network(sums[lane])
                     yield history.position
                 self._newest[lane] = history.last4 & 255
             self._step += 1
 
-    def _hear(self, sums: npt.NDArray[np.uint32]) -> None:
-        """Take in what the network says of the coming byte; of equal weights the first counts."""
+    def _read_network(self, sums: npt.NDArray[np.uint32]) -> None:
+        """Set the network's prediction of the next byte; of equal weights the first counts."""
         weights = sums[256:].astype(np.int64)
         self._best = int(weights.argmax())
         most, weights[self._best] = int(weights[self._best]), -1
@@ -104,7 +104,7 @@ class NeuralMixer(ContextMixer):
         self._sums = sums.tolist()
         self._sure = (most << 3) // (self._sums[1] + 1)
 
-    def _opinion_contexts(self) -> list[int]:
+    def _network_contexts(self) -> list[int]:
         best, second, history = self._best, self._second, self._history
         return [
             best << 8 | second,
@@ -116,19 +116,19 @@ class NeuralMixer(ContextMixer):
     def _blend(self, mixed: int, p1: int, p2: int) -> int:
         return 2 * mixed + p1 + p2 + 2 >> 2
 
-    def _hear_bit(self, c0: int) -> int:
+    def _read_network_bit(self, c0: int) -> int:
         n = 2 * len(self._context) + 3
-        opinion = network_stretch(self._sums[2 * c0], self._sums[2 * c0 + 1])
-        self._x[n] = opinion
-        self._x[n + 1] = int(self._squash[opinion + HALF]) - 32768 >> 6
-        return opinion
+        logit = network_stretch(self._sums[2 * c0], self._sums[2 * c0 + 1])
+        self._x[n] = logit
+        self._x[n + 1] = int(self._squash[logit + HALF]) - 32768 >> 6
+        return logit
 
-    def _select_by_opinion(self, selector: int, c0: int, bit: int) -> int:
+    def _select_by_network(self, selector: int, c0: int, bit: int) -> int:
         agrees = (self._best | 256) >> (8 - bit) == c0
         if selector == 12:
-            return self._opinion + 2048 >> 7 | bit << 5
+            return self._network_logit + 2048 >> 7 | bit << 5
         if selector == 13:
             return self._best if agrees else 256 + self._second
         if selector == 14:
-            return self._opinion + 2048 >> 8 | self._expected_bit + 1 << 4 | bit << 6
+            return self._network_logit + 2048 >> 8 | self._expected_bit + 1 << 4 | bit << 6
         return self._sure << 3 | bit if agrees else 64 | bit

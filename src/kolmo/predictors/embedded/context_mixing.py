@@ -1,11 +1,11 @@
-"""The embedded predictor `cm`: context mixing over bits, all in integers, the same bits on every machine.
+"""The embedded predictor `cm`: context mixing over bits in integer arithmetic, with the same bits on all machines.
 
-Four to 36 contexts (orders 0 to 8, words, columns, records, sparse and indirect ones, the longest match) each look up
-how the next bit went before; a two-layer network of logistic mixers weighs them, and two adaptive maps correct the
-result (Mahoney 2005; Mattern 2013). It starts from a prior: probabilities and weights that were trained on text and
-code, a few kilobytes a shape. docs/context-mixing.md describes every part.
+Each of 4 to 36 contexts (orders 0 to 8, words, columns, records, sparse and indirect ones, the longest match) looks up
+which bits followed it before; a two-layer network of logistic mixers weighs the predictions, and two adaptive maps
+correct the result (Mahoney 2005; Mattern 2013). A model starts from a prior: probabilities and weights that were
+trained on text and code, a few kilobytes for each shape. docs/context-mixing.md describes every part.
 
-What it is not: the arithmetic is in `kolmo.native` (C, and NumPy as its specification). Here are the levels.
+What it is not: the arithmetic, which is in `kolmo.native` (C, and NumPy as its specification).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from kolmo.native.tables import (
     CATALOGUE,
     CURVE_KNOTS,
     FINAL_INPUTS,
+    FIRST_NETWORK_SELECTOR,
     MATCH_BUCKETS,
     MAX_SELECTORS,
     NEVER,
-    OPINIONS,
     SELECTOR_SIZES,
     SQUASH_SIZE,
 )
@@ -43,12 +43,16 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-PIECE = 1 << 16  # bytes whose code lengths are worked out together
-DRAWN = 32  # bytes of a sample that are decoded from one string of random bits
+PIECE_BYTES = 1 << 16  # bytes whose code lengths are computed together
+DRAWN_BYTES = 32  # bytes of a sample that are decoded from one string of random bits
 MIDDLE = b"\x80" + bytes(11)  # read as a payload: the middle of the decoder's interval, and zeros to read ahead
-BITS = 17 * DRAWN  # bytes of that string: a byte costs at most eight decisions of 16 bits, and the coder reads ahead
-ROOM = 1 << 16  # least block that a sample's model is made for: a short sample is the beginning of a longer one
-LARGEST = 1 << 30
+CODE_BYTES = (
+    17 * DRAWN_BYTES
+)  # bytes of that string: a byte costs at most eight decisions of 16 bits, and the coder reads ahead
+MIN_SAMPLE_ROOM = (
+    1 << 16
+)  # least block that a sample's model is made for: a short sample is the beginning of a longer one
+MAX_SAMPLE_BYTES = 1 << 30
 CURVES = 257 * CURVE_KNOTS  # knots of a prior's curves: one for each partial byte, and one for all
 
 
@@ -57,8 +61,8 @@ class Shape:
     """Which contexts and weight sets a model has, and how fast it learns.
 
     Rates are in units of 2^-13 of the error (see `cm_scaled_error`); the first layer's falls from `rate + rate_start`
-    to `rate`, halfway after 2^`rate_shift` bytes. Selector 1 counts the orders that know the context, so it comes
-    first: the kernels look ahead for the others.
+    to `rate`, halfway after 2^`rate_shift` bytes. Selector 1 counts the orders whose context has a history, so it is
+    first: the kernels prefetch the weights of the others.
     """
 
     name: str
@@ -115,13 +119,13 @@ def configuration(shape: Shape, table_bits: int, match_bits: int) -> bytes:
 
 
 def plain_prior(shape: Shape) -> bytes:
-    """A prior that knows nothing: counts as probabilities, equal weights, maps that change nothing.
+    """An untrained prior: counts as probabilities, equal weights, maps that change nothing.
 
     The layout (32-bit integers in the machine's order): a probability (22 bits) and count (10) for each context and
     history; the same for each match length; first-layer weights for each selector; second-layer weights; curves.
     """
     _, counts = tables.automaton()
-    row = [1 << 31 | NEVER] * 256  # the empty history says nothing, for ever
+    row = [1 << 31 | NEVER] * 256  # the empty history carries no information, and never changes
     for state, (zeros, ones) in enumerate(counts[1:], 1):
         row[state] = (2 * ones + 1 << 22) // (2 * (zeros + ones) + 2) << 10
     matches = [((1 << 22) - (1 << 22) // (length + 3)) << 10 for length in range(MATCH_BUCKETS)]
@@ -140,7 +144,7 @@ def plain_prior(shape: Shape) -> bytes:
 
 
 def pack_prior(shape: Shape, prior: bytes, count_limit: int = 255) -> bytes:
-    """Shrink a prior (as `ContextMixer.learned` returns it) to what is stored; counts are capped."""
+    """The stored form of a prior, as `ContextMixer.learned` returns it; counts are capped."""
     averages, rest = _split(shape)
     maps = array("I", prior[:averages])
     numbers = array("i", prior[averages:])
@@ -152,17 +156,17 @@ def pack_prior(shape: Shape, prior: bytes, count_limit: int = 255) -> bytes:
 
 
 def unpack_prior(shape: Shape, packed: bytes) -> bytes:
-    """The mirror of `pack_prior`; the empty history is pinned again."""
+    """The mirror of `pack_prior`; the empty history gets its fixed value again."""
     return prior_of(shape, inflate(packed))
 
 
 def inflate(packed: bytes) -> bytes:
-    """What `pack_prior` deflated."""
+    """The numbers that `pack_prior` deflated."""
     return zlib.decompress(packed)
 
 
 def prior_of(shape: Shape, data: bytes) -> bytes:
-    """A prior in the layout of `plain_prior`, of what `pack_prior` deflates."""
+    """A prior in the layout of `plain_prior`, from the numbers that `pack_prior` deflates."""
     averages, rest = _split(shape)
     n = averages // 4
     probabilities = _native("H", data[: 2 * n])
@@ -207,7 +211,7 @@ def inflated_prior(shape: Shape) -> bytes:
 
 @cache
 def prior(shape: Shape) -> bytes:
-    """What a model of this shape believes before the first byte, in the layout of `plain_prior`."""
+    """The prior of a model with this shape, in the layout of `plain_prior`."""
     return prior_of(shape, inflated_prior(shape))
 
 
@@ -225,7 +229,7 @@ def mixer_memory(shape: Shape, size: int, most_bits: int) -> int:
 
 
 def digest_of(shape: Shape, most_bits: int, inflated: bytes | None = None) -> bytes:
-    """SHA-256 over all that determines a mixer's probabilities but its code.
+    """SHA-256 over all that determines a mixer's probabilities, except for code.
 
     Over plain integers, little-endian, so that it outlives names and compressors of priors.
 
@@ -234,7 +238,7 @@ def digest_of(shape: Shape, most_bits: int, inflated: bytes | None = None) -> by
         most_bits: log2 of the most bytes of its trees.
         inflated: its prior, as `pack_prior` deflates it; None: the one that ships with the package.
     """
-    selectors = SELECTOR_SIZES if shape.network else SELECTOR_SIZES[:OPINIONS]
+    selectors = SELECTOR_SIZES if shape.network else SELECTOR_SIZES[:FIRST_NETWORK_SELECTOR]
     sizes = array("i", [most_bits, *selectors, MATCH_BUCKETS, FINAL_INPUTS, CURVE_KNOTS])
     digest = hashlib.sha256(_little(array("i", configuration(shape, 0, 0))) + _little(sizes))
     for table in (tables.stretch(), tables.squash(), tables.reciprocal()):
@@ -267,7 +271,7 @@ class ContextMixing(Predictor):
         """From the part of a spec behind `cm:`: a level, or nothing for the default.
 
         Raises:
-            PredictorError: it is no level.
+            PredictorError: the argument is not a level.
         """
         if argument and not (argument.isascii() and argument.isdigit()):
             raise PredictorError(f"cm has levels 1 to 9, not {quoted(argument)}; use cm:1 to cm:9")
@@ -278,7 +282,7 @@ class ContextMixing(Predictor):
         """From what a file recorded.
 
         Raises:
-            PredictorError: another version, or parameters that no version 1 wrote.
+            PredictorError: another version, or parameters that version 1 does not write.
         """
         if version != cls.version:
             raise PredictorError(f"cm version {version} is not known here; upgrade kolmo")
@@ -350,11 +354,11 @@ class ContextMixingModel:
         return bits
 
     def costs(self, data: bytes) -> bytes:
-        """Probability of each bit of the block as it is, 16 bits each, in the machine's order."""
+        """Probability of each actual bit of the block, 16 bits each, in the machine's order."""
         return self._mixer.costs(data)
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, temperature: float) -> Iterator[bytes]:
-        """Learn the prompt, then decode random bits: what comes is distributed as the model expects it."""
+        """Learn the prompt, then decode random bits, which draws from the model's distribution."""
         for first, last in slices(len(prompt), None):
             self._mixer.costs(prompt[first:last])
         for decoder, count in draws(size, randomness, temperature):
@@ -362,19 +366,19 @@ class ContextMixingModel:
 
 
 def room_for(name: str, size: int, choice: Choice) -> int:
-    """Bytes of the block that a sample's model is made for: prompt and sample have `size` together.
+    """Size of the block for which a sample's model is made: prompt and sample have `size` bytes together.
 
     Raises:
-        PredictorError: it would be too long, or the choice has top-k or top-p.
+        PredictorError: prompt and sample are too long, or the choice has top-k or top-p.
     """
     if choice.top_k is not None or choice.top_p not in (None, 1):
         raise PredictorError(
             f"{name} samples by decoding random bits and has no top-k or top-p; leave them out, or choose a predictor "
             f"with explicit distributions"
         )
-    if size > LARGEST:
+    if size > MAX_SAMPLE_BYTES:
         raise PredictorError(f"{name} takes prompt and sample up to 1 GiB, not {size} bytes; shorten them")
-    return max(ROOM, 1 << (size - 1).bit_length())
+    return max(MIN_SAMPLE_ROOM, 1 << (size - 1).bit_length())
 
 
 def draws(size: int, randomness: Randomness, temperature: float) -> Iterator[tuple[BinaryDecoder, int]]:
@@ -384,20 +388,22 @@ def draws(size: int, randomness: Randomness, temperature: float) -> Iterator[tup
     the likelier bit holds at every decision.
     """
     remap = remapped_bits(temperature)
-    for first in range(0, size, DRAWN):
-        code = randomness.take(BITS) if temperature else MIDDLE
+    for first in range(0, size, DRAWN_BYTES):
+        code = randomness.take(CODE_BYTES) if temperature else MIDDLE
         decoder = BinaryDecoder(code) if remap is None else BinaryDecoder(code, remap)
-        yield decoder, min(DRAWN, size - first)
+        yield decoder, min(DRAWN_BYTES, size - first)
 
 
 def code_lengths(costs: bytes) -> npt.NDArray[np.float64]:
-    """Bits of each byte, of the 16-bit probabilities that a kernel gave its eight bits."""
+    """Code length of each byte in bits, from the 16-bit probabilities of its eight bits."""
     import numpy as np
 
     probabilities = np.frombuffer(costs, "=u2").reshape(-1, 8)
     bits = np.empty(len(probabilities))
-    for at in range(0, len(bits), PIECE):
-        bits[at : at + PIECE] = (16 - np.log2(probabilities[at : at + PIECE].astype(np.float64))).sum(axis=1)
+    for at in range(0, len(bits), PIECE_BYTES):
+        bits[at : at + PIECE_BYTES] = (16 - np.log2(probabilities[at : at + PIECE_BYTES].astype(np.float64))).sum(
+            axis=1
+        )
     return bits
 
 

@@ -1,13 +1,12 @@
-"""The embedded predictor `neural`: a recurrent network's knowledge and a context mixer's memory, exact on all machines.
+"""The embedded predictor `neural`: a recurrent network and a context mixer, with the same bits on all machines.
 
-The network (`predictors.embedded.network`; trained by `kolmo train`) has read text and code, and gives its probability
-of every bit to the context mixer (`predictors.embedded.context_mixing`), which learns from the file at hand how far to
-trust it. A block is cut into lanes that advance together, so that a matrix product serves them all; they share one
-memory. docs/neural.md specifies all of it.
+The network (`predictors.embedded.network`; trained by `kolmo train` on text and code) passes its probability of each
+bit to the context mixer (`predictors.embedded.context_mixing`), which learns from the file how much weight to give it.
+A block is divided into lanes that advance together, so that one matrix product serves all of them; they share one
+memory. docs/neural.md specifies all of it. Blocks that the network predicts badly are coded by the mixer alone, and
+those that look random by the mixer of level 4 (`predictors.embedded.gate`).
 
-What it is not: blocks that do not look like what the network has read are left to the mixer alone, and those that look
-random to the mixer of level 4 (`looks_packed`, `is_worth_hearing`). A network of one's own in place of the shipped one
-is the predictor `network` (`predictors.embedded.own_network`), whose class is derived from the one here.
+What it is not: the predictor `network` (`predictors.embedded.own_network`), which uses another network.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import cache
 from pathlib import Path
@@ -41,6 +40,7 @@ from kolmo.predictors.embedded.context_mixing import (
     room_for,
     table_sizes,
 )
+from kolmo.predictors.embedded.gate import MAX_TRIAL_BYTES, logarithm, looks_packed, should_use_network
 from kolmo.predictors.embedded.neural_levels import LEVELS, Level
 from kolmo.progress import Progress
 
@@ -50,18 +50,12 @@ if TYPE_CHECKING:
 
     from kolmo.predictors.embedded.network import Weights
 
-HALF = 1 << 15  # an even chance, in 2^-16
+HALF = 1 << 15  # probability 1/2, in units of 2^-16
 STEPS = 256 if SLOW else 4096  # bytes between calls of `progress`
-EXPANSION = 1 << 10  # raw bytes for each byte of payload, at most, of blocks that hear the network: 0.03 s each
-LANE = 1 << 19  # bytes of memory that a lane takes, at most
-PLACES, SAMPLES, SAMPLE = 32, 8, 512  # of a block: places that the gate looks at, pieces it takes of them, their bytes
-GOOD = 2  # samples that the network must predict clearly better for a block to hear it
-TRIED = SAMPLES * SAMPLE  # blocks up to so many bytes are coded all ways: the gate would cost as much
-DISTANCES = (1, 2, 3, 4)  # between bytes whose differences are flat too in random data, but not in sounds and images
-DEAREST = 6 * 2839  # what a byte of a sample counts at most, 6 bits in steps of 1/4096: the mixer hardly pays for more
-FIRST = 10  # what a lane's network is given before its first byte: a line's end
+MAX_EXPANSION = 1 << 10  # raw bytes for each byte of payload in blocks that use the network: 0.03 s each
+LANE_MEMORY = 1 << 19  # upper bound on the bytes of memory of a lane
 NETWORK = Path(__file__).with_name("networks") / "base.safetensors"
-# What `Weights.fingerprint` says of it. It stands here so that a block that does not hear the network does not load it.
+# Its `Weights.fingerprint`. It is a constant here so that a block that does not use the network does not load it.
 FINGERPRINT = bytes.fromhex("153eeede5dba9abef6324691be7f976e4a3c95251f610c36fb9c7addfcd359de")
 
 
@@ -69,9 +63,9 @@ QUICK, QUICK_BITS = context_mixing.LEVELS[4]  # of the mixer for blocks that loo
 
 
 class Way(Enum):
-    """How a block is coded: each way's first decisions, with even chances."""
+    """How a block is coded; the values are the first decisions, of even chance, that record it."""
 
-    NETWORK = (1,)  # the mixer that hears the network
+    NETWORK = (1,)  # the mixer that uses the network
     PLAIN = (0, 0)  # the level's mixer without it
     QUICK = (0, 1)  # level 4's mixer
 
@@ -81,9 +75,9 @@ def network() -> Weights:
     """The network that ships with the package.
 
     Raises:
-        PredictorError: its file is damaged, or another.
+        PredictorError: its file is damaged, or is another network.
     """
-    from kolmo.predictors.embedded.network import load
+    from kolmo.predictors.embedded.network_file import load
 
     weights = load(NETWORK)
     if weights.fingerprint != FINGERPRINT:
@@ -93,7 +87,7 @@ def network() -> Weights:
 
 @cache
 def network_kernel() -> kernels.Network:
-    """The same, ready to run."""
+    """The kernel of the network that ships with the package."""
     weights = network()
     return kernels.Network(weights.config, weights.weights)
 
@@ -107,7 +101,7 @@ class NetworkSource(Protocol):
         ...
 
     def kernel(self) -> kernels.Network:
-        """The network, ready to run; loaded when this is called first."""
+        """The kernel of the network, which is loaded at the first call."""
         ...
 
     def prior(self, shape: Shape) -> bytes:
@@ -115,12 +109,12 @@ class NetworkSource(Protocol):
         ...
 
     def inflated_prior(self, shape: Shape) -> bytes:
-        """The same as it is stored, before it is deflated."""
+        """The prior as it is stored, before it is deflated."""
         ...
 
 
 class ShippedNetwork:
-    """The network that ships with the package. It is not loaded before it is needed."""
+    """The network that ships with the package; it is loaded when it is needed."""
 
     @property
     def fingerprint(self) -> bytes:
@@ -132,11 +126,11 @@ class ShippedNetwork:
         return network_kernel()
 
     def prior(self, shape: Shape) -> bytes:
-        """The one that ships."""
+        """The prior that ships with the package."""
         return prior(shape)
 
     def inflated_prior(self, shape: Shape) -> bytes:
-        """The same, as stored."""
+        """The same prior as it is stored."""
         return inflated_prior(shape)
 
 
@@ -162,7 +156,7 @@ class Neural(Predictor):
         """From the part of a spec behind `neural:`: a level, or nothing for the default.
 
         Raises:
-            PredictorError: it is no level.
+            PredictorError: the argument is not a level.
         """
         if argument and not (argument.isascii() and argument.isdigit()):
             raise PredictorError(f"neural has levels 5 to 9, not {quoted(argument)}; use neural:5 to neural:9")
@@ -173,7 +167,7 @@ class Neural(Predictor):
         """From what a file recorded.
 
         Raises:
-            PredictorError: another version, or parameters that no version 1 wrote.
+            PredictorError: another version, or parameters that version 1 does not write.
         """
         if version != cls.version:
             raise PredictorError(f"neural version {version} is not known here; upgrade kolmo")
@@ -196,17 +190,17 @@ class Neural(Predictor):
         shapes = (self._level.shape, self._level.plain)
         mixer = max(mixer_memory(shape, size, self._level.table_bits) for shape in shapes)
         mixer = max(mixer, mixer_memory(QUICK, size, QUICK_BITS))
-        return mixer + size + self.lanes(size) * LANE + (24 << 20)
+        return mixer + size + self.lanes(size) * LANE_MEMORY + (24 << 20)
 
     def expansion(self, payload: bytes) -> int:
-        """Upper bound on the raw bytes of a block for each byte of its payload, fewer where it hears the network.
+        """Upper bound on the raw bytes of a block for each byte of its payload, smaller where it uses the network.
 
-        That is the block's first decision, an even one, and so the payload's first bit.
+        The block's first decision records that; it has an even chance, so it is the payload's first bit.
         """
-        return EXPANSION if hears_network(payload) else context_mixing.EXPANSION[self._level.plain.name]
+        return MAX_EXPANSION if uses_network(payload) else context_mixing.EXPANSION[self._level.plain.name]
 
     def lanes(self, size: int) -> int:
-        """Lanes that a block of `size` bytes is cut into: a power of two."""
+        """Number of lanes of a block of `size` bytes: a power of two."""
         lanes = 1
         while 2 * lanes <= self._level.most_lanes and 2 * lanes * self._level.lane <= size:
             lanes *= 2
@@ -228,7 +222,7 @@ class Neural(Predictor):
 
 
 class NeuralModel:
-    """A running `neural` over one block. Its first decisions are which way the block is coded."""
+    """A running `neural` over one block. Its first decisions record the way in which the block is coded."""
 
     def __init__(self, level: Level, size: int, lanes: int, threads: int, source: NetworkSource = SHIPPED) -> None:
         self._level, self._size, self._lanes, self._threads = level, size, lanes, threads
@@ -274,8 +268,8 @@ class NeuralModel:
         return bits
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, temperature: float) -> Iterator[bytes]:
-        """Learn the prompt, which decides whether the network is heard, then decode random bits; one lane only."""
-        if not self._is_worth_hearing(prompt):
+        """Learn the prompt, which decides whether the network is used, then decode random bits; in one lane."""
+        if not self._should_use_network(prompt):
             yield from self._mixer_alone(Way.PLAIN).continuation(prompt, size, randomness, temperature)
             return
         mixer, block, at = self._mixer(), prompt + bytes(self._size - len(prompt)), len(prompt)
@@ -287,15 +281,15 @@ class NeuralModel:
             at += count
 
     def _choose(self, data: bytes, progress: Progress | None) -> tuple[Way, bytes]:
-        """Which way to code a block, and its costs that way (`NeuralMixer.costs`) where they are known already.
+        """The way to code a block, and its costs (`NeuralMixer.costs`) where they are known already.
 
-        Then they have reported all progress.
+        In the latter case all progress has been reported.
         """
         if looks_packed(data):
             return Way.QUICK, b""
-        if not self._is_worth_hearing(data):
+        if not self._should_use_network(data):
             return Way.PLAIN, b""
-        if len(data) > TRIED:
+        if len(data) > MAX_TRIAL_BYTES:
             return Way.NETWORK, b""
         tried = {Way.NETWORK: self._costs(data, progress)}  # nearly all of the work
         for way in (Way.PLAIN, Way.QUICK):
@@ -303,10 +297,8 @@ class NeuralModel:
         way = min(tried, key=lambda way: _total(tried[way]) + len(way.value) * 2839)
         return way, tried[way]
 
-    def _is_worth_hearing(self, data: bytes) -> bool:
-        if self._source is SHIPPED:
-            return is_worth_hearing(data)
-        return is_worth_hearing(data, self._source.kernel)
+    def _should_use_network(self, data: bytes) -> bool:
+        return should_use_network(data, self._source.kernel)
 
     def _costs(self, data: bytes, progress: Progress | None) -> bytes:
         """Probabilities that the network's mixer gives the block's bits."""
@@ -316,7 +308,7 @@ class NeuralModel:
         return mixer.costs()
 
     def _steps(self, progress: Progress | None) -> Iterator[int]:
-        """Steps of all lanes to take at once, with a call of `progress` after each."""
+        """Numbers of steps of all lanes to run at once, with a call of `progress` after each."""
         length = -(-self._size // self._lanes)
         per_slice = max(STEPS // self._lanes, 1)
         done = 0
@@ -346,131 +338,21 @@ class NeuralModel:
         return context_mixing.start(self._level.plain, self._size, self._level.table_bits)
 
 
-def hears_network(payload: bytes) -> bool:
+def uses_network(payload: bytes) -> bool:
     """Whether a coded block was coded with the network: the first decision, an even one, is the payload's first bit."""
     return payload[:1] < b"\x80"
 
 
-def looks_packed(data: bytes) -> bool:
-    """Whether a block looks random or compressed by others: three quarters of its samples do. This needs no network.
-
-    >>> looks_packed(bytes(100_000))
-    False
-    """
-    if len(data) <= TRIED:
-        return _is_packed(data) and not _is_text(data)
-    samples = _samples(data)
-    others = [sample for sample in samples if not _is_packed(sample)]
-    return len(others) * 4 <= len(samples) != len(others) and sum(map(_is_uneven, others)) < GOOD
-
-
-def is_worth_hearing(data: bytes, kernel: Callable[[], kernels.Network] = SHIPPED.kernel) -> bool:
-    """Whether the network is worth its time on a block.
-
-    It is where the network predicts two of a block's samples clearly better than the counts of their bytes do. Samples
-    whose counts are nearly even never count. Blocks up to `TRIED` bytes are worth a trial unless theirs are. Integers
-    only, so that all machines decide alike. `kernel` gives the network, and is not called where it is not needed.
-
-    >>> is_worth_hearing(bytes(100_000))
-    False
-    """
-    if len(data) <= TRIED:
-        return _is_uneven(data) or _is_text(data)
-    samples = [sample for sample in _samples(data) if _is_uneven(sample)]
-    if len(samples) < GOOD:
-        return False
-    good = sum(4 * said < 3 * _counted(sample) for sample, said in zip(samples, _said(samples, kernel()), strict=True))
-    return good >= GOOD
-
-
-def _samples(data: bytes) -> list[bytes]:
-    """At most eight pieces of a block, spread over it; those of one byte's value alone do not count.
-
-    Their distances differ, so that pages, with text at the start of each, are not met at one place in all of them.
-    """
-    starts = ((len(data) - SAMPLE) * (256 * i + i * 159 % 256) // (256 * PLACES) for i in range(PLACES))
-    found = [sample for sample in (data[at : at + SAMPLE] for at in starts) if len(set(sample)) > 1]
-    if len(found) <= SAMPLES:
-        return found
-    return [found[len(found) * (2 * i + 1) // (2 * SAMPLES)] for i in range(SAMPLES)]
-
-
-def _is_packed(sample: bytes) -> bool:
-    """Whether bytes are as flat as random or compressed ones, and so are neighbours' exclusive ors.
-
-    Two bytes are then hardly more often equal than by chance: 1.35 times, and noise, whose deviation is 22.6 / n times.
-    """
-    end = sample[-SAMPLE:]
-    number = int.from_bytes(end, "little")
-    pieces = [(number ^ number >> 8 * d).to_bytes(len(end), "little")[: max(len(end) - d, 0)] for d in DISTANCES]
-    return all(
-        _equal_pairs(piece) * 256 * 20 <= (27 * len(piece) + 1600) * (len(piece) - 1) for piece in [sample, *pieces]
-    )
-
-
-def _is_uneven(sample: bytes) -> bool:
-    """Whether two of its bytes are equal five times as often as by chance: base64 gives 4 times, text 7 to 30."""
-    return _equal_pairs(sample) * 256 >= 5 * len(sample) * (len(sample) - 1)
-
-
-def _equal_pairs(sample: bytes) -> int:
-    """Pairs of equal bytes, both ways round."""
-    return sum(count * (count - 1) for count in Counter(sample).values())
-
-
-def _is_text(data: bytes) -> bool:
-    """Whether it is UTF-8 without control bytes: what is short may look flat."""
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return False
-    return all(character >= " " or character in "\t\n\f\r" for character in text)
-
-
-def _said(samples: Sequence[bytes], kernel: kernels.Network) -> list[int]:
-    """What the network says each sample costs, in nats in steps of 1/4096, no byte more than `DEAREST`."""
-    count = len(samples)
-    steps = bytes([FIRST]) * count + bytes(byte for step in zip(*samples, strict=True) for byte in step)[:-count]
-    sums = memoryview(kernel.start(count).step(steps)).cast("I")
-    costs = [0] * count
-    for lane, sample in enumerate(samples):
-        for step, byte in enumerate(sample):
-            if _goes_on(sample, step):
-                continue
-            at = 512 * (step * count + lane)
-            costs[lane] += min(_logarithm(sums[at + 1]) - _logarithm(sums[at + 256 + byte]), DEAREST)
-    return costs
-
-
-def _counted(sample: bytes) -> int:
-    """What the counts of its own bytes say that a sample costs, in nats in steps of 1/4096."""
-    counts = Counter(byte for step, byte in enumerate(sample) if not _goes_on(sample, step))
-    whole = _logarithm(counts.total())
-    return sum(count * (whole - _logarithm(count)) for count in counts.values())
-
-
-def _goes_on(sample: bytes, step: int) -> bool:
-    """Whether a run of zeros goes on there: padding within a sample has no vote either."""
-    return step > 0 and sample[step] == sample[step - 1] == 0
-
-
-def _logarithm(value: int) -> int:
-    """Natural logarithm of a whole number from 1 on in steps of 1/4096, as docs/neural.md defines it."""
-    exponent = value.bit_length() - 1
-    digits = value >> exponent - 10 if exponent > 10 else value << 10 - exponent
-    return exponent * 2839 + tables.logarithms()[digits & 1023]
-
-
 def _total(costs: bytes) -> int:
-    """What bits of these 16-bit probabilities cost together, in nats in steps of 1/4096."""
-    whole = _logarithm(1 << 16)
-    return sum(count * (whole - _logarithm(p)) for p, count in Counter(array("H", costs)).items())
+    """Cost of bits with these 16-bit probabilities, in units of 1/4096 nat."""
+    whole = logarithm(1 << 16)
+    return sum(count * (whole - logarithm(p)) for p, count in Counter(array("H", costs)).items())
 
 
 def _decisions(data: bytes, costs: bytes) -> tuple[bytes, bytes]:
-    """A block's bits and each one's probability of being 1, as `BinaryEncoder.encode_many` takes them.
+    """The bits of a block and the probabilities that they are 1, as `BinaryEncoder.encode_many` takes them.
 
-    `costs` are the probabilities of the bits as they are.
+    `costs` are the probabilities of the actual bits.
     """
     import numpy as np
 
@@ -485,7 +367,7 @@ def _fingerprint(level: int) -> bytes:
 
 
 def fingerprint_of(level: Level, source: NetworkSource) -> bytes:
-    """First 4 bytes of a SHA-256 over all that determines the probabilities of a level with a network, but its code."""
+    """First 4 bytes of a SHA-256 over all that determines a level's probabilities, except for code."""
     digest = hashlib.sha256(source.fingerprint)
     digest.update(digest_of(level.shape, level.table_bits, source.inflated_prior(level.shape)))
     digest.update(digest_of(level.plain, level.table_bits))

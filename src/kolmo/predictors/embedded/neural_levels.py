@@ -1,9 +1,9 @@
-"""Levels of the predictors `neural` (5 to 9) and `network` (1 to 9): which mixer reads a network's predictions.
+"""Levels of the predictors `neural` (5 to 9) and `network` (1 to 9): the mixer that uses a network's predictions.
 
 A tiny network takes 2 to 3 microseconds a byte, of which the mixers of levels 5 to 9 would be two thirds or more of the
 whole. Levels 1 to 4 have mixers with fewer contexts. docs/neural.md specifies all of them.
 
-What it is not: the mixers' inputs and weight sets are those of `predictors.context_mixing` and the kernels.
+What it is not: the mixers' inputs and weight sets, which are those of `predictors.context_mixing` and the kernels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from kolmo.predictors.embedded.context_mixing import Shape
 
 @dataclass(frozen=True)
 class Level:
-    """A mixer's shapes, with a network and without; log2 of their trees' most memory; the least bytes of a lane."""
+    """Shapes of a mixer with and without a network; log2 of the most bytes of their trees; least bytes of a lane."""
 
     shape: Shape
     plain: Shape

@@ -1,4 +1,4 @@
-"""`network:PATH`: a network that `kolmo train` made, in place of the shipped one; all else is as in `neural`.
+"""`network:PATH`: a network that `kolmo train` made, in place of the shipped one; otherwise like `neural`.
 
 PATH is a run's folder, or its network.safetensors; `network:PATH:7` is level 7, which chooses the mixer: 1 to 9, and by
 default one whose time is in proportion to the network's (`default_level`). A file records the level, the first bytes of
@@ -19,27 +19,28 @@ from kolmo.errors import PredictorError
 from kolmo.foreign import quoted, short
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded.context_mixing import Shape, inflated_prior, prior, prior_of
-from kolmo.predictors.embedded.network import NetworkShape, Weights, load
-from kolmo.predictors.embedded.neural import Neural, fingerprint_of, hears_network
+from kolmo.predictors.embedded.network import NetworkShape, Weights
+from kolmo.predictors.embedded.network_file import load
+from kolmo.predictors.embedded.neural import Neural, fingerprint_of, uses_network
 from kolmo.predictors.embedded.neural_levels import LEVELS, SMALL_LEVELS
 from kolmo.predictors.model_locations import recall, remember
 from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
 PRODUCT = "network.safetensors"  # in a run's folder
-MARK = 4  # bytes of the fingerprint that a file records; 4 more bytes, which cover it too, are the predictor's
-LONGEST_NAME = 32  # bytes
-KEPT = 2  # networks in memory that nobody uses
-LOOSE = 64  # rows that a network's scratch memory has at least (native/network/network.h: NETWORK_BATCH)
-MEMBERS = 16  # threads that share a step, at most (native/network/team.h: KOLMO_TEAM)
+MARK_BYTES = 4  # bytes of the network's fingerprint that a file records, in addition to the predictor's fingerprint
+MAX_NAME_BYTES = 32  # length of the name that a file records
+MAX_CACHED_NETWORKS = 2  # networks that stay in memory without a user
+MIN_SCRATCH_ROWS = 64  # rows of a network's scratch memory (native/network/network.h: NETWORK_BATCH)
+MAX_TEAM_THREADS = 16  # threads that share a step (native/network/team.h: KOLMO_TEAM)
 SHIPPED_PRODUCTS = NetworkShape().products
-# Of networks with at most so many products a byte (tiny has 491,520, small 1,114,112) the mixer of level 5 would take
-# most of the time: their default is level 3.
-SMALL_PRODUCTS = 1 << 20
-LEAST_EXPANSION = 64  # raw bytes for each byte of payload that the largest network may still code
+# With a network of at most this many products for each byte (tiny has 491,520, small 1,114,112), the mixer of level 5
+# would take most of the time: the default is then level 3.
+MAX_SMALL_PRODUCTS = 1 << 20
+MIN_EXPANSION = 64  # raw bytes for each byte of payload that the largest network may still code
 
 
 class OwnNetwork:
-    """A network from a file, and the priors in it, or the shipped ones where it has none."""
+    """A network from a file, with its priors, or the shipped priors where it has none."""
 
     def __init__(self, weights: Weights, path: str) -> None:
         self.weights, self.path = weights, path
@@ -48,29 +49,31 @@ class OwnNetwork:
 
     @property
     def fingerprint(self) -> bytes:
-        """Of network and priors."""
+        """Fingerprint of the network and its priors."""
         return self.weights.fingerprint
 
     @property
     def memory(self) -> int:
-        """Bytes that the network takes: as it was read, as it runs, and a model's scratch."""
+        """Bytes of memory of the network: as read from the file, as a kernel, and a model's scratch memory."""
         shape = self.weights.shape
-        scratch = LOOSE * (4 * (shape.width + 4 * shape.state + 1024) + MEMBERS * max(shape.width, shape.state))
+        scratch = MIN_SCRATCH_ROWS * (
+            4 * (shape.width + 4 * shape.state + 1024) + MAX_TEAM_THREADS * max(shape.width, shape.state)
+        )
         return 3 * len(self.weights.weights) + len(self.weights.priors) + scratch
 
     @property
     def lane_memory(self) -> int:
-        """Bytes of the states of a lane, and of a copy."""
+        """Bytes of the states of a lane, and of a copy of them."""
         return 8 * self.weights.shape.layers * self.weights.shape.state
 
     def kernel(self) -> kernels.Network:
-        """The network, ready to run."""
+        """The kernel of the network."""
         if self._kernel is None:  # two threads may both make one; either is good
             self._kernel = kernels.Network(self.weights.config, self.weights.weights)
         return self._kernel
 
     def prior(self, shape: Shape) -> bytes:
-        """The prior of a mixer."""
+        """The prior of a mixer with this shape."""
         if not self.weights.priors:
             return prior(shape)
         if shape.name not in self._priors:
@@ -78,7 +81,7 @@ class OwnNetwork:
         return self._priors[shape.name]
 
     def inflated_prior(self, shape: Shape) -> bytes:
-        """The same, as it is stored."""
+        """The same prior as it is stored."""
         return self.weights.prior(shape.name.removeprefix("neural-")) or inflated_prior(shape)
 
 
@@ -99,7 +102,7 @@ class Network(Neural):
     def __init__(self, source: OwnNetwork, level: int = 5, label: str = "") -> None:
         super().__init__(level)
         self.source: OwnNetwork = source
-        self.label = label  # what files call it
+        self.label = label  # the name that files record
         self._fingerprint = fingerprint_of(self._level, source)
 
     @classmethod
@@ -108,11 +111,11 @@ class Network(Neural):
 
         Args:
             argument: the path of a run's folder or of a network's file, and `:LEVEL` or nothing.
-            level: the same; `default_level` of the network where neither says.
+            level: the level; by default that of `argument`, or else `default_level` of the network.
             settings: not used here; `restore` uses them.
 
         Raises:
-            PredictorError: there is no network, it is not one, or there is no such level.
+            PredictorError: the path does not hold a network, or there is no such level.
         """
         path = argument
         head, colon, tail = argument.rpartition(":")
@@ -134,7 +137,7 @@ class Network(Neural):
         """From what a file recorded: finds the network here, and compares its fingerprint.
 
         Raises:
-            PredictorError: it is not here, or another; the message names both.
+            PredictorError: the network is not here, or is another one; the message names both.
         """
         if version != cls.version:
             raise PredictorError(f"network version {version} is not known here; upgrade kolmo")
@@ -147,27 +150,27 @@ class Network(Neural):
                 f"or its {PRODUCT} as RunSettings(model=PATH)"
             )
         source = open_network(path)
-        if source.fingerprint[:MARK] != mark:
+        if source.fingerprint[:MARK_BYTES] != mark:
             raise PredictorError(
                 f"written with {named} of hash {mark.hex()}, and {short(source.path)} is another, of hash "
-                f"{source.fingerprint[:MARK].hex()}; give the writer's as RunSettings(model=PATH)"
+                f"{source.fingerprint[:MARK_BYTES].hex()}; give the writer's as RunSettings(model=PATH)"
             )
         return cls(source, level, label)
 
     def parameters(self) -> bytes:
         """The level, one byte; 4 bytes of the network's fingerprint; the name in UTF-8."""
-        return bytes([self.level]) + self.source.fingerprint[:MARK] + self.label.encode()
+        return bytes([self.level]) + self.source.fingerprint[:MARK_BYTES] + self.label.encode()
 
     def fingerprint(self) -> bytes:
         """First 4 bytes of a SHA-256 over constants, shapes, sizes, priors and the network."""
         return self._fingerprint
 
     def expansion(self, payload: bytes) -> int:
-        """As of `neural`; blocks that a larger network codes hold fewer bytes, in proportion to its work."""
+        """As in `neural`, but smaller for a larger network, in proportion to its work for each byte."""
         most, products = super().expansion(payload), self.source.weights.shape.products
-        if not hears_network(payload) or products <= SHIPPED_PRODUCTS:
+        if not uses_network(payload) or products <= SHIPPED_PRODUCTS:
             return most
-        return max(most * SHIPPED_PRODUCTS // products, LEAST_EXPANSION)
+        return max(most * SHIPPED_PRODUCTS // products, MIN_EXPANSION)
 
     def memory(self, size: int) -> int:
         """Bytes that a model of a block of `size` bytes allocates, and the network's own."""
@@ -180,32 +183,32 @@ def default_level(shape: NetworkShape) -> int:
     >>> default_level(NetworkShape()), default_level(NetworkShape(3, 192, 64, 64, ((2, 13), (3, 14))))
     (5, 3)
     """
-    return 3 if shape.products <= SMALL_PRODUCTS else 5
+    return 3 if shape.products <= MAX_SMALL_PRODUCTS else 5
 
 
 def parse(parameters: bytes) -> tuple[int, bytes, str]:
-    """Level, first bytes of the network's fingerprint, and name, of what a file recorded.
+    """Level, first bytes of the network's fingerprint, and name, from what a file recorded.
 
     Raises:
-        PredictorError: no version 1 wrote this.
+        PredictorError: version 1 does not write such parameters.
     """
     try:
-        label = parameters[1 + MARK :].decode()
+        label = parameters[1 + MARK_BYTES :].decode()
     except ValueError:
         label = "\n"
-    sizes = len(parameters) > MARK and len(parameters) <= 1 + MARK + LONGEST_NAME
+    sizes = len(parameters) > MARK_BYTES and len(parameters) <= 1 + MARK_BYTES + MAX_NAME_BYTES
     if not sizes or parameters[0] not in Network.levels or not label.isprintable():
         raise PredictorError(
             f"network version 1 has no parameters {quoted(parameters.hex())}; the file is damaged or newer"
         )
-    return parameters[0], parameters[1 : 1 + MARK], label
+    return parameters[0], parameters[1 : 1 + MARK_BYTES], label
 
 
 def open_network(path: str) -> OwnNetwork:
-    """The network in a file, or in a run's folder; noted as known on this machine.
+    """The network in a file, or in a run's folder; its location is recorded on this machine.
 
     Raises:
-        PredictorError: there is none, or it is damaged.
+        PredictorError: there is no network, or it is damaged.
     """
     file = find(path)
     try:
@@ -213,15 +216,15 @@ def open_network(path: str) -> OwnNetwork:
     except OSError as error:
         raise PredictorError(f"{file}: {error.strerror}; name a network that `kolmo train` exported") from None
     source = _opened(str(file.absolute()), status.st_mtime_ns, status.st_size, status.st_ino)
-    remember(source.fingerprint[:MARK], file)
+    remember(source.fingerprint[:MARK_BYTES], file)
     return source
 
 
 def find(path: str) -> Path:
-    """The file of a network: a path's own, or the one in a run's folder.
+    """The file of a network: the path itself, or the file in a run's folder.
 
     Raises:
-        PredictorError: the folder has none.
+        PredictorError: the folder does not have one.
     """
     try:
         if not stat.S_ISDIR(os.stat(path).st_mode):
@@ -244,17 +247,17 @@ def find(path: str) -> Path:
     raise PredictorError(f"{path}: has no {PRODUCT}; name the folder of a run of kolmo train, or a network's file")
 
 
-@lru_cache(KEPT)
+@lru_cache(MAX_CACHED_NETWORKS)
 def _opened(path: str, changed: int, size: int, node: int) -> OwnNetwork:
-    """The network in a file; opened again where the file has changed."""
+    """The network in a file, cached until the file changes."""
     return OwnNetwork(load(path), path)
 
 
 def _label(path: Path) -> str:
-    """What files call a network: its run's folder, or its own name where it was renamed; printable and short."""
+    """The name of a network for files: its run's folder, or its own name where it was renamed; printable and short."""
     name = path.parent.name if path.name == PRODUCT else path.name.removesuffix(".safetensors")
     return (
-        "".join(c for c in name if c.isprintable()).encode("utf-8", "ignore")[:LONGEST_NAME].decode("utf-8", "ignore")
+        "".join(c for c in name if c.isprintable()).encode("utf-8", "ignore")[:MAX_NAME_BYTES].decode("utf-8", "ignore")
     )
 
 

@@ -1,7 +1,7 @@
-"""Ways of quantising a model that transformers do not know until a module of this package is imported.
+"""Quantisation methods that transformers support only after a module of this package is imported.
 
-Those modules stand above the predictors, so they are registered here instead of being imported: `kolmo/__init__.py`
-does so for the package's own.
+Those modules are on a higher floor, so they are registered here by name instead of being imported; `kolmo/__init__.py`
+registers those of the package.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Method:
-    """A way of quantising, as the `quant_method` of a configuration names it.
+    """A quantisation method, named by the `quant_method` of a configuration.
 
     Attributes:
         module: to import before a model's class is made; it registers the method with transformers.
@@ -26,5 +26,5 @@ METHODS: dict[str, Method] = {}  # by `quant_method`
 
 
 def register(name: str, module: str, weights: str) -> None:
-    """Make a method known; a later one of the same name replaces it."""
+    """Register a method; it replaces an earlier one of the same name."""
     METHODS[name] = Method(module, weights)

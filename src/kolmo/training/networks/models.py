@@ -14,8 +14,9 @@ from torch.nn import functional
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import quoted, reason
 from kolmo.installing import install
-from kolmo.predictors.embedded.network import FORMAT, NetworkShape, Weights
-from kolmo.predictors.embedded.network import load as load_network
+from kolmo.predictors.embedded.network import NetworkShape, Weights
+from kolmo.predictors.embedded.network_file import FORMAT
+from kolmo.predictors.embedded.network_file import load as load_network
 from kolmo.training.networks.cells import normalise, recur, straight_through
 from kolmo.training.networks.transformer import Transformer, TransformerShape
 
@@ -183,7 +184,7 @@ def fill(model: Model, path: Path) -> None:
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError):
-        raise KolmoError(f"{path}: holds another kind or size of model; name its --model, or its sizes") from None
+        raise KolmoError(f"{path}: holds another kind or size of model; give its network, or its sizes") from None
 
 
 def _read(path: Path) -> Any:

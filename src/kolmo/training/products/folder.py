@@ -60,7 +60,9 @@ class RunFolder:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise KolmoError(f"{self.path}: another training is at work there; wait, or choose -o") from None
+                raise KolmoError(
+                    f"{self.path}: another training is at work there; wait, or choose another folder"
+                ) from None
             yield
 
     def check(self, description: dict[str, Any]) -> None:
@@ -74,10 +76,12 @@ class RunFolder:
         try:
             old = {key: json.loads(self.config.read_text("utf-8"))[key] for key in COMPARED if key in description}
         except (ValueError, KeyError, TypeError) as error:
-            raise KolmoError(f"{self.config}: damaged ({reason(error)}); remove it, or choose another -o") from None
+            raise KolmoError(f"{self.config}: damaged ({reason(error)}); remove it, or choose another folder") from None
         new = json.loads(json.dumps({key: description[key] for key in old}))
         if difference := compare(old, new):
-            raise KolmoError(f"{self.path}: was begun with {difference}; give what it was begun with, or another -o")
+            raise KolmoError(
+                f"{self.path}: was begun with {difference}; give what it was begun with, or another folder"
+            )
 
     def begin(self, description: dict[str, Any]) -> None:
         """Write the description of a run, where that of an earlier one does not stand."""
@@ -137,5 +141,7 @@ class RunFolder:
         except MemoryError:
             raise
         except Exception:  # torch raises what the damage happens to lead to
-            raise KolmoError(f"{self.checkpoint}: damaged; remove it to begin again, or choose another -o") from None
+            raise KolmoError(
+                f"{self.checkpoint}: damaged; remove it to begin again, or choose another folder"
+            ) from None
         return content  # type: ignore[no-any-return]

@@ -17,8 +17,9 @@ from kolmo.predictors.embedded.network import Weights
 from kolmo.predictors.embedded.neural_levels import SHAPES
 
 TABLE_BITS, MATCH_BITS = 24, 16
-LEAST, PART = 1 << 14, 64  # bytes to learn from: this part of what the network was trained on, and at least so many
-SAMPLE = 1 << 11  # bytes of a sample: priors matter most for small files; shorter ones are worth a second round
+MIN_TEXT_BYTES = 1 << 14  # least text that priors are learned from
+TRAINED_BYTES_PER_TEXT_BYTE = 64  # bytes that the network was trained on, for each byte that priors are learned from
+SAMPLE_BYTES = 1 << 11  # of one sample: priors matter most for small files
 CAN_LEARN = not SLOW  # the NumPy reference does not give back what a mixer has learned
 
 
@@ -69,7 +70,7 @@ def with_priors(weights: Weights, pieces: Sequence[bytes], trained: int) -> Weig
         trained: bytes that it was trained on: what is learned from is in proportion, so that this takes some hundredth
             of the training's time.
     """
-    samples = samples_of(pieces, max(trained // PART, LEAST))
+    samples = samples_of(pieces, max(trained // TRAINED_BYTES_PER_TEXT_BYTE, MIN_TEXT_BYTES))
     if not samples or not CAN_LEARN:
         return replace(weights, priors=b"".join(map(inflated_prior, SHAPES)))
     packed = (train_prior(shape, samples, prior(shape), weights) for shape in SHAPES)
@@ -84,5 +85,7 @@ def samples_of(pieces: Sequence[bytes], size: int) -> list[bytes]:
     """
     length = size // max(len(pieces), 1)
     return [
-        piece[at : min(at + SAMPLE, length)] for piece in pieces for at in range(0, min(len(piece), length), SAMPLE)
+        piece[at : min(at + SAMPLE_BYTES, length)]
+        for piece in pieces
+        for at in range(0, min(len(piece), length), SAMPLE_BYTES)
     ]

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 Bytes = npt.NDArray[np.uint8]
 Symbols = npt.NDArray[np.unsignedinteger[Any]]
-PIECES = 4  # held out of each source
-HELD_OUT = 1 << 16  # bytes of all pieces of a source, at most a twentieth of it
-SHORTEST, LONGEST = 1 << 11, 1 << 16  # symbols that a lane reads in one piece, evenly in their logarithm
-AHEAD = 512  # symbols in which a line's end is looked for, to begin there
-SMALLEST = 32 * SHORTEST  # bytes of a source
+HELD_OUT_PIECES = 4  # pieces of each source that are held out for validation
+HELD_OUT_BYTES = 1 << 16  # upper bound on the bytes of all these pieces, which are at most a twentieth of the source
+MIN_PIECE_SYMBOLS, MAX_PIECE_SYMBOLS = 1 << 11, 1 << 16  # what a lane reads in one piece, log-uniformly distributed
+LINE_SEARCH_SYMBOLS = 512  # symbols in which the end of a line is sought, so that a piece starts with a line
+MIN_SOURCE_BYTES = 32 * MIN_PIECE_SYMBOLS  # size of the smallest source that is accepted
 
 
 @dataclass(frozen=True)
@@ -118,16 +118,16 @@ def open_corpus(sources: Sequence[tuple[Path, float | None]], validate: Sequence
     return Corpus(opened, tuple(_extra(path, text) for path, text in zip(validate, texts, strict=True)), facts)
 
 
-def open_source(path: Path, weight: float | None = None, held_out: int = HELD_OUT) -> Source:
+def open_source(path: Path, weight: float | None = None, held_out: int = HELD_OUT_BYTES) -> Source:
     """A file, or all files under a folder, as one source; without a weight, its size is the weight.
 
     Raises:
         KolmoError: nothing there, or too little to train on.
     """
     text = read_text(path)
-    if len(text) < SMALLEST:
-        raise KolmoError(f"{path}: {len(text)} bytes are too few to train on; give at least {SMALLEST}")
-    spans = _evenly(len(text), min(held_out, len(text) // 20) // PIECES)
+    if len(text) < MIN_SOURCE_BYTES:
+        raise KolmoError(f"{path}: {len(text)} bytes are too few to train on; give at least {MIN_SOURCE_BYTES}")
+    spans = _evenly(len(text), min(held_out, len(text) // 20) // HELD_OUT_PIECES)
     return Source(_name(path), len(text) if weight is None else weight, text, spans, len(text), sha256(text))
 
 
@@ -169,15 +169,16 @@ def _encode(source: Source, vocabulary: Vocabulary) -> Source:
 
 
 def _extra(path: Path, text: Bytes) -> Passage:
-    if len(text) < 2 * PIECES:
+    if len(text) < 2 * HELD_OUT_PIECES:
         raise KolmoError(f"{path}: {len(text)} bytes are too few to validate on")
-    spans = _evenly(len(text), min(HELD_OUT, len(text)) // PIECES)
+    spans = _evenly(len(text), min(HELD_OUT_BYTES, len(text)) // HELD_OUT_PIECES)
     return Passage(_name(path), tuple(text[a:b] for a, b in spans))
 
 
 def _evenly(size: int, piece: int) -> tuple[tuple[int, int], ...]:
-    """PIECES pieces of one length, as far from each other as from the ends."""
-    starts = [min(size * (2 * i + 1) // (2 * PIECES), size - piece * (PIECES - i)) for i in range(PIECES)]
+    """HELD_OUT_PIECES pieces of one length, as far from each other as from the ends."""
+    count = HELD_OUT_PIECES
+    starts = [min(size * (2 * i + 1) // (2 * count), size - piece * (count - i)) for i in range(count)]
     return tuple((at, at + piece) for at in starts)
 
 
@@ -205,9 +206,9 @@ class Sampler:
         self.sources, self.lanes, self.steps, self.line_end = sources, lanes, steps, line_end
         for source in sources:
             room = max(last - first for first, last in source.gaps())
-            if room < 2 * self._whole(SHORTEST) + AHEAD:
+            if room < 2 * self._whole(MIN_PIECE_SYMBOLS) + LINE_SEARCH_SYMBOLS:
                 raise KolmoError(
-                    f"{source.name}: too short for windows of {steps}; use a smaller --window, or leave it out"
+                    f"{source.name}: too short for windows of {steps}; lower the argument window, or leave the text out"
                 )
         self.random = np.random.default_rng(seed)
         weights = np.array([s.weight for s in sources], np.float64)
@@ -252,10 +253,10 @@ class Sampler:
     def _candidate(self) -> tuple[int, int, int]:
         source = int(self.random.choice(len(self.sources), p=self.odds))
         text = self.sources[source].text
-        length = self._whole(int(2 ** self.random.uniform(np.log2(SHORTEST), np.log2(LONGEST))))
-        at = int(self.random.integers(0, max(len(text) - length - AHEAD, 1)))
+        length = self._whole(int(2 ** self.random.uniform(np.log2(MIN_PIECE_SYMBOLS), np.log2(MAX_PIECE_SYMBOLS))))
+        at = int(self.random.integers(0, max(len(text) - length - LINE_SEARCH_SYMBOLS, 1)))
         if self.line_end is not None:
-            ends = np.flatnonzero(text[at : at + AHEAD - 1] == self.line_end)
+            ends = np.flatnonzero(text[at : at + LINE_SEARCH_SYMBOLS - 1] == self.line_end)
             at += int(ends[0]) if len(ends) else 0
         return source, at, min(at + length, len(text))
 

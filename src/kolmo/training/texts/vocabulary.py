@@ -18,11 +18,11 @@ from kolmo.installing import install
 from kolmo.predictors.language_models.token_table import byte_alphabet
 from kolmo.training.texts.data import Bytes, Source, Symbols
 
-CHUNK = 1 << 20  # bytes encoded at once, cut at a line's end
-SAMPLE = 1 << 26  # bytes of all sources that a vocabulary is trained on
-SAMPLE_CHUNK = 1 << 16
-SMALLEST, LARGEST = 257, 65536  # symbols
-ALIEN = re.compile("([\udc80-\udcff]+)")  # how `surrogateescape` writes bytes that are not UTF-8
+CHUNK_BYTES = 1 << 20  # bytes encoded at once, cut at a line's end
+SAMPLE_BYTES = 1 << 26  # bytes of all sources that a vocabulary is trained on
+SAMPLE_CHUNK_BYTES = 1 << 16
+MIN_SYMBOLS, MAX_SYMBOLS = 257, 65536  # symbols
+NOT_UTF8 = re.compile("([\udc80-\udcff]+)")  # how `surrogateescape` writes bytes that are not UTF-8
 
 
 class Vocabulary(Protocol):
@@ -140,7 +140,7 @@ class BytePairs:
         return b"".join(self.bytes_of[i] for i in symbols.tolist())
 
     def _encode(self, chunk: bytes) -> Symbols:
-        runs = ALIEN.split(chunk.decode("utf-8", "surrogateescape"))
+        runs = NOT_UTF8.split(chunk.decode("utf-8", "surrogateescape"))
         known = self.tokenizer.encode_batch(runs[::2], add_special_tokens=False)
         parts: list[Symbols] = []
         for i, encoding in enumerate(known):
@@ -164,16 +164,16 @@ def require_tokenizers() -> Any:
         import tokenizers.pre_tokenizers
         import tokenizers.trainers
     except ImportError as error:
-        raise MissingExtraError(f"--vocabulary bpe needs tokenizers ({error}); {install('train')}") from None
+        raise MissingExtraError(f"a vocabulary of byte pairs needs tokenizers ({error}); {install('train')}") from None
     return tokenizers
 
 
 def _chunks(text: Bytes) -> Iterator[bytes]:
-    """The text in pieces of about CHUNK bytes that end with a line, where lines are shorter than that."""
+    """The text in pieces of about CHUNK_BYTES bytes that end with a line, where lines are shorter than that."""
     at = 0
     while at < len(text):
-        piece = text[at : at + CHUNK].tobytes()
-        if at + CHUNK < len(text):
+        piece = text[at : at + CHUNK_BYTES].tobytes()
+        if at + CHUNK_BYTES < len(text):
             piece = piece[: piece.rfind(b"\n") + 1] or piece
         yield piece
         at += len(piece)
@@ -184,11 +184,11 @@ def _sample(sources: Sequence[Source]) -> Iterator[str]:
     total = sum(source.weight for source in sources)
     for source in sources:
         chunks = [
-            (at, min(at + SAMPLE_CHUNK, last))
+            (at, min(at + SAMPLE_CHUNK_BYTES, last))
             for first, last in source.gaps()
-            for at in range(first, last, SAMPLE_CHUNK)
+            for at in range(first, last, SAMPLE_CHUNK_BYTES)
         ]
-        wanted = max(1, int(source.weight / total * SAMPLE) // SAMPLE_CHUNK)
+        wanted = max(1, int(source.weight / total * SAMPLE_BYTES) // SAMPLE_CHUNK_BYTES)
         for i in range(min(wanted, len(chunks))):
             first, last = chunks[i * len(chunks) // min(wanted, len(chunks))]
             yield source.text[first:last].tobytes().decode("utf-8", "ignore")

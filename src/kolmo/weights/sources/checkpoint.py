@@ -15,7 +15,7 @@ from typing import Any
 from kolmo.errors import CorruptError, FormatError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
-from kolmo.predictors.embedded.network import FORMAT as NETWORK
+from kolmo.predictors.embedded.network_file import FORMAT as NETWORK
 from kolmo.safetensors import Kind, Place, read_span
 from kolmo.weights.sources.dtypes import from_numpy, from_torch, numpy_dtype, torch_dtype
 from kolmo.weights.sources.kinds import ONNX, SAFETENSORS, TORCH, header_of, kind_of_file

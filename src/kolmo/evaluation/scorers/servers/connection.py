@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from kolmo.errors import PredictorError
 from kolmo.foreign import quoted, short
-from kolmo.http_client import AGAIN, Answer, HttpClient, RequestError
+from kolmo.http_client import RETRIED_STATUSES, Answer, HttpClient, RequestError
 
 ANSWER_SECONDS = 600.0  # time until an answer is complete; servers queue requests
 MAX_TRIES = 6  # requests in all, if the server is busy or the connection breaks
@@ -221,6 +221,6 @@ def _remedy(answer: Answer) -> str:
     if 300 <= status < 400:
         location = str(answer.headers.get("Location", "of the server itself"))
         return f"give the URL that it redirects to, {short(location, MAX_MESSAGE_CHARACTERS)}"
-    if status in AGAIN:
+    if status in RETRIED_STATUSES:
         return "see what the server reports"
     return "see docs/servers.md for what a server must support"

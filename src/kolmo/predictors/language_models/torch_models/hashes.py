@@ -41,9 +41,9 @@ def hash_tensors(paths: list[Path]) -> bytes:
 
 
 def _header(path: Path) -> tuple[int, dict[str, Any]]:
-    """Where a safetensors file's tensors begin, and what its header says of each.
+    """Offset of the tensors of a safetensors file, and the entry of each in its header.
 
-    Whether that is true, the library that transformers read with has to say: that all places lie within the file, fit
+    The library with which transformers read the file checks the entries: that all places lie within the file, fit
     dtypes and shapes, do not overlap, and leave nothing out.
 
     Raises:
