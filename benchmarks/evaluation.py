@@ -116,10 +116,10 @@ def published(folder: Path, texts: list[str], dtype: str, batch: int, block: int
 def kolmo(folder: Path, texts: list[str], dtype: str, batch: int | None, block: int, stride: int) -> dict[str, Any]:
     """`kolmo eval --mode paper`."""
     from kolmo.corpus import Corpus, Document
-    from kolmo.evaluation.evaluate import Plan, evaluate_model
-    from kolmo.evaluation.scorers.scorers import Options
+    from kolmo.evaluation.evaluate import EvaluationPlan, evaluate_model
+    from kolmo.evaluation.scorers.scorers import ScorerOptions
 
-    plan = Plan("paper", block, stride, batch, Options(dtype))
+    plan = EvaluationPlan("paper", block, stride, batch, ScorerOptions(dtype))
     corpus = Corpus("texts", "texts", [Document(text) for text in texts])
     with tempfile.TemporaryDirectory() as output:
         (result,) = evaluate_model(f"hf:{folder}", [corpus], plan, Path(output))
@@ -270,7 +270,7 @@ def stability(work: Path, text: Path) -> list[list[str]]:
     from kolmo.evaluation.engines.engines import LocalEngine
     from kolmo.evaluation.evaluate import texts
     from kolmo.evaluation.opening import open_scorer
-    from kolmo.evaluation.results.store import Store
+    from kolmo.evaluation.results.store import RowStore
     from kolmo.evaluation.scorers.scorers import Scorer
     from kolmo.evaluation.scorers.token_scorers import TokenScorer
     from kolmo.evaluation.windows.modes import MODES
@@ -282,7 +282,9 @@ def stability(work: Path, text: Path) -> list[list[str]]:
         mode = MODES["strict"].sized(block, stride)
         with tempfile.TemporaryDirectory() as folder:
             found = run.scan(corpus, stream=False)
-            return run.run(LocalEngine(scorer), corpus, mode, Store(Path(folder)), found, batch_size=batch)["metrics"]
+            return run.run(LocalEngine(scorer), corpus, mode, RowStore(Path(folder)), found, batch_size=batch)[
+                "metrics"
+            ]
 
     rows = []
     for family in FAMILIES:
@@ -292,7 +294,8 @@ def stability(work: Path, text: Path) -> list[list[str]]:
         nats = [one["nats"] for one in values]
         backend = scorer.backend
         pieces = [
-            TokenScorer(scorer.identity, backend, piece=8 * 4 * backend.size * tokens) for tokens in (16, 64, 1 << 20)
+            TokenScorer(scorer.identity, backend, logit_bytes=8 * 4 * backend.size * tokens)
+            for tokens in (16, 64, 1 << 20)
         ]
         through = [score(piece, family, 8)["nats"] for piece in pieces]
         spread = (max(nats) - min(nats)) / nats[0]
@@ -353,11 +356,13 @@ def main() -> None:
         head = ["", "dtype", "tokens scored", "tokens/s", "times", "peak MiB", "part", "bits/char"]
         parts = [
             "# Evaluation, measured\n",
-            "Measured is what the head of `benchmarks/evaluation.py` says. Ratios count; sides take turns.\n",
+            "The docstring of `benchmarks/evaluation.py` describes what is measured. Compare ratios, not absolute "
+            "speeds; the programs are run in turns.\n",
             "```\nKOLMO_DATA=DIR python benchmarks/evaluation.py --markdown docs/benchmarks/evaluation.md\n```\n",
             "## Speed and memory beside the published loop\n",
-            f"Block {BLOCK}, stride {STRIDE}; Llamas with random weights. The larger the part "
-            "of the last layer in a model, the more is left out.\n\n**4 layers, width 128, vocabulary 32,000**\n",
+            f"Block {BLOCK}, stride {STRIDE}; Llamas with random weights. The larger the last "
+            "layer is within the model, the more computation kolmo saves.\n"
+            "\n**4 layers, width 128, vocabulary 32,000**\n",
             table(
                 head,
                 speed(narrow, text, options.characters, "bfloat16", options.repeat)
@@ -371,7 +376,7 @@ def main() -> None:
             ),
             "\n**6 layers, width 288, vocabulary 152,000**\n",
             table(head, speed(large, text, options.characters // 4, "bfloat16", 1)),
-            "\n## lm-evaluation-harness's number by both\n",
+            "\n## The number of lm-evaluation-harness from both programs\n",
             f"Rolling log-likelihood, disjoint windows of {BLOCK} tokens, batch {BATCH}, vocabulary 32,000.\n",
             table(
                 ["", "tokens scored", "tokens/s", "peak MiB", "bits/char"],
@@ -383,13 +388,13 @@ def main() -> None:
                 ["model", "block/stride", "tokens, loop", "tokens, kolmo", "loop", "kolmo", "relative difference"],
                 agreement(work, text),
             ),
-            "\nWindows of a stream in mode paper; token 0 is scored by nobody.\n",
+            "\nWindows of a stream in mode paper; token 0 is never scored.\n",
             table(["tokens", "windows, formula", "windows, kolmo", "tokens scored", "tokens lost"], worked_case()),
             "\n## The linear fit of the published table\n",
             published_fit(),
-            "\n## What strict numbers depend on\n",
+            "\n## Numerical stability of mode strict\n",
             "Relative spread over batches of 1, 8 and 32 windows; and between windows that are read at once and in "
-            "pieces of 16 or 64 tokens behind a cache.\n",
+            "pieces of 16 or 64 tokens through the cache.\n",
             table(["model", "bits/char", "batches", "lengths of the cache"], stability(work, text)),
             "\n## Machine\n",
             "\n".join(f"- {name}: {value}" for name, value in machine().items()),

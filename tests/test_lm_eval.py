@@ -140,7 +140,7 @@ def test_a_server() -> None:
         table = Bigrams().table
         assert conditional(model, [("ab", "c")])[0][0] == pytest.approx(table[98, 99])
         with pytest.raises(
-            PredictorError, match="generates nothing here; use the harness's own model local-completions"
+            PredictorError, match="cannot generate text in kolmo; use the harness's own model local-completions"
         ):
             model.generate_until([Request("ab", {})])
         assert isinstance(model._scorer, ApiScorer)
@@ -175,13 +175,13 @@ def test_generation(folder: Path) -> None:
     assert generated(model, start, **drawn) == generated(model, start, **drawn)
     both = model.generate_until([Request(start, drawn), Request(start, drawn)])
     assert both[0] != both[1]
-    with pytest.raises(PredictorError, match=r"temperature -1.0 is not a number from 0 up; change --gen_kwargs"):
+    with pytest.raises(PredictorError, match=r"temperature -1.0 is not a number from 0 up; change gen_kwargs"):
         generated(model, start, temperature=-1)
 
 
 def test_generation_of_what_has_no_top_k() -> None:
     model = KolmoLM("cm:2")
-    with pytest.raises(PredictorError, match=r"no top-k or top-p.*: leave top_k and top_p out of --gen_kwargs$"):
+    with pytest.raises(PredictorError, match=r"no top-k or top-p.*: leave top_k and top_p out of gen_kwargs$"):
         generated(model, TEXTS[0], do_sample=True, top_k=5)
     likeliest = generated(model, TEXTS[1] * 9, max_gen_toks=10)
     assert likeliest == generated(model, TEXTS[1] * 9, max_gen_toks=10, until=["\0"])
@@ -190,11 +190,11 @@ def test_generation_of_what_has_no_top_k() -> None:
 
 
 def test_stop_strings_across_pieces() -> None:
-    from kolmo.lm_eval.model import _until
+    from kolmo.lm_eval.model import _cut_at_stop
 
-    assert _until(iter([b"ab", b"cd", b"ef"]), [b"bcd", b"de"]) == b"a"
-    assert _until(iter([b"ab", b"cd", b"ef"]), [b"e", b"cde"]) == b"ab"
-    assert _until(iter([b"ab", b"cd"]), []) == b"abcd"
+    assert _cut_at_stop(iter([b"ab", b"cd", b"ef"]), [b"bcd", b"de"]) == b"a"
+    assert _cut_at_stop(iter([b"ab", b"cd", b"ef"]), [b"e", b"cde"]) == b"ab"
+    assert _cut_at_stop(iter([b"ab", b"cd"]), []) == b"abcd"
 
 
 def test_arguments() -> None:

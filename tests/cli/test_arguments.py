@@ -20,6 +20,8 @@ ROOT = Path(arguments.__file__).parents[1]
     [
         ("raise the argument tolerance, or use dtype='float64'", "raise --tolerance, or use --dtype float64"),
         ("lower the argument batch or the argument context", "lower --batch-size or --context"),
+        ("lower the argument block_size to 512", "lower --context to 512"),
+        ("leave the argument attention out", "leave --attn out"),
         ("give its folder as RunSettings(model=FOLDER)", "give its folder with --model FOLDER"),
         ("a build (device='cpu') works", "a build (--device cpu) works"),
         ("keep it exact, by the argument keep", "keep it exact, by --exact"),
@@ -63,7 +65,6 @@ SHELL = {
     "corpus/hub.py": "a command of another program",
     "evaluation/engines/ray_engine.py": "a command of another program",
     "evaluation/engines/workers.py": "the option with which Python is started",
-    "evaluation/results/store.py": "a whole command of kolmo, which made the folder",
     "installing.py": "a command of another program",
     "lm_eval/__init__.py": "the option with which Python is started",
     "predictors/language_models/torch_models/hub.py": "a command of another program",

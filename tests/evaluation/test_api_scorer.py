@@ -19,10 +19,10 @@ from harness.models import stories
 from helpers.completions_server import WINDOW, AnswerError, Bigrams, CompletionsServer, Folder, refusal
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.evaluation.opening import open_scorer
-from kolmo.evaluation.scorers.scorers import Options
+from kolmo.evaluation.scorers.scorers import ScorerOptions
 from kolmo.evaluation.scorers.servers.connection import RefusedError, Server
 from kolmo.evaluation.scorers.servers.scorer import ApiScorer
-from kolmo.evaluation.windows.passages import Passage
+from kolmo.evaluation.windows.passages import ScoredPassage
 from kolmo.evaluation.windows.windows import strict
 
 TEXTS = ["The sea was calm that morning.", "Où est le café? 東京\n", "", "a", "tab\tand \x00 nul"]
@@ -48,7 +48,7 @@ def opened() -> Iterator[Callable[..., ApiScorer]]:
 
     def make(rest: str, *, timeout: float = 20.0, tries: int = 4, **options: Any) -> ApiScorer:
         server = Server(rest.partition("#")[0], timeout=timeout, tries=tries, pause=0.01)
-        made.append(ApiScorer.open(rest, Options(**options), server))
+        made.append(ApiScorer.open(rest, ScorerOptions(**options), server))
         return made[-1]
 
     yield make
@@ -56,18 +56,18 @@ def opened() -> Iterator[Callable[..., ApiScorer]]:
         scorer.close()
 
 
-def passages(scorer: ApiScorer, texts: list[str], block: int = 16, stride: int = 5) -> list[Passage]:
+def passages(scorer: ApiScorer, texts: list[str], block: int = 16, stride: int = 5) -> list[ScoredPassage]:
     found, place = [], 0
     for tokens in scorer.tokenise(texts, "exact"):
         ids = tokens.ids[tokens.ids >= 0].astype(np.int64)
         for window in strict(len(ids), block, stride):
             part = np.concatenate([[scorer.start], ids[window.first : window.last]])
-            found.append(Passage(part, window.scored, place + window.last - window.scored))
+            found.append(ScoredPassage(part, window.scored, place + window.last - window.scored))
         place += len(ids)
     return found
 
 
-def expected(passage: Passage) -> list[float]:
+def expected(passage: ScoredPassage) -> list[float]:
     return [-value for value in Bigrams().logprobs(passage.tokens.tolist())[-passage.scored :]]
 
 
@@ -117,7 +117,7 @@ def test_a_request_has_a_limit_of_tokens(served: CompletionsServer, opened: Call
     scorer = opened(served.url)
     before = len(served.requests)
     long = np.full(9000, 65, np.int64)
-    nats = scorer.score([Passage(long, 2, 0) for _ in range(3)])
+    nats = scorer.score([ScoredPassage(long, 2, 0) for _ in range(3)])
     assert [len(request["prompt"]) for request in served.requests[before:]] == [1, 1, 1]
     assert all(len(one) == 2 for one in nats)
 
@@ -239,7 +239,7 @@ def test_a_server_without_what_is_needed(served: CompletionsServer, opened: Call
     served.rules = [no_prompt]
     with pytest.raises(
         RefusedError,
-        match=r"^http://127.0.0.1:\d+/v1/completions: HTTP 400 \(Only no echo is supported\); docs/servers.md says",
+        match=r"^http://127.0.0.1:\d+/v1/completions: HTTP 400 \(Only no echo is supported\); see docs/servers.md",
     ):
         opened(served.url)
     assert len(served.requests) == 6
@@ -283,7 +283,8 @@ def test_tokens_that_do_not_give_the_text_back(opened: Callable[..., ApiScorer])
         scorer = opened(server.url)
         check(scorer, ["small letters"])
         with pytest.raises(
-            PredictorError, match=r"/detokenize: does not give back a text that begins 'Large .*the argument tokenizer"
+            PredictorError,
+            match=r"/detokenize: does not restore the text that begins with 'Large .* tokenizer",
         ):
             scorer.tokenise(["small letters", "Large letters"], "exact")
         assert scorer.tokenise(["Large"], "plain")[0].lengths.tolist() == [1] * 5
@@ -309,18 +310,18 @@ def test_bytes_of_tokens_that_nobody_spells_out(opened: Callable[..., ApiScorer]
 
 @pytest.mark.parametrize("token", ["\u2581the", "<0x0A>", "\u0120the", " the"])
 def test_spellings(token: str) -> None:
-    from kolmo.evaluation.scorers.servers.server_tokens import _spelt
+    from kolmo.evaluation.scorers.servers.server_tokens import _lengths_of
 
     data = b"\n" if token == "<0x0A>" else b" the"
-    found = _spelt([token, "x"], data + b"x")
+    found = _lengths_of([token, "x"], data + b"x")
     assert found is not None
     assert found.tolist() == [len(data), 1]
     if data != b"\n":
-        again = _spelt([token, "x"], b"thex")  # SentencePiece puts a space before a text
+        again = _lengths_of([token, "x"], b"thex")  # SentencePiece puts a space before a text
         assert again is not None
         assert again.tolist() == [3, 1]
-    assert _spelt([token, "x"], b"another") is None
-    assert _spelt([None, "x"], b"another") is None
+    assert _lengths_of([token, "x"], b"another") is None
+    assert _lengths_of([None, "x"], b"another") is None
 
 
 def test_a_start_where_the_tokenizer_adds_none(opened: Callable[..., ApiScorer]) -> None:
@@ -329,15 +330,13 @@ def test_a_start_where_the_tokenizer_adds_none(opened: Callable[..., ApiScorer])
         assert opened(server.url).start == ord("a")
     with CompletionsServer(Bigrams()) as server:
         server.special = False
-        with pytest.raises(
-            PredictorError, match=r"/tokenize: does not say which token begins a text; .* the argument tokenizer"
-        ):
+        with pytest.raises(PredictorError, match=r"/tokenize: does not say which token begins a text; .* tokenizer"):
             opened(server.url)
     with (
         CompletionsServer(Bigrams(), "bare") as server,
         pytest.raises(
             PredictorError,
-            match=r"/tokenize: no tokenizer is there; give the model's tokenizer as the argument tokenizer",
+            match=r"the server has no tokenizer; give the model's tokenizer in the argument tokenizer",
         ),
     ):
         opened(server.url)
@@ -350,17 +349,17 @@ def test_models(served: CompletionsServer, opened: Callable[..., ApiScorer]) -> 
     served.models = ["org/base", "org/tuned"]
     with pytest.raises(
         PredictorError,
-        match=r"/v1/models: does not have one model alone \(it names org/base, org/tuned\); name one: api:",
+        match=r"/v1/models: does not have exactly one model \(it lists org/base, org/tuned\); name one: api:",
     ):
         opened(served.url)
-    with pytest.raises(PredictorError, match=r"has no model 'org/bass' \(it names org/base"):
+    with pytest.raises(PredictorError, match=r"has no model 'org/bass' \(it lists org/base"):
         opened(f"{served.url}#org/bass")
     scorer = opened(f"{served.url}/v1/#org/tuned")
     assert scorer.identity.name == "org/tuned"
     assert scorer.identity.spec == f"api:{served.url}#org/tuned"
     assert served.requests[-1]["model"] == "org/tuned"
     served.models = []
-    with pytest.raises(PredictorError, match=r"it names none"):
+    with pytest.raises(PredictorError, match=r"it lists none"):
         opened(served.url)
     assert opened(f"{served.url}#any").identity.name == "any"
 
@@ -387,7 +386,7 @@ def test_urls(end: str) -> None:
 )
 def test_what_is_no_url(url: str) -> None:
     with pytest.raises(
-        PredictorError, match=r"^api:.*: no URL of a server; give one like api:http://localhost:8000/v1$"
+        PredictorError, match=r"^api:.*: is not the URL of a server; give one like api:http://localhost:8000/v1$"
     ):
         open_scorer(f"api:{url}")
 
@@ -401,8 +400,8 @@ def test_secrets_are_not_shown() -> None:
 
 
 def test_options_that_a_server_decides(served: CompletionsServer) -> None:
-    for options in (Options(dtype="float32"), Options(attention="eager")):
-        with pytest.raises(PredictorError, match=r"the server has its own (dtype|attention); leave it out"):
+    for options in (ScorerOptions(dtype="float32"), ScorerOptions(attention="eager")):
+        with pytest.raises(PredictorError, match=r"the server decides this; leave the argument (dtype|attention) out"):
             open_scorer(f"api:{served.url}", options)
     assert served.asked == []
 
@@ -420,7 +419,7 @@ def test_keys(monkeypatch: pytest.MonkeyPatch, opened: Callable[..., ApiScorer])
         opened(server.url.replace("//", "//me:a%20b@"))
         assert server.senders[-1] == "Basic bWU6YSBi"
     monkeypatch.setenv("KOLMO_API_KEY", "a\nb")
-    with pytest.raises(PredictorError, match="characters that no key has"):
+    with pytest.raises(PredictorError, match="characters that are not allowed in a key"):
         Server("http://here")
 
 
@@ -490,7 +489,7 @@ def test_what_passes_is_tried_again(
     [
         (say(500, "engine dead"), r"HTTP 500 \(engine dead\), 4 times; see what the server reports"),
         (say(429), r"HTTP 429 \(later\), 4 times"),
-        (drop, r"the server closes the connection without an answer, 4 times; see whether the server still works"),
+        (drop, r"the server closes the connection without an answer, 4 times; check that the server still works"),
         (raw(b"{", cut=9), r"the answer ends too early, 4 times"),
     ],
 )
@@ -556,14 +555,14 @@ def values(*new: Any) -> Callable[[Any], Any]:
         (values("x" * 999), r"gives 'x+...x+' as the log-probability"),
         (values(True), r"gives True as the log-probability"),
         (values(0.7), r"gives 0.7, above 0, as the log-probability"),
-        (values(-9999.0), r"says that a token of the text is impossible; give the model's own --tokenizer, or"),
+        (values(-9999.0), r"gives a token of the text the probability 0; give the model's own tokenizer in"),
         (
             say(400, "This model's maximum context length is 2 tokens"),
             r"HTTP 400 \(This model's maximum context length",
         ),
         (
             say(307, "", Location="http://elsewhere"),
-            r"HTTP 307 \(.*\); give the URL that it points to, http://elsewhere",
+            r"HTTP 307 \(.*\); give the URL that it redirects to, http://elsewhere",
         ),
     ],
 )
@@ -593,7 +592,7 @@ def test_a_slow_server(served: CompletionsServer, opened: Callable[..., ApiScore
         over.wait(600)
 
     served.faults = [changed(hold)]  # so an error comes before the answer, or none does
-    with pytest.raises(PredictorError, match=r"no answer within 2 seconds; see whether the server still works"):
+    with pytest.raises(PredictorError, match=r"no answer within 2 seconds; check that the server still works"):
         asked.score(passages(scorer, ["a"]))
     assert not over.is_set()
     over.set()
@@ -605,9 +604,9 @@ def test_a_server_that_goes(served: CompletionsServer, opened: Callable[..., Api
     url = served.url
     served.faults = [drop]
     served.close()
-    with pytest.raises(PredictorError, match=r"Connection refused, 4 times; see whether the server still works"):
+    with pytest.raises(PredictorError, match=r"Connection refused, 4 times; check that the server still works"):
         scorer.score(passages(scorer, ["a"]))
-    with pytest.raises(PredictorError, match=r"/v1/models: Connection refused; see that a server is there, or correct"):
+    with pytest.raises(PredictorError, match=r"/v1/models: Connection refused; start the server, or correct"):
         open_scorer(f"api:{url}")  # said at the first try: no "4 times"
 
 
@@ -629,7 +628,7 @@ def test_an_answer_without_end(
     served: CompletionsServer, opened: Callable[..., ApiScorer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scorer = opened(served.url)
-    monkeypatch.setattr(api_server, "LARGEST", 1 << 20)
+    monkeypatch.setattr(api_server, "MAX_ANSWER_BYTES", 1 << 20)
     served.faults = [raw(b" " * (3 << 20))]
     with pytest.raises(PredictorError, match=r"/v1/completions: the answer is larger than 1 MiB"):
         scorer.score(passages(scorer, ["a"]))
@@ -726,11 +725,11 @@ class Answers:
 
 
 def through(answers: Answers) -> None:
-    scorer = ApiScorer.open(answers.url, Options(), cast(Server, answers))
+    scorer = ApiScorer.open(answers.url, ScorerOptions(), cast(Server, answers))
     for how in ("exact", "default"):
         for tokens in scorer.tokenise(["café", ""], cast(Any, how)):
             assert tokens.ids.dtype == np.int32
-    for nats in scorer.score([Passage(np.array([256, 97, 98]), 2, 0), Passage(np.array([256, 97]), 1, 2)]):
+    for nats in scorer.score([ScoredPassage(np.array([256, 97, 98]), 2, 0), ScoredPassage(np.array([256, 97]), 1, 2)]):
         assert np.isfinite(nats).all()
 
 

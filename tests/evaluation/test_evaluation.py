@@ -17,15 +17,15 @@ from kolmo.corpus import Corpus, Document
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.evaluation import evaluate as evaluating
 from kolmo.evaluation import run as running
-from kolmo.evaluation import work as working
+from kolmo.evaluation import run_state as run_states
 from kolmo.evaluation.engines.engines import LocalEngine
 from kolmo.evaluation.evaluate import evaluate, texts
 from kolmo.evaluation.opening import full_spec, open_scorer
 from kolmo.evaluation.results.results import Evaluation, compare, load_results
 from kolmo.evaluation.results.rows import document_key
-from kolmo.evaluation.results.store import Store
+from kolmo.evaluation.results.store import RowStore
 from kolmo.evaluation.windows.modes import MODES
-from kolmo.evaluation.windows.passages import Batch, Nats, Passage, batches
+from kolmo.evaluation.windows.passages import Nats, PassageBatch, ScoredPassage, batches
 from kolmo.predictors.registry import resolve
 
 pytest.importorskip("pyarrow", reason="pyarrow is not installed; pip install 'kolmo-codelength[eval]'")
@@ -55,7 +55,7 @@ class Counting(LocalEngine):
 def go(engine: Counting, corpus: Corpus, folder: Path) -> dict[str, Any]:
     mode = running.mode_for(engine, MODES["strict"])
     found = running.scan(corpus, stream=mode.stream)
-    return running.run(engine, corpus, mode, Store(folder), found)
+    return running.run(engine, corpus, mode, RowStore(folder), found)
 
 
 def test_code_lengths_are_the_predictor_s() -> None:
@@ -90,12 +90,12 @@ def test_more_documents_score_only_the_new_ones(tmp_path: Path) -> None:
         result = go(engine, Corpus("some", "some", documents, limit), tmp_path)
         assert engine.seen == sum(len(text.encode()) for text in new)
         assert result["metrics"]["documents"] == limit
-    assert Store(tmp_path).keys() == {document_key(text) for text in TEXTS}  # a lower limit loses nothing
+    assert RowStore(tmp_path).keys() == {document_key(text) for text in TEXTS}  # a lower limit loses nothing
     assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json", "table.parquet"]
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(working, "GROUP", 1)
+    monkeypatch.setattr(run_states, "GROUP_CHARACTERS", 1)
     corpus = texts("some", TEXTS * 3 + [TEXT[:2000]])
     engine = Counting("cm:1", last=2)
     with pytest.raises(KeyboardInterrupt):
@@ -117,7 +117,7 @@ def test_a_document_that_comes_twice_counts_twice() -> None:
 def test_labels_come_from_the_corpus(tmp_path: Path) -> None:
     def table(documents: list[Document]) -> list[tuple[str, str, str]]:
         go(Counting("cm:1"), Corpus("some", "some", documents), tmp_path)
-        return [(row.name, row.subset, row.date) for row in Store(tmp_path).table()][: len(documents)]
+        return [(row.name, row.subset, row.date) for row in RowStore(tmp_path).table()][: len(documents)]
 
     documents = [
         Document(text, subset, name, meta={"date": day})
@@ -195,7 +195,7 @@ def test_a_changed_corpus_is_scored_anew(tmp_path: Path) -> None:
     second = go(engine, texts("some", changed), tmp_path)
     assert engine.seen == len("another")
     assert first["corpus"]["digest"] != second["corpus"]["digest"]
-    assert Store(tmp_path).keys() == {document_key(text) for text in changed}
+    assert RowStore(tmp_path).keys() == {document_key(text) for text in changed}
 
 
 def test_a_corpus_that_changes_meanwhile_is_noticed() -> None:
@@ -274,13 +274,13 @@ def test_texts_can_be_left_out(tmp_path: Path) -> None:
 
 def test_what_cannot_be_evaluated(tmp_path: Path) -> None:
     some = texts("some", TEXTS)
-    with pytest.raises(KolmoError, match="takes documents whole"):
+    with pytest.raises(KolmoError, match="reads whole documents"):
         evaluate("cm:1", some, mode="paper")
     with pytest.raises(KolmoError, match="choose from strict"):
         evaluate("cm:1", some, mode="loose")
-    with pytest.raises(KolmoError, match="two corpora are called some"):
+    with pytest.raises(KolmoError, match="two corpora are named some"):
         evaluate("cm:1", [some, some])
-    with pytest.raises(PredictorError, match="takes no dtype"):
+    with pytest.raises(PredictorError, match="does not use the argument dtype"):
         evaluate("cm:1", some, dtype="bfloat16")
     with pytest.raises(PredictorError, match="unknown predictor"):
         evaluate("nonsense:1", some)
@@ -328,9 +328,9 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def passages(lengths: list[int]) -> Iterator[Passage]:
+def passages(lengths: list[int]) -> Iterator[ScoredPassage]:
     for k, length in enumerate(lengths):
-        yield Passage(np.zeros(length, np.int64), 1, k)
+        yield ScoredPassage(np.zeros(length, np.int64), 1, k)
 
 
 def test_batches_pad_little() -> None:
@@ -345,7 +345,7 @@ def test_batches_pad_little() -> None:
 
 
 def test_batches_are_made_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(working, "GROUP", 1)
+    monkeypatch.setattr(run_states, "GROUP_CHARACTERS", 1)
     read = []
 
     class Watched(list[Document]):
@@ -367,9 +367,9 @@ def test_batches_are_made_as_they_are_needed(monkeypatch: pytest.MonkeyPatch) ->
     mode = running.mode_for(evaluating_engine, MODES["strict"])
     corpus = Corpus("some", "some", documents)
     found = running.scan(corpus, stream=False)
-    work = working.Work(evaluating_engine, mode, _NoStore(), found, True, lambda size: None)  # type: ignore[arg-type]
-    for batch, nats in evaluating_engine.run(work.batches(corpus, None)):
-        work.take(batch, nats)
+    state = run_states.RunState(evaluating_engine, mode, _NoStore(), found, True, lambda size: None)  # type: ignore[arg-type]
+    for batch, nats in evaluating_engine.run(state.batches(corpus, None)):
+        state.take(batch, nats)
     assert max(ahead) <= 2
 
 
@@ -382,11 +382,11 @@ class _NoStore:
 
 
 def test_scoring_is_called_once_for_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Batch] = []
+    calls: list[PassageBatch] = []
     scorer = open_scorer("cm:1")
     score = scorer.score
 
-    def counted(batch: Batch) -> list[Nats]:
+    def counted(batch: PassageBatch) -> list[Nats]:
         calls.append(batch)
         return score(batch)
 
@@ -442,7 +442,7 @@ def test_a_corpus_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     lines = done.stderr.splitlines()
     assert len(lines) == 4  # one for each corpus, not for each model
     for line, part in zip(
-        lines, ("missing: no such", "bad.jsonl:2: is no JSON", "holds no text", "called good"), strict=True
+        lines, ("missing: no such", "bad.jsonl:2: is not a JSON", "holds no text", "named good"), strict=True
     ):
         assert part in line
     assert done.stdout.startswith("good: 1 documents")
@@ -455,7 +455,7 @@ def test_a_corpus_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
 
 
 def test_a_mode_that_a_corpus_is_too_short_for_goes_on_with_the_next(tmp_path: Path) -> None:
-    from kolmo.evaluation.evaluate import Plan, evaluate_model
+    from kolmo.evaluation.evaluate import EvaluationPlan, evaluate_model
 
     told = []
 
@@ -468,12 +468,13 @@ def test_a_mode_that_a_corpus_is_too_short_for_goes_on_with_the_next(tmp_path: P
 
     corpora = [Corpus("broken", "broken", Broken([Document("text")])), texts("good", TEXTS)]
     found = evaluate_model(
-        "cm:1", corpora, Plan(), tmp_path, failed=lambda corpus, error: told.append((corpus.name, error))
+        "cm:1", corpora, EvaluationPlan(), tmp_path, failed=lambda corpus, error: told.append((corpus.name, error))
     )
     assert [result.corpus for result in found] == ["good"]
     assert [name for name, _ in told] == ["broken"]
+    again = [Corpus("broken", "broken", Broken([Document("text")]))]
     with pytest.raises(KolmoError, match="changed while"):
-        list(evaluate_model("cm:1", [Corpus("broken", "broken", Broken([Document("text")]))], Plan(), tmp_path))
+        list(evaluate_model("cm:1", again, EvaluationPlan(), tmp_path))
 
 
 def test_the_command_counts_and_names_what_repeats(tmp_path: Path) -> None:
@@ -514,7 +515,7 @@ def test_the_command_takes_columns(tmp_path: Path) -> None:
 def test_an_option_of_lm_eval_alone(tmp_path: Path) -> None:
     wrong = run_command("cm:1", f"--corpus={SAMPLE}", "--no-add-bos-token", "-o", tmp_path / "out")
     assert wrong.return_value == 1
-    assert "mode lm-eval alone" in wrong.stderr
+    assert "--add-bos-token is only for mode lm-eval" in wrong.stderr
 
 
 def test_the_command_knows_all_modes() -> None:

@@ -25,11 +25,11 @@ from kolmo.evaluation.engines import worker_pool as pool
 from kolmo.evaluation.engines.engines import Engine, LocalEngine
 from kolmo.evaluation.engines.placement import Node, Placement, place_workers
 from kolmo.evaluation.engines.ray_engine import RayEngine
-from kolmo.evaluation.engines.worker_pool import AHEAD, ModelServer
+from kolmo.evaluation.engines.worker_pool import BATCHES_PER_WORKER, ModelServer
 from kolmo.evaluation.engines.workers import ProcessEngine
 from kolmo.evaluation.opening import open_scorer
-from kolmo.evaluation.scorers.scorers import Options
-from kolmo.evaluation.windows.passages import Batch, Nats, Passage
+from kolmo.evaluation.scorers.scorers import ScorerOptions
+from kolmo.evaluation.windows.passages import Nats, PassageBatch, ScoredPassage
 
 SPEC = "cm:1"
 COUNT = 30  # batches
@@ -55,7 +55,7 @@ def cluster() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def on_ray(cluster: Any) -> Iterator[RayEngine]:
     """Two actors with one CPU each. While it is there, this process is connected to the cluster."""
-    with closing(RayEngine.open(SPEC, Options(threads=1), address=cluster.address, workers=2)) as opened:
+    with closing(RayEngine.open(SPEC, ScorerOptions(threads=1), address=cluster.address, workers=2)) as opened:
         yield opened
 
 
@@ -72,22 +72,24 @@ def local() -> LocalEngine:
 
 @pytest.fixture
 def processes() -> Iterator[ProcessEngine]:
-    with closing(ProcessEngine.open(SPEC, Options(), ["cpu", "cpu"])) as opened:
+    with closing(ProcessEngine.open(SPEC, ScorerOptions(), ["cpu", "cpu"])) as opened:
         yield opened
 
 
-def batch(place: int) -> Batch:
+def batch(place: int) -> PassageBatch:
     """A text as a batch of two passages."""
     data = np.frombuffer(TEXTS[place].encode(), np.uint8).astype(np.int64)
     half = len(data) // 2
-    return [Passage(data[:half], half, 10000 * place), Passage(data[half:], len(data) - half, 10000 * place + half)]
+    first, second = data[:half], data[half:]
+    place *= 10000
+    return [ScoredPassage(first, half, place), ScoredPassage(second, len(second), place + half)]
 
 
-def all_batches() -> Iterator[Batch]:
+def all_batches() -> Iterator[PassageBatch]:
     return map(batch, range(COUNT))
 
 
-def by_place(results: Iterator[tuple[Batch, list[Nats]]]) -> dict[int, bytes]:
+def by_place(results: Iterator[tuple[PassageBatch, list[Nats]]]) -> dict[int, bytes]:
     found = {}
     for passages, costs in results:
         for passage, nats in zip(passages, costs, strict=True):
@@ -128,7 +130,7 @@ def test_engines_say_what_the_scorer_says(engine: Engine) -> None:
 def test_batches_are_drawn_as_they_are_needed(engine: Engine, right: dict[int, bytes]) -> None:
     drawn = 0
 
-    def draw() -> Iterator[Batch]:
+    def draw() -> Iterator[PassageBatch]:
         nonlocal drawn
         for made in all_batches():
             drawn += 1
@@ -139,7 +141,7 @@ def test_batches_are_drawn_as_they_are_needed(engine: Engine, right: dict[int, b
     found = {}
     assert drawn == 0
     for done, (passages, nats) in enumerate(engine.run(draw())):
-        assert drawn - done <= AHEAD * engine.workers + 1
+        assert drawn - done <= BATCHES_PER_WORKER * engine.workers + 1
         found.update(by_place(iter([(passages, nats)])))
     assert found == right
 
@@ -151,7 +153,7 @@ def test_a_run_that_stops_early_leaves_an_engine_that_works(engine: Engine, righ
 
 
 def test_an_error_of_the_drawing_comes_through(engine: Engine) -> None:
-    def draw() -> Iterator[Batch]:
+    def draw() -> Iterator[PassageBatch]:
         yield batch(0)
         raise KolmoError("the corpus is damaged")
 
@@ -186,7 +188,7 @@ def test_errors_of_others_come_over_as_one_line(monkeypatch: pytest.MonkeyPatch)
         (OSError(2, "d"), "d"),
         (IndexError("first\nsecond"), "IndexError: first"),
         (MemoryError(), "there is not enough memory"),
-        (RecursionError("deep"), "RecursionError: it is nested too deeply"),
+        (RecursionError("deep"), "RecursionError: the data is nested too deeply"),
     ):
         found = error_of(error, monkeypatch, far=False)
         assert type(found) is PredictorError
@@ -216,13 +218,13 @@ def test_a_model_that_cannot_be_opened(spec: str) -> None:
     with pytest.raises(KolmoError) as here:
         open_scorer(spec)
     with pytest.raises(type(here.value)) as there:
-        ProcessEngine.open(spec, Options(), ["cpu", "cpu"])
+        ProcessEngine.open(spec, ScorerOptions(), ["cpu", "cpu"])
     assert str(there.value) == str(here.value)
 
 
 def test_no_devices() -> None:
     with pytest.raises(PredictorError, match="no devices"):
-        ProcessEngine.open(SPEC, Options(), [])
+        ProcessEngine.open(SPEC, ScorerOptions(), [])
 
 
 # -- processes that end --
@@ -248,7 +250,7 @@ def test_no_worker_left(processes: ProcessEngine) -> None:
     for number in processes.processes:
         os.kill(number, signal.SIGKILL)
     with pytest.raises(
-        PredictorError, match=r"a worker on cpu ended \(killed by SIGKILL\), .* run again to go on"
+        PredictorError, match=r"a worker on cpu ended \(killed by SIGKILL\), .* run again to resume"
     ) as caught:
         list(results)
     assert "\n" not in str(caught.value)
@@ -261,13 +263,13 @@ def test_no_worker_left(processes: ProcessEngine) -> None:
 def test_a_worker_that_ends_while_it_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(PredictorError, match=r"a worker on cpu ended while it opened cm:1 \(exit status 1\)"):
-        ProcessEngine.open(SPEC, Options(), ["cpu", "cpu"])
+        ProcessEngine.open(SPEC, ScorerOptions(), ["cpu", "cpu"])
 
 
 @posix
 def test_nothing_is_left_of_an_engine_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "PLACEMENT_SECONDS", 0.2)
-    opened = ProcessEngine.open(SPEC, Options(), ["cpu", "cpu"])
+    monkeypatch.setattr(workers, "END_SECONDS", 0.2)
+    opened = ProcessEngine.open(SPEC, ScorerOptions(), ["cpu", "cpu"])
     numbers = opened.processes
     results = opened.run(all_batches())
     next(results)
@@ -282,17 +284,17 @@ def test_nothing_is_left_of_an_engine_that_is_closed(monkeypatch: pytest.MonkeyP
 SCRIPT = """
 import itertools, os, sys, time
 import numpy as np
-from kolmo.evaluation.windows.passages import Passage
-from kolmo.evaluation.scorers.scorers import Options
+from kolmo.evaluation.windows.passages import ScoredPassage
+from kolmo.evaluation.scorers.scorers import ScorerOptions
 from kolmo.evaluation.engines.workers import ProcessEngine
 
 tokens = np.zeros(100_000, np.int64)
-engine = ProcessEngine.open("cm:1", Options(), ["cpu", "cpu"])
+engine = ProcessEngine.open("cm:1", ScorerOptions(), ["cpu", "cpu"])
 print(*engine.processes, flush=True)
 if "leave" in sys.argv:
     sys.exit(0)
 try:
-    for done, _ in enumerate(engine.run([Passage(tokens, len(tokens), 0)] for _ in itertools.count())):
+    for done, _ in enumerate(engine.run([ScoredPassage(tokens, len(tokens), 0)] for _ in itertools.count())):
         if done == 3:
             print("at work", flush=True)
 finally:
@@ -343,13 +345,13 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def test_threads_of_the_cpu_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Options] = []
+    seen: list[ScorerOptions] = []
 
     class Nothing:
         def __init__(self, where: str) -> None:
             self.where = where
 
-    def make(self: ProcessEngine, workers: list[Any], spec: str, options: list[Options]) -> None:
+    def make(self: ProcessEngine, workers: list[Any], spec: str, options: list[ScorerOptions]) -> None:
         seen[:] = options
 
     monkeypatch.setattr(workers, "ProcessWorker", Nothing)
@@ -357,7 +359,7 @@ def test_threads_of_the_cpu_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
 
     def threads(given: int, *devices: str) -> list[tuple[str | None, int]]:
-        ProcessEngine.open(SPEC, Options(threads=given), devices)
+        ProcessEngine.open(SPEC, ScorerOptions(threads=given), devices)
         return [(options.device, options.threads) for options in seen]
 
     assert threads(0, "cpu", "cpu") == [("cpu", 4)] * 2
@@ -372,15 +374,18 @@ def test_threads_of_the_cpu_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'kolmo-codelength\[ray\]'"):
-        RayEngine.open(SPEC, Options())
+        RayEngine.open(SPEC, ScorerOptions())
 
 
-def test_claims_without_gpus() -> None:
+def test_placements_without_gpus() -> None:
     small, large, none = Node("s", "small", 2, 0), Node("l", "large", 8, 0), Node("n", "none", 0, 0)
     assert place_workers([small, large, none], workers=None, gpus=0) == [Placement(2, node="s"), Placement(8, node="l")]
     assert place_workers([small, large], workers=2, gpus=0) == [Placement(4, node="l")] * 2
-    assert [claim.node for claim in place_workers([small, replace(small, id="t")], workers=2, gpus=0)] == ["s", "t"]
-    assert [claim.node for claim in place_workers([small, large], workers=5, gpus=0)] == ["s"] + ["l"] * 4
+    assert [placed.node for placed in place_workers([small, replace(small, id="t")], workers=2, gpus=0)] == [
+        "s",
+        "t",
+    ]
+    assert [placed.node for placed in place_workers([small, large], workers=5, gpus=0)] == ["s"] + ["l"] * 4
     assert (
         place_workers([small, large], workers=5, gpus=0, threads=2)
         == [Placement(2, node="s")] + [Placement(2, node="l")] * 4
@@ -390,7 +395,7 @@ def test_claims_without_gpus() -> None:
             place_workers(nodes, workers=count, gpus=0, threads=threads)
 
 
-def test_claims_of_gpus() -> None:
+def test_placements_of_gpus() -> None:
     nodes = [Node("a", "a", 4, 2), Node("b", "b", 64, 3), Node("c", "c", 64, 0)]
     assert place_workers(nodes, workers=None, gpus=1) == [Placement(0, 1)] * 5
     assert place_workers(nodes, workers=2, gpus=1) == [Placement(0, 1)] * 2
@@ -405,7 +410,7 @@ def test_no_cluster_there(monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'kolmo-codelength[ray]'")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     with pytest.raises(PredictorError, match=r"no Ray cluster at 127\.0\.0\.1:1 .*ray start --head"):
-        RayEngine.open(SPEC, Options(), address="127.0.0.1:1")
+        RayEngine.open(SPEC, ScorerOptions(), address="127.0.0.1:1")
 
 
 def test_which_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -441,7 +446,7 @@ def test_which_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_actor_that_cannot_open_the_model_says_where(on_ray: RayEngine) -> None:
     with pytest.raises(PredictorError, match=r"^node .*: hf:/no/such/folder: no such folder"):
-        RayEngine.open("hf:/no/such/folder", Options(threads=1), workers=1)
+        RayEngine.open("hf:/no/such/folder", ScorerOptions(threads=1), workers=1)
     assert on_ray.workers == 2  # and the connection is still there
     assert len(on_ray.tokenise(TEXTS, "exact")) == COUNT
 
@@ -449,18 +454,18 @@ def test_an_actor_that_cannot_open_the_model_says_where(on_ray: RayEngine) -> No
 def test_no_room_on_the_cluster(on_ray: RayEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_engine, "PLACEMENT_SECONDS", 1.0)
     with pytest.raises(PredictorError, match="room for 0 of 1 workers at the moment, each with 4 CPUs and 0 GPUs"):
-        RayEngine.open(SPEC, Options(), workers=1)
+        RayEngine.open(SPEC, ScorerOptions(), workers=1)
 
 
 def test_a_node_that_ends_leaves_its_batches_to_the_other(
     cluster: Any, on_ray: RayEngine, right: dict[int, bytes]
 ) -> None:
     node = cluster.add_node(num_cpus=1)
-    with closing(RayEngine.open(SPEC, Options(threads=1))) as opened:
+    with closing(RayEngine.open(SPEC, ScorerOptions(threads=1))) as opened:
         assert sorted(opened.nodes) == sorted([cluster.head_node.node_id, node.node_id])
         drawn, found, until = 0, 0, time.monotonic() + 30
 
-        def draw() -> Iterator[Batch]:
+        def draw() -> Iterator[PassageBatch]:
             nonlocal drawn
             while drawn < COUNT or (
                 opened.workers == 2 and time.monotonic() < until

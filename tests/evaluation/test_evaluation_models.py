@@ -22,12 +22,12 @@ from kolmo.evaluation import run as running  # noqa: E402
 from kolmo.evaluation.engines.engines import LocalEngine  # noqa: E402
 from kolmo.evaluation.evaluate import evaluate, texts  # noqa: E402
 from kolmo.evaluation.opening import open_scorer  # noqa: E402
-from kolmo.evaluation.results.store import Store  # noqa: E402
-from kolmo.evaluation.scorers.scorers import LITERAL, Options  # noqa: E402
+from kolmo.evaluation.results.store import RowStore  # noqa: E402
+from kolmo.evaluation.scorers.scorers import LITERAL_ID, ScorerOptions  # noqa: E402
 from kolmo.evaluation.scorers.token_scorers import TokenScorer  # noqa: E402
 from kolmo.evaluation.scorers.torch_scorer import TorchScorer, has_plain_head  # noqa: E402
 from kolmo.evaluation.windows.modes import MODES, Mode  # noqa: E402
-from kolmo.evaluation.windows.passages import Passage  # noqa: E402
+from kolmo.evaluation.windows.passages import ScoredPassage  # noqa: E402
 from kolmo.predictors.registry import resolve  # noqa: E402
 
 TEXT = (Path(__file__).parents[2] / "examples" / "sample.txt").read_bytes().decode()
@@ -100,7 +100,7 @@ def test_paper_mode_counts_the_windows(folder_of: Callable[[str], Path]) -> None
     assert result["metrics"]["characters"] == 10000
     assert all(len(passage.tokens) == 1901 for passage in engine.seen)
     short = texts("short", ["a" * 1900])
-    with pytest.raises(KolmoError, match="no token was scored"):
+    with pytest.raises(KolmoError, match="no token of"):
         go(Counting(TorchLike()), short, MODES["paper"], Path(folder_of("llama")).parent / "short")
 
 
@@ -108,9 +108,9 @@ class TorchLike:
     """A model of tokens without torch: one for each character, at the same cost everywhere."""
 
     def __init__(self) -> None:
-        from kolmo.evaluation.scorers.scorers import Identity
+        from kolmo.evaluation.scorers.scorers import ModelIdentity
 
-        self.identity = Identity("flat", "flat", "hf", {"flat": 1})
+        self.identity = ModelIdentity("flat", "flat", "hf", {"flat": 1})
         self.start, self.window, self.whole = 0, None, False
 
     def tokenise(self, texts: Any, how: str) -> Any:
@@ -121,14 +121,14 @@ class TorchLike:
     def budget(self, block: int) -> tuple[int, int]:
         return 4, 1 << 30
 
-    def score(self, batch: list[Passage]) -> Any:
+    def score(self, batch: list[ScoredPassage]) -> Any:
         return [np.full(passage.scored, 1.5, np.float32) for passage in batch]
 
 
 class Counting(LocalEngine):
     def __init__(self, scorer: Any) -> None:
         super().__init__(scorer)
-        self.seen: list[Passage] = []
+        self.seen: list[ScoredPassage] = []
 
     @property
     def passages(self) -> int:
@@ -143,7 +143,7 @@ class Counting(LocalEngine):
 def go(engine: Any, corpus: Corpus, mode: Mode, folder: Path) -> dict[str, Any]:
     fitted = running.mode_for(engine, mode)
     found = running.scan(corpus, stream=fitted.stream)
-    return running.run(engine, corpus, fitted, Store(folder), found)
+    return running.run(engine, corpus, fitted, RowStore(folder), found)
 
 
 @pytest.mark.parametrize("mode", ["paper", "llama.cpp"])
@@ -198,11 +198,12 @@ def test_nor_on_the_length_of_the_cache(folder_of: Callable[[str], Path], family
     assert isinstance(scorer, TorchScorer)
     backend = scorer.backend
     random = np.random.default_rng(1)
-    batch = [Passage(random.integers(1, 200, length), scored, 0) for length, scored in ((97, 32), (90, 89), (60, 5))]
+    sizes = ((97, 32), (90, 89), (60, 5))
+    batch = [ScoredPassage(random.integers(1, 200, length), scored, 0) for length, scored in sizes]
     right = scorer.score(batch)
     row = backend.size * backend.itemsize * len(batch)
     for tokens in (1, 7, 64, 200):  # of a piece
-        pieces = TokenScorer(scorer.identity, backend, piece=tokens * row).score(batch)
+        pieces = TokenScorer(scorer.identity, backend, logit_bytes=tokens * row).score(batch)
         for one, other in zip(right, pieces, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
     assert np.concatenate(right).mean() > 1
@@ -242,10 +243,10 @@ def test_bytes_that_no_token_covers_are_paid_for(folder_of: Callable[[str], Path
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     strict = evaluate(f"hf:{folder}", texts("some", ["the cat, unheard of, sat"]), block_size=96)[0]
     (row,) = strict.rows()
-    assert LITERAL in row.token_ids
+    assert LITERAL_ID in row.token_ids
     assert row.token_bytes.sum() == row.bytes
     assert not np.isnan(row.token_nats).any()
-    assert row.token_nats[row.token_ids == LITERAL].sum() > 20
+    assert row.token_nats[row.token_ids == LITERAL_ID].sum() > 20
 
 
 def test_lm_eval_mode_is_lm_eval_s_number(folder_of: Callable[[str], Path]) -> None:
@@ -362,7 +363,7 @@ def test_logits_that_are_bent_go_the_longer_way(folder_of: Callable[[str], Path]
     assert isinstance(plain, TorchScorer)
     model = plain.backend.model
     head = model.get_output_embeddings()
-    batch = [Passage(np.arange(1, 90), 40, 0), Passage(np.arange(5, 60), 40, 0)]
+    batch = [ScoredPassage(np.arange(1, 90), 40, 0), ScoredPassage(np.arange(5, 60), 40, 0)]
     straight = np.concatenate(plain.score(batch))
 
     forward = model.forward
@@ -390,46 +391,46 @@ def test_out_of_memory_halves_the_batch(folder_of: Callable[[str], Path], monkey
     score = scorer._score
     sizes = []
 
-    def small(batch: list[Passage]) -> Any:
+    def small(batch: list[ScoredPassage]) -> Any:
         sizes.append(len(batch))
         if len(batch) > 2:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
         return score(batch)
 
-    batch = [Passage(np.arange(k + 1, k + 60), 40, k) for k in range(7)]
+    batch = [ScoredPassage(np.arange(k + 1, k + 60), 40, k) for k in range(7)]
     right = np.concatenate(scorer.score(batch))
     monkeypatch.setattr(scorer, "_score", small)
     np.testing.assert_allclose(np.concatenate(scorer.score(batch)), right, rtol=1e-4, atol=1e-4)
     assert sizes[:3] == [7, 3, 1]
 
-    def never(batch: list[Passage]) -> Any:
+    def never(batch: list[ScoredPassage]) -> Any:
         raise RuntimeError("CUDA out of memory. Tried to allocate 3 GiB")
 
     monkeypatch.setattr(scorer, "_score", never)
-    with pytest.raises(PredictorError, match="lower the argument context"):
+    with pytest.raises(PredictorError, match="lower the argument block_size"):
         scorer.score(batch)
 
 
 def test_streams_side_by_side_change_nothing(folder_of: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     from kolmo.evaluation.scorers import torch_scorer
 
-    scorer = open_scorer(f"hf:{folder_of('llama')}", Options(threads=2))
+    scorer = open_scorer(f"hf:{folder_of('llama')}", ScorerOptions(threads=2))
     assert isinstance(scorer, TorchScorer)
-    batch = [Passage(np.arange(k + 1, k + 90 - 3 * k), 20, k) for k in range(9)]
+    batch = [ScoredPassage(np.arange(k + 1, k + 90 - 3 * k), 20, k) for k in range(9)]
     whole = np.concatenate(scorer.score(batch))
-    monkeypatch.setattr(torch_scorer, "CPU_TOKENS", 90)  # a passage at a time
+    monkeypatch.setattr(torch_scorer, "CPU_THREAD_TOKENS", 90)  # a passage at a time
     before = torch.get_num_threads()
     np.testing.assert_allclose(np.concatenate(scorer.score(batch)), whole, rtol=1e-4, atol=1e-4)
     assert torch.get_num_threads() == before
     config = scorer.backend.model.config
-    assert torch_scorer.positions_stay(config)
+    assert torch_scorer.has_fixed_positions(config)
     config.rope_parameters = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10000.0}
-    assert not torch_scorer.positions_stay(config)
+    assert not torch_scorer.has_fixed_positions(config)
 
 
 def test_a_block_that_the_model_cannot_see(folder_of: Callable[[str], Path]) -> None:
     spec = f"hf:{folder_of('llama')}"
-    with pytest.raises(KolmoError, match=f"context={CONTEXT}"):
+    with pytest.raises(KolmoError, match=f"lower the argument block_size to {CONTEXT}"):
         evaluate(spec, texts("real", PARTS), mode="paper")
     found = evaluate(spec, texts("real", PARTS))[0]
     assert found.record["mode"]["block"] == CONTEXT
@@ -442,7 +443,7 @@ def test_what_is_recorded(folder_of: Callable[[str], Path]) -> None:
     assert {len(settings[name]) for name in ("weights", "config", "tokenizer")} == {16}
     assert record["model"]["facts"]["device"] == "cpu"
     assert record["run"]["versions"]["torch"] == torch.__version__
-    assert record["corpus"]["digest"] == running.scan(texts("real", PARTS), stream=False).digest
+    assert record["corpus"]["digest"] == running.scan(texts("real", PARTS), stream=False).text_hash
 
 
 @pytest.mark.parametrize("mode", ["strict", "paper", "lm-eval", "uncheatable", "uncheatable-bos", "llama.cpp"])

@@ -103,7 +103,7 @@ def test_differences_mirror_and_levels_nest() -> None:
     assert one.low < narrow.low < narrow.high < one.high
     scaled = difference(costs * 7, others * 7, lengths * 7)
     assert (scaled.low, scaled.high) == pytest.approx((one.low, one.high))
-    with pytest.raises(ValueError, match="is not a level"):
+    with pytest.raises(ValueError, match="is not a confidence level"):
         difference(costs, others, lengths, level=1.0)
 
 

@@ -21,8 +21,8 @@ def reads(window: Window) -> int:
     return window.last - 1 - window.first + int(window.start)
 
 
-def scored(plan: windows.Plan, count: int, block: int, stride: int) -> list[int]:
-    return [place for w in plan(count, block, stride) for place in range(w.last - w.scored, w.last)]
+def scored(rule: windows.WindowRule, count: int, block: int, stride: int) -> list[int]:
+    return [place for w in rule(count, block, stride) for place in range(w.last - w.scored, w.last)]
 
 
 def test_the_worked_case() -> None:
@@ -102,8 +102,8 @@ def test_halves_score_the_last_255_of_512() -> None:
 @pytest.mark.parametrize("mode", MODES.values(), ids=list(MODES))
 @given(count=st.integers(0, 300))
 def test_windows_lie_within_the_tokens(mode: object, count: int) -> None:
-    plan = mode.plan  # type: ignore[attr-defined]
-    for window in plan(count, 32, 8):
+    rule = mode.window_rule  # type: ignore[attr-defined]
+    for window in rule(count, 32, 8):
         assert 0 <= window.first <= window.last - window.scored < window.last <= count
         assert window.start or window.scored < window.last - window.first  # something is read before what is scored
 
@@ -121,5 +121,5 @@ def test_a_block_fits_the_model() -> None:
     assert MODES["strict"].fitted(300).stride == 300
     assert MODES["strict"].fitted(None).block == 1900
     assert MODES["lm-eval"].fitted(777).block == 777
-    with pytest.raises(KolmoError, match="context=512"):
+    with pytest.raises(KolmoError, match="lower the argument block_size to 512"):
         MODES["paper"].fitted(512)

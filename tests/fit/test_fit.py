@@ -190,12 +190,12 @@ def test_wider_with_level_and_distance() -> None:
     ("bpc", "scores", "message"),
     [
         ([0.4, 0.5], [1, 2], "needs 3 models .*not 2"),
-        ([0.4, 0.5, 0.6], [1, 2], "not pairs"),
+        ([0.4, 0.5, 0.6], [1, 2], "there are 3 BPC and 2 scores"),
         ([0.4, 0.4, 0.4], [1, 2, 3], "all BPC of 3 models are equal"),
         ([0.4, 0.5, 0.6], [1, 1, 1], "all scores of 3 models are equal"),
-        ([0.4, math.nan, 0.6], [1, 2, 3], "nan is neither"),
-        ([0.4, 0.5, 0.6], [1, 2, math.inf], "inf is neither"),
-        ([0.4, 0.5, 1e300], [1, 2, 3], "1e.300 is neither"),
+        ([0.4, math.nan, 0.6], [1, 2, 3], "nan is out of range"),
+        ([0.4, 0.5, 0.6], [1, 2, math.inf], "inf is out of range"),
+        ([0.4, 0.5, 1e300], [1, 2, 3], "1e.300 is out of range"),
     ],
 )
 def test_no_line(bpc: list[float], scores: list[float], message: str) -> None:
@@ -331,7 +331,7 @@ def test_an_area_without_a_line_is_noted() -> None:
     found = study(parsed(text))
     assert [part.name for part in found.parts] == ["knowledge & commonsense"]
     assert found.notes == (
-        "no line for coding: all scores of 3 models are equal, so there is not a line; add other models",
+        "no line for coding: all scores of 3 models are equal, so they define no line; add other models",
     )
 
 
@@ -509,9 +509,9 @@ def test_hostile_tables(content: bytes) -> None:
     ("text", "message"),
     [
         ("name2,cc,score\na,1,2\n", "t.csv: has no column 'model'"),
-        ("model,cc,score\n,1,2\nb,2,3\nc,3,4\n", "t.csv:2: names no model"),
-        ("model,x,score\na,1,2\n", "no column known to hold BPC; name it by the argument bpc"),
-        ("model,cc,x\na,1,2\n", "no column known to hold scores; name it by the argument score"),
+        ("model,cc,score\n,1,2\nb,2,3\nc,3,4\n", "t.csv:2: has no model name"),
+        ("model,x,score\na,1,2\n", "no column that is known to have BPC; name one in the argument bpc"),
+        ("model,cc,x\na,1,2\n", "no column that is known to have scores; name one in the argument score"),
         ("model,cc,score\na,1,2\nb,1,3\n", "t.csv: a line needs 3 models"),
         ("model,cc,score\na,1,2\nb,1,3\nc,1,4\n", "t.csv: all BPC of 3 models are equal"),
     ],

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from kolmo.evaluation.results import metrics
 from kolmo.evaluation.results.rows import Row, count_words, document_key
-from kolmo.evaluation.results.store import Store, folder_of, read_columns
+from kolmo.evaluation.results.store import RowStore, folder_of, read_columns
 
 TOKENS = re.compile(r"\s?\w+|\s?[^\w\s]+|\s+", re.ASCII)
 Costs = Callable[[int, Sequence[str]], npt.NDArray[np.float32]]
@@ -96,7 +96,7 @@ def write_result(
                 content if keep_text else None,
             )
         )
-    store = Store(folder)
+    store = RowStore(folder)
     store.append(rows)
     store.compact([row.key for row in rows], [(row.name, row.subset, row.date) for row in rows])
     digest = hashlib.sha256("".join(row.key for row in rows).encode()).hexdigest()[:16]

@@ -513,7 +513,7 @@ def test_scores_of_ones_own(results: Path, tmp_path: Path) -> None:
     assert "a line of their own needs 3" in board.scatter.note
     assert 'class="scored"' in board.html()
     table.write_text("model,colour\ngood,red\n", "utf-8")
-    with pytest.raises(KolmoError, match="no column known to hold scores; name it by the argument score"):
+    with pytest.raises(KolmoError, match="no column that is known to have scores; name one in the argument score"):
         leaderboard(results, scores=table)
 
 
@@ -634,7 +634,7 @@ def test_command(results: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["nowhere"], 1, "kolmo: nowhere: no such folder; give one that `kolmo eval -o` has made\n"),
+        (["nowhere"], 1, "kolmo: nowhere: no such folder; give an output folder of `kolmo eval`\n"),
         (["."], 1, "kolmo: .: contains no results; make some with kolmo eval MODEL --corpus C -o .\n"),
         ([".", "-o", "."], 1, "kolmo: .: is a folder; name a file in it\n"),
         ([".", "--markdown", "-", "--json"], 2, "only one can have standard output"),

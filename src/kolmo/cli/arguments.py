@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     import click
 
 FLAGS = {
+    "add_bos_token": "--add-bos-token",
+    "attention": "--attn",
     "batch": "--batch-size",
+    "batch_size": "--batch-size",
+    "block_size": "--context",
     "bpc": "--bpc",
     "chunk": "--chunk",
     "context": "--context",

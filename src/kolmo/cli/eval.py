@@ -13,7 +13,7 @@ from kolmo.foreign import short
 if TYPE_CHECKING:
     from kolmo.corpus import Corpus
     from kolmo.errors import KolmoError
-    from kolmo.evaluation.evaluate import Plan, Scanned
+    from kolmo.evaluation.evaluate import EvaluationPlan, ScannedCorpus
     from kolmo.evaluation.results.results import Evaluation
 
 NAMED_REPEATS = 3  # documents that a message names without -v
@@ -91,23 +91,25 @@ def command(
     are scored. A model or corpus that fails does not stop the others.
     """
     from kolmo.corpus import open_corpus
-    from kolmo.evaluation.evaluate import Plan, scan_corpus
+    from kolmo.evaluation.evaluate import EvaluationPlan, scan_corpus
     from kolmo.evaluation.results.results import Evaluation
-    from kolmo.evaluation.scorers.scorers import Options
+    from kolmo.evaluation.scorers.scorers import ScorerOptions
     from kolmo.targets import check_folder
 
     console = Console(quiet, verbose, as_json)
     if ray_address and engine != "ray":
         raise click.UsageError("--ray-address is for --engine ray; add it")
-    chosen = Options(dtype, device, attention, cache_dir, tokenizer)
-    plan = Plan(mode, context, stride, batch, chosen, engine, workers, ray_address, not no_text, add_bos_token)
+    chosen = ScorerOptions(dtype, device, attention, cache_dir, tokenizer)
+    plan = EvaluationPlan(
+        mode, context, stride, batch, chosen, engine, workers, ray_address, not no_text, add_bos_token
+    )
     columns = {"column": column, "name_column": name_column, "date_column": date_column}
     with console.guarded("eval"):
         check_folder(output)
-        plan.chosen()
+        plan.sized_mode()
     if console.status:
         return console.status
-    opened: list[Scanned] = []
+    opened: list[ScannedCorpus] = []
     for spec in corpora:
         with console.guarded(spec):
             corpus = open_corpus(spec, limit=limit, subset=subset, cache_dir=cache_dir, **columns)
@@ -123,7 +125,9 @@ def command(
     return console.status
 
 
-def _evaluate(model: str, corpora: list[Scanned], plan: Plan, output: str, found: Evaluation, console: Console) -> None:
+def _evaluate(
+    model: str, corpora: list[ScannedCorpus], plan: EvaluationPlan, output: str, found: Evaluation, console: Console
+) -> None:
     from pathlib import Path
 
     from kolmo.evaluation.evaluate import evaluate_model
@@ -134,7 +138,7 @@ def _evaluate(model: str, corpora: list[Scanned], plan: Plan, output: str, found
     for result in evaluate_model(model, corpora, plan, Path(output), progress=console.progress, failed=failed):
         found.append(result)
         run = result.record["run"]
-        block, asked = result.record["mode"]["block"], plan.chosen().block
+        block, asked = result.record["mode"]["block"], plan.sized_mode().block
         if 0 < block < asked:
             console.warn(f"{model} sees {block} tokens, so that is its block, not {asked}; compare with care")
         if console.json:
@@ -154,13 +158,13 @@ def _tell_skipped(corpora: list[Corpus], console: Console) -> None:
             console.warn(corpus.skipped[0] + others)
 
 
-def _tell_repeats(corpora: list[Scanned], console: Console) -> None:
+def _tell_repeats(corpora: list[ScannedCorpus], console: Console) -> None:
     """Documents whose text came before, counted in a line for each corpus and named; with -v all of them."""
     for one in corpora:
-        labels = one.found.labels
+        labels = one.scan.labels
         named = [
             f"{short(labels[place].name)} has the text of {short(labels[first].name)}"
-            for place, first in one.found.repeats.items()
+            for place, first in one.scan.repeats.items()
         ]
         if not named:
             continue

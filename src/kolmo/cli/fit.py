@@ -14,7 +14,7 @@ from kolmo.cli.inputs import open_input
 from kolmo.foreign import short
 
 if TYPE_CHECKING:
-    from kolmo.cli.fit_result import Result
+    from kolmo.cli.fit_result import FitResult
     from kolmo.fit.areas import Area
     from kolmo.fit.table import Table
 
@@ -104,11 +104,11 @@ def command(
     console = Console(quiet, json=as_json)
     shown = STDIN if table == "-" else table or "published.csv"
     with console.guarded(shown), console.writing_to(STDOUT):
-        from kolmo.cli.fit_result import Result
+        from kolmo.cli.fit_result import FitResult
         from kolmo.fit.areas import study
 
         read = _read(table, shown)
-        result = Result(shown, study(read, bpc=bpc, score=score, areas=areas), wanted, confidence, figure)
+        result = FitResult(shown, study(read, bpc=bpc, score=score, areas=areas), wanted, confidence, figure)
         if figure is not None:
             if os.path.isfile(figure) and not force:
                 force = may_overwrite(figure, console, ask=table != "-")
@@ -142,7 +142,7 @@ def _format(path: str) -> str:
     return os.path.splitext(path)[1].lower().lstrip(".")
 
 
-def _draw(result: Result, path: str, title: str, force: bool, console: Console) -> None:
+def _draw(result: FitResult, path: str, title: str, force: bool, console: Console) -> None:
     from kolmo.fit.figure import draw
     from kolmo.targets import Attributes, Target
 

@@ -15,7 +15,7 @@ from kolmo.foreign import short
 
 
 @dataclass(frozen=True)
-class Result:
+class FitResult:
     """All that was found of one table.
 
     Attributes:

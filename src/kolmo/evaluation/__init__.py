@@ -3,14 +3,11 @@
 After Huang et al., "Compression Represents Intelligence Linearly" (2024): a language model's bits per character on
 fresh text, without benchmarks, rank it about as benchmarks do.
 
-windows.py, modes.py        which tokens are read together, and which scored; rules: strict, paper, other evaluators'
-passages.py                 what a model is handed, in batches
-scorers.py                  models behind one protocol: token_scorers.py, torch_scorer.py, byte_scorers.py,
-                            servers/
-opening.py                  from a spec to its scorer
-engines.py                  where they run: here, in workers.py, on Ray (ray_engine.py)
-work.py, run.py             documents -> windows -> nats -> rows -> result
-evaluate.py                 from specs to results
-rows.py, store.py           the table: nats per token and document
-metrics.py, results.py      bits per character, intervals; what a run found
+evaluate.py   opens models and corpora, and evaluates each model on each corpus
+opening.py    opens the scorer of a model specification
+run.py        one run: one model, one corpus, one mode; run_state.py is its state
+windows/      evaluation modes: which tokens the model reads together, and which of them it scores; batches
+scorers/      models behind one protocol: language models, byte predictors, compressors, servers
+engines/      where batches are scored: in this process, in worker processes, on a Ray cluster
+results/      the table of nats per token and document; metrics and intervals computed from it
 """

@@ -1,9 +1,9 @@
-"""From specs to results: opens models and corpora, runs each on each, one after the other.
+"""Evaluation from model and corpus specifications to results: each model scores each corpus, one after the other.
 
     results = kolmo.evaluate(["hf:models/a", "neural:5"], "fresh/")
     print(results.to_pandas())
 
-What it is not: the command (`cli.eval`), which calls it and prints.
+What it is not: the command `kolmo eval` (`cli.eval`), which calls it and prints the results.
 """
 
 from __future__ import annotations
@@ -21,46 +21,46 @@ from kolmo.evaluation import run as running
 from kolmo.evaluation.engines.engines import Engine, LocalEngine
 from kolmo.evaluation.opening import full_spec, open_scorer
 from kolmo.evaluation.results.results import Evaluation, Result
-from kolmo.evaluation.results.store import Store, folder_of, slug
-from kolmo.evaluation.scorers.scorers import Options
+from kolmo.evaluation.results.store import RowStore, folder_of, slug
+from kolmo.evaluation.run_state import CorpusScan
+from kolmo.evaluation.scorers.scorers import ScorerOptions
 from kolmo.evaluation.windows.modes import Mode, mode_of
-from kolmo.evaluation.work import Scan
 from kolmo.progress import Phases, no_phases
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How models are run. Every attribute may be left out.
+class EvaluationPlan:
+    """The settings of an evaluation. Every attribute has a default.
 
     Attributes:
-        mode: strict, paper, lm-eval, uncheatable and so on (`modes.MODES`).
-        block: tokens that the model reads before it predicts one, at most; None: the mode's.
-        stride: tokens that each window but the first scores; None: the mode's.
-        batch: windows at once; None: as many as are worth it.
-        options: of the models.
+        mode: the name of the evaluation mode: strict, paper, lm-eval, uncheatable and so on (`modes.MODES`).
+        block: the largest number of tokens that the model reads before it predicts one; None: that of the mode.
+        stride: the number of tokens that each window after the first scores; None: that of the mode.
+        batch: windows in a batch; None: as many as the engine suggests.
+        options: how the models are opened.
         engine: "local" or "ray".
-        workers: copies of the model: processes, or Ray actors; None: one for each device.
-        address: of a Ray cluster.
+        workers: copies of the model (processes, or Ray actors); None: one for each device.
+        address: the address of a Ray cluster.
         keep_text: whether the table keeps the texts.
-        add_bos_token: for mode lm-eval: whether texts get the tokenizer's special tokens; None: they do.
+        add_bos_token: in mode lm-eval, whether the tokenizer's special tokens are added to texts; None: they are.
     """
 
     mode: str = "strict"
     block: int | None = None
     stride: int | None = None
     batch: int | None = None
-    options: Options = field(default_factory=Options)
+    options: ScorerOptions = field(default_factory=ScorerOptions)
     engine: str = "local"
     workers: int | None = None
     address: str | None = None
     keep_text: bool = True
     add_bos_token: bool | None = None
 
-    def chosen(self) -> Mode:
-        """The mode with its sizes.
+    def sized_mode(self) -> Mode:
+        """The mode with the block and stride of this plan.
 
         Raises:
-            KolmoError: there is no such mode, or they do not go together.
+            KolmoError: the mode does not exist, or does not allow this block and stride.
         """
         return mode_of(self.mode, add_bos_token=self.add_bos_token).sized(self.block, self.stride)
 
@@ -90,40 +90,40 @@ def evaluate(
     keep_text: bool = True,
     add_bos_token: bool | None = None,
 ) -> Evaluation:
-    """Code lengths of corpora under models: bits per character and what follows from them.
+    """Measure code lengths of corpora under models: bits per character and the metrics derived from it.
 
     Args:
-        models: specs: hf:FOLDER_OR_ID, gguf:FILE, api:URL, neural:5, network:PATH, classical:xz (see `scorers`).
-        corpora: specs (docs/corpora.md), or `Corpus` objects; `texts` makes one from strings.
-        mode: the rule of evaluation (docs/evaluation.md).
-        block_size: tokens that a model reads before it predicts one, at most.
-        stride: tokens that each window but the first scores.
-        batch_size: windows at once; results depend on it by no more than floating-point noise.
-        limit: documents of each corpus, at most.
-        subset: the only subset of each corpus to take.
-        column: of data that a spec names, the column that holds the text; default: `content`, else `text`.
-        name_column: that holds a document's name; default: its file and place.
-        date_column: that holds its date; default: the first that holds a day.
-        dtype: of the arithmetic; default float32, in mode paper bfloat16.
-        device: cpu, cuda; several with commas between for a copy of the model on each.
-        attention: implementation of attention in transformers.
-        tokenizer: of a server's model: folder or id.
-        cache_dir: where models and data sets of the hub are kept.
+        models: model specifications: hf:FOLDER_OR_ID, gguf:FILE, api:URL, neural:5, network:PATH, classical:xz.
+        corpora: corpus specifications (docs/corpora.md), or `Corpus` objects; `texts` makes one from strings.
+        mode: the name of the evaluation mode (docs/evaluation.md).
+        block_size: the largest number of tokens that a model reads before it predicts one.
+        stride: the number of tokens that each window after the first scores.
+        batch_size: windows in a batch; it changes results by no more than floating-point noise.
+        limit: the largest number of documents to take from each corpus.
+        subset: the only subset to take from each corpus.
+        column: the column with the text, for corpora given by specification; default: `content`, else `text`.
+        name_column: the column with the name of a document; default: the name is made from its file and position.
+        date_column: the column with the date of a document; default: the first column that holds a day.
+        dtype: the floating-point type of the model; default: float32, in mode paper bfloat16.
+        device: cpu or cuda; several, separated by commas, run a copy of the model on each.
+        attention: the implementation of attention in transformers.
+        tokenizer: the tokenizer of a server's model: a folder or an id of the hub.
+        cache_dir: the folder for models and data sets from the hub.
         engine: "local" or "ray".
-        workers: copies of the model.
-        ray_address: of a Ray cluster; default: RAY_ADDRESS, else this machine.
-        output: folder for tables and results, which later runs go on from; default: a temporary one, for as long as
-            there are results.
+        workers: the number of copies of the model.
+        ray_address: the address of a Ray cluster; default: RAY_ADDRESS, else a cluster started on this machine.
+        output: the folder for tables and results, where later runs resume; default: a temporary folder that is removed
+            together with the results.
         keep_text: whether the tables keep the texts.
-        add_bos_token: for mode lm-eval: whether texts get the tokenizer's special tokens; default: they do.
+        add_bos_token: in mode lm-eval, whether the tokenizer's special tokens are added to texts; default: they are.
 
     Returns:
-        a list of results, the models in order, for each the corpora in order.
+        a list of results: for each model in order, one for each corpus in order.
 
     Raises:
-        KolmoError: a corpus cannot be read, which is found out before any model is opened; a model cannot be opened, or
-            cannot be evaluated in this mode.
-        MissingExtraError: what it needs is not installed.
+        KolmoError: a corpus cannot be read, which is found before any model is opened; or a model cannot be opened or
+            evaluated in this mode.
+        MissingExtraError: a required package is not installed.
 
     Examples:
         >>> from kolmo.evaluation.evaluate import texts
@@ -134,17 +134,19 @@ def evaluate(
         >>> results[0].bits_per_character < results[1].bits_per_character
         True
     """
-    options = Options(dtype, device, attention, cache_dir, tokenizer)
-    plan = Plan(mode, block_size, stride, batch_size, options, engine, workers, ray_address, keep_text, add_bos_token)
+    options = ScorerOptions(dtype, device, attention, cache_dir, tokenizer)
+    plan = EvaluationPlan(
+        mode, block_size, stride, batch_size, options, engine, workers, ray_address, keep_text, add_bos_token
+    )
     given = [corpora] if isinstance(corpora, str | Corpus) else list(corpora)
     columns = {"column": column, "name_column": name_column, "date_column": date_column}
-    opened: list[Scanned] = []
+    opened: list[ScannedCorpus] = []
     for one in given:
         corpus = one
         if isinstance(corpus, str):
             corpus = open_corpus(corpus, limit=limit, subset=subset, cache_dir=cache_dir, **columns)
         opened.append(scan_corpus(corpus, plan, opened))
-    kept = Temporary() if output is None else None
+    kept = TemporaryFolder() if output is None else None
     folder = Path(kept.name if kept else str(output))
     return Evaluation(
         replace(result, kept=kept)
@@ -154,34 +156,34 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class Scanned:
-    """A corpus that was read once, so that its errors are found before a model is loaded, and once for all models."""
+class ScannedCorpus:
+    """A corpus and the result of its first pass, which is made once for all models, before any model is loaded."""
 
     corpus: Corpus
-    found: Scan
+    scan: CorpusScan
 
 
-def scan_corpus(corpus: Corpus, plan: Plan, others: Sequence[Scanned] = ()) -> Scanned:
+def scan_corpus(corpus: Corpus, plan: EvaluationPlan, others: Sequence[ScannedCorpus] = ()) -> ScannedCorpus:
     """Read a corpus for its keys, labels and sizes.
 
     Args:
-        corpus: to be evaluated.
-        plan: how.
-        others: corpora of the same evaluation; no two may write to one folder.
+        corpus: the corpus to be evaluated.
+        plan: the settings of the evaluation.
+        others: the other corpora of the evaluation; no two may write to the same folder.
 
     Raises:
-        KolmoError: it cannot be read, or another one has its name.
+        KolmoError: the corpus cannot be read, or has the name of another one.
     """
     for other in others:
         if slug(other.corpus.name) == slug(corpus.name):
             raise KolmoError(
-                f"two corpora are called {corpus.name}; give one of them another name, like other={corpus.source}"
+                f"two corpora are named {corpus.name}; give one of them another name, like other={corpus.source}"
             )
-    return Scanned(corpus, running.scan(corpus, stream=plan.chosen().stream))
+    return ScannedCorpus(corpus, running.scan(corpus, stream=plan.sized_mode().stream))
 
 
-class Temporary:
-    """A folder that goes when nothing refers to it any more; unlike tempfile's, without a warning."""
+class TemporaryFolder:
+    """A temporary folder that is removed with the last reference to it; unlike that of tempfile, without a warning."""
 
     def __init__(self) -> None:
         self.name = tempfile.mkdtemp(prefix="kolmo-eval-")
@@ -189,42 +191,47 @@ class Temporary:
 
 
 def texts(name: str, contents: Sequence[str]) -> Corpus:
-    """A corpus of strings.
+    """Make a corpus from strings.
 
     Args:
-        name: for results.
-        contents: a document each.
+        name: the name of the corpus in results.
+        contents: the texts, one document each.
+
+    Example:
+        >>> [document.name for document in texts("news", ["One.", "Two."])]
+        ['text 0', 'text 1']
     """
     return Corpus(name, name, [Document(content, name=f"text {k}") for k, content in enumerate(contents)])
 
 
 def evaluate_model(
     spec: str,
-    corpora: Sequence[Corpus | Scanned],
-    plan: Plan,
+    corpora: Sequence[Corpus | ScannedCorpus],
+    plan: EvaluationPlan,
     output: Path,
     *,
     progress: Phases | None = None,
     failed: Callable[[Corpus, KolmoError], None] | None = None,
 ) -> Iterator[Result]:
-    """One model on some corpora; each result as it is there.
+    """Evaluate one model on several corpora, and yield each result when it is complete.
 
     Args:
-        spec: of the model.
-        corpora: each with a name of its own; those that were not scanned are read now.
-        plan: how.
-        output: folder of all results.
-        progress: shows each corpus and its bytes.
-        failed: told of a corpus that cannot be evaluated, and why; the others go on. None: it is raised.
+        spec: the model specification.
+        corpora: corpora with different names; those that are not scanned yet are scanned first.
+        plan: the settings of the evaluation.
+        output: the folder of all results.
+        progress: called with the name and size in bytes of each corpus.
+        failed: called with each corpus that cannot be evaluated and the error, after which the next corpus follows;
+            None: the error is raised.
 
     Raises:
         PredictorError: the model cannot be opened, or fails.
-        KolmoError: the model does not fit the mode; or, unless `failed` is given, a corpus cannot be evaluated.
+        KolmoError: the model cannot be evaluated in this mode; or, if `failed` is None, a corpus cannot be evaluated.
     """
-    mode = plan.chosen()
-    opened: list[Scanned] = []
+    mode = plan.sized_mode()
+    opened: list[ScannedCorpus] = []
     for corpus in corpora:
-        opened.append(corpus if isinstance(corpus, Scanned) else scan_corpus(corpus, plan, opened))
+        opened.append(corpus if isinstance(corpus, ScannedCorpus) else scan_corpus(corpus, plan, opened))
     engine = open_engine(spec, plan, mode)
     try:
         fitted = running.mode_for(engine, mode)
@@ -243,24 +250,27 @@ def evaluate_model(
         engine.close()
 
 
-def _evaluate(engine: Engine, one: Scanned, mode: Mode, plan: Plan, output: Path, progress: Phases | None) -> Result:
-    """An open model on one corpus."""
-    corpus, found = one.corpus, one.found
+def _evaluate(
+    engine: Engine, one: ScannedCorpus, mode: Mode, plan: EvaluationPlan, output: Path, progress: Phases | None
+) -> Result:
+    """Evaluate an open model on one corpus."""
+    corpus, found = one.corpus, one.scan
     settings = running.settings_of(engine, mode)
     folder = folder_of(output, engine.identity.name, corpus.name, mode.name, settings)
     title = f"{engine.identity.name} {corpus.name}"
     with (progress or no_phases)(title, sum(found.sizes)) as done:
-        store = Store(folder)
+        store = RowStore(folder)
         keep = plan.keep_text
         record = running.run(engine, corpus, mode, store, found, batch_size=plan.batch, keep_text=keep, progress=done)
     return Result(folder, record)
 
 
-def open_engine(spec: str, plan: Plan, mode: Mode) -> Engine:
-    """The engine of a model.
+def open_engine(spec: str, plan: EvaluationPlan, mode: Mode) -> Engine:
+    """Open a model on the engine that the plan names.
 
     Raises:
         KolmoError: the model cannot be opened.
+        MissingExtraError: a required package is not installed.
     """
     options = plan.options
     if full_spec(spec).startswith("hf:") and not options.dtype:

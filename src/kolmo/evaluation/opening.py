@@ -1,13 +1,13 @@
-"""From a spec to its scorer.
+"""Opens the scorer of a model specification.
 
-    hf:FOLDER_OR_ID  gguf:FILE     language models, by windows of tokens      scorers.token_scorers, torch_scorer
-    api:URL                        a server's, the same                       scorers.servers
-    neural:5  cm:5  network:PATH   predictors of bytes, a document at once    scorers.byte_scorers
-    classical:xz                   compressors: one number per document       scorers.byte_scorers
+    hf:FOLDER_OR_ID  gguf:FILE     language models, scored in windows of tokens     scorers.token_scorers, torch_scorer
+    api:URL                        a language model behind a server, likewise       scorers.servers
+    neural:5  cm:5  network:PATH   byte predictors, scored one document at a time   scorers.byte_scorers
+    classical:xz                   compressors, one number per document             scorers.byte_scorers
 
-Each kind is imported when it is first opened, since some need what is not installed everywhere.
+Each kind of scorer is imported when one is first opened, since some need optional packages.
 
-What it is not: it chooses no engine (`evaluation.evaluate`).
+What it is not: it does not choose where the model runs (`evaluation.evaluate`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolmo.errors import PredictorError
-from kolmo.evaluation.scorers.scorers import Identity, Options, Scorer
+from kolmo.evaluation.scorers.scorers import ModelIdentity, Scorer, ScorerOptions
 from kolmo.predictors.guard import guarded
 
 if TYPE_CHECKING:
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 
 def full_spec(spec: str) -> str:
-    """A spec with its kind: a folder, and an id of the hub, are `hf:`, a .gguf file is `gguf:`, a URL is `api:`."""
+    """Add the kind to a specification without one.
+
+    A folder or an id of the hub becomes `hf:`, a file that ends in .gguf becomes `gguf:`, and a URL becomes `api:`.
+
+    Example:
+        >>> full_spec("org/name")
+        'hf:org/name'
+    """
     if spec.startswith(("http://", "https://")):
         return f"api:{spec}"
     if os.path.isdir(spec):
@@ -37,42 +44,51 @@ def full_spec(spec: str) -> str:
     return spec
 
 
-def open_scorer(spec: str, options: Options | None = None) -> Scorer:
-    """The scorer of a spec.
+def open_scorer(spec: str, options: ScorerOptions | None = None) -> Scorer:
+    """Open the scorer of a model specification.
+
+    Args:
+        spec: the specification; `full_spec` adds a missing kind.
+        options: how to open and run the model.
 
     Raises:
-        PredictorError: there is no such model, or it cannot be opened.
-        MissingExtraError: it needs what is not installed.
+        PredictorError: the model does not exist, or cannot be opened with these options.
+        MissingExtraError: a package that the model needs is not installed.
+
+    Example:
+        >>> open_scorer("cm:1").identity.kind
+        'predictor'
     """
-    options = options or Options()
+    options = options or ScorerOptions()
     spec = full_spec(spec)
     with guarded(spec, "cannot be opened"):
         return _open(spec, options)
 
 
-def _open(spec: str, options: Options) -> Scorer:
-    kind, _, rest = spec.partition(":")
+def _open(spec: str, options: ScorerOptions) -> Scorer:
+    kind, _, argument = spec.partition(":")
     if kind == "api":
         from kolmo.evaluation.scorers.servers.scorer import ApiScorer
 
-        return ApiScorer.open(rest, options)
+        return ApiScorer.open(argument, options)
     if kind in ("hf", "gguf"):
-        return _open_language_model(kind, rest, options)
+        return _open_language_model(kind, argument, options)
     if given := [name for name in ("dtype", "attention", "tokenizer") if getattr(options, name)]:
-        raise PredictorError(f"{spec} takes no {given[0]}; leave it out, or evaluate it in a run of its own")
+        raise PredictorError(
+            f"{spec} does not use the argument {given[0]}; leave it out, or evaluate this model in a run of its own"
+        )
     from kolmo.evaluation.scorers.byte_scorers import open_bytes
 
     return open_bytes(spec, options.threads)
 
 
-def _open_language_model(kind: str, argument: str, options: Options) -> TokenScorer:
-    """The scorer of a language model."""
+def _open_language_model(kind: str, argument: str, options: ScorerOptions) -> TokenScorer:
     if options.tokenizer:
         raise PredictorError(f"{kind}:{argument} has a tokenizer of its own; leave the argument tokenizer out")
     return _open_gguf(argument, options) if kind == "gguf" else _open_hf(argument, options)
 
 
-def _open_hf(argument: str, options: Options) -> TokenScorer:
+def _open_hf(argument: str, options: ScorerOptions) -> TokenScorer:
     from kolmo.evaluation.scorers.token_scorers import TokenScorer
     from kolmo.evaluation.scorers.torch_scorer import TorchScorer, has_plain_head
     from kolmo.predictors.language_models.torch_models import backend as torch_backend
@@ -83,7 +99,7 @@ def _open_hf(argument: str, options: Options) -> TokenScorer:
     backend = torch_backend.load(folder, dtype, options.device or "auto", options.attention)
     weights, config, tokenizer = (found.hex() for found in backend.hashes)
     hashes = {"weights": weights, "config": config, "tokenizer": tokenizer}
-    kept = {**hashes, "dtype": dtype, "attention": options.attention or "default"}
+    settings = {**hashes, "dtype": dtype, "attention": options.attention or "default"}
     name = argument if revision else folder.resolve().name
     facts = {
         "parameters": sum(values.numel() for values in backend.model.parameters()),
@@ -92,12 +108,12 @@ def _open_hf(argument: str, options: Options) -> TokenScorer:
         "window": backend.window,
         "vocabulary": backend.size,
     }
-    identity = Identity(f"hf:{argument}", name, "hf", kept, facts)
+    identity = ModelIdentity(f"hf:{argument}", name, "hf", settings, facts)
     kind = TorchScorer if has_plain_head(backend) else TokenScorer
     return kind(identity, backend, options.threads)
 
 
-def _open_gguf(argument: str, options: Options) -> TokenScorer:
+def _open_gguf(argument: str, options: ScorerOptions) -> TokenScorer:
     from kolmo.evaluation.scorers.token_scorers import TokenScorer
     from kolmo.predictors.language_models.gguf_models.backend import load
     from kolmo.predictors.language_models.gguf_models.files import parts
@@ -105,11 +121,12 @@ def _open_gguf(argument: str, options: Options) -> TokenScorer:
 
     if options.dtype not in (None, "float32"):
         raise PredictorError(
-            f"gguf models have their own arithmetic, not {options.dtype}; leave the argument dtype out"
+            f"a GGUF model fixes its own arithmetic, not {options.dtype}; leave the argument dtype out"
         )
     path = Path(argument)
     backend = load(path, device=options.device or "auto")
     weights = hash_files(parts(path)).hex()
-    kept = {"weights": weights, "way": backend.way.decode("ascii").strip("\0"), "dtype": "gguf"}
+    settings = {"weights": weights, "way": backend.way.decode("ascii").strip("\0"), "dtype": "gguf"}
     facts = {"parameters": backend.weights, "window": backend.window, "vocabulary": backend.size}
-    return TokenScorer(Identity(f"gguf:{argument}", path.stem, "gguf", kept, facts), backend, options.threads)
+    identity = ModelIdentity(f"gguf:{argument}", path.stem, "gguf", settings, facts)
+    return TokenScorer(identity, backend, options.threads)

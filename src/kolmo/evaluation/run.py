@@ -1,11 +1,11 @@
-"""A run: one model, one corpus, one mode; documents become windows, windows nats, nats rows.
+"""A run: one model scores one corpus in one mode.
 
-    corpus --scan--> keys --which are new?--> tokens --windows--> batches --engine--> nats --> rows --> store
+    corpus --scan--> keys --select new--> tokens --> windows --> batches --engine--> nats --> rows --> store
 
-The corpus is read twice: once for its keys, lengths and hash, once for what is new. Rows are stored as they are
-through, every half minute and when the run ends, however it ends.
+The corpus is read twice: first for its keys, sizes and hash, then to score the documents that the store lacks.
+Finished rows are stored every half minute and at the end of the run, also if it fails or is interrupted.
 
-What it is not: it opens nothing (`evaluation.evaluate`), and knows no model but through an engine.
+What it is not: it opens neither models nor corpora (`evaluation.evaluate`), and uses a model only through an engine.
 """
 
 from __future__ import annotations
@@ -26,63 +26,63 @@ from kolmo.errors import KolmoError
 from kolmo.evaluation.engines.engines import Engine
 from kolmo.evaluation.results import metrics
 from kolmo.evaluation.results.rows import document_key
-from kolmo.evaluation.results.store import Store, read_columns
+from kolmo.evaluation.results.store import RowStore, read_columns
+from kolmo.evaluation.run_state import CorpusScan, DocumentLabels, RunState
 from kolmo.evaluation.windows import windows
 from kolmo.evaluation.windows.modes import Mode
 from kolmo.evaluation.windows.passages import Nats
-from kolmo.evaluation.work import Labels, Scan, Work
 from kolmo.installing import installed_version
 from kolmo.progress import Progress, no_progress
 
-MAX_NAMED_REPEATS = 20  # documents that repeat another's text which a result names; it counts all
+MAX_NAMED_REPEATS = 20  # repeated documents that a result lists by name; it counts all of them
 
 
-def scan(corpus: Corpus, *, stream: bool) -> Scan:
-    """Read a corpus once.
+def scan(corpus: Corpus, *, stream: bool) -> CorpusScan:
+    """Read a corpus once for its keys, labels, sizes and hash.
 
     Args:
         corpus: the corpus.
-        stream: whether what a document costs depends on those before it.
+        stream: whether the cost of a document depends on the documents before it.
 
     Raises:
-        KolmoError: there are no documents.
+        KolmoError: the corpus has no documents.
     """
-    found, whole, before = Scan(), hashlib.sha256(), ""
+    found, whole, before = CorpusScan(), hashlib.sha256(), ""
     first: dict[bytes, int] = {}
     for place, document in enumerate(corpus):
         data = document.content.encode()
-        digest = hashlib.sha256(data).digest()
-        whole.update(digest)
-        if (earlier := first.setdefault(digest, place)) != place:
+        text_hash = hashlib.sha256(data).digest()
+        whole.update(text_hash)
+        if (earlier := first.setdefault(text_hash, place)) != place:
             found.repeats[place] = earlier
         before = document_key(document.content, before if stream else "")
         found.keys.append(before)
         found.sizes.append(len(data))
         found.characters += len(document.content)
-        found.labels.append(Labels(document.name, document.subset, document.date))
+        found.labels.append(DocumentLabels(document.name, document.subset, document.date))
     if not found.keys:
         raise KolmoError(
-            f"{corpus.source}: has no documents with text in them; check what is in it, or the argument subset"
+            f"{corpus.source}: has no documents with text in them; check its contents, or the argument subset"
         )
-    found.digest = whole.hexdigest()[:16]
+    found.text_hash = whole.hexdigest()[:16]
     if dates := {labels.date for labels in found.labels} - {""}:
-        found.first, found.last = min(dates), max(dates)
+        found.first_date, found.last_date = min(dates), max(dates)
     return found
 
 
 def settings_of(engine: Engine, mode: Mode) -> dict[str, Any]:
-    """All that costs depend on but the documents: what the key of a store is made from."""
+    """All settings that the costs depend on, except the documents. The name of the result folder has a hash of them."""
     rule = {"mode": mode.name, "block": mode.block, "stride": mode.stride}
-    if mode.texts != "exact":
-        rule["texts"] = mode.texts
+    if mode.token_rule != "exact":
+        rule["texts"] = mode.token_rule
     return {**engine.identity.settings, **rule}
 
 
 def mode_for(engine: Engine, mode: Mode) -> Mode:
-    """The mode as it fits a model.
+    """The mode with its block limited to the window of the model; a byte predictor has mode strict without a block.
 
     Raises:
-        KolmoError: it does not.
+        KolmoError: the model cannot be evaluated in this mode.
     """
     if not engine.whole:
         try:
@@ -91,7 +91,7 @@ def mode_for(engine: Engine, mode: Mode) -> Mode:
             raise KolmoError(f"{engine.identity.spec}: {error}") from None
     if mode.name != "strict":
         raise KolmoError(
-            f"{engine.identity.spec} takes documents whole, and mode {mode.name} is for models of tokens; use strict"
+            f"{engine.identity.spec} reads whole documents, and mode {mode.name} is for models of tokens; use strict"
         )
     return Mode("strict", windows.whole, block=0, stride=0)
 
@@ -100,40 +100,40 @@ def run(
     engine: Engine,
     corpus: Corpus,
     mode: Mode,
-    store: Store,
-    found: Scan,
+    store: RowStore,
+    found: CorpusScan,
     *,
     batch_size: int | None = None,
     keep_text: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Score what a store does not have yet, and say what all of it comes to.
+    """Score the documents that the store lacks, and compute the metrics of the whole corpus.
 
     Args:
         engine: the model.
         corpus: the documents.
-        mode: fitted to the model.
-        store: for the rows.
+        mode: the evaluation mode, fitted to the model (`mode_for`).
+        store: where the rows are kept.
         found: the scan of the corpus.
-        batch_size: windows at once; default: what the model likes.
-        keep_text: whether rows keep their texts.
-        progress: called with numbers of bytes of the corpus that are through.
+        batch_size: windows in a batch; default: as many as the engine suggests.
+        keep_text: whether rows keep the texts of their documents.
+        progress: called with the bytes of the corpus that were finished since the last call.
 
     Returns:
-        the result, as result.json has it but for its format (docs/evaluation.md).
+        the content of result.json without its format number (docs/evaluation.md).
 
     Raises:
-        KolmoError: the model fails, or nothing can be scored.
+        KolmoError: the model fails, or no token can be scored.
     """
     began = time.perf_counter()
-    work = Work(engine, mode, store, found, keep_text, progress or no_progress)
+    state = RunState(engine, mode, store, found, keep_text, progress or no_progress)
     try:
-        with closing(engine.run(work.batches(corpus, batch_size))) as results:
+        with closing(engine.run(state.batches(corpus, batch_size))) as results:
             for batch, nats in results:
-                work.take(batch, nats)
-        work.seal()
+                state.take(batch, nats)
+        state.seal()
     finally:
-        work.flush()
+        state.flush()
     store.compact(found.keys, found.labels)
     seconds = time.perf_counter() - began
     columns = read_columns(store.folder, len(found.keys))
@@ -145,9 +145,9 @@ def run(
         "corpus": {
             "name": corpus.name,
             "source": corpus.source,
-            "digest": found.digest,
-            "first_date": found.first,
-            "last_date": found.last,
+            "digest": found.text_hash,
+            "first_date": found.first_date,
+            "last_date": found.last_date,
             "repeated": len(found.repeats),
             "repeats": [
                 {"name": found.labels[place].name, "first": found.labels[first].name}
@@ -164,8 +164,8 @@ def run(
         "run": {
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
-            "tokens": work.scored,
-            "tokens_read": work.read,
+            "tokens": state.tokens_scored,
+            "tokens_read": state.tokens_read,
             "versions": versions(),
         },
     }
@@ -173,8 +173,8 @@ def run(
     return result
 
 
-def _least_probable(store: Store, documents: int) -> dict[str | None, float]:
-    """Min-K of all tokens (None), and of each subset."""
+def _least_probable(store: RowStore, documents: int) -> dict[str | None, float]:
+    """Min-K % of all tokens under the key None, and of each subset under its name."""
     parts: dict[str | None, list[Nats]] = {None: []}
     for row in islice(store.table(), documents):
         parts[None].append(row.token_nats)
@@ -183,7 +183,7 @@ def _least_probable(store: Store, documents: int) -> dict[str | None, float]:
 
 
 def versions() -> dict[str, str]:
-    """Of what computes."""
+    """Versions of Python, kolmo and the libraries that compute the costs."""
     from importlib.metadata import PackageNotFoundError, version
 
     found = {"python": platform.python_version(), "kolmo": installed_version()}

@@ -1,7 +1,9 @@
 """Benchmark scores against bits per character: `kolmo fit`.
 
-line.py      the line, its error, intervals, families left out    table.py    tables of models, the published one too
-areas.py     which columns hold what; a line for each area        figure.py   the picture, labels.py its names
+line.py     the line, its error, prediction intervals, families left out
+table.py    tables of models, among them the published one
+areas.py    which columns hold BPC and scores; one line for each area
+figure.py   the figure; labels.py places the names of models in it
 """
 
 from kolmo.fit.line import Fit, HeldOut, Prediction, fit, leave_one_family_out

@@ -1,14 +1,15 @@
-"""Areas of ability: which columns of a table hold BPC, which hold scores, and one line for each area.
+"""Areas of ability: the columns of a table with BPC and with scores, and one line for each area.
 
-After Huang et al., "Compression Represents Intelligence Linearly" (2024): three areas, each a corpus and benchmarks.
+After Huang et al., "Compression Represents Intelligence Linearly" (2024): three areas, each with a corpus and
+benchmarks.
 
     knowledge & commonsense   Common Crawl   NQ, TriviaQA, ARC-C, HellaSwag, MMLU
     coding                    Python         HumanEval, MBPP, DS-1000
     mathematical reasoning    arXiv math     GSM8K, MATH, SAT-Math, MMLU-Math
 
-A model's BPC is the mean over corpora, its score the mean over areas of the area's mean benchmark score. A model that
-lacks a number that a mean needs has no such mean, since means over different corpora cannot be compared.
-What it is not: it does no statistics; that is `fit`.
+The BPC of a model is the mean over corpora; its score is the mean over areas of the mean benchmark score of the area. A
+model without one of the numbers of a mean has no mean, since means over different corpora cannot be compared.
+What it is not: the statistics of the line (`fit.line`).
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from kolmo.fit.line import Fit, HeldOut, fit, leave_one_family_out
 from kolmo.fit.table import Table, key
 
 OVERALL = "overall"
-Groups = tuple[tuple[str, ...], ...]  # columns: the mean over groups of the group's mean
+Groups = tuple[tuple[str, ...], ...]  # groups of columns; a score is the mean over groups of the mean of each group
 
 
 @dataclass(frozen=True)
 class Area:
-    """Columns that belong together.
+    """The columns of one area.
 
     Attributes:
-        name: for people.
-        bpc: columns of its corpora; none where the area counts in the overall score alone.
-        scores: columns of its benchmarks.
+        name: the name to show.
+        bpc: the columns with BPC on its corpora; empty if the area only counts in the overall score.
+        scores: the columns with scores of its benchmarks.
     """
 
     name: str
@@ -44,8 +45,8 @@ class Area:
 
 
 @dataclass(frozen=True)
-class Known:
-    """Names by which an area of the paper is recognised, as `key` writes them."""
+class KnownArea:
+    """An area of the paper, and the column names by which it is recognised, as `key` writes them."""
 
     name: str
     corpora: frozenset[str]
@@ -53,35 +54,35 @@ class Known:
     area: frozenset[str]
 
 
-KNOWN = (
-    Known(
+KNOWN_AREAS = (
+    KnownArea(
         "knowledge & commonsense",
         frozenset({"cc", "commoncrawl"}),
         frozenset({"nq", "naturalquestions", "triviaqa", "arcc", "arcchallenge", "hellaswag", "mmlu"}),
         frozenset({"knowledge", "commonsense", "knowledgecommonsense", "knowledgeandcommonsense"}),
     ),
-    Known(
+    KnownArea(
         "coding",
         frozenset({"python", "github"}),
         frozenset({"humaneval", "mbpp", "ds1000"}),
         frozenset({"coding", "code"}),
     ),
-    Known(
+    KnownArea(
         "mathematical reasoning",
         frozenset({"arxiv", "arxivmath"}),
         frozenset({"gsm8k", "math", "satmath", "mmlumath"}),
         frozenset({"mathematicalreasoning", "mathreasoning", "maths"}),
     ),
 )
-SCORES = frozenset({"score", "averagescore", "avgscore", "meanscore", "benchmarkscore"})
-MEASURES = frozenset({"score", "scores", "acc", "accuracy"})  # words that a benchmark's column may add
-AVERAGES = frozenset({"average", "avg", "mean", "overall", "all"})
-NO_CORPUS = MEASURES | {"low", "high", "lower", "upper", "min", "max", "ci", "std", "se", "stderr"}
+SCORE_COLUMNS = frozenset({"score", "averagescore", "avgscore", "meanscore", "benchmarkscore"})
+MEASURE_WORDS = frozenset({"score", "scores", "acc", "accuracy"})  # words ignored in the name of a benchmark
+AVERAGE_WORDS = frozenset({"average", "avg", "mean", "overall", "all"})
+NON_CORPUS_WORDS = MEASURE_WORDS | {"low", "high", "lower", "upper", "min", "max", "ci", "std", "se", "stderr"}
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model of the table. `score` is None where the table has none."""
+    """A model of the table. `score` is None if the table has none for it."""
 
     model: str
     family: str
@@ -95,12 +96,12 @@ class Study:
 
     Attributes:
         name: `overall`, the area's name, or the corpus's column.
-        bpc: columns whose mean is the BPC.
-        scores: columns whose mean is the score, in groups that weigh the same.
-        points: models with BPC and score, in the order of the table.
-        others: models with BPC alone.
+        bpc: the columns whose mean is the BPC.
+        scores: the columns whose mean is the score, in groups of equal weight.
+        points: the models with BPC and score, in the order of the table.
+        others: the models with BPC but no score.
         fit: the line through `points`.
-        held_out: without each family in turn.
+        held_out: the errors for each family that is left out in turn.
     """
 
     name: str
@@ -114,14 +115,14 @@ class Study:
 
 @dataclass(frozen=True)
 class Studies:
-    """All that one table says.
+    """All lines of one table.
 
     Attributes:
-        overall: the line that predictions come from.
-        parts: one for each area with a corpus; where no area has a score of its own, one for each corpus, all against
-            the overall score (`own_scores` is False then).
+        overall: the line over all corpora, which predictions use.
+        parts: one line for each area with a corpus; if no area has a score of its own, one for each corpus against the
+            overall score (`own_scores` is False then).
         own_scores: whether `parts` have scores of their own.
-        notes: what was left out, a sentence each.
+        notes: a sentence for each thing that was left out.
     """
 
     overall: Study
@@ -134,14 +135,15 @@ def study(table: Table, *, bpc: Sequence[str] = (), score: Sequence[str] = (), a
     """Fit score ~ BPC over the models of a table, and for each area or corpus on its own.
 
     Args:
-        table: a row a model.
-        bpc: columns whose mean is the BPC; by default those of `areas`, else all that `bpc_columns` finds.
-        score: columns whose mean is the score; by default the mean over `areas`, else a column `score` or
-            `average_score` where there is one, else the mean over the areas that are found.
-        areas: in place of those that `known_areas` finds.
+        table: the table of models.
+        bpc: the columns whose mean is the BPC; default: those of `areas`, else those that `bpc_columns` finds.
+        score: the columns whose mean is the score; default: the mean over `areas`, else a column `score` or
+            `average_score`, else the mean over the areas that `known_areas` finds.
+        areas: the areas; default: those that `known_areas` finds.
 
     Raises:
-        KolmoError: a column is missing or holds no numbers, or no line can be fitted; the message names the table.
+        KolmoError: a column is missing or has cells that are not numbers, or no line can be fitted; the message names
+            the table.
     """
     areas = [
         Area(area.name, tuple(map(table.column, area.bpc)), tuple(map(table.column, area.scores))) for area in areas
@@ -179,34 +181,37 @@ def study(table: Table, *, bpc: Sequence[str] = (), score: Sequence[str] = (), a
 
 
 def bpc_columns(table: Table) -> tuple[str, ...]:
-    """Columns of the paper's corpora (cc, common_crawl, python, github, arxiv_math), and all that say bpc.
+    """The columns of the paper's corpora (cc, common_crawl, python, github, arxiv_math), and all with the word bpc.
 
-    A corpus's name may end in a number, as `cc_2026` does, and have any more words where `bpc` is one of them;
-    `bits_per_character` says the same. Averages count only where nothing else is there, since they are rounded.
+    The name of a corpus may end in a number, like `cc_2026`, and may have any further words if `bpc` is one of them;
+    `bits_per_character` is the same as `bpc`. Averages are used only if there is no other column, since they are
+    rounded.
 
     Raises:
-        KolmoError: there are none.
+        KolmoError: the table has no such column.
     """
-    found = [column for column in table.columns if _known_corpus(column) or _says_bpc(column)]
-    averages = [column for column in found if not set(_words(column)) - {"bpc"} - AVERAGES]
+    found = [column for column in table.columns if _known_corpus(column) or _has_bpc(column)]
+    averages = [column for column in found if not set(_words(column)) - {"bpc"} - AVERAGE_WORDS]
     if not found:
         names = ", ".join(table.columns)
-        raise KolmoError(f"{table.name}: has no column known to hold BPC; name it by the argument bpc (it has {names})")
+        raise KolmoError(
+            f"{table.name}: has no column that is known to have BPC; name one in the argument bpc (it has {names})"
+        )
     return tuple(column for column in found if column not in averages) or tuple(averages[:1])
 
 
 def known_areas(table: Table, corpora: Sequence[str]) -> list[Area]:
-    """The paper's areas for which a table has scores: benchmarks, else a column with the area's own name.
+    """The areas of the paper for which a table has scores: of benchmarks, else in a column with the area's name.
 
     Args:
-        table: its columns are looked through.
-        corpora: columns with BPC; each area takes those that are its own.
+        table: the table of models.
+        corpora: the columns with BPC, which are assigned to their areas.
     """
     areas = []
-    for known in KNOWN:
+    for known in KNOWN_AREAS:
         free = [column for column in table.columns if column not in corpora]
-        scores = [column for column in free if _measured(column) in known.benchmarks]
-        scores = scores or [column for column in free if _measured(column) in known.area]
+        scores = [column for column in free if _benchmark_key(column) in known.benchmarks]
+        scores = scores or [column for column in free if _benchmark_key(column) in known.area]
         if scores:
             own = tuple(column for column in corpora if _known_corpus(column) is known)
             areas.append(Area(known.name, own, tuple(scores)))
@@ -214,22 +219,22 @@ def known_areas(table: Table, corpora: Sequence[str]) -> list[Area]:
 
 
 def _scores(table: Table, areas: Sequence[Area]) -> Groups:
-    ready = [column for column in table.columns if key(column) in SCORES]
+    ready = [column for column in table.columns if key(column) in SCORE_COLUMNS]
     if ready:
         return (tuple(ready[:1]),)
     if not areas:
         names = ", ".join(table.columns)
         raise KolmoError(
-            f"{table.name}: has no column known to hold scores; name it by the argument score (it has {names})"
+            f"{table.name}: has no column that is known to have scores; name one in the argument score (it has {names})"
         )
     return tuple(area.scores for area in areas)
 
 
 def _fitted(table: Table, name: str, bpc: tuple[str, ...], scores: Groups) -> Study:
-    """A study of the rows that have a BPC.
+    """Fit one line to the rows with a BPC.
 
     Raises:
-        KolmoError: a cell is not a number, or the rows give no line.
+        KolmoError: a cell is not a number, or the rows define no line.
     """
     x = means_of([table.numbers(column) for column in bpc])
     y = means_of([means_of([table.numbers(column) for column in group]) for group in scores])
@@ -247,17 +252,17 @@ def _fitted(table: Table, name: str, bpc: tuple[str, ...], scores: Groups) -> St
 
 
 def _scales(table: Table, columns: Sequence[str]) -> list[str]:
-    """A warning where some scores seem to be fractions and others percentages."""
+    """A warning if some scores seem to be fractions and others percentages."""
     largest = {column: max((value or 0.0 for value in table.numbers(column)), default=0.0) for column in columns}
     fractions = [column for column, value in largest.items() if 0 < value <= 1]
     percentages = [column for column, value in largest.items() if value > 2]
     if not (fractions and percentages):
         return []
-    return [f"scores of {fractions[0]} end at 1 and those of {percentages[0]} do not; put all on one scale"]
+    return [f"scores of {fractions[0]} are at most 1 and those of {percentages[0]} are not; convert all to one scale"]
 
 
 def means_of(columns: Sequence[Sequence[float | None]]) -> list[float | None]:
-    """The mean of each row over columns; None where one is missing."""
+    """The mean of each row over columns; None if a number is missing."""
     means: list[float | None] = []
     for row in zip(*columns, strict=True):
         values = [value for value in row if value is not None]
@@ -270,22 +275,22 @@ def _words(column: str) -> list[str]:
     return [word for word in re.split(r"[\W_]+", short) if word]
 
 
-def _measured(column: str) -> str:
-    return "".join(word for word in _words(column) if word not in MEASURES)
+def _benchmark_key(column: str) -> str:
+    return "".join(word for word in _words(column) if word not in MEASURE_WORDS)
 
 
-def _says_bpc(column: str) -> bool:
+def _has_bpc(column: str) -> bool:
     words = set(_words(column))
-    return "bpc" in words and not words & NO_CORPUS
+    return "bpc" in words and not words & NON_CORPUS_WORDS
 
 
-def _known_corpus(column: str) -> Known | None:
+def _known_corpus(column: str) -> KnownArea | None:
     words = [word for word in _words(column) if word != "bpc"]
-    if set(words) & (NO_CORPUS | AVERAGES):
+    if set(words) & (NON_CORPUS_WORDS | AVERAGE_WORDS):
         return None
     for n, start in enumerate(accumulate(words), 1):  # of "common crawl 2026": "common", "commoncrawl", ...
-        if _says_bpc(column) or all(re.search(r"\d", word) for word in words[n:]):
-            for known in KNOWN:
+        if _has_bpc(column) or all(re.search(r"\d", word) for word in words[n:]):
+            for known in KNOWN_AREAS:
                 if start in known.corpora:
                     return known
     return None

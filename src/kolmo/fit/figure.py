@@ -1,8 +1,8 @@
-"""The picture of a fit, as the paper draws it: a point a model, the line, and the interval for one more model.
+"""The figure of a fit, as in the paper: one point per model, the line, and the prediction interval for one more model.
 
-One large panel with every model's name, and a small one for each area or corpus. Families differ in colour and in mark;
-models without a score lie on the line, hollow. Where names go is `fit.labels`.
-What it is not: it computes nothing but positions; all numbers come from `fit.areas`.
+One large panel shows the name of every model, and a small one each area or corpus. Families differ in colour and
+marker; models without a score are hollow markers on the line. `fit.labels` places the names.
+What it is not: the statistics; all numbers come from `fit.areas`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#5c5c5c")  # after Okabe, Ito
-MARKS = "osD^vPX<>hp"
-WIDTH, LARGE, SMALL = 10.0, 5.8, 2.9  # inches: of all, and the heights of the large panel and of a row of small ones
-ACROSS = 3  # small panels in a row
-LISTED = 16  # families in a column of the legend
-NAMED = 60  # models; where there are more, none is named
-STEPS = 100  # pieces of the interval's curve
+MARKERS = "osD^vPX<>hp"
+WIDTH_INCHES = 10.0  # width of the figure
+LARGE_INCHES = 5.8  # height of the large panel
+SMALL_INCHES = 2.9  # height of a row of small panels
+PANELS_PER_ROW = 3  # small panels in a row
+MAX_LEGEND_ROWS = 16  # families in a column of the legend
+MAX_NAMED_MODELS = 60  # if there are more models, none is named
+CURVE_STEPS = 100  # segments of the curve of the interval
+MAX_NAME_CHARACTERS = 40  # of a model's name
 GREY, BAND = "0.45", "0.93"
 RHO = "\N{GREEK SMALL LETTER RHO}"
 
-Look = dict[str, Any]  # colour and mark of a family
+Look = dict[str, Any]  # colour and marker of a family
 
 
 def draw(
@@ -43,15 +46,15 @@ def draw(
     title: str = "",
     also: Sequence[Point] = (),
 ) -> None:
-    """Write the picture.
+    """Draw the figure, and write it to a file.
 
     Args:
-        studies: what to show.
-        file: to write to.
+        studies: the lines to show.
+        file: the file to write to.
         format: `png` or `svg`.
-        level: of the interval.
-        title: above it.
-        also: more models without a score, for the large panel.
+        level: the confidence level of the interval.
+        title: the title above the large panel.
+        also: further models without a score, for the large panel.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -61,14 +64,14 @@ def draw(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError(
-            f"a figure needs matplotlib, which is not here ({error}); {install('report')}"
+            f"a figure needs matplotlib, which cannot be imported ({error}); {install('report')}"
         ) from None
     overall = replace(studies.overall, others=(*studies.overall.others, *also))
-    rows = math.ceil(len(studies.parts) / ACROSS)
-    heights = [LARGE, rows * SMALL] if rows else [LARGE]
+    rows = math.ceil(len(studies.parts) / PANELS_PER_ROW)
+    heights = [LARGE_INCHES, rows * SMALL_INCHES] if rows else [LARGE_INCHES]
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "kolmo", "text.parse_math": False}):
-        warnings.simplefilter("ignore")  # a name in a script that the font lacks
-        figure = Figure(figsize=(WIDTH, sum(heights)), dpi=120, layout="constrained")
+        warnings.simplefilter("ignore")  # about glyphs that the font lacks
+        figure = Figure(figsize=(WIDTH_INCHES, sum(heights)), dpi=120, layout="constrained")
         parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
         looks = _looks([overall, *studies.parts])
         large = parts[0].add_subplot()
@@ -78,16 +81,16 @@ def draw(
         large.set_xlabel(f"bits per character ({_mean(overall.bpc)})")
         if rows:
             _small_panels(parts[1], studies, looks, level, rows)
-        figure.draw_without_rendering()  # from here on everything has its place
+        figure.draw_without_rendering()  # computes the layout, on which the positions of names depend
         _name_models(figure, large, overall, [numbers, legend])
-        stamp = {"Software": None} if format == "png" else {"Date": None}  # none, so that a run repeats its bytes
+        stamp = {"Software": None} if format == "png" else {"Date": None}  # so that equal runs write equal bytes
         figure.savefig(file, format=format, metadata=stamp)
 
 
 def _looks(studies: Sequence[Study]) -> dict[str, Look]:
     families = dict.fromkeys(point.family for study in studies for point in (*study.points, *study.others))
     return {
-        family: {"color": COLOURS[n % len(COLOURS)], "marker": MARKS[n % len(MARKS)]}
+        family: {"color": COLOURS[n % len(COLOURS)], "marker": MARKERS[n % len(MARKERS)]}
         for n, family in enumerate(families)
     }
 
@@ -96,7 +99,7 @@ def _small_panels(part: Any, studies: Studies, looks: dict[str, Look], level: fl
     if not studies.own_scores:
         score = _columns(studies.overall.scores)
         part.suptitle(f"Each corpus alone, against the same {score}: the table has no scores of areas", fontsize=9)
-    grid = part.subplots(rows, min(ACROSS, len(studies.parts)), squeeze=False, sharey=not studies.own_scores)
+    grid = part.subplots(rows, min(PANELS_PER_ROW, len(studies.parts)), squeeze=False, sharey=not studies.own_scores)
     for n, axes in enumerate(grid.flat):
         if n >= len(studies.parts):
             axes.set_axis_off()
@@ -105,17 +108,17 @@ def _small_panels(part: Any, studies: Studies, looks: dict[str, Look], level: fl
         _panel(axes, study, looks, level, small=True)
         axes.set_title(study.name, fontsize=10)
         axes.set_xlabel(f"BPC ({_mean(study.bpc)})" if study.bpc != (study.name,) else "BPC", fontsize=8)
-        if n % ACROSS == 0:
+        if n % PANELS_PER_ROW == 0:
             axes.set_ylabel("score", fontsize=8)
 
 
 def _panel(axes: Any, study: Study, looks: dict[str, Look], level: float, *, small: bool = False) -> Any:
-    """Line, interval, points, and a text of numbers, which is returned."""
+    """Draw the line, the interval, the points and a text with numbers, and return the text."""
     others = () if small else study.others
     everything = [point.bpc for point in (*study.points, *others)]
     margin = 0.04 * (max(everything) - min(everything))
     left, right = min(everything) - margin, max(everything) + margin
-    x = [left + (right - left) * n / STEPS for n in range(STEPS + 1)]
+    x = [left + (right - left) * n / CURVE_STEPS for n in range(CURVE_STEPS + 1)]
     band = [study.fit.predict(value, level) for value in x]
     axes.fill_between(x, [p.low for p in band], [p.high for p in band], color=BAND, zorder=0, linewidth=0)
     axes.plot(x, [p.score for p in band], color="0.3", linewidth=1.2, zorder=1)
@@ -134,7 +137,7 @@ def _panel(axes: Any, study: Study, looks: dict[str, Look], level: float, *, sma
     axes.tick_params(labelsize=8 if small else 9, colors="0.3")
     numbers = [f"{RHO} = {study.fit.rho:.3f}", f"e = {_rounded(study.fit.error)}"]
     text = "   ".join(numbers) if small else "\n".join([str(study.fit), *numbers, f"{study.fit.count} models"])
-    x_text, side = (0.98, "right") if study.fit.slope < 0 else (0.02, "left")  # where the line is not
+    x_text, side = (0.98, "right") if study.fit.slope < 0 else (0.02, "left")  # the corner that the line does not cross
     style = {"ha": side, "va": "top", "fontsize": 8 if small else 10, "linespacing": 1.4}
     return axes.text(x_text, 0.97, text.replace("-", "\N{MINUS SIGN}"), transform=axes.transAxes, **style)
 
@@ -145,7 +148,7 @@ def _legend(axes: Any, study: Study, looks: dict[str, Look], level: float) -> An
 
     shown = dict.fromkeys(point.family for point in (*study.points, *study.others))
     handles: list[Any] = [Line2D([], [], linestyle="", markersize=6, **looks[name]) for name in shown]
-    labels = [name.lstrip("_") for name in shown]  # matplotlib hides what begins with _
+    labels = [name.lstrip("_") for name in shown]  # matplotlib hides labels that begin with _
     handles.append(Patch(color=BAND))
     labels.append(f"{100 * level:g} % of new models")
     if study.others:
@@ -153,7 +156,7 @@ def _legend(axes: Any, study: Study, looks: dict[str, Look], level: float) -> An
         handles.append(Line2D([], [], linestyle="", markersize=5, **hollow))
         labels.append("no score: predicted")
     where = "lower left" if study.fit.slope < 0 else "lower right"
-    columns = math.ceil(len(handles) / LISTED)
+    columns = math.ceil(len(handles) / MAX_LEGEND_ROWS)
     style = {"fontsize": 9, "frameon": False, "handletextpad": 0.5, "labelspacing": 0.35, "ncols": columns}
     return axes.legend(handles, labels, loc=where, **style)
 
@@ -163,7 +166,7 @@ def _name_models(figure: Any, axes: Any, study: Study, notes: Sequence[Any]) -> 
     from matplotlib.patheffects import withStroke
 
     points = [*study.points, *study.others]
-    if len(points) > NAMED:
+    if len(points) > MAX_NAMED_MODELS:
         return
     canvas: Any = FigureCanvasAgg(figure)
     renderer = canvas.get_renderer()
@@ -197,11 +200,11 @@ def _name_models(figure: Any, axes: Any, study: Study, notes: Sequence[Any]) -> 
         name.set_position(
             (((box.left + box.right) / 2 - label.x) * unit, ((box.bottom + box.top) / 2 - label.y) * unit)
         )
-        _lead(axes, label, box)
+        _draw_leader(axes, label, box)
 
 
-def _lead(axes: Any, label: Label, box: Box) -> None:
-    """A thin line from a point to a name that is not beside it."""
+def _draw_leader(axes: Any, label: Label, box: Box) -> None:
+    """Draw a thin line from a point to its name, unless the name is right beside it."""
     x, y = min(max(label.x, box.left), box.right), min(max(label.y, box.bottom), box.top)
     if math.hypot(x - label.x, y - label.y) < 0.9 * label.height:
         return
@@ -210,11 +213,11 @@ def _lead(axes: Any, label: Label, box: Box) -> None:
 
 
 def _line(axes: Any, study: Study) -> list[Box]:
-    """The line as small boxes, so that names avoid it."""
+    """Small boxes along the line, which names should not cover."""
     left, right = axes.get_xlim()
     boxes = []
-    for n in range(STEPS * 2 + 1):
-        bpc = left + (right - left) * n / STEPS / 2
+    for n in range(CURVE_STEPS * 2 + 1):
+        bpc = left + (right - left) * n / CURVE_STEPS / 2
         x, y = axes.transData.transform((bpc, study.fit.score(bpc)))
         boxes.append(Box(x - 2, y - 2, x + 2, y + 2))
     return boxes
@@ -242,4 +245,4 @@ def _rounded(value: float) -> str:
 
 def _shown(name: str) -> str:
     short = "".join(c for c in name if c.isprintable())
-    return short if len(short) <= 40 else short[:39] + "…"
+    return short if len(short) <= MAX_NAME_CHARACTERS else short[: MAX_NAME_CHARACTERS - 1] + "…"

@@ -1,9 +1,9 @@
-"""Where names of points go in a picture, so that they cover neither each other nor the points.
+"""Placement of point labels in a figure, so that they cover neither each other nor the points.
 
-Each name tries places around its point, near ones first, and takes the cheapest; then all try again, given the others,
-until none moves or the rounds are used up. Point labels are a hard problem, and this is a greedy answer to it: good for
-tens of names.
-What it is not: it draws nothing and knows no fonts; lengths are in any one unit, y upwards.
+Each label has candidate positions around its point, and takes the one with the lowest cost. Then all labels choose
+again, given the positions of the others, until none moves or the rounds are used up. Optimal placement is NP-hard;
+this greedy method works for tens of labels.
+What it is not: it does not draw or measure text; lengths are in any one unit, and y increases upwards.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-ANGLES = 16
-GAPS = (0.65, 1.3, 2.0, 3.0, 4.2)  # between point and name, in heights of a name
-ROUNDS = 8
-OUTSIDE, NAMES, THINGS = 60.0, 25.0, 12.0  # cost of covering a square of a name's height: frame, names, anything else
-FAR = 1.0  # cost of a gap of one height
-UNCLEAR = 2.0  # cost of touching another point; less where that is further off, none once it is further than one's own
-CLEAR = 1.6  # a point is further off than one's own when it is so many times as far
-STEEP = 0.3  # cost of a place above or below in place of one beside
+ANGLES = 16  # directions of the candidate positions
+GAPS = (0.65, 1.3, 2.0, 3.0, 4.2)  # distances between point and label, in heights of the label
+MAX_ROUNDS = 8
+OUTSIDE_COST = 60.0  # cost of lying outside of the frame, for an area of the squared height of a label
+LABEL_COST = 25.0  # cost of covering another label, for the same area
+OBSTACLE_COST = 12.0  # cost of covering an obstacle, for the same area
+GAP_COST = 1.0  # cost of a gap of one height
+AMBIGUITY_COST = 2.0  # cost of touching another point; it falls to 0 linearly with the distance of that point
+AMBIGUITY_FACTOR = 1.6  # distance at which it is 0, as a multiple of the distance to the label's own point
+VERTICAL_COST = 0.3  # cost of a position above or below the point
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,13 @@ class Box:
     top: float
 
     def shared(self, other: Box) -> float:
-        """The area that both cover."""
+        """The area of the intersection."""
         width = min(self.right, other.right) - max(self.left, other.left)
         height = min(self.top, other.top) - max(self.bottom, other.bottom)
         return max(width, 0.0) * max(height, 0.0)
 
     def distance(self, x: float, y: float) -> float:
-        """From a point to the nearest of it."""
+        """The distance from a point to the rectangle."""
         return math.hypot(max(self.left - x, x - self.right, 0.0), max(self.bottom - y, y - self.top, 0.0))
 
     def area(self) -> float:
@@ -48,7 +50,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Label:
-    """A name to be placed: its point, and its size."""
+    """A label to be placed: its point and its size."""
 
     x: float
     y: float
@@ -57,23 +59,26 @@ class Label:
 
 
 def place(labels: Sequence[Label], obstacles: Sequence[Box], frame: Box) -> list[Box]:
-    """A place for each name.
+    """Choose a position for each label.
 
     Args:
-        labels: the names.
-        obstacles: what they should not cover: marks, lines, legends.
-        frame: which they should not leave.
+        labels: the labels.
+        obstacles: rectangles that they should not cover: markers, lines, legends.
+        frame: the rectangle that they should not leave.
+
+    Returns:
+        the rectangle of each label.
     """
     choices = [_choices(label, labels, obstacles, frame) for label in labels]
     placed = [min(options, key=lambda option: option[0])[1] for options in choices]
-    for _ in range(ROUNDS):
+    for _ in range(MAX_ROUNDS):
         moved = False
         for i, options in enumerate(choices):
             others = placed[:i] + placed[i + 1 :]
             unit = labels[i].height ** 2
             best = min(
                 options,
-                key=lambda o: o[0] + NAMES * sum(o[1].shared(other) for other in others) / unit,
+                key=lambda o: o[0] + LABEL_COST * sum(o[1].shared(other) for other in others) / unit,
             )[1]
             moved = moved or best != placed[i]
             placed[i] = best
@@ -83,7 +88,7 @@ def place(labels: Sequence[Label], obstacles: Sequence[Box], frame: Box) -> list
 
 
 def _choices(label: Label, labels: Sequence[Label], obstacles: Sequence[Box], frame: Box) -> list[tuple[float, Box]]:
-    """Places for a name, each with its cost while no other name is there."""
+    """Candidate positions for a label, each with its cost without the other labels."""
     unit = label.height**2
     others = [other for other in labels if math.hypot(other.x - label.x, other.y - label.y) > label.height]
     choices = []
@@ -95,10 +100,10 @@ def _choices(label: Label, labels: Sequence[Label], obstacles: Sequence[Box], fr
             x = label.x + right * (label.width / 2 + distance)
             y = label.y + up * (label.height / 2 + distance)
             box = Box(x - label.width / 2, y - label.height / 2, x + label.width / 2, y + label.height / 2)
-            cost = FAR * gap + STEEP * abs(up)
-            cost += OUTSIDE * (box.area() - box.shared(frame)) / unit
-            cost += THINGS * sum(box.shared(obstacle) for obstacle in obstacles) / unit
-            own = CLEAR * box.distance(label.x, label.y)
-            cost += UNCLEAR * sum(max(0.0, 1 - box.distance(other.x, other.y) / own) for other in others)
+            cost = GAP_COST * gap + VERTICAL_COST * abs(up)
+            cost += OUTSIDE_COST * (box.area() - box.shared(frame)) / unit
+            cost += OBSTACLE_COST * sum(box.shared(obstacle) for obstacle in obstacles) / unit
+            own = AMBIGUITY_FACTOR * box.distance(label.x, label.y)
+            cost += AMBIGUITY_COST * sum(max(0.0, 1 - box.distance(other.x, other.y) / own) for other in others)
             choices.append((cost, box))
     return choices

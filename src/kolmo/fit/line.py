@@ -2,11 +2,11 @@
 
     score = intercept + slope * BPC       rho: Pearson's coefficient       e = sqrt(sum(residual^2) / n)
 
-Least squares over models, one point each; rho and e as that paper has them. Beyond it: the score to expect of a model
-that is not among them, with an interval, and how far the line misses a family of models that it has not seen.
+Least squares over models, one point each; rho and e are defined as in that paper. In addition: the expected score of a
+model that is not in the table, with a prediction interval, and the error on a family of models that is left out.
 
-What it is not: it measures no model, reads no table (`fit.table`) and knows no column (`fit.areas`). Nor is the line a
-law: an interval holds for one more model like those of the table, of the sizes that the table has.
+What it is not: it does not evaluate models, read tables (`fit.table`) or choose columns (`fit.areas`). Nor is the line
+a law: an interval is valid for one more model like those of the table, within their range of sizes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from kolmo.student import student_t
 
 __all__ = ["Fit", "HeldOut", "Prediction", "Table", "fit", "leave_one_family_out", "published", "read_table"]
 
-MIN_MODELS = 3  # models: through two points any line is exact
-EQUAL = 1e-9  # numbers no further apart than this are one number
-MAX_VALUE = 1e9  # of a BPC or a score, so that squares stay finite
+MIN_MODELS = 3  # models that a line needs; two points always lie on one
+MIN_RANGE = 1e-9  # range of BPC or scores below which they count as equal
+MAX_VALUE = 1e9  # largest absolute BPC or score, so that squares stay finite
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The score to expect, and the interval that one new model's score lies in at the level asked for."""
+    """The expected score of a model, and the prediction interval of its score."""
 
     score: float
     low: float
@@ -40,15 +40,14 @@ class Fit:
     """A line, and how well it fits.
 
     Attributes:
-        slope: score for each bit per character.
+        slope: the change of the score for one bit per character.
         intercept: the score at BPC 0.
-        rho: Pearson's coefficient, -1 to 1.
-        error: e, root of the mean squared residual; the divisor is the number of models.
-        count: models.
-        mean: of their BPC.
-        spread: sum of squared distances of their BPC from the mean.
-        lowest: BPC among them.
-        highest: BPC among them.
+        rho: Pearson's correlation coefficient, -1 to 1.
+        error: e, the root of the mean squared residual; the divisor is the number of models.
+        count: the number of models.
+        mean: the mean of their BPC.
+        spread: the sum of squared differences of their BPC from the mean.
+        lowest, highest: the lowest and highest BPC of the models.
     """
 
     slope: float
@@ -66,16 +65,16 @@ class Fit:
         return self.intercept + self.slope * bpc
 
     def predict(self, bpc: float, level: float = 0.95) -> Prediction:
-        """The score of one more model, with its prediction interval.
+        """The expected score of one more model, with its prediction interval.
 
             s * t * sqrt(1 + 1/n + (bpc - mean)^2 / spread)   to either side,   s^2 = sum(residual^2) / (n - 2)
 
-        where t is the quantile (1 + level) / 2 of Student's t with n - 2 degrees of freedom. It supposes residuals
-        that are normal, independent and equally wide everywhere; models of one family are not quite independent.
+        where t is the quantile (1 + level) / 2 of Student's t with n - 2 degrees of freedom. Residuals are assumed to
+        be normal, independent and of constant variance; models of one family are not quite independent.
 
         Args:
-            bpc: of the model, measured as those of the table.
-            level: part of new models whose score the interval holds, between 0 and 1.
+            bpc: bits per character of the model, measured like those of the table.
+            level: the probability that the interval contains the score of a new model, between 0 and 1.
 
         Raises:
             KolmoError: `bpc` is not finite or past 1e9, or `level` is not between 0 and 1.
@@ -83,7 +82,7 @@ class Fit:
         if not abs(bpc) <= MAX_VALUE:
             raise KolmoError(f"{bpc} is not a BPC; give a number like 0.42")
         if not 0.5 <= (1 + level) / 2 < 1 or level <= 0:
-            raise KolmoError(f"{level} is not a level of an interval; give one between 0 and 1, like 0.95")
+            raise KolmoError(f"{level} is not a confidence level; give one between 0 and 1, like 0.95")
         freedom = self.count - 2
         sigma = self.error * math.sqrt(self.count / freedom)
         distance = (bpc - self.mean) / math.sqrt(self.spread)
@@ -92,7 +91,7 @@ class Fit:
         return Prediction(score, score - margin, score + margin)
 
     def covers(self, bpc: float) -> bool:
-        """Whether `bpc` lies within those of the models; beyond, a prediction is an extrapolation."""
+        """Whether `bpc` lies within the range of the models; outside, a prediction is an extrapolation."""
         return self.lowest <= bpc <= self.highest
 
     def __str__(self) -> str:
@@ -101,27 +100,28 @@ class Fit:
 
 
 def fit(bpc: Sequence[float], scores: Sequence[float]) -> Fit:
-    """The line of least squares, score ~ BPC.
+    """Fit the line of least squares, score ~ BPC.
 
     Args:
         bpc: bits per character of each model.
-        scores: of the same models, on any one scale.
+        scores: the score of each model, all on the same scale.
 
     Raises:
-        KolmoError: fewer than 3 models, a number that is not finite or past 1e9, or all BPC or all scores equal.
+        KolmoError: there are fewer than 3 models, a number is not finite or exceeds 1e9, or all BPC or all scores are
+            equal.
     """
     if len(bpc) != len(scores):
-        raise KolmoError(f"{len(bpc)} BPC and {len(scores)} scores are not pairs; give one of each for every model")
+        raise KolmoError(f"there are {len(bpc)} BPC and {len(scores)} scores; give one of each for every model")
     x, y = [float(value) for value in bpc], [float(value) for value in scores]
     count = len(x)
     if count < MIN_MODELS:
         raise KolmoError(f"a line needs {MIN_MODELS} models with BPC and score, not {count}; add models")
     for value in x + y:
         if not abs(value) <= MAX_VALUE:  # NaN too
-            raise KolmoError(f"{value} is neither BPC nor score; correct it, or leave the model out")
+            raise KolmoError(f"{value} is out of range for a BPC or a score; correct it, or leave the model out")
     for values, name in ((x, "BPC"), (y, "scores")):
-        if max(values) - min(values) <= EQUAL:
-            raise KolmoError(f"all {name} of {count} models are equal, so there is not a line; add other models")
+        if max(values) - min(values) <= MIN_RANGE:
+            raise KolmoError(f"all {name} of {count} models are equal, so they define no line; add other models")
     mean_x, mean_y = math.fsum(x) / count, math.fsum(y) / count
     dx, dy = [value - mean_x for value in x], [value - mean_y for value in y]
     xx, yy, xy = (math.fsum(a * b for a, b in zip(u, v, strict=True)) for u, v in ((dx, dx), (dy, dy), (dx, dy)))
@@ -142,14 +142,14 @@ def fit(bpc: Sequence[float], scores: Sequence[float]) -> Fit:
 
 @dataclass(frozen=True)
 class FamilyOut:
-    """What a line through all other families says of one.
+    """The errors of one family against a line through all other families.
 
     Attributes:
-        family: the one left out.
-        count: its models.
-        fit: the line through all others.
-        error: root of the mean squared residual of its models against that line.
-        bias: mean of these residuals; above 0 the family scores better than its BPC lets expect.
+        family: the family that is left out.
+        count: the number of its models.
+        fit: the line through all other models.
+        error: the root of the mean squared residual of its models against that line.
+        bias: the mean of these residuals; positive if the family scores better than its BPC predicts.
     """
 
     family: str
@@ -161,13 +161,13 @@ class FamilyOut:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """How well lines predict families that they have not seen.
+    """The errors of predictions for families that are left out of the fit.
 
     Attributes:
-        families: each that could be left out, in the order of their first models.
-        skipped: those without which too little is left for a line.
-        count: models predicted.
-        error: root of the mean squared residual of all of them; NaN where there are none.
+        families: each family that can be left out, in the order of their first models.
+        skipped: families without which the other models define no line.
+        count: the number of predicted models.
+        error: the root of the mean squared residual of all predicted models; NaN if there are none.
     """
 
     families: tuple[FamilyOut, ...]
@@ -177,12 +177,12 @@ class HeldOut:
 
 
 def leave_one_family_out(bpc: Sequence[float], scores: Sequence[float], families: Sequence[str]) -> HeldOut:
-    """Fit without each family in turn, and see how far its models lie from that line.
+    """Fit the line without each family in turn, and measure the residuals of its models against that line.
 
     Args:
         bpc: bits per character of each model.
-        scores: of the same models.
-        families: of the same models.
+        scores: the score of each model.
+        families: the family of each model.
     """
     points = list(zip(bpc, scores, families, strict=True))
     out, skipped, squares = [], [], []

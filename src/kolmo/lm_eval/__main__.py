@@ -1,4 +1,4 @@
-"""`python -m kolmo.lm_eval`: the command of lm-evaluation-harness, after kolmo's models were made known to it."""
+"""`python -m kolmo.lm_eval`: the command of lm-evaluation-harness, with the model `kolmo` registered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from kolmo.errors import KolmoError
 
 
 def main() -> None:
-    """Run the harness; what is kolmo's fault or the user's is said on one line."""
+    """Run the command of the harness; an error of kolmo is printed on one line."""
     try:
         import kolmo.lm_eval.model
 

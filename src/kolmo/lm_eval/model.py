@@ -1,19 +1,19 @@
-"""The model `kolmo` of lm-evaluation-harness: everything that `kolmo eval` measures, for the harness's tasks.
+"""The model `kolmo` for lm-evaluation-harness: runs its tasks on every model that `kolmo eval` supports.
 
     loglikelihood           -(nats of the continuation after the context)
-    loglikelihood_rolling   -(nats of the text), those of `kolmo eval` in mode strict
+    loglikelihood_rolling   -(nats of the text), as in `kolmo eval` in mode strict
     generate_until          `kolmo sample`, up to a stop string
 
-A continuation costs what it costs as the end of context and continuation, scored as one text. So a language model's
-tokens are those of the whole; one that begins in the context and ends in the continuation counts in full. A predictor
-of bytes learns as it reads, and nothing can be taken back: each continuation is scored with its context anew. Equal
-requests are scored once.
+Context and continuation are scored as one text, and the cost of the continuation is that of its end. So the tokens of a
+language model are those of the whole text, and a token that begins in the context and ends in the continuation counts
+in full. A byte predictor adapts as it reads and cannot return to an earlier state, so the context is read again for
+each continuation. Equal requests are scored once.
 
-`is_greedy` is true where each token (byte) of the continuation costs less than a bit. Then each has a probability above
-a half and is surely the likeliest. It may be the likeliest with less, which code lengths do not tell: some
-continuations that greedy decoding would make are called not greedy, none the other way round.
+`is_greedy` is true if each token (byte) of the continuation costs less than one bit. Each then has a probability above
+1/2, and is the most probable one. A token with a lower probability may be the most probable one too, but its code
+length does not show that. So `is_greedy` may be false for the greedy continuation, but is never true for another one.
 
-What it is not: it applies no chat template, and takes only text.
+What it is not: it does not apply chat templates, and takes only text.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.evaluation.engines.engines import LocalEngine
 from kolmo.evaluation.opening import full_spec, open_scorer
 from kolmo.evaluation.run import mode_for
-from kolmo.evaluation.scorers.scorers import LITERAL, Options, Tokenised
+from kolmo.evaluation.scorers.scorers import LITERAL_ID, ScorerOptions, Tokenised
 from kolmo.evaluation.windows.modes import MODES
-from kolmo.evaluation.windows.passages import Passage, batches
+from kolmo.evaluation.windows.passages import NO_TOKEN_LIMIT, ScoredPassage, batches
 from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.predictors.base import Predictor
@@ -49,37 +49,37 @@ try:
 except ImportError as error:
     raise MissingExtraError(f"kolmo.lm_eval needs lm-eval ({error}); {install('lm-eval')}") from None
 
-GROUP = 1 << 18  # characters of the texts that are put into batches together
-TOKENS = 256  # of what is generated, where a task says nothing
-TOKEN = 4  # bytes that a task's token is taken for
-SIZES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
-NO_LIMIT = 1 << 40
-DEFAULT_DEVICE = "cuda:0"  # of the harness
+GROUP_CHARACTERS = 1 << 18  # characters of the texts whose windows are sorted into batches together
+DEFAULT_GENERATED_TOKENS = 256  # limit of generation if the task sets none
+BYTES_PER_TOKEN = 4  # bytes that are generated for each token of a task's limit
+LIMIT_NAMES = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+DEFAULT_DEVICE = "cuda:0"  # the device that the harness requests by default
 
 Costs = npt.NDArray[np.float64]
 
 
 @register_model("kolmo")
 class KolmoLM(LM):
-    """A model for the harness.
+    """A model for lm-evaluation-harness.
 
     Args:
-        predictor: neural:5, cm:5, network:PATH, classical:xz, hf:FOLDER_OR_ID, gguf:FILE, api:URL.
-        batch_size: windows at once; 1 (the harness's default) and auto: as many as are worth it.
-        max_batch_size: plays no part.
-        device: of a language model; the harness asks for the first CUDA device unless it is told otherwise, so that is
-            the CPU where there is none.
-        dtype: of its arithmetic; default float32.
-        attention: its implementation in transformers.
-        tokenizer: of a server's model.
-        cache_dir: where models of the hub are kept.
-        block_size: tokens that it reads before it predicts one, at most; default 1900.
-        stride: tokens that each further window scores; default 512.
-        seed: of what is generated; the k-th request has seed + k.
+        predictor: the model specification: neural:5, cm:5, network:PATH, classical:xz, hf:FOLDER_OR_ID, gguf:FILE or
+            api:URL.
+        batch_size: windows in a batch; 1 (the default of the harness) and auto: as many as the model suggests.
+        max_batch_size: ignored; the harness passes it.
+        device: the device of a language model. The harness requests the first CUDA device by default; on a machine
+            without one, the CPU is used then.
+        dtype: the floating-point type of a language model; default: float32.
+        attention: the implementation of attention in transformers.
+        tokenizer: the tokenizer of a server's model: a folder or an id of the hub.
+        cache_dir: the folder for models from the hub.
+        block_size: the largest number of tokens that the model reads before it predicts one; default: 1900.
+        stride: the number of tokens that each window after the first scores; default: 512.
+        seed: the seed of generation; request number k, from 0, uses seed + k.
 
     Raises:
-        PredictorError: there is no such model, or argument.
-        MissingExtraError: the model needs what is not installed.
+        PredictorError: the model cannot be opened, or an argument is unknown.
+        MissingExtraError: a package that the model needs is not installed.
     """
 
     def __init__(
@@ -103,9 +103,9 @@ class KolmoLM(LM):
             names = "predictor, dtype, attention, tokenizer, cache_dir, block_size, stride, seed"
             raise PredictorError(f"model argument {quoted(min(unknown))} is not known to kolmo; it takes {names}")
         self._spec = full_spec(str(predictor))
-        self._options = Options(dtype, _there(device), attention, cache_dir, tokenizer)
+        self._options = ScorerOptions(dtype, _available_device(device), attention, cache_dir, tokenizer)
         self._scorer = open_scorer(self._spec, self._options)
-        self._engine = LocalEngine(self._scorer)  # whose errors name the model
+        self._engine = LocalEngine(self._scorer)  # its errors name the model
         self._mode = mode_for(self._engine, MODES["strict"].sized(block_size, stride))
         given = str(batch_size)
         self._batch = int(given) if given.isdecimal() and int(given) > 1 else None
@@ -113,13 +113,13 @@ class KolmoLM(LM):
         self._sampler: Predictor | None = None
 
     def get_model_info(self) -> dict[str, Any]:
-        """What goes into the harness's results: what the model is, and how it is read."""
+        """The record of the model in the results of the harness: its identity, settings and windows."""
         identity = self._scorer.identity
         settings = {**identity.settings, "block": self._mode.block, "stride": self._mode.stride}
         return {"kolmo": {"model": identity.name, "kind": identity.kind, **settings, **identity.facts}}
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """(log-likelihood in nats, is_greedy) of each request's continuation after its context."""
+        """The pair (log-likelihood in nats, is_greedy) of each request's continuation after its context."""
         pairs = [(str(request.args[0]), str(request.args[1])) for request in requests]
         wanted = list(dict.fromkeys(pairs))
         if self._scorer.identity.kind == "classical":
@@ -129,30 +129,30 @@ class KolmoLM(LM):
             found = self._costs(jobs, disable_tqdm)
         answers = {}
         for pair, costs in zip(wanted, found, strict=True):
-            answers[pair] = _negative(costs), bool((costs < LN2).all())
+            answers[pair] = _loglikelihood(costs), bool((costs < LN2).all())
             self.cache_hook.add_partial("loglikelihood", pair, answers[pair])
         return [answers[pair] for pair in pairs]
 
     def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
-        """Log-likelihood in nats of each request's text."""
+        """The log-likelihood in nats of each request's text."""
         texts = [str(request.args[0]) for request in requests]
         wanted = list(dict.fromkeys(texts))
         answers = {}
         for text, costs in zip(wanted, self._costs([(text, 0) for text in wanted], disable_tqdm), strict=True):
-            answers[text] = _negative(costs)
+            answers[text] = _loglikelihood(costs)
             self.cache_hook.add_partial("loglikelihood_rolling", (text,), answers[text])
         return [answers[text] for text in texts]
 
     def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-        """Text that the model expects after each request's context, up to the first stop string.
+        """Generate text after each request's context, up to the first stop string.
 
-        A token of a task's limit is taken for four bytes.
+        For each token of a task's limit, four bytes are generated.
 
         Raises:
-            PredictorError: the model does not generate, or not at this temperature.
+            PredictorError: the model cannot generate text, or not with these settings.
         """
         answers = []
-        for k, request in enumerate(_shown(requests, disable_tqdm)):
+        for k, request in enumerate(_with_bar(requests, disable_tqdm)):
             context, given = str(request.args[0]), dict(request.args[1])
             answers.append(self._generate(context, given, self._seed + k))
             self.cache_hook.add_partial("generate_until", request.args, answers[-1])
@@ -161,7 +161,9 @@ class KolmoLM(LM):
     def _generate(self, context: str, given: dict[str, Any], seed: int) -> str:
         until = given.get("until") or []
         stops = [stop.encode() for stop in ([until] if isinstance(until, str) else until) if stop]
-        size = TOKEN * int(next((given[name] for name in SIZES if given.get(name) is not None), TOKENS))
+        size = BYTES_PER_TOKEN * int(
+            next((given[name] for name in LIMIT_NAMES if given.get(name) is not None), DEFAULT_GENERATED_TOKENS)
+        )
         sampled = given.get("do_sample")
         temperature = given.get("temperature")
         if sampled is False or temperature is None:
@@ -176,23 +178,23 @@ class KolmoLM(LM):
             if choice.top_k is choice.top_p is None or self._spec.partition(":")[0] in LANGUAGE_MODELS:
                 raise
             raise PredictorError(f"{error}: leave top_k and top_p out of gen_kwargs") from None
-        return _until(made, stops).decode("utf-8", "replace")
+        return _cut_at_stop(made, stops).decode("utf-8", "replace")
 
     def _predictor(self) -> Predictor:
-        """The predictor that samples; of a language model a second one in memory."""
+        """The predictor that generates text. A language model is loaded a second time for this."""
         if self._sampler is None:
             kind = self._spec.partition(":")[0]
             if kind == "api":
                 raise PredictorError(
-                    f"{self._scorer.identity.spec} generates nothing here; use the harness's own model "
+                    f"{self._scorer.identity.spec} cannot generate text in kolmo; use the harness's own model "
                     "local-completions for such tasks"
                 )
             dtype = self._options.dtype if kind in LANGUAGE_MODELS else None
-            self._sampler = _on(self._options.device, self._spec, dtype)
+            self._sampler = _resolve_on(self._options.device, self._spec, dtype)
         return self._sampler
 
     def _differences(self, pairs: Sequence[tuple[str, str]], quiet: bool) -> list[Costs]:
-        """A compressor's costs of continuations: what the files get larger by; at least nothing."""
+        """The costs of continuations under a compressor: the growth of the compressed size, at least 0."""
         wholes = self._costs([(context + continuation, 0) for context, continuation in pairs], quiet)
         contexts = list(dict.fromkeys(context for context, _ in pairs))
         before = dict(zip(contexts, self._costs([(context, 0) for context in contexts], quiet), strict=True))
@@ -202,29 +204,34 @@ class KolmoLM(LM):
         ]
 
     def _costs(self, jobs: Sequence[tuple[str, int]], quiet: bool) -> list[Costs]:
-        """Nats of the tokens of each text that end behind a byte of it: all of them behind byte 0."""
+        """The nats of the tokens of each text that end after a given number of its bytes.
+
+        Args:
+            jobs: pairs of a text and the number of bytes at its beginning that are only context.
+            quiet: whether to show no progress bar.
+        """
         found: list[Costs] = []
-        waiting = iter(_shown(jobs, quiet))
-        while group := list(_up_to(waiting, GROUP)):
+        waiting = iter(_with_bar(jobs, quiet))
+        while group := list(_next_group(waiting, GROUP_CHARACTERS)):
             found += self._score(group)
         return found
 
     def _score(self, jobs: Sequence[tuple[str, int]]) -> list[Costs]:
         scorer, mode = self._engine, self._mode
-        texts = [_Text(tokens, begin) for (_, begin), tokens in zip(jobs, self._tokenise(jobs), strict=True)]
+        texts = [_ScoredText(tokens, begin) for (_, begin), tokens in zip(jobs, self._tokenise(jobs), strict=True)]
         flat = np.full(sum(len(text.ids) for text in texts), np.nan)
         passages, offset = [], 0
         for text in texts:
             first = 0 if scorer.whole else text.first
-            for window in mode.plan(len(text.ids), mode.block, mode.stride):
+            for window in mode.window_rule(len(text.ids), mode.block, mode.stride):
                 scored = min(window.scored, window.last - first)
                 if scored > 0:
                     ids = text.ids[window.first : window.last]
                     ids = ids if scorer.start is None else np.concatenate([[scorer.start], ids])
-                    passages.append(Passage(ids, scored, offset + window.last - scored))
+                    passages.append(ScoredPassage(ids, scored, offset + window.last - scored))
             offset += len(text.ids)
         most, tokens = scorer.budget(mode.block)
-        most, tokens = (self._batch, NO_LIMIT) if self._batch else (most, tokens)
+        most, tokens = (self._batch, NO_TOKEN_LIMIT) if self._batch else (most, tokens)
         for batch in batches(passages, most, tokens):
             for passage, nats in zip(batch, scorer.score(batch), strict=True):
                 flat[passage.place : passage.place + passage.scored] = nats
@@ -232,53 +239,57 @@ class KolmoLM(LM):
         return [text.costs(part) for text, part in zip(texts, parts, strict=True)]
 
     def _tokenise(self, jobs: Sequence[tuple[str, int]]) -> list[Tokenised]:
-        """Empty texts have no tokens; compressors would count what an empty file takes."""
+        """The tokens of each text. Empty texts have none; a compressor would count the size of an empty file."""
         found = iter(self._engine.tokenise([text for text, _ in jobs if text], "exact"))
         nothing = Tokenised(np.zeros(0, np.int32), np.zeros(0, np.int32))
         return [next(found) if text else nothing for text, _ in jobs]
 
 
-class _Text:
-    """A text's tokens, and which of them count.
+class _ScoredText:
+    """The tokens of a text, and which of them count.
+
+    Args:
+        tokens: the tokens.
+        begin: the number of bytes at the beginning of the text that are only context.
 
     Attributes:
-        ids: of the model's tokens.
-        first: of these, the first that counts.
+        ids: the ids of the model's tokens, without literals.
+        first: the index of the first of them that counts.
     """
 
     def __init__(self, tokens: Tokenised, begin: int) -> None:
         self._counts = np.cumsum(tokens.lengths) > begin
-        self._own = tokens.ids != LITERAL
+        self._own = tokens.ids != LITERAL_ID
         self._known = tokens.nats
         self.ids = tokens.ids[self._own].astype(np.int64)
         self.first = int((~self._counts[self._own]).sum())
 
     def costs(self, nats: Costs) -> Costs:
-        """Of all that counts, from those of the model's tokens."""
+        """The costs of all tokens that count, literals included, from the costs of the model's tokens."""
         whole = np.full(len(self._own), np.nan) if self._known is None else self._known.astype(np.float64)
         whole[self._own] = nats
         return whole[self._counts]
 
 
 def run() -> None:
-    """The harness's command, with the arguments of this process."""
+    """Run the command of the harness with the arguments of this process."""
     cli_evaluate()
 
 
-def _negative(costs: Costs) -> float:
-    """A log-likelihood; 0.0, not -0.0, where there is nothing."""
+def _loglikelihood(costs: Costs) -> float:
+    """The log-likelihood of the costs; 0.0, not -0.0, if there are none."""
     return 0.0 - math.fsum(costs)
 
 
-def _shown(items: Sequence[Any], quiet: bool) -> Any:
-    """The same, with a bar on a terminal."""
+def _with_bar(items: Sequence[Any], quiet: bool) -> Any:
+    """The items, with a progress bar on a terminal."""
     from tqdm import tqdm
 
     return tqdm(items, desc="kolmo", disable=True if quiet else None)
 
 
-def _up_to(jobs: Iterator[tuple[str, int]], characters: int) -> Iterator[tuple[str, int]]:
-    """The next jobs: until their texts are so long."""
+def _next_group(jobs: Iterator[tuple[str, int]], characters: int) -> Iterator[tuple[str, int]]:
+    """The next jobs, until their texts have this number of characters together."""
     for text, begin in islice(jobs, characters):
         yield text, begin
         characters -= len(text)
@@ -286,8 +297,8 @@ def _up_to(jobs: Iterator[tuple[str, int]], characters: int) -> Iterator[tuple[s
             return
 
 
-def _until(made: Iterator[bytes], stops: list[bytes]) -> bytes:
-    """What is made, up to the first stop string."""
+def _cut_at_stop(made: Iterator[bytes], stops: list[bytes]) -> bytes:
+    """The generated text up to the first stop string."""
     found = bytearray()
     reach = max(map(len, stops), default=0)
     for piece in made:
@@ -299,8 +310,8 @@ def _until(made: Iterator[bytes], stops: list[bytes]) -> bytes:
     return bytes(found)
 
 
-def _there(device: str | None) -> str | None:
-    """The device, or None, which is the best one there is, where the harness's default is not there."""
+def _available_device(device: str | None) -> str | None:
+    """The device; None, which is the best one available, if it is the harness's default and does not exist."""
     if device != DEFAULT_DEVICE:
         return device
     try:
@@ -310,7 +321,7 @@ def _there(device: str | None) -> str | None:
     return device if torch.cuda.is_available() else None
 
 
-def _on(device: str | None, spec: str, dtype: str | None) -> Predictor:
-    """A predictor; a language model on this device."""
+def _resolve_on(device: str | None, spec: str, dtype: str | None) -> Predictor:
+    """The predictor of a specification; a language model runs on this device."""
     settings = RunSettings(device=device) if device else DEFAULT_SETTINGS
     return resolve(spec, settings=settings, dtype=dtype)

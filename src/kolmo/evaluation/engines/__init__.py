@@ -1,1 +1,1 @@
-"""Where batches are scored: in this process, in worker processes, on a Ray cluster."""
+"""Engines: batches are scored in this process, in worker processes, or on a Ray cluster."""

@@ -1,13 +1,14 @@
-"""Crews: copies of one model, each in a worker of its own, together an engine. Data parallel.
+"""A data-parallel engine: a pool of workers, each with a copy of the model.
 
     driver                                      worker
     WorkerPool._spread --request--> Worker.send ----> ModelServer.answer: open, tokenise, budget, score
                  <-- Future -------------------
 
-Each has a few batches at a time, and gets the next when one is through. One that ends gives its batches to the others.
+Each worker holds a few batches at a time, and gets the next when it returns one. If a worker ends, its batches are
+scored by the others.
 
-What it is not: it starts no workers (`evaluation.engines.workers`, `evaluation.engines.ray_engine`), and splits no
-model over several.
+What it is not: it does not start workers (`evaluation.engines.workers`, `evaluation.engines.ray_engine`), and does not
+split a model over several workers.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from typing import Any, Protocol, TypeVar
 
 from kolmo.errors import KolmoError, PredictorError
 from kolmo.evaluation.opening import open_scorer
-from kolmo.evaluation.scorers.scorers import Identity, Options, Scorer, Tokenised, named
-from kolmo.evaluation.windows.modes import Texts
-from kolmo.evaluation.windows.passages import Batch, Nats
+from kolmo.evaluation.scorers.scorers import ModelIdentity, Scorer, ScorerOptions, Tokenised, named
+from kolmo.evaluation.windows.modes import TokenRule
+from kolmo.evaluation.windows.passages import Nats, PassageBatch
 from kolmo.predictors.guard import reason
 
-AHEAD = 2  # batches of a worker: one in work, one that waits
-PIECES = 4  # of a list of texts, for each worker
+BATCHES_PER_WORKER = 2  # batches that a worker holds: one that is scored, and one that waits
+TEXT_PIECES_PER_WORKER = 4  # pieces that a list of texts is cut into for tokenising, per worker
 
 Label = TypeVar("Label")
 Request = tuple[str, tuple[Any, ...]]  # a method of the server, and its arguments
@@ -39,23 +40,23 @@ Request = tuple[str, tuple[Any, ...]]  # a method of the server, and its argumen
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a worker says of its scorer when that is open; see `scorers.Scorer`."""
+class ScorerDescription:
+    """The attributes of a worker's scorer, which the worker sends when the scorer is open; see `scorers.Scorer`."""
 
-    identity: Identity
+    identity: ModelIdentity
     start: int | None
     window: int | None
     whole: bool
 
 
 class ModelServer:
-    """Answers requests with a scorer. Bytes in, bytes out: how they travel is not its business."""
+    """Answers requests with a scorer. Requests and answers are bytes; the worker transports them."""
 
     _scorer: Scorer
     _spec = "the model"
 
     def answer(self, request: bytes) -> bytes:
-        """What the method returns, or the error that it raises, which names the model; raises none itself."""
+        """Call the requested method; the answer is its result or its error. This never raises an error itself."""
         try:
             method, arguments = pickle.loads(request)
             with named(self._spec):
@@ -64,13 +65,13 @@ class ModelServer:
         except Exception as error:
             return _packed(error)
 
-    def open(self, spec: str, options: Options) -> Card:
-        """Open the scorer; comes before all else."""
+    def open(self, spec: str, options: ScorerOptions) -> ScorerDescription:
+        """Open the scorer. This must be the first request."""
         self._spec = spec
         scorer = self._scorer = open_scorer(spec, options)
-        return Card(scorer.identity, scorer.start, scorer.window, scorer.whole)
+        return ScorerDescription(scorer.identity, scorer.start, scorer.window, scorer.whole)
 
-    def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
+    def tokenise(self, texts: Sequence[str], how: TokenRule) -> list[Tokenised]:
         """As in `Scorer`."""
         return self._scorer.tokenise(texts, how)
 
@@ -78,13 +79,13 @@ class ModelServer:
         """As in `Scorer`."""
         return self._scorer.budget(block)
 
-    def score(self, batch: Batch) -> list[Nats]:
+    def score(self, batch: PassageBatch) -> list[Nats]:
         """As in `Scorer`."""
         return self._scorer.score(batch)
 
 
 def _packed(error: Exception) -> bytes:
-    """An error as an answer, with its traceback as text; some errors can be pickled, yet not be read back."""
+    """Pickle an error with its traceback as text. An error that cannot be unpickled becomes a `PredictorError`."""
     text = "".join(traceback.format_exception(error))
     try:
         packed = pickle.dumps((None, error, text))
@@ -95,7 +96,7 @@ def _packed(error: Exception) -> bytes:
 
 
 class _WorkerError(Exception):
-    """The traceback of an error that came over from a worker, as its cause."""
+    """The traceback of an error in a worker, attached as the cause of that error."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
@@ -105,57 +106,57 @@ class _WorkerError(Exception):
 
 
 class Worker(Protocol):
-    """The driver's end of a worker.
+    """The driver's handle of a worker.
 
     Attributes:
-        where: for people: a device, or a node.
-        far: whether that is another machine, so that every error must say which.
+        where: the device or node of the worker, for messages.
+        far: whether the worker runs on another machine, which every error must then name.
     """
 
     where: str
     far: bool
 
     def send(self, request: bytes, urgent: bool) -> Future[bytes]:
-        """Its server's answer. Where the worker ends before, the future fails; `send` itself never does.
+        """Send a request; the future gets the answer of the server, or fails if the worker ends. This never raises.
 
         Args:
-            request: for `ModelServer.answer`.
-            urgent: whether it goes before what is not, but for what is in work.
+            request: a request for `ModelServer.answer`.
+            urgent: whether it is answered before waiting requests that are not urgent.
         """
         ...
 
     def reason(self, error: Exception) -> str:
-        """Why it ended, of the error that a future failed with."""
+        """Why the worker ended, from the error of a failed future."""
         ...
 
     def end(self) -> None:
-        """Make it end, whatever it does. Harmless when it has."""
+        """Make the worker end, even during a request. No effect if it has ended."""
         ...
 
     def join(self) -> None:
-        """Wait until it has ended, and let go of all that was held for it."""
+        """Wait until the worker has ended, and release its resources."""
         ...
 
 
 class WorkerPool:
-    """An engine over workers.
+    """An engine that distributes batches over workers.
 
     Args:
-        workers: which are the pool's from now on: it ends them, also where it cannot be made.
-        spec: of the model.
-        options: for each worker.
+        workers: the workers. The pool owns them, and ends them also if its construction fails.
+        spec: the model specification.
+        options: the options for each worker.
 
     Raises:
-        PredictorError: a worker ends, or does not have the same model as the others.
-        KolmoError: as `open_scorer` raises it.
+        PredictorError: a worker ends, or has a different model than the others.
+        KolmoError: the model cannot be opened (see `open_scorer`).
     """
 
-    identity: Identity
+    identity: ModelIdentity
     start: int | None
     window: int | None
     whole: bool
 
-    def __init__(self, workers: Sequence[Worker], spec: str, options: Sequence[Options]) -> None:
+    def __init__(self, workers: Sequence[Worker], spec: str, options: Sequence[ScorerOptions]) -> None:
         self._all = tuple(workers)
         self._alive = list(workers)
         self._ended = "no worker was started"
@@ -168,28 +169,28 @@ class WorkerPool:
 
     @property
     def workers(self) -> int:
-        """Those that live."""
+        """The number of workers that have not ended."""
         return len(self._alive)
 
-    def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
-        """As in `Scorer`, by all workers."""
-        cuts = _cuts([len(text) for text in texts], PIECES * len(self._all))
+    def tokenise(self, texts: Sequence[str], how: TokenRule) -> list[Tokenised]:
+        """As in `Scorer`; the texts are distributed over all workers."""
+        cuts = _cuts([len(text) for text in texts], TEXT_PIECES_PER_WORKER * len(self._all))
         requests = ((first, ("tokenise", (texts[first:last], how))) for first, last in cuts)
         found: dict[int, list[Tokenised]] = dict(self._spread(requests, urgent=True))
         return [tokens for first in sorted(found) for tokens in found[first]]
 
     def budget(self, block: int) -> tuple[int, int]:
-        """As in `Scorer`, for one batch."""
+        """As in `Scorer`."""
         ((_, found),) = self._spread([(None, ("budget", (block,)))], urgent=True)
         passages, tokens = found
         return passages, tokens
 
-    def run(self, batches: Iterable[Batch]) -> Generator[tuple[Batch, list[Nats]], None, None]:
-        """As in `Engine`. At most AHEAD batches of each worker, and one more, are drawn and not yet given back."""
+    def run(self, batches: Iterable[PassageBatch]) -> Generator[tuple[PassageBatch, list[Nats]], None, None]:
+        """As in `Engine`. At most BATCHES_PER_WORKER batches for each worker, and one more, are drawn ahead."""
         return self._spread((batch, ("score", (batch,))) for batch in batches)
 
     def close(self) -> None:
-        """End all workers, also those in the midst of something."""
+        """End all workers, even during a request."""
         atexit.unregister(self.close)
         self._alive.clear()
         for worker in self._all:
@@ -198,12 +199,12 @@ class WorkerPool:
             worker.join()
         self._ended = "the engine was closed"
 
-    def _open(self, spec: str, options: Sequence[Options]) -> None:
+    def _open(self, spec: str, options: Sequence[ScorerOptions]) -> None:
         opening = {
             worker.send(pickle.dumps(("open", (spec, one))), True): worker
             for worker, one in zip(self._all, options, strict=True)
         }
-        cards: dict[Worker, Card] = {}
+        descriptions: dict[Worker, ScorerDescription] = {}
         for future in as_completed(opening):
             worker = opening[future]
             try:
@@ -213,21 +214,22 @@ class WorkerPool:
                     f"a worker on {worker.where} ended while it opened {spec} ({worker.reason(error)}); "
                     f"if memory ran out, use fewer workers"
                 ) from None
-            cards[worker] = _value(worker, answer)
-        first = cards[self._all[0]]
-        for worker, card in cards.items():
-            if card.identity.settings != first.identity.settings:
+            descriptions[worker] = _value(worker, answer)
+        first = descriptions[self._all[0]]
+        for worker, other in descriptions.items():
+            if other.identity.settings != first.identity.settings:
                 raise PredictorError(
-                    f"{spec} is another model on {worker.where} than on {self._all[0].where}; put the same files there"
+                    f"{spec} is a different model on {worker.where} than on {self._all[0].where}; "
+                    "copy the same files to both"
                 )
         self.identity, self.start, self.window, self.whole = first.identity, first.start, first.window, first.whole
 
     def _spread(
         self, requests: Iterable[tuple[Label, Request]], *, urgent: bool = False
     ) -> Generator[tuple[Label, Any], None, None]:
-        """Hand out requests; yields the label of each, and what it gave, in any order.
+        """Distribute requests over the workers, and yield the label and result of each, in any order.
 
-        Drawing a request may itself ask the workers for something (`run.batches` tokenises).
+        Drawing a request may itself send requests to the workers (`RunState.batches` tokenises).
         """
         coming = iter(requests)
         returned: list[tuple[Label, Request]] = []
@@ -240,7 +242,7 @@ class WorkerPool:
                     break
                 future = worker.send(pickle.dumps(drawn[1], pickle.HIGHEST_PROTOCOL), urgent)
                 waiting[future] = worker, *drawn
-            if found:  # only now, so that workers are busy while the caller is
+            if found:  # only after sending more requests, so that workers are busy while the caller works
                 yield found
                 found = None
             elif waiting:
@@ -256,16 +258,16 @@ class WorkerPool:
                     found = label, _value(worker, answer)
             elif not self._alive and (returned or next(coming, None)):
                 raise PredictorError(
-                    f"{self._ended}, and none is left; rows so far are kept, run again to go on; "
-                    f"if memory ran out, with smaller batches or fewer workers"
+                    f"{self._ended}, and none is left; finished rows are kept, run again to resume; "
+                    f"if memory ran out, use smaller batches or fewer workers"
                 )
             else:
                 return
 
     def _idlest(self, loads: Counter[Worker]) -> Worker | None:
-        """The worker with the least to do; None where all have enough."""
+        """The worker with the fewest batches; None if all have BATCHES_PER_WORKER."""
         worker = min(self._alive, key=lambda worker: loads[worker], default=None)
-        return worker if worker and loads[worker] < AHEAD else None
+        return worker if worker and loads[worker] < BATCHES_PER_WORKER else None
 
     def _lose(self, worker: Worker, error: Exception) -> None:
         if worker in self._alive:
@@ -275,11 +277,11 @@ class WorkerPool:
 
 
 def _value(worker: Worker, answer: bytes) -> Any:
-    """What an answer says, or raises."""
+    """The result in an answer; its error is raised."""
     value, error, text = pickle.loads(answer)
     if error is None:
         return value
-    if not isinstance(error, KolmoError):  # of what is around the model, as reading the request is
+    if not isinstance(error, KolmoError):  # an error outside of the model, such as in reading the request
         error = PredictorError(f"a worker on {worker.where} fails ({reason(error)})")
     elif worker.far:
         error = type(error)(f"{worker.where}: {error}")
@@ -287,7 +289,7 @@ def _value(worker: Worker, answer: bytes) -> Any:
 
 
 def _cuts(sizes: Sequence[int], count: int) -> Iterator[tuple[int, int]]:
-    """Places (first, last + 1) that cut a list into up to `count` pieces of about the same size."""
+    """Pairs (first, last + 1) that cut a list into up to `count` pieces of about the same total size."""
     piece = max(-(-sum(sizes) // count), 1)
     first = held = 0
     for last, size in enumerate(sizes, 1):

@@ -1,6 +1,6 @@
-"""Workers on this machine: processes, each with a copy of the model on a device of its own, as one engine.
+"""An engine of worker processes on this machine, each with a copy of the model on its own device.
 
-What it is not: it knows nothing of batches (`evaluation.engines.worker_pool` hands them out), or of other machines
+What it is not: it does not distribute batches (`evaluation.engines.worker_pool`), and does not use other machines
 (`evaluation.engines.ray_engine`).
 """
 
@@ -20,29 +20,29 @@ from typing import IO, NoReturn
 
 from kolmo.errors import PredictorError
 from kolmo.evaluation.engines.worker_pool import ModelServer, Worker, WorkerPool
-from kolmo.evaluation.scorers.scorers import Options
+from kolmo.evaluation.scorers.scorers import ScorerOptions
 
-PATIENCE = 5.0  # seconds that a worker's process has to end
+END_SECONDS = 5.0  # time that a worker process has to end before it is killed
 
 
 class ProcessEngine(WorkerPool):
-    """Processes of this machine."""
+    """A worker pool of processes on this machine."""
 
     @classmethod
-    def open(cls, spec: str, options: Options, devices: Sequence[str]) -> ProcessEngine:
-        """A worker for each device.
+    def open(cls, spec: str, options: ScorerOptions, devices: Sequence[str]) -> ProcessEngine:
+        """Start one worker for each device.
 
         Args:
-            spec: of the model.
-            options: of the model; its device does not count. Workers on the CPU share the cores that there are.
-            devices: as cuda:0, cuda:1, or cpu, cpu.
+            spec: the model specification.
+            options: the options of the model; `device` is ignored. Workers on the CPU share its cores.
+            devices: the devices, such as cuda:0, cuda:1, or cpu, cpu.
 
         Raises:
-            PredictorError: there are no devices, a worker ends, or the model cannot be opened.
-            MissingExtraError: it needs what is not installed.
+            PredictorError: no devices are given, a worker ends, or the model cannot be opened.
+            MissingExtraError: a package that the model needs is not installed.
         """
         if not devices:
-            raise PredictorError(f"{spec}: no devices are given to run it on; name some, as cuda:0, cuda:1")
+            raise PredictorError(f"{spec}: no devices are given to run on; name some, such as cuda:0, cuda:1")
         cores = os.cpu_count() or 1
         shares = [
             max(cores // len(devices), 1) if device.startswith("cpu") and len(devices) > 1 else 0 for device in devices
@@ -64,15 +64,18 @@ class ProcessEngine(WorkerPool):
 
     @property
     def processes(self) -> list[int]:
-        """Ids of the processes of the workers that live."""
+        """Process ids of the workers that have not ended."""
         return [worker.process.pid for worker in self._alive if isinstance(worker, ProcessWorker)]
 
 
 class ProcessWorker:
-    """A process that runs `serve`. Numbered requests go down its standard input, answers come up its output.
+    """A process that runs `serve`. It reads numbered requests from standard input, and writes answers to its output.
 
-    A new interpreter rather than `multiprocessing`, which runs the user's main module again. The process ends with its
-    input, so it does not outlive the driver, however that ends.
+    It is a new interpreter, not a process of `multiprocessing`, which would run the user's main module again. It ends
+    when its input is closed, so it does not outlive the driver.
+
+    Args:
+        where: the device, for messages.
     """
 
     far = False
@@ -88,7 +91,7 @@ class ProcessWorker:
         self._waiting: dict[int, Future[bytes]] = {}
         self._over = False
         self._sent = 0
-        self._thread = threading.Thread(target=self._listen, name=f"kolmo {where}", daemon=True)
+        self._thread = threading.Thread(target=self._receive, name=f"kolmo {where}", daemon=True)
         self._thread.start()
 
     def send(self, request: bytes, urgent: bool) -> Future[bytes]:
@@ -98,14 +101,14 @@ class ProcessWorker:
             self._sent += 1
             number = self._sent
             if self._over:
-                future.set_exception(EOFError(self._how()))
+                future.set_exception(EOFError(self._describe_end()))
                 return future
             self._waiting[number] = future
         try:
             _write(self._requests, 2 * number + (not urgent), request)
-        except (OSError, ValueError):  # its end, of which `_listen` tells
+        except (OSError, ValueError):  # the process has ended, which `_receive` reports
             pass
-        except BaseException:  # Ctrl-C, perhaps in the midst of the request
+        except BaseException:  # Ctrl-C, perhaps after half of the request
             self.process.kill()
             raise
         return future
@@ -122,16 +125,16 @@ class ProcessWorker:
     def join(self) -> None:
         """As in `Worker`."""
         try:
-            self.process.wait(PATIENCE)
+            self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self._thread.join(PATIENCE)
+        self._thread.join(END_SECONDS)
         if not self._thread.is_alive():
             self._answers.close()
 
-    def _listen(self) -> None:
-        """Hand answers to those who wait for them, until there are no more."""
+    def _receive(self) -> None:
+        """Complete the futures with their answers, until the process closes its output."""
         with suppress(OSError):
             while found := _read(self._answers):
                 number, answer = found
@@ -141,12 +144,12 @@ class ProcessWorker:
         with self._lock:
             self._over = True
         for future in self._waiting.values():
-            future.set_exception(EOFError(self._how()))
+            future.set_exception(EOFError(self._describe_end()))
 
-    def _how(self) -> str:
-        """How the process ended."""
+    def _describe_end(self) -> str:
+        """A description of how the process ended."""
         try:
-            code = self.process.wait(PATIENCE)
+            code = self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             return "it no longer answers"
         if code >= 0:
@@ -157,39 +160,39 @@ class ProcessWorker:
 
 
 def serve() -> None:
-    """What a worker's process does: answer requests, the urgent ones first, until its input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's; it lets its workers end
+    """The main function of a worker process: answer requests, the urgent ones first, until the input is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C, and ends its workers
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    os.dup2(2, 1)  # what models print is not an answer
+    os.dup2(2, 1)  # output printed by models must not mix with the answers
     todo: queue.PriorityQueue[tuple[bool, int, bytes]] = queue.PriorityQueue()
 
-    def listen() -> NoReturn:
+    def receive() -> NoReturn:
         while found := _read(requests):
             number, request = found
             todo.put((bool(number & 1), number, request))
-        os._exit(0)  # at once: what is in work is of no use to anybody
+        os._exit(0)  # at once: nothing waits for the answer that is being computed
 
-    threading.Thread(target=listen, daemon=True).start()
+    threading.Thread(target=receive, daemon=True).start()
     server = ModelServer()
     while True:
         _, number, request = todo.get()
         try:
             _write(answers, number, server.answer(request))
-        except OSError:  # nobody listens any more
+        except OSError:  # the driver has ended
             os._exit(0)
 
 
 def _write(file: IO[bytes], number: int, data: bytes) -> None:
-    """A message: its number and size, 8 bytes each, and itself. The mirror of `_read`."""
+    """Write a message: its number and its size, 8 bytes each, then its data. The inverse of `_read`."""
     file.write(number.to_bytes(8, "little") + len(data).to_bytes(8, "little"))
     file.write(data)
     file.flush()
 
 
 def _read(file: IO[bytes]) -> tuple[int, bytes] | None:
-    """The number of a message, and itself; None where there are no more whole ones."""
+    """Read the number and data of a message; None at the end, or if the message is incomplete."""
     head = file.read(16)
     size = int.from_bytes(head[8:], "little")
     data = file.read(size) if len(head) == 16 else b""

@@ -1,15 +1,15 @@
-"""Metrics: bits per character and what else a table of code lengths says, with intervals.
+"""Metrics of a table of code lengths: bits per character and others, with confidence intervals.
 
-All are ratios of sums over documents: of nats to characters (code points), UTF-8 bytes, or tokens of the raw text.
+All are ratios of sums over documents: of nats to characters (code points), bytes of UTF-8, or tokens.
 
     bits per character = sum of nats / (characters ln 2)        Huang et al. (2024), eq. 1
 
-Intervals are over documents (`evaluation.results.intervals`), from 3 different ones on. For two models the interval is
-that of the difference on each document, so that what makes a document hard for both cancels. Min-K% is of Shi et al.,
-"Detecting Pretraining Data from Large Language Models" (2024): the mean cost of the k % least probable tokens, low
-where a text was seen in training.
+Intervals are over documents (`evaluation.results.intervals`), for 3 or more different ones. For two models the interval
+is that of the paired differences, so that the difficulty of a document for both models cancels. Min-K % is by Shi et
+al., "Detecting Pretraining Data from Large Language Models" (2024): the mean cost of the k % least probable tokens,
+which is low if a text was in the training data.
 
-What it is not: it reads no files.
+What it is not: it does not read tables from files.
 """
 
 from __future__ import annotations
@@ -24,19 +24,22 @@ import numpy.typing as npt
 
 from kolmo.bits import bits_per, to_bits
 from kolmo.errors import KolmoError
-from kolmo.evaluation.results.intervals import LEVEL, ratio_interval
+from kolmo.evaluation.results.intervals import DEFAULT_LEVEL, ratio_interval
 
-MIN_K = 20  # percent
+MIN_K_PERCENT = 20  # percent of the tokens that Min-K % averages over
+
+MAX_EXPONENT = 700  # nats per unit above which a perplexity is not finite
 
 
 @dataclass(frozen=True)
-class Sums:
-    """What is summed over documents.
+class DocumentSums:
+    """Sums over documents.
 
     Attributes:
-        documents, characters, bytes, words: of all texts.
-        tokens: that were scored.
-        nats: their cost.
+        documents: the number of documents.
+        characters, bytes, words: the size of all texts.
+        tokens: the number of scored tokens.
+        nats: the cost of the scored tokens.
     """
 
     documents: int
@@ -49,18 +52,18 @@ class Sums:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics of some documents. Those whose denominator the mode does not define, and infinite ones, are None.
+    """Metrics of a set of documents. A metric that the mode does not define, or that is infinite, is None.
 
     Attributes:
-        sums: what they are made from.
-        bits_per_character, bits_per_byte, bits_per_token: code length.
-        compression_rate: packed bytes per raw byte, bits_per_byte / 8.
+        sums: the sums that the metrics are computed from.
+        bits_per_character, bits_per_byte, bits_per_token: the code length per unit.
+        compression_rate: compressed size per byte of text, bits_per_byte / 8.
         token_perplexity, byte_perplexity, word_perplexity: exp(nats per unit).
-        low, high: of bits_per_character: the 95 % confidence interval over documents, never below 0; None for fewer
-            than 3 different documents.
+        low, high: the 95 % confidence interval of bits_per_character over documents, at least 0; None for fewer than 3
+            different documents.
     """
 
-    sums: Sums
+    sums: DocumentSums
     bits_per_character: float | None
     bits_per_byte: float | None
     bits_per_token: float | None
@@ -72,20 +75,20 @@ class Metrics:
     high: float | None
 
     def record(self) -> dict[str, Any]:
-        """Flat, for JSON and tables; sums first."""
+        """All values in one dictionary, the sums first, for JSON and tables."""
         facts = asdict(self)
         return {**facts.pop("sums"), **facts}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Bits per character of one model less those of another, over the same documents.
+    """The difference of two models in bits per character, over the same documents.
 
     Attributes:
-        value: below 0, the first is better.
+        value: bits per character of the first model minus those of the second; negative if the first is better.
         low, high: the confidence interval over documents; None for fewer than 3 different documents.
-        wins: share of the documents on which the first is better, between 0 and 1.
-        documents: how many both have.
+        wins: the fraction of documents on which the first model is better, between 0 and 1.
+        documents: the number of documents.
     """
 
     value: float
@@ -96,22 +99,22 @@ class Difference:
 
 
 def metrics(columns: Mapping[str, Any], *, per_text: bool = True, per_token: bool = True) -> Metrics:
-    """Metrics of documents.
+    """Compute the metrics of documents.
 
     Args:
-        columns: arrays of shape (documents,): `characters`, `bytes`, `words`, `tokens`, `nats`; and `key`, where it is
-            known which documents are equal.
-        per_text: whether characters, bytes and words count: not where part of the text was left out on purpose.
-        per_token: whether tokens count: not where a document is one.
+        columns: arrays of shape (documents,): `characters`, `bytes`, `words`, `tokens`, `nats`; and optionally `key`,
+            which equal documents share.
+        per_text: whether metrics per character, byte and word are defined; not if the mode leaves much text unscored.
+        per_token: whether metrics per token are defined; not for compressors, whose only token is the document.
 
     Raises:
-        KolmoError: nothing was scored.
+        KolmoError: no token was scored.
     """
     names = ("characters", "bytes", "words", "tokens")
     counts = {name: int(np.sum(columns[name])) for name in names}
-    sums = Sums(len(columns["nats"]), nats=math.fsum(columns["nats"]), **counts)
+    sums = DocumentSums(len(columns["nats"]), nats=math.fsum(columns["nats"]), **counts)
     if not sums.tokens:
-        raise KolmoError(f"of {sums.documents:,} documents no token was scored; take more text, or a smaller block")
+        raise KolmoError(f"no token of {sums.documents:,} documents was scored; use more text, or a smaller block")
     nats = sums.nats
     per_byte = bits_per(sums.bytes, nats) if per_text else None
     low, high = interval(columns["nats"], columns["characters"], columns.get("key")) if per_text else (None, None)
@@ -130,18 +133,18 @@ def metrics(columns: Mapping[str, Any], *, per_text: bool = True, per_token: boo
 
 
 def interval(
-    nats: npt.ArrayLike, characters: npt.ArrayLike, keys: npt.ArrayLike | None = None, *, level: float = LEVEL
+    nats: npt.ArrayLike, characters: npt.ArrayLike, keys: npt.ArrayLike | None = None, *, level: float = DEFAULT_LEVEL
 ) -> tuple[float, float] | tuple[None, None]:
     """The confidence interval of bits per character over documents.
 
     Args:
-        nats: of each document, shape (n,).
-        characters: of each document, shape (n,).
-        keys: of each document, shape (n,): documents of one key are one draw. None: all differ.
-        level: part of such intervals that hold the population's value.
+        nats: the cost of each document, shape (n,).
+        characters: the number of characters of each document, shape (n,).
+        keys: the key of each document, shape (n,): documents with the same key count as one draw. None: all differ.
+        level: the confidence level.
 
     Returns:
-        low, not below 0, and high; None and None for fewer than 3 different documents.
+        low, at least 0, and high; None and None for fewer than 3 different documents.
 
     Example:
         >>> low, high = interval([70.0, 140.0, 200.0, 90.0], [100, 200, 300, 120])
@@ -158,16 +161,16 @@ def difference(
     characters: npt.ArrayLike,
     keys: npt.ArrayLike | None = None,
     *,
-    level: float = LEVEL,
+    level: float = DEFAULT_LEVEL,
 ) -> Difference:
-    """Bits per character of one model less those of another, paired by document.
+    """The difference of two models in bits per character, paired by document.
 
     Args:
-        nats: costs of each document under the one model, shape (n,).
-        other: costs under the other.
-        characters: of each document.
-        keys: of each document: documents of one key are one draw. None: all differ.
-        level: part of such intervals that hold the population's value.
+        nats: the cost of each document under the first model, shape (n,).
+        other: the cost of each document under the second model, shape (n,).
+        characters: the number of characters of each document, shape (n,).
+        keys: the key of each document, shape (n,): documents with the same key count as one draw. None: all differ.
+        level: the confidence level.
 
     Example:
         >>> difference([70.0, 140.0], [71.0, 150.0], [100, 200]).wins
@@ -180,8 +183,13 @@ def difference(
     return Difference(value, low, high, float(np.mean(costs < others)), len(costs))
 
 
-def min_k(nats: npt.ArrayLike, percent: float = MIN_K) -> float:
-    """Mean nats of the `percent` % least probable tokens, at least one; NaN of none. NaN counts as not scored."""
+def min_k(nats: npt.ArrayLike, percent: float = MIN_K_PERCENT) -> float:
+    """Mean nats of the `percent` % least probable tokens, at least one. NaN is ignored; NaN if no token is left.
+
+    Example:
+        >>> min_k([1.0, 2.0, 3.0, 4.0, 5.0])
+        5.0
+    """
     costs = np.asarray(nats, np.float32)
     costs = costs[~np.isnan(costs)]
     if not len(costs):
@@ -191,7 +199,7 @@ def min_k(nats: npt.ArrayLike, percent: float = MIN_K) -> float:
 
 
 def subsets(columns: Mapping[str, Any]) -> dict[str, npt.NDArray[np.intp]]:
-    """Places of the documents of each subset, in the order in which subsets begin."""
+    """The indices of the documents of each subset, in the order in which the subsets first occur."""
     places: dict[str, list[int]] = {}
     for place, name in enumerate(columns["subset"]):
         places.setdefault(name, []).append(place)
@@ -199,7 +207,7 @@ def subsets(columns: Mapping[str, Any]) -> dict[str, npt.NDArray[np.intp]]:
 
 
 def select(columns: Mapping[str, Any], places: Sequence[int] | npt.NDArray[np.intp]) -> dict[str, Any]:
-    """The columns of some documents."""
+    """The columns of the documents at these indices."""
     return {
         name: values[places] if isinstance(values, np.ndarray) else [values[place] for place in places]
         for name, values in columns.items()
@@ -207,5 +215,5 @@ def select(columns: Mapping[str, Any], places: Sequence[int] | npt.NDArray[np.in
 
 
 def _exp(nats: float) -> float | None:
-    """None where it would not be a finite number, which JSON has no word for."""
-    return math.exp(nats) if nats < 700 else None
+    """exp(nats); None if that is not finite, which JSON cannot represent."""
+    return math.exp(nats) if nats < MAX_EXPONENT else None

@@ -1,6 +1,6 @@
-"""Results: what runs found, for programs and for people.
+"""Results of runs: as objects, as tables of pandas, and as short text and HTML.
 
-What it is not: it computes no metrics (`evaluation.results.metrics`), and draws nothing (`kolmo.report`).
+What it is not: it does not compute metrics (`evaluation.results.metrics`) or make reports (`kolmo.report`).
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from kolmo.bits import to_bits
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.evaluation.results import metrics
 from kolmo.evaluation.results.rows import Row
-from kolmo.evaluation.results.store import Store, find_results, read_columns
+from kolmo.evaluation.results.store import RowStore, find_results, read_columns
 from kolmo.foreign import html_table, short
 from kolmo.installing import install
 
 if TYPE_CHECKING:
     import pandas as pd
 
-HEAD = ("model", "corpus", "mode", "bits/char", "95 %", "documents")
-SHOWN = 20  # results that an evaluation shows of itself
+SHORT_COLUMNS = ("model", "corpus", "mode", "bits/char", "95 %", "documents")
+MAX_SHOWN_RESULTS = 20  # results in the short forms of an evaluation
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Result:
-    """One model on one corpus in one mode.
+    """The result of one model on one corpus in one mode.
 
     Attributes:
-        folder: where its rows are.
-        record: result.json, as docs/evaluation.md has it.
-        kept: what the folder lives as long as, where it is a temporary one.
+        folder: the folder of its rows.
+        record: the content of result.json (docs/evaluation.md).
+        kept: an object that keeps a temporary folder in existence.
     """
 
     folder: Path
@@ -45,43 +45,43 @@ class Result:
 
     @property
     def model(self) -> str:
-        """Name of the model."""
+        """The name of the model."""
         return str(self.record["model"]["name"])
 
     @property
     def corpus(self) -> str:
-        """Name of the corpus."""
+        """The name of the corpus."""
         return str(self.record["corpus"]["name"])
 
     @property
     def mode(self) -> str:
-        """Name of the mode."""
+        """The name of the mode."""
         return str(self.record["mode"]["name"])
 
     @property
     def metrics(self) -> Mapping[str, Any]:
-        """Metrics by name (see `metrics.Metrics`), and `min_k`."""
+        """The metrics by name (see `metrics.Metrics`), and `min_k`."""
         return dict(self.record["metrics"])
 
     @property
     def bits_per_character(self) -> float | None:
-        """Of the whole corpus; None where the mode does not define it."""
+        """Bits per character of the whole corpus; None if the mode does not define them."""
         value: float | None = self.record["metrics"]["bits_per_character"]
         return value
 
     @property
     def documents(self) -> int:
-        """How many the corpus has."""
+        """The number of documents of the corpus."""
         return int(self.record["metrics"]["documents"])
 
     def __repr__(self) -> str:
         return f"Result({', '.join(self._shown())})"
 
     def _repr_html_(self) -> str:
-        return html_table("kolmo: bits per character", HEAD, [self._shown()])
+        return html_table("kolmo: bits per character", SHORT_COLUMNS, [self._shown()])
 
     def _shown(self) -> list[str]:
-        """Cells under `HEAD`."""
+        """The cells under `SHORT_COLUMNS`."""
         values = self.record["metrics"]
         value, low, high = (values.get(name) for name in ("bits_per_character", "low", "high"))
         return [
@@ -92,23 +92,23 @@ class Result:
         ]
 
     def rows(self, *, content: bool = False) -> Iterator[Row]:
-        """A row for each document, in the order of the corpus.
+        """The rows, one for each document, in the order of the corpus.
 
         Args:
-            content: whether with the texts, where they were kept.
+            content: whether to read the texts, if they were kept.
         """
-        return islice(Store(self.folder).table(content=content), self.documents)
+        return islice(RowStore(self.folder).table(content=content), self.documents)
 
     def columns(self) -> dict[str, Any]:
-        """Arrays of a value for each document: key, name, subset, date, characters, bytes, words, tokens, nats."""
+        """Arrays with one value per document: key, name, subset, date, characters, bytes, words, tokens, nats."""
         return read_columns(self.folder, self.documents)
 
     def full(self) -> dict[str, Any]:
-        """What a program reads: the record, and where the rows are."""
+        """The record and the folder of the rows, for JSON."""
         return {**self.record, "folder": str(self.folder)}
 
     def flat(self) -> dict[str, Any]:
-        """One row of a table: names, then metrics."""
+        """One row of a table: names, settings and metrics."""
         corpus, mode = self.record["corpus"], self.record["mode"]
         return {
             "model": self.model,
@@ -123,7 +123,7 @@ class Result:
         }
 
     def to_pandas(self) -> pd.DataFrame:
-        """A row for each document, with its bits per character, bits per byte and Min-K %.
+        """A table with one row per document, with its bits per character, bits per byte and Min-K %.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -137,18 +137,22 @@ class Result:
 
 
 class Evaluation(list[Result]):
-    """Results of some models on some corpora."""
+    """A list of results of several models on several corpora."""
 
     def __repr__(self) -> str:
-        more = [f"  ... and {len(self) - SHOWN} more"] if len(self) > SHOWN else []
-        return "\n".join([f"Evaluation of {len(self)} results", *(f"  {one!r}" for one in self[:SHOWN]), *more])
+        more = [f"  ... and {len(self) - MAX_SHOWN_RESULTS} more"] if len(self) > MAX_SHOWN_RESULTS else []
+        return "\n".join(
+            [f"Evaluation of {len(self)} results", *(f"  {one!r}" for one in self[:MAX_SHOWN_RESULTS]), *more]
+        )
 
     def _repr_html_(self) -> str:
-        more = f"; {len(self) - SHOWN} more are not shown" if len(self) > SHOWN else ""
-        return html_table(f"kolmo: bits per character{more}", HEAD, [one._shown() for one in self[:SHOWN]])
+        more = f"; {len(self) - MAX_SHOWN_RESULTS} more are not shown" if len(self) > MAX_SHOWN_RESULTS else ""
+        return html_table(
+            f"kolmo: bits per character{more}", SHORT_COLUMNS, [one._shown() for one in self[:MAX_SHOWN_RESULTS]]
+        )
 
     def to_pandas(self) -> pd.DataFrame:
-        """A row for each result: names, then metrics.
+        """A table with one row per result: names, settings and metrics.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -156,7 +160,7 @@ class Evaluation(list[Result]):
         return _pandas().DataFrame([result.flat() for result in self])
 
     def to_dataset(self) -> Any:
-        """The same as a `datasets.Dataset`.
+        """The table of `to_pandas` as a `datasets.Dataset`.
 
         Raises:
             MissingExtraError: datasets is not installed.
@@ -168,7 +172,7 @@ class Evaluation(list[Result]):
         return Dataset.from_list([result.flat() for result in self])
 
     def differences(self, *, level: float = 0.95) -> list[dict[str, Any]]:
-        """Every two models that were given the same corpus in the same mode: see `compare`."""
+        """The difference of every two models that were evaluated on the same corpus in the same mode: see `compare`."""
         found = []
         for one, other in combinations(self, 2):
             same = (one.corpus, one.mode) == (other.corpus, other.mode)
@@ -178,18 +182,18 @@ class Evaluation(list[Result]):
 
 
 def compare(one: Result, other: Result, *, level: float = 0.95) -> dict[str, Any]:
-    """Bits per character of one model less those of another, paired by document (`metrics.difference`).
+    """The difference of two models in bits per character, paired by document (`metrics.difference`).
 
     Args:
-        one: on a corpus.
-        other: on the same one; documents that only one has are left out.
-        level: of the interval.
+        one: the result of the first model.
+        other: the result of the second model on the same corpus; documents that only one result has are ignored.
+        level: the confidence level.
 
     Returns:
-        corpus, model, other, value, low, high, wins, documents.
+        a dictionary with corpus, model, other, value, low, high, wins, documents.
 
     Raises:
-        KolmoError: they have no document in common.
+        KolmoError: the results have no document in common.
     """
     pairs = _shared(one, other)
     mine, others = one.columns(), other.columns()
@@ -202,13 +206,13 @@ def compare(one: Result, other: Result, *, level: float = 0.95) -> dict[str, Any
 
 
 def _shared(one: Result, other: Result) -> list[tuple[int, int]]:
-    """Places of each document that both have, in the one and in the other."""
+    """The indices, in each of the two results, of the documents that both have."""
     places = {name: place for place, name in enumerate(_occurrences(other.columns()["key"]))}
     return [(place, places[name]) for place, name in enumerate(_occurrences(one.columns()["key"])) if name in places]
 
 
 def _occurrences(keys: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """Each key with how often it came before, so that equal documents are paired one to one."""
+    """Each key with the number of its earlier occurrences, so that equal documents are paired one to one."""
     seen: Counter[str] = Counter()
     for key in keys:
         yield key, seen[key]
@@ -216,10 +220,10 @@ def _occurrences(keys: Iterable[str]) -> Iterator[tuple[str, int]]:
 
 
 def load_results(folder: str | Path) -> Evaluation:
-    """All results below a folder that `kolmo eval -o` has made.
+    """Load all results below an output folder of `kolmo eval` or `kolmo.evaluate`.
 
     Raises:
-        KolmoError: there is no such folder, or a result in it cannot be read.
+        KolmoError: the folder does not exist, or a result in it cannot be read.
     """
     return Evaluation(Result(place, record) for place, record in find_results(Path(folder)))
 

@@ -1,6 +1,6 @@
-"""Rows: what a model's tokens of one document cost. The one record that all metrics come from.
+"""Rows: the cost of each token of one document under one model. All metrics are computed from rows.
 
-What it is not: a file (`evaluation.results.store`), or a metric (`evaluation.results.metrics`).
+What it is not: it does not store rows (`evaluation.results.store`) or compute metrics (`evaluation.results.metrics`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-WORDS = re.compile(r"\s+")
+WHITE_SPACE = re.compile(r"\s+")
 
 
 @dataclass(eq=False)
@@ -20,16 +20,16 @@ class Row:
     """A document and its costs under one model, in one mode.
 
     Attributes:
-        document: its place in the corpus, from 0.
-        key: 16 hexadecimal digits of a hash of what its costs depend on beside model and mode: its text and, where
-            documents are joined to a stream, all texts before it.
-        name, subset, date: as in the corpus.
-        characters, bytes, words: of its whole text: code points, UTF-8, pieces between white space (as
-            lm-evaluation-harness counts them).
-        token_ids: shape (n,), int32; -1 for bytes that no token covers.
-        token_bytes: shape (n,), int32: bytes of the text that each token stands for; 0 for special tokens.
-        token_nats: shape (n,), float32: -ln p of each token; NaN where it was not scored.
-        content: the text, or None where it is not kept.
+        document: the index of the document in the corpus, from 0.
+        key: a cache key of 16 hexadecimal digits: a hash of what the costs depend on besides model and mode, which is
+            the text and, if documents are joined to a stream, all texts before it.
+        name, subset, date: the labels of the document in the corpus.
+        characters, bytes, words: the size of the whole text in code points, in bytes of UTF-8, and in pieces between
+            white space, as lm-evaluation-harness counts words.
+        token_ids: token ids, shape (n,), int32; -1 for bytes that no token covers.
+        token_bytes: the number of bytes that each token covers, shape (n,), int32; 0 for special tokens.
+        token_nats: -ln p of each token, shape (n,), float32; NaN for a token that was not scored.
+        content: the text, or None if it was not kept.
     """
 
     document: int
@@ -52,20 +52,25 @@ class Row:
 
     @property
     def tokens(self) -> int:
-        """How many tokens were scored."""
+        """The number of scored tokens."""
         return int(self.scored.sum())
 
     @property
     def nats(self) -> float:
-        """Their sum, in float64."""
+        """The sum of the costs, in float64."""
         return float(np.nansum(self.token_nats, dtype=np.float64))
 
 
 def count_words(text: str) -> int:
-    """Pieces between white space, with the empty ones at the ends."""
-    return len(WORDS.split(text))
+    """The number of pieces between white space, including empty ones at the ends.
+
+    Example:
+        >>> count_words("one two ")
+        3
+    """
+    return len(WHITE_SPACE.split(text))
 
 
 def document_key(text: str, before: str = "") -> str:
-    """The key of a text, behind the documents whose last has the key `before`."""
+    """The key of a text in a stream after the document with the key `before`; "" if the text is scored on its own."""
     return hashlib.sha256(before.encode() + b"\0" + text.encode()).hexdigest()[:16]

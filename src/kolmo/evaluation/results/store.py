@@ -1,18 +1,18 @@
-"""The store: rows as Parquet files, one folder for each model, corpus and mode. Runs add to it, and go on from it.
+"""The row store: rows in Parquet files, one folder for each model, corpus and mode, from which later runs resume.
 
     RESULTS/MODEL/CORPUS/MODE-KEY/
-        part-*.parquet    rows as they come
-        table.parquet     all rows, in the order of the corpus, once a run is through
-        result.json       what the run found (`evaluation.results.results`)
+        part-*.parquet    rows that were written during a run
+        table.parquet     all rows in the order of the corpus, written when a run is complete
+        result.json       the result of the run (`evaluation.results.results`)
 
-KEY is a hash of all that the costs depend on but the documents: the model's weights, configuration and tokenizer, the
-mode, block, stride and dtype. A row's own key stands for its document. So a second run scores what is new, and a row is
-never taken for another model's. Each file appears whole or not at all.
+KEY is a hash of everything that the costs depend on, except the documents: the model's weights, configuration and
+tokenizer, the mode, block, stride and dtype. The key of a row identifies its document. So a second run scores only new
+documents, and never uses the rows of another model. Each file is written to a temporary file and renamed.
 
 The Parquet files open in pandas, polars, DuckDB and `datasets`. Their columns are the attributes of `Row`, and `tokens`
-and `nats`, which are sums over `token_nats`.
+and `nats`, which are the number and the sum of the scored `token_nats`.
 
-What it is not: it scores nothing, and computes no metrics.
+What it is not: it does not score documents or compute metrics.
 """
 
 from __future__ import annotations
@@ -38,19 +38,20 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-FORMAT = 1
+RESULT_FORMAT = 1  # version of result.json and of the columns
 TABLE, RESULT = "table.parquet", "result.json"
-GROUP = 256  # rows of a group, in which a file is read
-LABELS = ("name", "subset", "date")
-LISTS = ("token_ids", "token_bytes", "token_nats")
-SMALL = ("document", "key", "name", "subset", "date", "characters", "bytes", "words", "tokens", "nats")
+GROUP_ROWS = 256  # rows that are read and written at a time
+MAX_SLUG_CHARACTERS = 80  # characters of a name in a path
+LABEL_COLUMNS = ("name", "subset", "date")
+LIST_COLUMNS = ("token_ids", "token_bytes", "token_nats")
+SCALAR_COLUMNS = ("document", "key", "name", "subset", "date", "characters", "bytes", "words", "tokens", "nats")
 
 
-class Store:
+class RowStore:
     """The rows of one model, corpus and mode.
 
     Args:
-        folder: where; made when something is written.
+        folder: the folder of the files; it is created by the first write.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -61,21 +62,21 @@ class Store:
         self.folder = folder
 
     def keys(self) -> set[str]:
-        """Of all rows."""
+        """The keys of all rows."""
         return {key for batch in self._batches(["key"]) for key in batch.column("key").to_pylist()}
 
     def rows(self, *, content: bool = False) -> Iterator[Row]:
-        """All rows, in no order; where a key comes twice, the later is the newer.
+        """All rows in any order. If a key occurs twice, the later row is the newer one.
 
         Args:
-            content: whether with the texts.
+            content: whether to read the texts.
         """
         columns = [name for name in _schema().names if content or name != "content"]
         for batch in self._batches(columns):
             yield from _rows(batch)
 
     def table(self, *, content: bool = False) -> Iterator[Row]:
-        """The table's rows, in the order of the corpus; none before a run was through."""
+        """The rows of the table, in the order of the corpus; none before a run is complete."""
         path = self.folder / TABLE
         if path.is_file():
             columns = [name for name in _schema().names if content or name != "content"]
@@ -83,37 +84,39 @@ class Store:
                 yield from _rows(batch)
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Keep rows: one more part."""
+        """Write rows to a new part file."""
         if rows:
-            # Numbered by time: parts of several runs may lie side by side, and the later is the newer.
+            # Numbers increase, so that of parts of several runs the later is the newer.
             number = max((int(path.name[5:15]) for path in self._parts()), default=0) + 1
             with _writer(self.folder / f"part-{number:010d}-{uuid.uuid4().hex[:8]}.parquet") as writer:
                 writer.write_batch(_batch(rows))
 
     def compact(self, keys: Sequence[str], labels: Sequence[tuple[str, str, str]]) -> None:
-        """Write the table of these rows, in this order; then parts go.
+        """Write the table with these rows in this order, and remove the part files.
 
-        Costs come from the rows of these keys, and labels from the caller: a text that the corpus has several times has
-        one cost and as many names. Rows of documents behind them stay, for runs with a higher limit; others go.
+        Costs come from the stored rows, and labels from the caller: a text that occurs several times in the corpus has
+        one cost and several names. Rows of later documents are kept for runs with a higher limit; others are dropped.
 
         Args:
-            keys: of the corpus's documents, in order.
-            labels: name, subset and date of each, in the same order.
+            keys: the keys of the documents of the corpus, in order.
+            labels: name, subset and date of each document, in the same order.
 
         Raises:
-            KolmoError: a row is missing.
+            KolmoError: the store has no row for a key.
         """
         parts = self._parts()
         here = [
             row
-            for batch in self._batches(["key", *LABELS])
-            for row in zip(*(batch.column(name).to_pylist() for name in ("key", *LABELS)), strict=True)
+            for batch in self._batches(["key", *LABEL_COLUMNS])
+            for row in zip(*(batch.column(name).to_pylist() for name in ("key", *LABEL_COLUMNS)), strict=True)
         ]
         if not parts and here[: len(keys)] == [(key, *own) for key, own in zip(keys, labels, strict=True)]:
             return
         latest = {row.key: row for row in self.rows(content=True)}
         if missing := next((key for key in keys if key not in latest), None):
-            raise KolmoError(f"{self.folder}: has no row {missing}; did the corpus change meanwhile? Run again")
+            raise KolmoError(
+                f"{self.folder}: has no row {missing}; the corpus may have changed during the run: run again"
+            )
         wanted = set(keys)
         chosen = [
             replace(latest[key], document=place, name=name, subset=subset, date=date)
@@ -121,18 +124,18 @@ class Store:
         ]
         behind = [row for key, row in latest.items() if key not in wanted and row.document >= len(keys)]
         chosen += sorted(behind, key=lambda row: row.document)
-        with _writer(self.folder / TABLE, durable=True) as writer:  # the parts are removed for it
-            for first in range(0, len(chosen), GROUP):
-                writer.write_batch(_batch(chosen[first : first + GROUP]))
+        with _writer(self.folder / TABLE, durable=True) as writer:  # since the parts are removed after it
+            for first in range(0, len(chosen), GROUP_ROWS):
+                writer.write_batch(_batch(chosen[first : first + GROUP_ROWS]))
         for path in parts:
             path.unlink(missing_ok=True)
 
     def write(self, result: Mapping[str, Any]) -> None:
         """Write result.json."""
-        write_json(self.folder / RESULT, {"format": FORMAT, **result})
+        write_json(self.folder / RESULT, {"format": RESULT_FORMAT, **result})
 
     def result(self) -> dict[str, Any] | None:
-        """What the last run that was through has found."""
+        """The result of the last complete run; None if there is none."""
         return read_result(self.folder / RESULT) if (self.folder / RESULT).is_file() else None
 
     def _parts(self) -> list[Path]:
@@ -146,64 +149,69 @@ class Store:
 
 
 def folder_of(results: Path, model: str, corpus: str, mode: str, settings: Mapping[str, Any]) -> Path:
-    """The folder of a run's rows.
+    """The folder for the rows of a run.
 
     Args:
-        results: of all runs.
-        model: its name, for people.
-        corpus: the same of the corpus.
-        mode: the same of the mode.
-        settings: all that the costs depend on but the documents, as JSON has it.
+        results: the folder of all results.
+        model: the name of the model, which the path shows.
+        corpus: the name of the corpus, likewise.
+        mode: the name of the mode, likewise.
+        settings: everything that the costs depend on, except the documents, as JSON values.
     """
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     return results / slug(model) / slug(corpus) / f"{slug(mode)}-{key}"
 
 
 def slug(name: str) -> str:
-    """A name as a folder's: other characters than letters, digits and ._- become one -, at most 80 of them."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:80] or "unnamed"
+    """A name as part of a path: runs of characters other than letters, digits and ._- become one -; at most 80.
+
+    Example:
+        >>> slug("org/name: 7B")
+        'org-name-7B'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:MAX_SLUG_CHARACTERS] or "unnamed"
 
 
 def find_results(results: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """All results below a folder, with their folders, sorted.
+    """All results below a folder, each with its own folder, sorted by path.
 
     Raises:
-        KolmoError: it is not a folder, or a result cannot be read.
+        KolmoError: the folder does not exist, or a result cannot be read.
     """
     if not results.is_dir():
-        raise KolmoError(f"{results}: no such folder; give one that `kolmo eval -o` has made")
+        raise KolmoError(f"{results}: no such folder; give an output folder of `kolmo eval`")
     return [(path.parent, read_result(path)) for path in sorted(results.rglob(RESULT))]
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A result.json.
+    """Read a result.json.
 
     Raises:
-        KolmoError: it is none, or of a newer kolmo.
+        KolmoError: the file is not a result, or was written by a newer kolmo.
     """
     try:
         found = json.loads(path.read_text("utf-8"))
         number = found["format"]
     except (ValueError, KeyError, TypeError):
         raise KolmoError(f"{path}: is not a result of kolmo eval, or damaged; delete it and evaluate again") from None
-    if number != FORMAT:
-        raise KolmoError(f"{path}: has format {number}, this kolmo knows {FORMAT}; upgrade kolmo")
+    if number != RESULT_FORMAT:
+        raise KolmoError(f"{path}: has format {number}, this kolmo reads format {RESULT_FORMAT}; upgrade kolmo")
     return dict(found)
 
 
 def read_columns(folder: Path, documents: int) -> dict[str, Any]:
-    """Columns of the table in a folder, without the tokens: an array, or list of str, of one value per document.
+    """The scalar columns of the table in a folder: an array, or list of str, with one value per document.
 
     Args:
-        folder: with a table.
-        documents: how many; a table may hold more, of a run with a higher limit.
+        folder: a folder with a table.
+        documents: the number of documents to read; the table may have more, from a run with a higher limit.
 
     Raises:
-        KolmoError: it has fewer.
+        KolmoError: the table has fewer rows.
     """
-    parts: dict[str, list[Any]] = {name: [] for name in SMALL}
-    for batch in _read(folder / TABLE, list(SMALL)):
-        for name in SMALL:
+    parts: dict[str, list[Any]] = {name: [] for name in SCALAR_COLUMNS}
+    for batch in _read(folder / TABLE, list(SCALAR_COLUMNS)):
+        for name in SCALAR_COLUMNS:
             parts[name] += batch.column(name).to_pylist()
     if len(parts["key"]) < documents:
         raise KolmoError(f"{folder / TABLE}: has {len(parts['key'])} rows, not {documents}; evaluate again")
@@ -212,10 +220,10 @@ def read_columns(folder: Path, documents: int) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a file whole or not at all."""
+    """Write a JSON file beside its target, and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        # Half of a surrogate pair, as names of files and servers may hold, is written as JSON's own escape for it.
+        # A lone surrogate, which names of files and servers may contain, is written as its JSON escape.
         file.write((json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
 
@@ -225,7 +233,7 @@ def _writer(path: Path, *, durable: bool = False) -> Iterator[pq.ParquetWriter]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         replacing(path, durable=durable) as file,
-        # Costs are noise to a dictionary; as planes of bytes they pack by a quarter.
+        # Costs hardly repeat, so a dictionary is useless; split into byte planes they shrink by a quarter.
         parquet.ParquetWriter(
             file,
             _schema(),
@@ -243,10 +251,10 @@ def _read(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(GROUP, columns=columns)
+            yield from file.iter_batches(GROUP_ROWS, columns=columns)
     except (pyarrow.ArrowException, KeyError) as error:
         reason = str(error).splitlines()[0]
-        raise KolmoError(f"{path}: cannot be read ({reason}); delete it, its documents are scored again") from None
+        raise KolmoError(f"{path}: cannot be read ({reason}); delete it, and its documents are scored again") from None
 
 
 def _schema() -> pa.Schema:
@@ -268,7 +276,7 @@ def _schema() -> pa.Schema:
         "token_nats": pa.list_(pa.float32()),
         "content": pa.string(),
     }
-    return pa.schema(list(kinds.items()), metadata={"kolmo": f"evaluation rows {FORMAT}"})
+    return pa.schema(list(kinds.items()), metadata={"kolmo": f"evaluation rows {RESULT_FORMAT}"})
 
 
 def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
@@ -277,7 +285,7 @@ def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
     columns = []
     for field in _schema():
         values = [getattr(row, field.name) for row in rows]
-        if field.name in LISTS:
+        if field.name in LIST_COLUMNS:
             ends = np.cumsum([0, *map(len, values)]).astype(np.int32)
             flat = pa.array(np.concatenate(values), field.type.value_type)
             columns.append(pa.ListArray.from_arrays(pa.array(ends), flat, type=field.type))
@@ -288,18 +296,18 @@ def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
 
 def _rows(batch: pa.RecordBatch) -> Iterator[Row]:
     names = [name for name in batch.schema.names if name not in ("tokens", "nats")]
-    lists = {name: batch.column(name) for name in LISTS if name in names}
-    others = {name: batch.column(name).to_pylist() for name in names if name not in LISTS}
+    lists = {name: batch.column(name) for name in LIST_COLUMNS if name in names}
+    others = {name: batch.column(name).to_pylist() for name in names if name not in LIST_COLUMNS}
     for k in range(batch.num_rows):
         tokens = {name: column[k].values.to_numpy(zero_copy_only=False) for name, column in lists.items()}
         yield Row(**{name: values[k] for name, values in others.items()}, **tokens)
 
 
 def _parquet() -> Any:
-    """pyarrow.parquet.
+    """Import pyarrow.parquet.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: pyarrow is not installed.
     """
     try:
         import pyarrow.parquet

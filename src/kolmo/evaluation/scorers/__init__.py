@@ -1,1 +1,1 @@
-"""Everything whose code lengths are compared, behind one protocol."""
+"""Scorers: language models, byte predictors, compressors and servers behind one protocol."""

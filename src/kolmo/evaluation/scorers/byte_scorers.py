@@ -1,6 +1,6 @@
-"""Predictors of bytes, and classical compressors, as scorers: a document at once, from a fresh state.
+"""Byte predictors and classical compressors as scorers. Each document is scored on its own, from a fresh state.
 
-What it is not: it adds nothing to a predictor's `score`, and measures a compressor by what it writes.
+What it is not: it does not split documents into windows; costs are those of `Model.score`, or compressed sizes.
 """
 
 from __future__ import annotations
@@ -13,16 +13,22 @@ import numpy as np
 
 from kolmo.bits import to_nats
 from kolmo.errors import PredictorError
-from kolmo.evaluation.scorers.scorers import LITERAL, Identity, Tokenised
-from kolmo.evaluation.windows.modes import Texts
-from kolmo.evaluation.windows.passages import Batch, Nats, Passage
+from kolmo.evaluation.scorers.scorers import LITERAL_ID, ModelIdentity, Tokenised
+from kolmo.evaluation.windows.modes import TokenRule
+from kolmo.evaluation.windows.passages import NO_TOKEN_LIMIT, Nats, PassageBatch, ScoredPassage
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.classical.compressors import Classical
 from kolmo.predictors.registry import resolve
 
 
 class ByteScorer:
-    """A predictor whose symbols are bytes, such as the embedded one. Every byte is a token."""
+    """A predictor whose symbols are bytes, such as the embedded one. Every byte is a token.
+
+    Args:
+        spec: the specification of the predictor.
+        predictor: the predictor.
+        threads: documents that are scored at the same time; 0: as many as the machine has cores.
+    """
 
     start = None
     window = None
@@ -32,10 +38,10 @@ class ByteScorer:
         self._predictor = predictor
         self._threads = threads or os.cpu_count() or 1
         settings = {"predictor": predictor.name, "version": predictor.version, "hash": predictor.fingerprint().hex()}
-        self.identity = Identity(spec, spec, "predictor", settings)
+        self.identity = ModelIdentity(spec, spec, "predictor", settings)
 
-    def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
-        """Its bytes."""
+    def tokenise(self, texts: Sequence[str], how: TokenRule) -> list[Tokenised]:
+        """The UTF-8 bytes of each text."""
         found = []
         for text in texts:
             ids = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
@@ -43,55 +49,55 @@ class ByteScorer:
         return found
 
     def budget(self, block: int) -> tuple[int, int]:
-        """A document for each thread; the kernels leave the interpreter to others."""
-        return self._threads, 1 << 40
+        """As in `Scorer`: one document for each thread, since the kernels release the interpreter's lock."""
+        return self._threads, NO_TOKEN_LIMIT
 
-    def score(self, batch: Batch) -> list[Nats]:
+    def score(self, batch: PassageBatch) -> list[Nats]:
         """As in `Scorer`."""
         with ThreadPoolExecutor(self._threads) as pool:
             return list(pool.map(self._score, batch))
 
-    def _score(self, passage: Passage) -> Nats:
+    def _score(self, passage: ScoredPassage) -> Nats:
         data = passage.tokens.astype(np.uint8).tobytes()
         return to_nats(self._predictor.start(len(data)).score(data)).astype(np.float32)
 
 
 class ClassicalScorer(ByteScorer):
-    """A compressor. It cannot tell what a byte costs: a document is one token, at the size of its compressed file."""
+    """A compressor. It gives no cost per byte, so a document is one token that costs its compressed size."""
 
     def __init__(self, spec: str, predictor: Classical) -> None:
         super().__init__(spec, predictor)
         self._classical = predictor
         settings = {"predictor": spec, "hash": predictor.fingerprint().hex()}
-        self.identity = Identity(spec, spec.partition(":")[2], "classical", settings)
+        self.identity = ModelIdentity(spec, spec.partition(":")[2], "classical", settings)
 
-    def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
-        """One token, whose cost is known already."""
+    def tokenise(self, texts: Sequence[str], how: TokenRule) -> list[Tokenised]:
+        """One token for each text, whose cost is known already."""
         found = []
         for text in texts:
             data = text.encode()
             nats = np.array([to_nats(8.0 * len(self._classical.compress(data)))], np.float32)
-            found.append(Tokenised(np.array([LITERAL], np.int32), np.array([len(data)], np.int32), nats))
+            found.append(Tokenised(np.array([LITERAL_ID], np.int32), np.array([len(data)], np.int32), nats))
         return found
 
-    def score(self, batch: Batch) -> list[Nats]:
-        """Nothing is left to score."""
+    def score(self, batch: PassageBatch) -> list[Nats]:
+        """Never called: every token has its cost from `tokenise`."""
         raise AssertionError
 
 
 def open_bytes(spec: str, threads: int = 0) -> ByteScorer:
-    """The scorer of a predictor's spec.
+    """Open the scorer of a byte predictor or a compressor.
 
     Args:
-        spec: of a predictor of bytes, or a compressor.
-        threads: documents at once; 0: as many as there are cores.
+        spec: the specification of the predictor or compressor.
+        threads: documents that are scored at the same time; 0: as many as the machine has cores.
 
     Raises:
-        PredictorError: there is none.
+        PredictorError: the predictor does not exist, or is a language model.
     """
     predictor = resolve(spec)
     if isinstance(predictor, Classical):
         return ClassicalScorer(spec, predictor)
     if predictor.exclusive:
-        raise PredictorError(f"{spec} is not a predictor of bytes; give a language model as hf: or gguf:")
+        raise PredictorError(f"{spec} is not a byte predictor; give a language model as hf: or gguf:")
     return ByteScorer(spec, predictor, threads)

@@ -1,6 +1,6 @@
-"""Scorers: everything whose code lengths are compared, behind one protocol.
+"""The protocol of scorers: models whose code lengths are measured.
 
-What it is not: it opens no model (`evaluation.opening`), decides no windows, and keeps nothing.
+What it is not: it does not open models (`evaluation.opening`), plan windows, or store costs.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from kolmo.evaluation.windows.modes import Texts
-from kolmo.evaluation.windows.passages import Batch, Nats
+from kolmo.evaluation.windows.modes import TokenRule
+from kolmo.evaluation.windows.passages import Nats, PassageBatch
 from kolmo.predictors.guard import guarded
 
-LITERAL = -1  # the id of bytes that no token covers
+LITERAL_ID = -1  # the token id of bytes that no token covers
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +25,9 @@ class Tokenised:
     """A text as tokens.
 
     Attributes:
-        ids: shape (n,), int32; LITERAL for bytes that no token covers.
-        lengths: shape (n,), int32: bytes of the text that each stands for.
-        nats: shape (n,), float32: costs that are known already, of literals; NaN for tokens. None: of none.
+        ids: the token ids, shape (n,), int32; LITERAL_ID for bytes that no token covers.
+        lengths: the number of bytes that each token covers, shape (n,), int32.
+        nats: costs that are known already, those of literals, shape (n,), float32; NaN for the others. None: all NaN.
     """
 
     ids: npt.NDArray[np.int32]
@@ -36,15 +36,16 @@ class Tokenised:
 
 
 @dataclass(frozen=True)
-class Identity:
-    """What a scorer is.
+class ModelIdentity:
+    """The identity of a model.
 
     Attributes:
-        spec: as it was given.
-        name: for people.
-        kind: hf, gguf, api, predictor, classical.
-        settings: all that costs depend on, as JSON has it: hashes, dtype; the key of stored rows.
-        facts: what else is good to know: number of parameters, device, versions.
+        spec: the model specification.
+        name: the name to show.
+        kind: hf, gguf, api, predictor or classical.
+        settings: everything that the costs depend on, such as hashes and dtype, as JSON values; part of the cache key
+            of stored rows.
+        facts: further information that is recorded with results, such as the number of parameters and the device.
     """
 
     spec: str
@@ -55,48 +56,56 @@ class Identity:
 
 
 class EvaluatedModel(Protocol):
-    """What planning needs to know of a model, wherever it runs."""
+    """What planning a run needs to know about a model, wherever the model runs."""
 
     @property
-    def identity(self) -> Identity:
-        """What it is."""
+    def identity(self) -> ModelIdentity:
+        """The identity of the model."""
         ...
 
     @property
     def start(self) -> int | None:
-        """The token that conditions and is never scored; None for scorers that have, and need, none."""
+        """The id of the start token, which is context and is never scored; None if the model has none."""
         ...
 
     @property
     def window(self) -> int | None:
-        """Tokens that it sees, where there is a limit."""
+        """The context length of the model in tokens; None if it is not limited."""
         ...
 
     @property
     def whole(self) -> bool:
-        """Whether it takes whole documents only, and thus mode strict alone."""
+        """Whether the model reads only whole documents, which only mode strict allows."""
         ...
 
-    def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
-        """Texts as tokens.
+    def tokenise(self, texts: Sequence[str], how: TokenRule) -> list[Tokenised]:
+        """Tokenise texts.
+
+        Args:
+            texts: the texts.
+            how: "exact", "default" or "plain" (see `Mode.token_rule`).
 
         Raises:
-            PredictorError: it cannot do it this way.
+            PredictorError: the tokenizer cannot do this.
         """
         ...
 
     def budget(self, block: int) -> tuple[int, int]:
-        """(passages, tokens) of a batch that it likes, at most, where the user says nothing."""
+        """The largest number of passages, and of tokens, in a batch, if the user sets no batch size.
+
+        Args:
+            block: the largest number of tokens that the model reads before it predicts one.
+        """
         ...
 
 
 class Scorer(EvaluatedModel, Protocol):
-    """A model that is loaded. It serves one thread at a time."""
+    """A loaded model. It must be called from one thread at a time."""
 
-    def score(self, batch: Batch) -> list[Nats]:
-        """Nats of what is scored in each passage: arrays of shape (passage.scored,), in the batch's order.
+    def score(self, batch: PassageBatch) -> list[Nats]:
+        """The nats of the scored tokens of each passage: arrays of shape (passage.scored,), in the order of the batch.
 
-        They depend on the rest of the batch by no more than floating-point noise.
+        They depend on the other passages of the batch by no more than floating-point noise.
 
         Raises:
             PredictorError: the model fails.
@@ -105,16 +114,16 @@ class Scorer(EvaluatedModel, Protocol):
 
 
 @dataclass(frozen=True)
-class Options:
-    """How to open and run a model. All may be left out.
+class ScorerOptions:
+    """How to open and run a model. Every attribute has a default.
 
     Attributes:
-        dtype: of the arithmetic: float32, bfloat16, float16, float64.
-        device: cpu, cuda, cuda:1; default: cuda where it is.
-        attention: implementation of attention in transformers: eager, sdpa, flash_attention_2.
-        cache_dir: where models of the hub are kept.
-        tokenizer: of a server's model: folder or id.
-        threads: of arithmetic on a CPU; 0: as many as there are cores.
+        dtype: the floating-point type of the model: float32, bfloat16, float16 or float64.
+        device: cpu, cuda or cuda:1; default: cuda where it is available.
+        attention: the implementation of attention in transformers: eager, sdpa or flash_attention_2.
+        cache_dir: the folder for models from the hub.
+        tokenizer: the tokenizer of a server's model: a folder or an id of the hub.
+        threads: threads for arithmetic on a CPU; 0: as many as the machine has cores.
     """
 
     dtype: str | None = None
@@ -126,8 +135,8 @@ class Options:
 
 
 def named(spec: str) -> AbstractContextManager[None]:
-    """Within it, whatever a model, its tokenizer or its server raises becomes a `PredictorError` that names the model.
+    """A context in which any error of a model, its tokenizer or its server becomes a `PredictorError` with its name.
 
-    Engines work within it, wherever the model is, so that other models of a command go on.
+    Engines call scorers within it, so that one failing model does not stop the others of a command.
     """
     return guarded(spec, "fails", "it cannot be evaluated here")

@@ -1,10 +1,10 @@
-"""Language models as scorers: teacher forcing in batches, logits only where a token is scored.
+"""Language models as scorers: teacher forcing in batches, with logits only for the tokens that are scored.
 
-Of a window of 1900 tokens 512 are scored, so the rest is read without asking for logits. Models of transformers whose
-logits are a plain product go a shorter way (`evaluation.scorers.torch_scorer`); all others, and models in GGUF, read
-window by window in pieces, through their cache, and give whole rows of logits.
+Of a window of 1900 tokens 512 are scored, so the rest is read without computing logits. Models of transformers whose
+logits are a matrix product of the last hidden state take a faster path (`evaluation.scorers.torch_scorer`). All other
+models, and those in GGUF, read each window in pieces through their key-value cache and return whole rows of logits.
 
-What it is not: it makes no windows, and knows nothing of documents.
+What it is not: it does not plan windows, and is not aware of documents.
 """
 
 from __future__ import annotations
@@ -17,47 +17,51 @@ import numpy.typing as npt
 
 from kolmo.bits import to_nats
 from kolmo.errors import PredictorError
-from kolmo.evaluation.scorers.scorers import LITERAL, Identity, Tokenised
-from kolmo.evaluation.windows.modes import Texts
-from kolmo.evaluation.windows.passages import Batch, Ids, Nats
+from kolmo.evaluation.scorers.scorers import LITERAL_ID, ModelIdentity, Tokenised
+from kolmo.evaluation.windows.modes import TokenRule
+from kolmo.evaluation.windows.passages import Ids, Nats, PassageBatch
 from kolmo.predictors.language_models.vocabulary import Vocabulary
 
-PIECE = 8 << 20  # bytes of logits at a time on a CPU, about what its caches hold
-CPU_TOKENS = 2048  # that a CPU's thread reads at once: more leave its caches
+CPU_LOGIT_BYTES = 8 << 20  # bytes of logits computed at a time on a CPU: about the size of its caches
+CPU_THREAD_TOKENS = 2048  # tokens that one CPU thread reads at a time: the activations of more exceed its caches
+CACHE_BYTES = 1 << 30  # bytes of keys and values that all lanes of a batch may take
+MAX_LANES = 64  # windows that are read side by side
 
 
 class TokenScorer:
-    """Any backend of a language model (`language_models.backends`): reads in pieces, through its cache.
+    """Scores with any backend of a language model (`language_models.backends`), in pieces through its cache.
 
     Args:
-        identity: of the model.
+        identity: the identity of the model.
         backend: the model.
-        threads: of arithmetic; 0: as they are.
-        piece: bytes of logits at a time.
+        threads: threads for arithmetic; 0: the number that the backend has set.
+        logit_bytes: bytes of logits computed at a time.
     """
 
     whole = False
 
-    def __init__(self, identity: Identity, backend: Any, threads: int = 0, piece: int = PIECE) -> None:
+    def __init__(
+        self, identity: ModelIdentity, backend: Any, threads: int = 0, logit_bytes: int = CPU_LOGIT_BYTES
+    ) -> None:
         self.identity = identity
         self.backend = backend
         self._threads = threads
-        self._piece = piece
+        self._logit_bytes = logit_bytes
         self._tree: Any = None
 
     @property
     def start(self) -> int | None:
-        """Beginning of text, or else its end."""
+        """The token for beginning of text, else that for end of text."""
         start: int = self.backend.start
         return start
 
     @property
     def window(self) -> int | None:
-        """Tokens that the model sees."""
+        """The context length of the model in tokens."""
         window: int | None = self.backend.window
         return window
 
-    def tokenise(self, texts: Sequence[str], how: Texts) -> list[Tokenised]:
+    def tokenise(self, texts: Sequence[str], how: TokenRule) -> list[Tokenised]:
         """As in `Scorer`."""
         if how == "exact":
             return [tokenise_losslessly(self.backend.vocabulary, text.encode()) for text in texts]
@@ -66,10 +70,10 @@ class TokenScorer:
 
     def budget(self, block: int) -> tuple[int, int]:
         """As in `Scorer`."""
-        lanes = max((1 << 30) // max(self.backend.token_bytes * block, 1), 1)  # a gigabyte of keys and values
-        return min(lanes, 64), CPU_TOKENS
+        lanes = max(CACHE_BYTES // max(self.backend.token_bytes * block, 1), 1)
+        return min(lanes, MAX_LANES), CPU_THREAD_TOKENS
 
-    def score(self, batch: Batch) -> list[Nats]:
+    def score(self, batch: PassageBatch) -> list[Nats]:
         """As in `Scorer`."""
         from kolmo.native.dispatch import kernels
         from kolmo.predictors.language_models import grids
@@ -79,13 +83,13 @@ class TokenScorer:
             self._tree = kernels.TokenTree(grids.tables(grids.WITHOUT), backend.size)
         texts, reads, begins = padded(batch, backend.start)
         nats = [np.empty(passage.scored, np.float32) for passage in batch]
-        step = max(self._piece // (len(batch) * backend.size * backend.itemsize), 1)
+        step = max(self._logit_bytes // (len(batch) * backend.size * backend.itemsize), 1)
         if not backend.continues:
             step = texts.shape[1]
         reader = backend.lanes(len(batch), self._threads)
         at, first = 0, int(begins.min())
         while at < texts.shape[1]:
-            # What is only context is read at once; it gives a row of logits that nobody needs.
+            # Tokens that are only context are read at once; the one row of logits that they give is not used.
             last = min(max(at + step, first if backend.continues else 0), texts.shape[1])
             wanted = last - max(at, first) if last > first else 1
             logits = reader.feed(texts[:, at:last], wanted)
@@ -107,14 +111,14 @@ class TokenScorer:
         return np.frombuffer(found, np.float64)
 
 
-def padded(batch: Batch, fill: int) -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """What passages read, as rows that end in `fill`.
+def padded(batch: PassageBatch, fill: int) -> tuple[Ids, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The tokens that each passage reads, as rows of equal length, padded at the end with `fill`.
 
-    Models look back only, so what stands behind a row's end changes nothing before it.
+    Attention is causal, so the padding does not affect the logits before it.
 
     Returns:
-        texts, shape (passages, longest); how many tokens of each are read, shape (passages,); and the place in each of
-        the first token whose logits count, shape (passages,).
+        the tokens, shape (passages, longest); the number of tokens that each passage reads, shape (passages,); and the
+        position in each of the first token whose logits are used, shape (passages,).
     """
     reads = np.array([len(passage.tokens) - 1 for passage in batch], np.int64)
     texts = np.full((len(batch), int(reads.max())), fill, np.int64)
@@ -124,7 +128,7 @@ def padded(batch: Batch, fill: int) -> tuple[Ids, npt.NDArray[np.int64], npt.NDA
 
 
 def tokenise_losslessly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
-    """Tokens that give the data back, and the bytes that none covers, at what a small context mixer makes of them."""
+    """Tokenise data so that the tokens restore it exactly. Bytes that no token covers are scored by a context mixer."""
     from kolmo.predictors.language_models.block import score_literal
 
     tokens = vocabulary.tokenise(data)
@@ -135,7 +139,7 @@ def tokenise_losslessly(vocabulary: Vocabulary, data: bytes) -> Tokenised:
     costs = [to_nats(float(score_literal(literal).sum())) for _, literal in tokens.literals]
     nats = np.full(len(tokens.ids), np.nan, np.float32)
     return Tokenised(
-        np.insert(tokens.ids, places, LITERAL),
+        np.insert(tokens.ids, places, LITERAL_ID),
         np.insert(lengths, places, [len(literal) for _, literal in tokens.literals]),
         np.insert(nats, places, costs),
     )

@@ -1,1 +1,1 @@
-"""How texts become windows of tokens, and these become batches."""
+"""Evaluation modes: how texts are cut into windows of tokens, and windows are grouped into batches."""

@@ -1,6 +1,6 @@
-"""Modes: how texts become tokens, tokens windows, and nats a number. Each reproduces one rule of evaluation.
+"""Evaluation modes: how texts are tokenised, cut into windows and scored, and which metrics are defined.
 
-What it is not: the rules' arithmetic (`evaluation.windows.windows`, `evaluation.results.metrics`).
+What it is not: the computation of windows (`evaluation.windows.windows`) and metrics (`evaluation.results.metrics`).
 """
 
 from __future__ import annotations
@@ -10,33 +10,33 @@ from typing import Literal
 
 from kolmo.errors import KolmoError
 from kolmo.evaluation.windows import windows
-from kolmo.evaluation.windows.windows import Plan
+from kolmo.evaluation.windows.windows import WindowRule
 
-Texts = Literal["exact", "default", "plain"]
+TokenRule = Literal["exact", "default", "plain"]
+DEFAULT_CONTEXT_TOKENS = 2048  # context of a model without a limit, in modes that use the whole context
 
 
 @dataclass(frozen=True)
 class Mode:
-    """A rule of evaluation.
+    """An evaluation mode.
 
     Attributes:
-        name: of the mode.
-        plan: the windows of so many tokens.
-        stream: whether documents are joined to one stream of tokens, or each stands alone.
-        texts: how a text becomes tokens: "exact" (the tokens give it back byte for byte, see
-            `vocabulary`), "default" (the tokenizer's own call, with the special tokens that it adds), or
-            "plain" (the same without these).
-        block: tokens that the model reads before it predicts one, at most; 0: all that it can.
-        stride: tokens that a window but the first scores.
-        dtype: of the model's arithmetic, where the user chooses none.
-        per_text: whether all text counts in the denominators, scored or not; else there are tokens alone.
-        headline: the metric that the rule is known for.
+        name: the name of the mode.
+        window_rule: yields the windows of a number of tokens.
+        stream: whether all documents are joined to one stream of tokens; else each is scored independently.
+        token_rule: how a text is tokenised: "exact" (the tokens restore the text byte for byte, see `vocabulary`),
+            "default" (as the tokenizer does it, with the special tokens that it adds), or "plain" (without these).
+        block: the largest number of tokens that the model reads before it predicts one; 0: its context length.
+        stride: the number of tokens that each window after the first scores.
+        dtype: the floating-point type of the model, unless the user sets another.
+        per_text: whether metrics per character, byte and word are defined; they count unscored text too.
+        headline: the metric that this mode is usually reported with.
     """
 
     name: str
-    plan: Plan
+    window_rule: WindowRule
     stream: bool = False
-    texts: Texts = "default"
+    token_rule: TokenRule = "default"
     block: int = 1900
     stride: int = 512
     dtype: str = "float32"
@@ -44,10 +44,14 @@ class Mode:
     headline: str = "bits_per_character"
 
     def sized(self, block: int | None, stride: int | None) -> Mode:
-        """The same with another block or stride.
+        """The mode with another block or stride.
+
+        Args:
+            block: the block in tokens; None or 0: unchanged.
+            stride: the stride in tokens; None or 0: unchanged, but at most the block.
 
         Raises:
-            KolmoError: they do not go together.
+            KolmoError: the mode has no stride, or the stride is larger than the block.
         """
         if stride and not self.stride:
             raise KolmoError(f"mode {self.name} has no stride; leave the argument stride out")
@@ -61,34 +65,36 @@ class Mode:
         return replace(self, block=block, stride=stride)
 
     def fitted(self, window: int | None) -> Mode:
-        """The same for a model that sees `window` tokens (None: any number).
+        """The mode for a model with a context length of `window` tokens (None: unlimited).
+
+        Mode strict lowers its block to the context length.
 
         Raises:
-            KolmoError: it sees too few for a rule that does not bend.
+            KolmoError: the block of another mode is longer than the context length.
         """
         if self.block == 0:
-            return replace(self, block=window or 2048)
+            return replace(self, block=window or DEFAULT_CONTEXT_TOKENS)
         if window is None or window >= self.block:
             return self
         if self.name != "strict":
             raise KolmoError(
-                f"the model sees {window} tokens, fewer than the block of {self.block} of mode {self.name}; "
-                f"give context={window}"
+                f"the model has a context of {window} tokens, less than the block of {self.block} of mode {self.name}; "
+                f"lower the argument block_size to {window}"
             )
         return replace(self, block=window, stride=min(self.stride, window))
 
 
-NO_BOS = "lm-eval-no-bos"  # mode lm-eval with add_bos_token=False
+LM_EVAL_NO_BOS = "lm-eval-no-bos"  # mode lm-eval with add_bos_token=False
 
 MODES = {
     mode.name: mode
     for mode in (
-        Mode("strict", windows.strict, texts="exact"),
+        Mode("strict", windows.strict, token_rule="exact"),
         Mode("paper", windows.paper, stream=True, dtype="bfloat16"),
         Mode("lm-eval", windows.rolling, block=0, stride=0, headline="bits_per_byte"),
-        Mode(NO_BOS, windows.rolling, texts="plain", block=0, stride=0, headline="bits_per_byte"),
+        Mode(LM_EVAL_NO_BOS, windows.rolling, token_rule="plain", block=0, stride=0, headline="bits_per_byte"),
         Mode("uncheatable", windows.chunks, block=1024, stride=0, dtype="bfloat16"),
-        Mode("uncheatable-bos", windows.chunks_after_start, texts="plain", block=4000, stride=0, dtype="bfloat16"),
+        Mode("uncheatable-bos", windows.chunks_after_start, token_rule="plain", block=4000, stride=0, dtype="bfloat16"),
         Mode(
             "llama.cpp", windows.halves, stream=True, block=512, stride=0, per_text=False, headline="token_perplexity"
         ),
@@ -97,24 +103,24 @@ MODES = {
 
 
 def mode_of(name: str, *, add_bos_token: bool | None = None) -> Mode:
-    """The mode of a name.
+    """Find a mode by its name.
 
     Args:
-        name: of a mode.
-        add_bos_token: of lm-evaluation-harness, for mode lm-eval: whether texts get the special tokens that the
-            tokenizer adds. None: as that harness does from 0.4.9.2 on, which is to add them.
+        name: the name of the mode.
+        add_bos_token: the option of lm-evaluation-harness, for mode lm-eval: whether the tokenizer's special tokens
+            are added to texts. None: they are, as in that harness from 0.4.9.2 on.
 
     Raises:
-        KolmoError: there is no such mode, or it has no such option.
+        KolmoError: the mode does not exist, or does not have this option.
 
     Example:
-        >>> mode_of("lm-eval", add_bos_token=False).texts
+        >>> mode_of("lm-eval", add_bos_token=False).token_rule
         'plain'
     """
     if name not in MODES:
         raise KolmoError(f"mode {name!r} is not known; choose from {', '.join(MODES)}")
     if add_bos_token is None:
         return MODES[name]
-    if name not in ("lm-eval", NO_BOS):
-        raise KolmoError(f"add_bos_token is of mode lm-eval alone; leave it out of mode {name}")
-    return MODES["lm-eval" if add_bos_token else NO_BOS]
+    if name not in ("lm-eval", LM_EVAL_NO_BOS):
+        raise KolmoError(f"the argument add_bos_token is only for mode lm-eval; leave it out in mode {name}")
+    return MODES["lm-eval" if add_bos_token else LM_EVAL_NO_BOS]

@@ -1,19 +1,20 @@
-"""Windows: which tokens a model reads at once, and which of them it is asked for.
+"""Window rules: which tokens a model reads together, and which of them are scored.
 
-A model reads at most `block` tokens before it predicts one. Longer texts are read in windows that overlap, so that
-every token but the first ones has at least `block - stride` tokens before it, and each is scored once:
+A model reads at most `block` tokens before it predicts one. Longer texts are read in overlapping windows, so that every
+token but the first ones has at least `block - stride` tokens of context, and each is scored once:
 
-    12 tokens, 0 to b, block 8, stride 3, mode `strict`; s is the start, which conditions and is never scored:
+    12 tokens, 0 to b, block 8, stride 3, mode `strict`; s is the start token, which is context and is never scored:
 
     reads              scores
     s 0123456          01234567
     s    3456789       89a
-    s     456789a      b           the last window reaches back as far as the others
+    s     456789a      b           the last window has as much context as the others
 
 After Huang et al., "Compression Represents Intelligence Linearly" (2024), section 2.3 and its published script
-(`paper`), and the rules of other evaluators, for their numbers (`rolling`, `chunks`, `halves`).
+(`paper`), and the rules of other evaluators, to reproduce their numbers (`rolling`, `chunks`, `halves`). Every rule
+takes the number of tokens (`count`), `block` and `stride`, and yields windows in order.
 
-What it is not: it knows no model and no text, only how many tokens there are.
+What it is not: it does not handle tokens or models, only positions.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from typing import NamedTuple
 
 
 class Window(NamedTuple):
-    """The model reads (the start and) tokens `first` to `last - 1`; the last `scored` up to `last` are scored.
+    """One window: the tokens `first` to `last - 1`, of which the last `scored` are scored. The last one is not read.
 
     Attributes:
-        first: place of the first token that is read, or scored.
-        last: place behind the last token that is scored; that one is not read.
-        scored: how many are scored.
-        start: whether the start is read before them.
+        first: the position of the first token.
+        last: one past the position of the last token.
+        scored: the number of tokens that are scored, at the end of the window.
+        start: whether the model reads the start token before the window.
     """
 
     first: int
@@ -38,11 +39,11 @@ class Window(NamedTuple):
     start: bool
 
 
-Plan = Callable[[int, int, int], Iterator[Window]]
+WindowRule = Callable[[int, int, int], Iterator[Window]]
 
 
 def strict(count: int, block: int, stride: int) -> Iterator[Window]:
-    """All of `count` tokens of a document; the start stands before every window, and counts as one of `block`."""
+    """Score all tokens; every window begins with the start token, which counts towards `block`."""
     done = min(count, block)
     if count:
         yield Window(0, done, done, True)
@@ -53,18 +54,19 @@ def strict(count: int, block: int, stride: int) -> Iterator[Window]:
 
 
 def paper(count: int, block: int, stride: int) -> Iterator[Window]:
-    """Full windows of `block + 1` tokens: floor((count - block - 1) / stride + 1). Token 0 and the tail go unscored.
+    """Full windows of `block + 1` tokens: floor((count - block - 1) / stride + 1) of them.
 
-    The first scores its tokens 1 to `block`, each other its last `stride`.
+    The first window scores its tokens 1 to `block`, every other its last `stride` tokens. Token 0 and the tokens after
+    the last full window are not scored.
     """
     for first in range(0, count - block, stride):
         yield Window(first, first + block + 1, stride if first else block, False)
 
 
 def rolling(count: int, block: int, stride: int) -> Iterator[Window]:
-    """As lm-evaluation-harness: disjoint, the last reaches back; the start stands before the first alone.
+    """The rule of lm-evaluation-harness: disjoint windows; the last is extended back to full length.
 
-    `stride` plays no part.
+    The start token precedes only the first window. `stride` is not used.
     """
     done = min(count, block)
     if count:
@@ -76,9 +78,9 @@ def rolling(count: int, block: int, stride: int) -> Iterator[Window]:
 
 
 def chunks(count: int, block: int, stride: int) -> Iterator[Window]:
-    """As uncheatable_eval before its `bos_mode`: chunks of `block` tokens, whose first goes unscored.
+    """The rule of uncheatable_eval before its `bos_mode`: chunks of `block` tokens, the first of each not scored.
 
-    `stride` plays no part.
+    `stride` is not used.
     """
     for first in range(0, count, block):
         last = min(first + block, count)
@@ -87,9 +89,9 @@ def chunks(count: int, block: int, stride: int) -> Iterator[Window]:
 
 
 def chunks_after_start(count: int, block: int, stride: int) -> Iterator[Window]:
-    """As uncheatable_eval since its `bos_mode`: chunks of `block` tokens behind the start, all of which are scored.
+    """The rule of uncheatable_eval since its `bos_mode`: chunks of `block` tokens after the start token, all scored.
 
-    `stride` plays no part.
+    `stride` is not used.
     """
     for first in range(0, count, block):
         last = min(first + block, count)
@@ -97,15 +99,15 @@ def chunks_after_start(count: int, block: int, stride: int) -> Iterator[Window]:
 
 
 def halves(count: int, block: int, stride: int) -> Iterator[Window]:
-    """As llama.cpp's perplexity: full chunks, the start in place of their first token, the second half is scored.
+    """The rule of llama.cpp's perplexity: full chunks of `block` tokens, of which the second half is scored.
 
-    Of 512 tokens that is the last 255. `stride` plays no part.
+    The start token replaces the first token of each chunk. Of 512 tokens the last 255 are scored. `stride` is not used.
     """
     for first in range(0, count - block + 1, block):
         yield Window(first + 1, first + block, block - block // 2 - 1, True)
 
 
 def whole(count: int, block: int, stride: int) -> Iterator[Window]:
-    """One window without limit, for predictors that need none."""
+    """One window with all tokens, for predictors without a limit. `block` and `stride` are not used."""
     if count:
         yield Window(0, count, count, True)

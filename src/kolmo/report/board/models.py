@@ -18,8 +18,8 @@ from functools import cache
 from pathlib import Path
 
 from kolmo.errors import KolmoError
-from kolmo.fit.areas import SCORES, known_areas, means_of
-from kolmo.fit.table import Row, Table, key, parse_table, read_table
+from kolmo.fit.areas import SCORE_COLUMNS, known_areas, means_of
+from kolmo.fit.table import Table, TableRow, key, parse_table, read_table
 from kolmo.foreign import quoted
 
 CUTOFFS = "cutoffs.csv"
@@ -147,11 +147,11 @@ def _shipped() -> tuple[tuple[str, Facts], ...]:
     return tuple((name, _facts(row)) for name, row in _named(table))
 
 
-def _named(table: Table) -> list[tuple[str, Row]]:
+def _named(table: Table) -> list[tuple[str, TableRow]]:
     return list(zip(table.models(), table.rows, strict=True))
 
 
-def _facts(row: Row) -> Facts:
+def _facts(row: TableRow) -> Facts:
     cells = {key(column): cell for column, cell in row.cells.items()}
 
     def text(*names: str) -> str:
@@ -213,13 +213,13 @@ def _size(text: str, place: str) -> int | None:
 
 
 def _groups(table: Table) -> list[list[str]]:
-    ready = [column for column in table.columns if key(column) in SCORES]
+    ready = [column for column in table.columns if key(column) in SCORE_COLUMNS]
     if ready:
         return [ready[:1]]
     areas = known_areas(table, ())
     if not areas:
         names = ", ".join(table.columns)
         raise KolmoError(
-            f"{table.name}: has no column known to hold scores; name it by the argument score (it has {names})"
+            f"{table.name}: has no column that is known to have scores; name one in the argument score (it has {names})"
         )
     return [list(area.scores) for area in areas]

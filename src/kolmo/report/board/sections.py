@@ -20,7 +20,7 @@ import numpy as np
 
 from kolmo.errors import KolmoError
 from kolmo.evaluation.results.results import Result, compare
-from kolmo.evaluation.results.store import Store
+from kolmo.evaluation.results.store import RowStore
 from kolmo.evaluation.windows.modes import MODES
 from kolmo.report.board.models import Facts
 from kolmo.report.board.results import MEASURES, CheckedResult, CorpusVersion, Numbers
@@ -286,7 +286,7 @@ def _gaps(
 
 def _gap(one: Result, other: Result) -> Gap | None:
     """None if the tables are missing, or share fewer than two documents."""
-    Store(one.folder)  # says which extra is missing
+    RowStore(one.folder)  # says which extra is missing
     try:
         with np.errstate(divide="ignore", invalid="ignore"):
             found = compare(one, other)

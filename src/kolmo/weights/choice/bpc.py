@@ -50,20 +50,20 @@ class BitsPerCharacter:
         from kolmo.corpus import open_corpus
         from kolmo.evaluation import run
         from kolmo.evaluation.engines.engines import LocalEngine
-        from kolmo.evaluation.evaluate import Plan, Temporary
+        from kolmo.evaluation.evaluate import EvaluationPlan, TemporaryFolder
         from kolmo.evaluation.opening import open_scorer
-        from kolmo.evaluation.results.store import Store
-        from kolmo.evaluation.scorers.scorers import Options
+        from kolmo.evaluation.results.store import RowStore
+        from kolmo.evaluation.scorers.scorers import ScorerOptions
 
-        chosen = Plan(mode or "strict").chosen()
+        chosen = EvaluationPlan(mode or "strict").sized_mode()
         if not chosen.per_text:
             raise KolmoError(f"mode {chosen.name} gives no bits per character; choose another, such as strict")
-        self._work = Temporary()
-        Store(Path(self._work.name))  # fails now, not after the model was loaded, if an extra is missing
+        self._work = TemporaryFolder()
+        RowStore(Path(self._work.name))  # fails now, not after the model was loaded, if an extra is missing
         self._corpus = open_corpus(corpus, limit=limit) if isinstance(corpus, str) else corpus
         self._found = run.scan(self._corpus, stream=chosen.stream)
         self._folder, self._phases = Path(folder), progress or no_phases
-        self._scorer: Any = open_scorer(f"hf:{folder}", Options(dtype=chosen.dtype, device=device))
+        self._scorer: Any = open_scorer(f"hf:{folder}", ScorerOptions(dtype=chosen.dtype, device=device))
         self._engine = LocalEngine(self._scorer)
         self._mode = run.mode_for(self._engine, chosen)
         self._places: dict[str, Any] = {}
@@ -116,13 +116,19 @@ class BitsPerCharacter:
     def _score(self, title: str) -> Result:
         from kolmo.evaluation import run
         from kolmo.evaluation.results.results import Result
-        from kolmo.evaluation.results.store import Store
+        from kolmo.evaluation.results.store import RowStore
 
         folder = Path(self._work.name) / title
         shutil.rmtree(folder, ignore_errors=True)
         with self._phases("scoring", sum(self._found.sizes)) as progress:
             record = run.run(
-                self._engine, self._corpus, self._mode, Store(folder), self._found, keep_text=False, progress=progress
+                self._engine,
+                self._corpus,
+                self._mode,
+                RowStore(folder),
+                self._found,
+                keep_text=False,
+                progress=progress,
             )
         return Result(folder, record)
 

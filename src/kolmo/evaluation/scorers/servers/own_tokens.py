@@ -1,9 +1,8 @@
-"""The tokenizer of a server's model, in a folder here: ids and bytes as the model itself would be given them.
+"""The tokenizer of a server's model, read from a local folder, so that tokens are those of the model itself.
 
-"exact" is of `vocabulary`; "default" and "plain" are transformers' own call where that is installed, else
-that of `tokenizers`.
+The rule "exact" is that of `vocabulary`. "default" and "plain" call transformers if it is installed, else `tokenizers`.
 
-What it is not: it asks no server (`servers.server_tokens`).
+What it is not: it does not use the tokenizer of the server (`servers.server_tokens`).
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ import numpy as np
 from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.evaluation.scorers.scorers import Tokenised
 from kolmo.evaluation.scorers.token_scorers import tokenise_losslessly
-from kolmo.evaluation.windows.modes import Texts
+from kolmo.evaluation.windows.modes import TokenRule
 from kolmo.installing import install
 from kolmo.predictors.language_models.pretrained import open_tokenizer
 from kolmo.predictors.language_models.vocabulary import Vocabulary, load_tokenizer
 
-FILES = [
+TOKENIZER_FILES = [
     "tokenizer*",
     "*config.json",
     "special_tokens_map.json",
@@ -35,13 +34,20 @@ FILES = [
 
 
 class OwnTokens:
-    """A tokenizer in a folder.
+    """A tokenizer in a local folder.
 
     Args:
-        folder: with tokenizer.json, and the configurations that name beginning and end of text.
+        folder: the folder of tokenizer.json and of the configurations that name the tokens for beginning and end of
+            text.
+
+    Attributes:
+        vocabulary: the table of tokens.
+        hash: hexadecimal hash of the vocabulary.
+        start: the id of the start token.
+        window: the context length in the configuration; None if it has none.
 
     Raises:
-        PredictorError: it cannot be opened, or names neither beginning nor end of text.
+        PredictorError: the tokenizer cannot be opened, or names neither beginning nor end of text.
         MissingExtraError: the `tokenizers` library is not installed.
     """
 
@@ -55,14 +61,14 @@ class OwnTokens:
         known = 1 + max(self._tokenizer.get_vocab().values(), default=0)
         size = config.get("vocab_size")
         self.vocabulary = Vocabulary(self._tokenizer, min(known, size) if isinstance(size, int) else known)
-        self.digest = self.vocabulary.table_hash.hex()
+        self.hash = self.vocabulary.table_hash.hex()
         self._full = _of_transformers(folder)
         self.start = self._start(folder, config)
         window = config.get("max_position_embeddings")
         self.window = window if isinstance(window, int) and window > 0 else None
 
     def _start(self, folder: Path, config: dict[str, Any]) -> int:
-        """As `predictors.language_models.torch_models` finds it, so that a model costs the same here and there."""
+        """The start token, found as in `predictors.language_models.torch_models`, so that both give the same costs."""
         names = ("bos_token", "eos_token", "pad_token")
         spelt = {name: word_of(_facts(folder / "tokenizer_config.json").get(name)) for name in names}
         own = {f"{name}_id": self._tokenizer.token_to_id(word) for name, word in spelt.items() if word}
@@ -78,8 +84,8 @@ class OwnTokens:
             "there"
         )
 
-    def encode(self, text: str, how: Texts) -> Tokenised:
-        """As in `Scorer`, of one text; "default" and "plain" by transformers where it is installed."""
+    def encode(self, text: str, how: TokenRule) -> Tokenised:
+        """Tokenise one text (see `Scorer.tokenise`)."""
         if how == "exact":
             return tokenise_losslessly(self.vocabulary, text.encode())
         special = how == "default"
@@ -95,11 +101,11 @@ class OwnTokens:
 
 
 def find_folder(spec: str, cache_dir: str | None) -> Path:
-    """The folder of a tokenizer, fetched from the hub where it is an id.
+    """The folder of a tokenizer; an id of the hub is downloaded.
 
     Raises:
-        PredictorError: it is not there.
-        MissingExtraError: an id needs `huggingface_hub`, which comes with `tokenizers`.
+        PredictorError: the tokenizer does not exist, or cannot be downloaded.
+        MissingExtraError: an id is given, and `huggingface_hub`, which comes with `tokenizers`, is not installed.
     """
     path = Path(spec)
     if path.is_dir():
@@ -115,14 +121,16 @@ def find_folder(spec: str, cache_dir: str | None) -> Path:
     except ImportError as error:
         raise MissingExtraError(f"a model's tokenizer needs tokenizers ({error}); {install('hf')}") from None
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=FILES, cache_dir=cache_dir))
+        return Path(
+            snapshot_download(name, revision=revision or None, allow_patterns=TOKENIZER_FILES, cache_dir=cache_dir)
+        )
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise PredictorError(f"{spec}: cannot be fetched ({reason}); give the tokenizer's folder") from None
+        raise PredictorError(f"{spec}: cannot be downloaded ({reason}); give the tokenizer's folder") from None
 
 
 def _of_transformers(folder: Path) -> Any:
-    """The tokenizer as transformers calls it; None where that is not installed, or the folder is not made for it."""
+    """The tokenizer of transformers; None if that is not installed, or the folder has no fast tokenizer for it."""
     if not (folder / "tokenizer_config.json").is_file():
         return None
     if importlib.util.find_spec("transformers") is None:
@@ -132,7 +140,7 @@ def _of_transformers(folder: Path) -> Any:
 
 
 def _facts(path: Path) -> dict[str, Any]:
-    """What a configuration says; nothing where there is none."""
+    """The content of a configuration file; empty if the file does not exist."""
     try:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -143,6 +151,6 @@ def _facts(path: Path) -> dict[str, Any]:
 
 
 def word_of(found: Any) -> str:
-    """A special token as configurations spell it; empty where there is none."""
+    """The text of a special token in a configuration; empty if there is none."""
     word = found.get("content") if isinstance(found, dict) else found
     return word if isinstance(word, str) else ""
