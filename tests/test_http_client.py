@@ -390,7 +390,7 @@ def test_what_a_server_says_is_one_short_line(message: bytes) -> None:
     server.close()
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 400
-    assert str(caught.value).endswith("docs/servers.md says what a server must offer")
+    assert str(caught.value).endswith("see docs/servers.md for what a server must support")
 
 
 def test_examples_of_the_docstrings() -> None:

@@ -219,7 +219,7 @@ def test_memory_limit(folder: Path) -> None:
     spawn(["compress", *O0, "a.txt"])
     done = spawn(["decompress", "-f", "--memory", "4K", "a.txt.kmo"])
     assert done.returncode == 1
-    need = done.stderr.decode().rpartition("--memory ")[2].partition(",")[0]
+    need = done.stderr.decode().rpartition("--memory ")[2].partition(")")[0]
     assert spawn(["decompress", "-f", "--memory", need, "a.txt.kmo"]).returncode == 0
 
 
@@ -255,7 +255,7 @@ def test_runner_sees_the_same(folder: Path) -> None:
     assert run("--version").output.startswith("kolmo ")
     assert run("compress", "--block-size", "x").exit_code == 2
     verbs = {"compress", "decompress", "test", "list", "explain", "eval", "sample", "fit", "report", "train"}
-    verbs |= {"shrink", "expand", "info", "models"}
+    verbs |= {"shrink", "expand", "info", "models", "collect"}
     assert set(group.list_commands(None)) == verbs  # type: ignore[arg-type]
     assert order0.Order0.name == "order0"
 

@@ -207,7 +207,7 @@ def test_no_verb_runs_code_of_weights(
     for given in ({}, {"trust_remote_code": None}):
         with pytest.raises(PredictorError, match=REFUSAL):
             plugin.stream(tmp_path / "small", **given)
-    with pytest.raises(KolmoError, match="kolmo runs no code of a model's own; leave out trust_remote_code"):
+    with pytest.raises(KolmoError, match="kolmo does not run the code of a model; leave out trust_remote_code"):
         plugin.stream(tmp_path / "small", trust_remote_code=True)
     assert not sings.exists()
 
