@@ -48,7 +48,7 @@ class Torus:
         points: U, number of moments of the line, 1 to 2^20.
         classes: upper bound on the number of rings around the square, 1 to 255.
         threshold: mean absolute error at which no further ring is tried.
-        limit: mean absolute error above which a matrix stays raw; 0 is no limit.
+        limit: mean absolute error above which a matrix stays raw; 0 means no limit.
 
     Raises:
         ValueError: an argument is out of its range.

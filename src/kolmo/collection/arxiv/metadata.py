@@ -132,7 +132,7 @@ def paper_of(record: Mapping[str, Any]) -> Paper | None:
 class PaperTable:
     """Papers by identifier, in a file.
 
-    Of papers that are no mathematics only the primary category is kept, to say why they are dropped.
+    Of papers that are not mathematics only the primary category is kept, to say why they are dropped.
     """
 
     def __init__(self, path: str) -> None:

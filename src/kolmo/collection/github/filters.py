@@ -206,7 +206,7 @@ class DropNearDuplicates:
     name: str = "near_duplicates"
 
     def run(self, documents: Iterable[Document], shard: Shard) -> Iterator[Document]:
-        """The documents that are no copy, with `copies` in the meta: 1, or how many similar files there are."""
+        """The documents that are not copies, with `copies` in the meta: 1, or how many similar files there are."""
         work = shard.work
         first, last = _bases(work)[shard.index : shard.index + 2]
         copy_of: dict[int, int] = {}

@@ -143,7 +143,7 @@ def _dates(board: Board) -> Iterator[str]:
 
 
 def _day(text: str) -> int:
-    """Days since the year 1; 0 for what is no date."""
+    """Days since the year 1; 0 for text that is not a date."""
     try:
         return date.fromisoformat(text).toordinal()
     except ValueError:
