@@ -12,7 +12,7 @@ import pytest
 
 import kolmo
 from kolmo.errors import KolmoError
-from kolmo.targets import is_temporary, replacing, umask
+from kolmo.targets import is_temporary, publish, replacing, umask
 
 
 @pytest.fixture
@@ -49,6 +49,20 @@ def test_policy_of_fsync(tmp_path: Path, synced: list[str]) -> None:
     assert synced == ["fsync file", "replace", "fsync folder"]
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"x": b"newer", "y": b"dear"}
     assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask()
+
+
+def test_publishing_follows_the_policy(tmp_path: Path, synced: list[str]) -> None:
+    path, partial = tmp_path / "x", tmp_path / "x.partial"
+    for content, expected in ((b"new", ["replace"]), (b"newer", ["fsync file", "replace", "fsync folder"])):
+        partial.write_bytes(content)
+        publish(str(partial), str(path))
+        assert synced == expected
+        synced.clear()
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"x": b"newer"}
+    with pytest.raises(OSError, match="No such file") as caught:
+        publish(str(partial), str(path), durable=True)
+    assert caught.value.filename is not None
+    assert path.read_bytes() == b"newer"
 
 
 @pytest.mark.parametrize("old", [None, b"old"])
@@ -89,5 +103,5 @@ def test_no_other_writer_of_whole_files() -> None:
     root = Path(kolmo.__file__).parent
     renames = re.compile(r"\bos\.(replace|rename|fsync)\(|\.rename\(|\bmkstemp\(")
     found = {p.relative_to(root).as_posix() for p in root.rglob("*.py") if renames.search(p.read_text("utf-8"))}
-    # The collection still renames pages and shards itself; it is to use `replacing` too.
-    assert {name for name in found if not name.startswith("collection/")} == {"targets.py"}
+    # The journal of the search on GitHub is appended to, and is not a whole file.
+    assert found == {"targets.py", "collection/github/search.py"}

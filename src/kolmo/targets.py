@@ -9,7 +9,8 @@ After a power cut the same holds for all that this policy brings to the disk (fs
 A new file that is neither is not synced: after a power cut it may be missing or empty, and the command can be repeated.
 
 `Target` and `TargetFolder` are for outputs that a user names, with attributes and a question of overwriting;
-`replacing` is for files of the program's own: caches, logs, checkpoints, results.
+`replacing` is for files of the program's own: caches, logs, checkpoints, results; `publish` is for those that
+outlive the process under a temporary name, such as downloads that are resumed.
 
 What it is not: it asks no questions (see `cli`), and reads nothing.
 """
@@ -182,6 +183,35 @@ def replacing(path: str | Path, *, durable: bool = False) -> Iterator[IO[bytes]]
     with Target(os.fspath(path), True, durable=durable) as target:
         yield target.file
         target.keep(Attributes())
+
+
+def publish(partial: str, path: str, *, durable: bool = False) -> None:
+    """Rename a complete file that was written under a temporary name in the same folder, by the policy above.
+
+    Args:
+        partial: path of the complete file.
+        path: its path from now on; an older file is replaced.
+        durable: bring the file to the disk even if it replaces none.
+
+    Raises:
+        OSError: the file cannot be renamed, or not be brought to the disk.
+
+    Example:
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "x")
+        >>> _ = open(path + ".partial", "w").write("whole")
+        >>> publish(path + ".partial", path)
+        >>> open(path).read()
+        'whole'
+    """
+    durable = durable or os.path.lexists(path)
+    if durable:
+        with _syncing(path), open(partial, "r+b") as file:
+            os.fsync(file.fileno())
+    with _naming(path):
+        os.replace(partial, path)
+    if durable:
+        _sync_folder(path)
 
 
 class TargetFolder:

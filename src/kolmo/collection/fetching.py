@@ -24,6 +24,7 @@ from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
 from kolmo.http_client import RETRIED_STATUSES, Answer, HttpClient, RequestError, retry_after
 from kolmo.installing import installed_version
+from kolmo.targets import publish
 
 CONTACT_VARIABLE = "KOLMO_CONTACT"
 RATE = 1.0  # requests a second to one host
@@ -207,7 +208,7 @@ class Fetcher:
         )
         with suppress(FileNotFoundError):  # the record must never describe another file than the one beside it
             os.unlink(f"{path}.json")
-        os.replace(partial, path)
+        publish(partial, path)
         remember(path, done)
         with suppress(FileNotFoundError):
             os.unlink(f"{partial}.json")

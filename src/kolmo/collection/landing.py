@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import IO, Any
 
+from kolmo.targets import publish
+
 
 @dataclass(frozen=True)
 class Download:
@@ -121,7 +123,7 @@ def remember(path: str, download: Download) -> None:
     temporary = f"{path}.json.{os.getpid()}.partial"
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump({**vars(download), "unchanged": False}, file)
-    os.replace(temporary, f"{path}.json")
+    publish(temporary, f"{path}.json")
 
 
 def forget(partial: str) -> None:

@@ -23,6 +23,7 @@ from kolmo.collection.document import from_line
 from kolmo.collection.extras import extra
 from kolmo.corpus.documents import Document
 from kolmo.errors import KolmoError
+from kolmo.targets import publish
 
 PARTIAL = ".partial"  # ending of what is being written
 ZSTD_LEVEL = 1
@@ -160,7 +161,7 @@ class Shard:
         with open(counts, "w", encoding="utf-8") as file:
             json.dump(self.counts.record(), file)
         for temporary, path in self._outputs:
-            os.replace(temporary, path)
+            publish(temporary, path)
         self._outputs.clear()
 
     def close(self) -> None:
@@ -192,7 +193,7 @@ def write_json(path: str, value: Any) -> None:
     with open(temporary, "w", encoding="utf-8") as file:
         json.dump(value, file, indent=1, ensure_ascii=False)
         file.write("\n")
-    os.replace(temporary, path)
+    publish(temporary, path)
 
 
 def _documents(file: Any) -> Iterator[Document]:

@@ -20,6 +20,7 @@ from kolmo.collection.arxiv.xml_trees import parse_xml, text_of
 from kolmo.collection.fetching import Fetcher
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
+from kolmo.targets import publish
 
 SERVER = "https://oaipmh.arxiv.org/oai"
 SET = "math"
@@ -117,7 +118,7 @@ class Harvest:
         path = self._path(number)
         with open(f"{path}.partial", "wb") as file:
             file.write(gzip.compress(data, 6, mtime=0))
-        os.replace(f"{path}.partial", path)
+        publish(f"{path}.partial", path)
 
     def _forget(self) -> None:
         for number in range(MAX_PAGES):

@@ -20,6 +20,7 @@ from kolmo.collection.extras import extra
 from kolmo.collection.pipelines import Access
 from kolmo.errors import KolmoError
 from kolmo.foreign import reason
+from kolmo.targets import publish
 
 BUCKET = "s3://arxiv"
 PIECE_BYTES = 32 << 20  # of a request to a bucket
@@ -150,7 +151,7 @@ class Archive:
                 file.write(piece)
                 file.flush()
         _check(url, partial, size, md5)
-        os.replace(partial, path)
+        publish(partial, path)
 
     def _system(self, url: str) -> tuple[Any, str]:
         scheme = urlsplit(url).scheme
