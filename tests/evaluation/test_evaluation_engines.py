@@ -356,7 +356,7 @@ def test_threads_of_the_cpu_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(workers, "ProcessWorker", Nothing)
     monkeypatch.setattr(ProcessEngine, "__init__", make)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(workers, "available_cores", lambda: 8)
 
     def threads(given: int, *devices: str) -> list[tuple[str | None, int]]:
         ProcessEngine.open(SPEC, ScorerOptions(threads=given), devices)

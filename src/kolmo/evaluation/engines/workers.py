@@ -21,6 +21,7 @@ from typing import IO, NoReturn
 from kolmo.errors import PredictorError
 from kolmo.evaluation.engines.worker_pool import ModelServer, Worker, WorkerPool
 from kolmo.evaluation.scorers.scorers import ScorerOptions
+from kolmo.parallel import available_cores
 
 END_SECONDS = 5.0  # time that a worker process has to end before it is killed
 
@@ -43,7 +44,7 @@ class ProcessEngine(WorkerPool):
         """
         if not devices:
             raise PredictorError(f"{spec}: no devices are given to run on; name some, such as cuda:0, cuda:1")
-        cores = os.cpu_count() or 1
+        cores = available_cores()
         shares = [
             max(cores // len(devices), 1) if device.startswith("cpu") and len(devices) > 1 else 0 for device in devices
         ]

@@ -5,7 +5,6 @@ What it is not: it does not split documents into windows; costs are those of `Mo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +15,7 @@ from kolmo.errors import PredictorError
 from kolmo.evaluation.scorers.scorers import LITERAL_ID, ModelIdentity, Tokenised
 from kolmo.evaluation.windows.modes import TokenRule
 from kolmo.evaluation.windows.passages import NO_TOKEN_LIMIT, Nats, PassageBatch, ScoredPassage
+from kolmo.parallel import available_cores
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.classical.compressors import Classical
 from kolmo.predictors.registry import resolve
@@ -36,7 +36,7 @@ class ByteScorer:
 
     def __init__(self, spec: str, predictor: Predictor, threads: int = 0) -> None:
         self._predictor = predictor
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or available_cores()
         settings = {"predictor": predictor.name, "version": predictor.version, "hash": predictor.fingerprint().hex()}
         self.identity = ModelIdentity(spec, spec, "predictor", settings)
 

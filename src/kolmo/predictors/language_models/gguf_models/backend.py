@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import PredictorError
+from kolmo.parallel import available_cores
 from kolmo.predictors.guard import guarded
 from kolmo.predictors.language_models.backends import MAX_LOGITS_BYTES, Logits
 from kolmo.predictors.language_models.gguf_models.files import check, parts
@@ -191,7 +192,7 @@ class LlamaCppLanes:
 
     def __init__(self, backend: LlamaCppBackend, count: int, threads: int) -> None:
         self._backend, self._count = backend, count
-        self._threads = threads if threads > 0 else os.cpu_count() or 1
+        self._threads = threads if threads > 0 else available_cores()
         self._tokens: list[npt.NDArray[np.int32]] = []  # read so far
         self._read = 0  # how many, of each lane
         self._context: Context | None = None
