@@ -36,6 +36,14 @@ def segment(tmp_path: Path) -> Path:
     return write_wet(tmp_path / "segment.wet.gz", pages_of(0, 16))
 
 
+def test_a_plan_that_fails_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(dump(tmp_path)) as server:  # it has data, but no list of dumps at this address
+        where = ("--base-url", server.url, "--index-url", f"{server.url}/none.json", "--rate", 1000)
+        _, errors = run(capsys, "collect", "cc", *where, "--dry-run", "-o", tmp_path / "out", status=1)
+    assert "none.json" in errors
+    assert not (tmp_path / "out").exists()
+
+
 def test_from_a_dump_to_the_same_bytes_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(dump(tmp_path)) as server:
         where = ("--base-url", server.url, "--index-url", f"{server.url}/collinfo.json", "--rate", 1000)

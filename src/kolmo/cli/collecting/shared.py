@@ -140,26 +140,27 @@ def carry_out(run: Run, pipelines: Sequence[Callable[[], Pipeline]], names: Sequ
     console = Console(run.quiet, run.verbose, run.as_json)
     for make, name in zip(pipelines, names, strict=True):
         with console.guarded(name):
-            pipeline = make()
             if run.dry_run:
                 with _traceless(run, name):
-                    _show_plan(run, pipeline, console)
+                    _show_plan(run, make(), console)
             else:
-                _collect(run, pipeline, console)
+                _collect(run, make(), console)
     return console.status
 
 
 @contextmanager
 def _traceless(run: Run, name: str) -> Iterator[None]:
-    """Remove what a plan has downloaded, and folders that were made for it."""
+    """Remove what a plan has downloaded, and folders that were made for it, also when it fails."""
     from kolmo.collection.collecting import work_folder
 
-    yield
-    work = work_folder(run.output, name)
-    if run.cache is None and not os.path.exists(os.path.join(work, "settings.json")):
-        shutil.rmtree(os.path.join(work, "cache"), ignore_errors=True)
-        with suppress(OSError):
-            os.removedirs(work)
+    try:
+        yield
+    finally:
+        work = work_folder(run.output, name)
+        if run.cache is None and not os.path.exists(os.path.join(work, "settings.json")):
+            shutil.rmtree(os.path.join(work, "cache"), ignore_errors=True)
+            with suppress(OSError):
+                os.removedirs(work)
 
 
 def _collect(run: Run, pipeline: Pipeline, console: Console) -> None:
