@@ -31,7 +31,7 @@ from kolmo.progress import Progress
 from kolmo.training import loop, optim, validation
 from kolmo.training.monitor import Monitor, Status
 from kolmo.training.networks import cells, models
-from kolmo.training.networks.models import GatedRecurrent, NetworkShape, Shape
+from kolmo.training.networks.models import GatedRecurrent, ModelShape, NetworkShape
 from kolmo.training.networks.transformer import TRANSFORMERS, Transformer, TransformerShape
 from kolmo.training.products.export import quantise
 from kolmo.training.products.folder import RunFolder
@@ -77,8 +77,8 @@ def settings(budget: int = 24, **changes: Any) -> Settings:
     return dataclasses.replace(Settings(Budget(budget, "steps"), lanes=4, steps=32), **changes)
 
 
-def corpus(folder: Path) -> data.Corpus:
-    return data.open_corpus([(folder / "a.txt", 2.0), (folder / "b.txt", 1.0)])
+def corpus(folder: Path) -> data.TrainingCorpus:
+    return data.open_training_corpus([(folder / "a.txt", 2.0), (folder / "b.txt", 1.0)])
 
 
 # Cells
@@ -231,7 +231,7 @@ def test_byte_pairs_lose_nothing(folder: Path) -> None:
 # Models
 
 
-def predictions(shape: Shape, symbols: Any, parts: int = 1) -> Any:
+def predictions(shape: ModelShape, symbols: Any, parts: int = 1) -> Any:
     """Logits of an untrained model whose head is not zero, from all steps in so many passes."""
     torch.manual_seed(7)
     model = models.build(shape)
@@ -247,7 +247,7 @@ def predictions(shape: Shape, symbols: Any, parts: int = 1) -> Any:
     [RECURRENT, TRANSFORMER, dataclasses.replace(TRANSFORMER, positions="learned")],
     ids=["recurrent", "sinusoidal", "learned"],
 )
-def test_the_future_does_not_change_the_past(shape: Shape) -> None:
+def test_the_future_does_not_change_the_past(shape: ModelShape) -> None:
     symbols = np.random.default_rng(1).integers(0, 256, (32, 3), np.uint8)
     changed = symbols.copy()
     changed[20, 1] ^= 1
@@ -300,7 +300,7 @@ def test_schedule() -> None:
 
 
 def test_it_learns(folder: Path) -> None:
-    text = data.open_corpus([(folder / "b.txt", None)])
+    text = data.open_training_corpus([(folder / "b.txt", None)])
     trainer = loop.Trainer(RECURRENT, settings(150, steps=64, lanes=8), text, RunFolder(make(folder / "run")))
     assert trainer.run()
     assert trainer.validation(lambda: False)["b.txt"] < 1.0
@@ -311,7 +311,7 @@ def test_the_state_reaches_further_than_gradients(folder: Path) -> None:
     """A line's first letter comes back at its end, 9 bytes later: over windows of 8 only the state can tell."""
     draw = random.Random(4)
     (folder / "copy.txt").write_text("".join(f"{x}01234567{x}\n" for x in (draw.choice("ab") for _ in range(7000))))
-    text = data.open_corpus([(folder / "copy.txt", None)])
+    text = data.open_training_corpus([(folder / "copy.txt", None)])
     trainer = loop.Trainer(RECURRENT, settings(300, steps=8, lanes=16), text, RunFolder(make(folder / "run")))
     trainer.run()
     assert (
@@ -360,7 +360,7 @@ def test_killed_between_a_validation_and_the_next_checkpoint(folder: Path) -> No
 
 @pytest.mark.parametrize("shape", [RECURRENT, TRANSFORMER], ids=["recurrent", "transformer"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_interrupted_is_as_good_as_in_one_go(shape: Shape, dtype: str, folder: Path) -> None:
+def test_interrupted_is_as_good_as_in_one_go(shape: ModelShape, dtype: str, folder: Path) -> None:
     def trainer(name: str, monitor: Monitor | None = None) -> loop.Trainer:
         run = RunFolder(folder / name)
         made = loop.Trainer(shape, settings(dtype=dtype), corpus(folder), run, save_every=0, monitor=monitor)
@@ -406,7 +406,7 @@ def spread_out(model: Any) -> Any:
 @pytest.mark.parametrize("shape", [RECURRENT, TRANSFORMER], ids=["recurrent", "transformer"])
 @pytest.mark.parametrize("at_once", [64, 1 << 14])
 def test_passages_side_by_side_cost_what_each_costs(
-    shape: Shape, at_once: int, monkeypatch: pytest.MonkeyPatch
+    shape: ModelShape, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beside others, in portions, and counted by hand from the model's logits."""
     model, passages = spread_out(models.build(shape)), ragged(100, 60, 900, 33)

@@ -26,7 +26,7 @@ from kolmo.training.monitor import Monitor
 
 if TYPE_CHECKING:
     from kolmo.training.monitor import Status
-    from kolmo.training.networks.models import Shape
+    from kolmo.training.networks.models import ModelShape
     from kolmo.training.run import Job, Outcome
     from kolmo.training.settings import Budget, Settings
 
@@ -226,7 +226,7 @@ def _job(output: Path, given: dict[str, Any], typed: str) -> Job:
     )
 
 
-def _shape(given: dict[str, Any]) -> Shape:
+def _shape(given: dict[str, Any]) -> ModelShape:
     import dataclasses
 
     from kolmo.training.networks.models import SHAPES

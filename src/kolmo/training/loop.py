@@ -18,11 +18,11 @@ from torch.nn import functional
 from kolmo.bits import LN2
 from kolmo.errors import KolmoError
 from kolmo.training.monitor import Monitor, Status
-from kolmo.training.networks.models import Shape, build
+from kolmo.training.networks.models import ModelShape, build
 from kolmo.training.optim import Optimisers
 from kolmo.training.products.folder import RunFolder
 from kolmo.training.settings import Settings
-from kolmo.training.texts.data import Corpus, Sampler
+from kolmo.training.texts.data import Sampler, TrainingCorpus
 from kolmo.training.texts.feed import Feed
 from kolmo.training.texts.vocabulary import ByteVocabulary, Vocabulary
 from kolmo.training.validation import Stop, beginnings, count, count_scored, select, size, validate
@@ -56,9 +56,9 @@ class Trainer:
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ModelShape,
         settings: Settings,
-        corpus: Corpus,
+        corpus: TrainingCorpus,
         folder: RunFolder,
         *,
         vocabulary: Vocabulary | None = None,

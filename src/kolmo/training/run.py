@@ -29,7 +29,7 @@ from kolmo.progress import Progress
 from kolmo.targets import replacing
 from kolmo.training.loop import Trainer
 from kolmo.training.monitor import Monitor, Status
-from kolmo.training.networks.models import GatedRecurrent, Shape, fill
+from kolmo.training.networks.models import GatedRecurrent, ModelShape, fill
 from kolmo.training.networks.transformer import Transformer, TransformerShape
 from kolmo.training.products import card, curve
 from kolmo.training.products.export import quantise
@@ -37,7 +37,7 @@ from kolmo.training.products.folder import RunFolder
 from kolmo.training.products.priors import with_priors
 from kolmo.training.settings import Settings
 from kolmo.training.texts.cache import prepare
-from kolmo.training.texts.data import Corpus, open_corpus
+from kolmo.training.texts.data import TrainingCorpus, open_training_corpus
 from kolmo.training.texts.vocabulary import Vocabulary
 from kolmo.training.validation import beginnings, count_scored, exact_scores, size
 
@@ -63,7 +63,7 @@ class Job:
     """
 
     folder: Path
-    shape: Shape
+    shape: ModelShape
     sources: Sequence[tuple[Path, float | None]]
     settings: Settings
     validate: Sequence[Path] = ()
@@ -109,7 +109,7 @@ def train(job: Job, monitor: Monitor | None = None) -> Outcome:
     with folder.locked():
         job = dataclasses.replace(job, settings=_settle(job, folder, device))
         with monitor.phase("reading the texts"):
-            texts = open_corpus(job.sources, job.validate)
+            texts = open_training_corpus(job.sources, job.validate)
         folder.check(_describe(job, texts))
         if isinstance(job.shape, TransformerShape):
             _require_safetensors()
@@ -127,8 +127,8 @@ class _Run:
         self,
         job: Job,
         folder: RunFolder,
-        texts: Corpus,
-        corpus: Corpus,
+        texts: TrainingCorpus,
+        corpus: TrainingCorpus,
         vocabulary: Vocabulary,
         device: str,
         monitor: Monitor,
@@ -322,7 +322,7 @@ def choose_dtype(device: str) -> str:
     return "bfloat16" if BF16_UNITS.intersection(flags) else "float32"
 
 
-def _about(texts: Corpus, seen: int, scores: dict[str, dict[str, float]]) -> dict[str, str]:
+def _about(texts: TrainingCorpus, seen: int, scores: dict[str, dict[str, float]]) -> dict[str, str]:
     """What the network's file says of it: texts, bytes, and the mean of its bits per byte, by the texts' weights."""
     names = printable(", ".join(source.name for source in texts.sources))
     total = sum(source.weight for source in texts.sources)
@@ -341,7 +341,7 @@ def _settle(job: Job, folder: RunFolder, device: str) -> Settings:
     return dataclasses.replace(settings, init=job.init.name if job.init else None)
 
 
-def _describe(job: Job, texts: Corpus) -> dict[str, Any]:
+def _describe(job: Job, texts: TrainingCorpus) -> dict[str, Any]:
     """All of a run's description but its model."""
     return {
         "settings": job.settings.describe(),

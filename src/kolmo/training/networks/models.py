@@ -129,15 +129,15 @@ def _unchanged(weight: Tensor, levels: int) -> Tensor:
 
 
 Model = GatedRecurrent | Transformer
-Shape = NetworkShape | TransformerShape
+ModelShape = NetworkShape | TransformerShape
 
 
-def build(shape: Shape) -> Model:
+def build(shape: ModelShape) -> Model:
     """An untrained model of this shape, from torch's random numbers."""
     return Transformer(shape) if isinstance(shape, TransformerShape) else GatedRecurrent(shape)
 
 
-def shape_from(content: dict[str, Any]) -> Shape:
+def shape_from(content: dict[str, Any]) -> ModelShape:
     """The shape that a model's `describe` gave.
 
     Raises:
@@ -234,8 +234,8 @@ __all__ = [
     "STATE_SCALE",
     "GatedRecurrent",
     "Model",
+    "ModelShape",
     "NetworkShape",
-    "Shape",
     "State",
     "build",
     "fake_rows",

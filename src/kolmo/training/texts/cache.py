@@ -14,11 +14,11 @@ from zipfile import BadZipFile
 import numpy as np
 
 from kolmo.targets import replacing
-from kolmo.training.texts.data import Corpus, Passage, encode
+from kolmo.training.texts.data import Passage, TrainingCorpus, encode
 from kolmo.training.texts.vocabulary import BytePairs, ByteVocabulary, Vocabulary, require_tokenizers
 
 
-def prepare(corpus: Corpus, name: str, tokenizer: Path, cache: Path) -> tuple[Vocabulary, Corpus]:
+def prepare(corpus: TrainingCorpus, name: str, tokenizer: Path, cache: Path) -> tuple[Vocabulary, TrainingCorpus]:
     """A vocabulary, and the texts in its symbols.
 
     Args:
@@ -44,7 +44,7 @@ def prepare(corpus: Corpus, name: str, tokenizer: Path, cache: Path) -> tuple[Vo
     return vocabulary, encoded
 
 
-def _write_cache(cache: Path, key: str, vocabulary: BytePairs, corpus: Corpus) -> None:
+def _write_cache(cache: Path, key: str, vocabulary: BytePairs, corpus: TrainingCorpus) -> None:
     arrays: dict[str, Any] = {"key": np.array(key), "tokenizer": np.array(vocabulary.text())}
     for i, source in enumerate(corpus.sources):
         arrays[f"source{i}"], arrays[f"held_out{i}"] = source.text, np.array(source.held_out)
@@ -64,7 +64,7 @@ def _read_cache(cache: Path, key: str) -> dict[str, Any] | None:
         return None
 
 
-def _unpack(corpus: Corpus, arrays: dict[str, Any]) -> Corpus:
+def _unpack(corpus: TrainingCorpus, arrays: dict[str, Any]) -> TrainingCorpus:
     sources = tuple(
         dataclasses.replace(s, text=arrays[f"source{i}"], held_out=tuple(map(tuple, arrays[f"held_out{i}"].tolist())))
         for i, s in enumerate(corpus.sources)
@@ -73,4 +73,4 @@ def _unpack(corpus: Corpus, arrays: dict[str, Any]) -> Corpus:
         Passage(p.name, tuple(arrays[f"extra{i}.{j}"] for j in range(len(p.pieces))))
         for i, p in enumerate(corpus.extra)
     )
-    return Corpus(sources, extra, corpus.extra_facts)
+    return TrainingCorpus(sources, extra, corpus.extra_facts)

@@ -77,7 +77,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Corpus:
+class TrainingCorpus:
     """All text of a run.
 
     Attributes:
@@ -95,7 +95,7 @@ class Corpus:
         return [*(s.passage() for s in self.sources), *self.extra]
 
 
-def open_corpus(sources: Sequence[tuple[Path, float | None]], validate: Sequence[Path] = ()) -> Corpus:
+def open_training_corpus(sources: Sequence[tuple[Path, float | None]], validate: Sequence[Path] = ()) -> TrainingCorpus:
     """Open the files of a run, as bytes.
 
     Args:
@@ -115,7 +115,7 @@ def open_corpus(sources: Sequence[tuple[Path, float | None]], validate: Sequence
         {"name": _name(path), "bytes": len(text), "sha256": sha256(text)}
         for path, text in zip(validate, texts, strict=True)
     )
-    return Corpus(opened, tuple(_extra(path, text) for path, text in zip(validate, texts, strict=True)), facts)
+    return TrainingCorpus(opened, tuple(_extra(path, text) for path, text in zip(validate, texts, strict=True)), facts)
 
 
 def open_source(path: Path, weight: float | None = None, held_out: int = HELD_OUT_BYTES) -> Source:
@@ -154,10 +154,10 @@ def sha256(text: Bytes) -> str:
     return hashlib.sha256(np.ascontiguousarray(text).data).hexdigest()
 
 
-def encode(corpus: Corpus, vocabulary: Vocabulary) -> Corpus:
+def encode(corpus: TrainingCorpus, vocabulary: Vocabulary) -> TrainingCorpus:
     """The same texts in the symbols of a vocabulary; no symbol reaches into or out of a held-out piece."""
     extra = tuple(Passage(p.name, tuple(vocabulary.encode(x) for x in p.pieces)) for p in corpus.extra)
-    return Corpus(tuple(_encode(s, vocabulary) for s in corpus.sources), extra, corpus.extra_facts)
+    return TrainingCorpus(tuple(_encode(s, vocabulary) for s in corpus.sources), extra, corpus.extra_facts)
 
 
 def _encode(source: Source, vocabulary: Vocabulary) -> Source:
