@@ -166,7 +166,7 @@ def agreement() -> float:
         text = path.read_text("utf-8")
         texts += [text[at : at + STRETCH] for at in range(0, len(text) - STRETCH, 5 * STRETCH)][:4]
     texts = texts[:COMPARED]
-    scorers = perplexity.BitsPerCharacter(characters=1 << 30), perplexity.BitsPerCharacter()
+    scorers = perplexity.BitsPerCharacterScorer(characters=1 << 30), perplexity.BitsPerCharacterScorer()
     whole, beginning = ([scorer.score(text, "en") or 0.0 for text in texts] for scorer in scorers)
     return spearman(whole, beginning)
 
@@ -224,10 +224,10 @@ def rates(folder: Path, python: str | None, repeats: int) -> tuple[list[tuple[st
     warc = write_warc(folder / "pages.warc.gz", [(url, html_of(lines)) for url, lines in pages(0, HTML_PAGES)])
     documents = read(wet)
     few = documents[:SCORED]
-    whole, beginning = perplexity.BitsPerCharacter(characters=1 << 30), perplexity.BitsPerCharacter()
+    whole, beginning = perplexity.BitsPerCharacterScorer(characters=1 << 30), perplexity.BitsPerCharacterScorer()
     found: dict[str, list[float]] = {}
 
-    def score(scorer: perplexity.BitsPerCharacter) -> Callable[[], Any]:
+    def score(scorer: perplexity.BitsPerCharacterScorer) -> Callable[[], Any]:
         return lambda: [scorer.score(one.content, "en") for one in few]
 
     language_of("loaded once")
@@ -243,7 +243,7 @@ def rates(folder: Path, python: str | None, repeats: int) -> tuple[list[tuple[st
         ("language of the whole text", PAGES, "", lambda: [language_of(d.content) for d in documents]),
         ("scores, first version: whole text, neural:5", SCORED, "", score(whole)),
         ("scores: 2,000 characters, neural:5", SCORED, "the default", score(beginning)),
-        ("scores: 2,000 characters, cm:3", SCORED, "--scorer cm:3", score(perplexity.BitsPerCharacter("cm:3"))),
+        ("scores: 2,000 characters, cm:3", SCORED, "--scorer cm:3", score(perplexity.BitsPerCharacterScorer("cm:3"))),
         ("lines of shards, written and read", PAGES, "", lambda: [from_line(to_line(d)) for d in documents]),
     ]  # fmt: skip
     for _ in range(repeats):

@@ -32,8 +32,8 @@ import numpy as np
 from harness import sections
 from harness.measuring import run
 from harness.tables import table
-from kolmo.collection.engine import Engine, run_stages
-from kolmo.collection.github.fetch import FETCH, REPOSITORIES, SEARCH, Source
+from kolmo.collection.engine import StageEngine, run_stages
+from kolmo.collection.github.fetch import FETCH, REPOSITORIES, SEARCH, RepositorySource
 from kolmo.collection.github.files import source_file, squeezed_digest
 from kolmo.collection.github.pipeline import GitHub
 from kolmo.collection.github.search import Repository
@@ -102,13 +102,15 @@ def stages_of(repositories: Path, folder: Path) -> dict[str, float]:
     listed.parent.mkdir(parents=True)
     listed.write_bytes((repositories / REPOSITORIES).read_bytes())
     write_json(os.path.join(work.stage(SEARCH), "done.json"), {"shards": 1, "counts": {}})
-    pipeline = GitHub(Access(str(folder / "cache")), tokenizer=(ESTIMATE, None), source=Source(repositories.as_uri()))
+    pipeline = GitHub(
+        Access(str(folder / "cache")), tokenizer=(ESTIMATE, None), source=RepositorySource(repositories.as_uri())
+    )
     stages = pipeline.stages(work)
-    run_stages(stages[:1], work, Engine())  # imports
+    run_stages(stages[:1], work, StageEngine())  # imports
     found = {}
     for at, stage in enumerate(stages[1:], 2):
         before = processor_seconds()
-        counts = run_stages(stages[:at], work, Engine())
+        counts = run_stages(stages[:at], work, StageEngine())
         found[stage.name] = processor_seconds() - before
     found["documents"] = counts.steps["near_duplicates"].kept
     found["files"] = counts.steps["files"].taken

@@ -13,12 +13,12 @@ import pytest
 from archives_made import pages_of, write_wet
 
 from kolmo.collection.common_crawl import archives
-from kolmo.collection.common_crawl.archives import Record, parse_headers, read_records
+from kolmo.collection.common_crawl.archives import ArchiveRecord, parse_headers, read_records
 
 WET = "WARC/1.0\r\nWARC-Type: conversion\r\nContent-Length: {}\r\n\r\n"
 
 
-def read(data: bytes) -> tuple[list[Record], dict[str, int]]:
+def read(data: bytes) -> tuple[list[ArchiveRecord], dict[str, int]]:
     losses: Counter[str] = Counter()
     return list(read_records(BytesIO(data), lambda why: losses.update([why]))), dict(losses)
 

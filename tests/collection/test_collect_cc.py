@@ -16,7 +16,7 @@ from server_made import SLOW_DOWN, Trouble, serving
 
 from kolmo.collection.collecting import collect
 from kolmo.collection.common_crawl.listing import Origin
-from kolmo.collection.engine import Engine
+from kolmo.collection.engine import StageEngine
 from kolmo.collection.manifest import Manifest, read_manifest, read_recipe
 from kolmo.collection.pipelines import Access
 from kolmo.collection.rebuilding import rebuild
@@ -74,7 +74,7 @@ def test_the_documents_and_the_manifest(made: tuple[list[Path], Path, Manifest])
 
 def test_the_same_bytes_with_two_workers(made: tuple[list[Path], Path, Manifest], tmp_path: Path) -> None:
     files, output, _ = made
-    collect(cc(tmp_path, files), str(tmp_path / "two"), engine=Engine(workers=2))
+    collect(cc(tmp_path, files), str(tmp_path / "two"), engine=StageEngine(workers=2))
     assert tree(tmp_path / "two") == tree(output)
     assert (tmp_path / "two" / "run-cc.json").exists()
 

@@ -13,7 +13,7 @@ pytest.importorskip("datatrove", reason="needs datatrove: pip install 'kolmo-cod
 
 from kolmo.collection.counts import Counts
 from kolmo.collection.document import from_datatrove, from_line, to_datatrove, to_line
-from kolmo.collection.engine import Engine, last_stage, run_stages
+from kolmo.collection.engine import StageEngine, last_stage, run_stages
 from kolmo.collection.stages import Shard, Stage, Work
 from kolmo.corpus import Document
 from kolmo.errors import KolmoError
@@ -76,7 +76,7 @@ def test_stages_one_after_the_other(tmp_path: Path) -> None:
         Stage("alone", [], lambda work: work.shards("odd") - 2, keeps_documents=False, reads_documents=False),
     ]
     told: list[tuple[str, int, int]] = []
-    counts = run_stages(stages, work, Engine(), lambda *words: told.append(words))
+    counts = run_stages(stages, work, StageEngine(), lambda *words: told.append(words))
     assert names(work, "odd") == [f"{shard}:{number}" for shard in range(3) for number in (0, 2)]
     assert counts.record()["odd"] == {"in": 24, "kept": 12, "dropped": {"odd": 12}}  # of both stages that have it
     assert last_stage(stages) == "odd"
@@ -85,7 +85,7 @@ def test_stages_one_after_the_other(tmp_path: Path) -> None:
     first = next(work.read("odd", 0))
     assert (first.subset, dict(first.meta)) == ("cc", {"number": 0, "subset": "of the meta"})
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
-    again = run_stages(stages, work, Engine())
+    again = run_stages(stages, work, StageEngine())
     assert again.record() == counts.record()
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
 
@@ -98,12 +98,12 @@ def test_a_task_that_fails_is_named_and_the_next_run_goes_on(tmp_path: Path, err
     stages = [Stage("make", [Make()], 3), Stage("fail", [Fail(switch, error)])]
     where = "" if error is not ZeroDivisionError else r"failed \(ZeroDivisionError: "
     with pytest.raises(KolmoError, match=rf"stage fail, shard 1: {where}what went wrong"):
-        run_stages(stages, work, Engine())
+        run_stages(stages, work, StageEngine())
     assert not list(tmp_path.rglob("*.partial"))
     made = Path(work.documents("make", 0)).stat().st_mtime_ns
     done = Path(work.documents("fail", 0)).stat().st_mtime_ns
     switch.unlink()
-    run_stages(stages, work, Engine())
+    run_stages(stages, work, StageEngine())
     assert len(names(work, "fail")) == 12
     assert Path(work.documents("make", 0)).stat().st_mtime_ns == made
     assert Path(work.documents("fail", 0)).stat().st_mtime_ns == done
@@ -113,7 +113,7 @@ def test_steps_of_datatrove_may_stand_among_ours(tmp_path: Path) -> None:
     from datatrove.pipeline.filters import LambdaFilter
 
     work = Work(str(tmp_path))
-    run_stages([Stage("make", [Make(), LambdaFilter(lambda one: "3" not in one.text)], 1)], work, Engine())
+    run_stages([Stage("make", [Make(), LambdaFilter(lambda one: "3" not in one.text)], 1)], work, StageEngine())
     assert names(work, "make") == ["0:0", "0:1", "0:2"]
 
 
@@ -157,13 +157,13 @@ def test_counts_add_up() -> None:
 
 def test_engines_that_are_none() -> None:
     with pytest.raises(KolmoError, match="no engine spark"):
-        Engine("spark")
+        StageEngine("spark")
     with pytest.raises(KolmoError, match="0 workers"):
-        Engine(workers=0)
+        StageEngine(workers=0)
     with pytest.raises(KolmoError, match="slurm_partition"):
-        Engine("slurm")
+        StageEngine("slurm")
 
 
 def test_stages_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(KolmoError, match="has 2 shards, and make, which it reads, another number"):
-        run_stages([Stage("make", [Make()], 3), Stage("odd", [DropOdd()], 2)], Work(str(tmp_path)), Engine())
+        run_stages([Stage("make", [Make()], 3), Stage("odd", [DropOdd()], 2)], Work(str(tmp_path)), StageEngine())

@@ -12,7 +12,7 @@ from archives_made import english
 from kolmo.collection.common_crawl import perplexity
 from kolmo.collection.common_crawl.kenlm import KenLM, normalise
 from kolmo.collection.common_crawl.perplexity import (
-    BitsPerCharacter,
+    BitsPerCharacterScorer,
     Buckets,
     FindCutoffs,
     Sample,
@@ -28,7 +28,7 @@ from kolmo.errors import KolmoError
 
 
 def test_bits_per_character_rank_text() -> None:
-    scorer = BitsPerCharacter("cm:1", 300)
+    scorer = BitsPerCharacterScorer("cm:1", 300)
     prose = scorer.score(" ".join(english(1, 9)), "en")
     noise = scorer.score("".join(random.Random(1).choices("abcdefghij;:/%$QXZ", k=300)), "en")
     assert prose is not None
@@ -71,7 +71,7 @@ def test_the_steps_over_shards(tmp_path: Path) -> None:
         documents = [
             Document(" ".join(english(20 * index + n, 3)), "cc", f"{index} {n}", meta("en", n)) for n in range(12)
         ] + [Document("Ein Satz.", "cc", f"de {index}", meta("de", 99))]
-        scored.append(list(Score(BitsPerCharacter("cm:1", 100), 7).run(documents, shard)))
+        scored.append(list(Score(BitsPerCharacterScorer("cm:1", 100), 7).run(documents, shard)))
         shard.finish()
     write_json(f"{work.stage('scores')}/done.json", {"shards": 2, "counts": {}})
     assert list(scored[0][0].meta) == ["n", "language", "perplexity", "bits_per_character", "bucket", "cc_segment"]

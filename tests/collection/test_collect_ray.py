@@ -15,7 +15,7 @@ import pytest
 from archives_made import cc, pages_of, tree, write_wet
 
 from kolmo.collection.collecting import collect
-from kolmo.collection.engine import Engine, run_stages
+from kolmo.collection.engine import StageEngine, run_stages
 from kolmo.collection.stages import Shard, Stage, Work
 from kolmo.corpus import Document
 from kolmo.errors import KolmoError
@@ -65,7 +65,7 @@ def cluster() -> Iterator[None]:
 @pytest.mark.filterwarnings("ignore")  # Ray's own
 def test_two_nodes(cluster: None, tmp_path: Path) -> None:
     assert len([node for node in ray.nodes() if node["Alive"]]) == 2
-    engine = Engine("ray", workers=2)
+    engine = StageEngine("ray", workers=2)
     work = Work(str(tmp_path / "nodes"))
     Path(work.folder).mkdir()
     run_stages([Stage("node", [NoteNode()], 2)], work, engine)

@@ -13,7 +13,7 @@ pytest.importorskip("datatrove", reason="needs datatrove: pip install 'kolmo-cod
 
 from test_collect_engine import DropOdd, Fail, Make, names
 
-from kolmo.collection.engine import Engine, run_stages
+from kolmo.collection.engine import StageEngine, run_stages
 from kolmo.collection.stages import Stage, Work
 from kolmo.errors import KolmoError
 
@@ -58,7 +58,7 @@ def test_stages_as_jobs_of_slurm(slurm: Path, tmp_path: Path) -> None:
     switch.touch()
     work = Work(str(tmp_path / "work"))
     stages = [Stage("make", [Make()], 2), Stage("fail", [DropOdd(), Fail(switch, ValueError)])]
-    engine = Engine("slurm", 2, partition="night", time_limit="1:00:00")
+    engine = StageEngine("slurm", 2, partition="night", time_limit="1:00:00")
     with pytest.raises(KolmoError, match=r"stage fail, shard 1: failed \(ValueError: what went wrong\)"):
         run_stages(stages, work, engine)
     switch.unlink()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kolmo.collection.workers import LimitError, Worker, run_limited
+from kolmo.collection.workers import LimitedWorker, LimitError, run_limited
 
 MEMORY = 1 << 30
 
@@ -59,14 +59,14 @@ def test_memory_and_output_of_a_command() -> None:
 
 
 def test_a_worker_answers_again_and_again() -> None:
-    with Worker("test_collect_workers:double", seconds=30, memory=MEMORY) as worker:
+    with LimitedWorker("test_collect_workers:double", seconds=30, memory=MEMORY) as worker:
         big = os.urandom(2_000_000)
         assert [worker(b"a"), worker(big), worker(b"")] == [b"aa", big * 2, b""]
         assert worker.starts == 1
 
 
 def test_a_worker_is_made_anew_after_a_limit() -> None:
-    with Worker("test_collect_workers:misbehave", seconds=1.5, memory=MEMORY) as worker:
+    with LimitedWorker("test_collect_workers:misbehave", seconds=1.5, memory=MEMORY) as worker:
         for data, why in ((b"hang", "timeout"), (b"grow", "memory"), (b"die", "crash"), (b"raise", "crash")):
             with pytest.raises(LimitError) as caught:
                 worker(data)
@@ -76,7 +76,10 @@ def test_a_worker_is_made_anew_after_a_limit() -> None:
 
 
 def test_a_worker_whose_function_is_not_there() -> None:
-    with pytest.raises(ImportError, match="no_such"), Worker("kolmo.no_such:x", seconds=1, memory=MEMORY) as worker:
+    with (
+        pytest.raises(ImportError, match="no_such"),
+        LimitedWorker("kolmo.no_such:x", seconds=1, memory=MEMORY) as worker,
+    ):
         worker(b"")
 
 
@@ -84,8 +87,8 @@ def test_a_worker_ends_with_its_parent() -> None:
     code = (
         "import sys, os\n"
         f"sys.path[:0] = {sys.path!r}\n"
-        "from kolmo.collection.workers import Worker\n"
-        "worker = Worker('test_collect_workers:double', seconds=30, memory=1 << 30)\n"
+        "from kolmo.collection.workers import LimitedWorker\n"
+        "worker = LimitedWorker('test_collect_workers:double', seconds=30, memory=1 << 30)\n"
         "worker(b'a')\n"
         "print(worker._process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"

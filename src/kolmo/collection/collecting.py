@@ -16,9 +16,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from kolmo.collection.card import CARD, write_card
-from kolmo.collection.engine import Engine, Progress, last_stage, run_stages
-from kolmo.collection.manifest import Dates, Entry, Manifest, read_manifest, versions_of, write_manifest
-from kolmo.collection.pipelines import SUBSETS, Pipeline, kept_files_of, subset_of
+from kolmo.collection.engine import Progress, StageEngine, last_stage, run_stages
+from kolmo.collection.manifest import Dates, Manifest, ManifestEntry, read_manifest, versions_of, write_manifest
+from kolmo.collection.pipelines import SUBSETS, CollectionPipeline, kept_files_of, subset_of
 from kolmo.collection.stages import PARTIAL, Work, read_json, write_json
 from kolmo.corpus.documents import Document, plain
 from kolmo.corpus.writing import FILE_BYTES, FORMATS, WrittenFile, write_documents
@@ -73,10 +73,10 @@ def begun_until(folder: str, name: str, subset: str | None = None) -> str | None
 
 
 def collect(
-    pipeline: Pipeline,
+    pipeline: CollectionPipeline,
     folder: str,
     *,
-    engine: Engine | None = None,
+    engine: StageEngine | None = None,
     format: str = "jsonl",
     file_bytes: int = FILE_BYTES,
     restart: bool = False,
@@ -103,7 +103,7 @@ def collect(
         >>> collect(CommonCrawl(Access("cache"), origin), "october")  # doctest: +SKIP
     """
     begin = time.monotonic()
-    engine = engine or Engine()
+    engine = engine or StageEngine()
     if format not in FORMATS:
         raise KolmoError(f"{folder}: there is no format {format}; take one of {', '.join(FORMATS)}")
     subset = subset_of(pipeline)
@@ -177,7 +177,7 @@ def _compare(before: Mapping[str, Any], now: Mapping[str, Any], where: str) -> N
         )
 
 
-def _documents(pipeline: Pipeline, work: Work) -> Iterator[Document]:
+def _documents(pipeline: CollectionPipeline, work: Work) -> Iterator[Document]:
     stage = last_stage(pipeline.stages(work))
     subset = subset_of(pipeline)
     for index in range(work.shards(stage)):
@@ -191,16 +191,16 @@ def _noted(documents: Iterable[Document], dates: Dates, entries: Any) -> Iterato
 
     for document in documents:
         dates.see(document)
-        entries.write(json.dumps(vars(Entry.of(document))) + "\n")
+        entries.write(json.dumps(vars(ManifestEntry.of(document))) + "\n")
         yield document
 
 
-def _entries(path: str) -> Iterator[Entry]:
+def _entries(path: str) -> Iterator[ManifestEntry]:
     import json
 
     with open(path, encoding="utf-8") as file:
         for line in file:
-            yield Entry(**json.loads(line))
+            yield ManifestEntry(**json.loads(line))
 
 
 def _put_together(path: str, work: Work, stage: str, name: str) -> None:
@@ -215,7 +215,7 @@ def _file(subset: str, file: WrittenFile) -> dict[str, Any]:
     return {**vars(file), "path": f"{subset}/{file.path}"}
 
 
-def _run(engine: Engine, seconds: float) -> dict[str, Any]:
+def _run(engine: StageEngine, seconds: float) -> dict[str, Any]:
     return {
         "engine": engine.kind,
         "workers": engine.workers,

@@ -36,7 +36,7 @@ Progress = Callable[[str, int, int], None]  # stage, tasks that have ended, all 
 
 
 @dataclass(frozen=True)
-class Engine:
+class StageEngine:
     """Where tasks run.
 
     Attributes:
@@ -60,7 +60,7 @@ class Engine:
             raise KolmoError("the engine slurm needs a partition; give one as the argument slurm_partition")
 
 
-def run_stages(stages: Sequence[Stage], work: Work, engine: Engine, progress: Progress | None = None) -> Counts:
+def run_stages(stages: Sequence[Stage], work: Work, engine: StageEngine, progress: Progress | None = None) -> Counts:
     """Run what has not been run of the stages, in order.
 
     Args:
@@ -107,7 +107,7 @@ def last_stage(stages: Sequence[Stage]) -> str:
 
 
 def _run_stage(
-    stage: Stage, work: Work, source: str | None, shards: int, engine: Engine, progress: Progress | None
+    stage: Stage, work: Work, source: str | None, shards: int, engine: StageEngine, progress: Progress | None
 ) -> dict[str, Any]:
     folder = work.stage(stage.name)
     os.makedirs(folder, exist_ok=True)
@@ -138,7 +138,7 @@ def _run_stage(
     return done
 
 
-def _executor(engine: Engine, steps: list[Any], tasks: int, folder: str, name: str) -> Any:
+def _executor(engine: StageEngine, steps: list[Any], tasks: int, folder: str, name: str) -> Any:
     workers = min(engine.workers, tasks)
     if engine.kind == "ray":
         _connect_ray()

@@ -33,7 +33,7 @@ MAX_LINE_BYTES = 1 << 26  # of a manifest
 
 
 @dataclass(frozen=True)
-class Entry:
+class ManifestEntry:
     """What one document's content can be made again by.
 
     Attributes:
@@ -45,7 +45,7 @@ class Entry:
     meta: Mapping[str, Any]
 
     @classmethod
-    def of(cls, document: Document) -> Entry:
+    def of(cls, document: Document) -> ManifestEntry:
         """The entry of a document."""
         return cls(content_digest(document.content), plain(document.meta))
 
@@ -99,7 +99,7 @@ class Dates:
             self.last = max(self.last, day)
 
 
-def write_manifest(path: str, manifest: Manifest, entries: Iterable[Entry]) -> None:
+def write_manifest(path: str, manifest: Manifest, entries: Iterable[ManifestEntry]) -> None:
     """Write a manifest, renamed into place when it is whole; one that is there is replaced.
 
     Args:
@@ -145,7 +145,7 @@ def read_manifest(path: str) -> Manifest:
     return manifest
 
 
-def read_recipe(path: str) -> Iterator[Entry]:
+def read_recipe(path: str) -> Iterator[ManifestEntry]:
     """The entries of a manifest's recipe, one at a time.
 
     Raises:
@@ -161,7 +161,7 @@ def read_recipe(path: str) -> Iterator[Entry]:
         entry = _parsed(line.rstrip(","), path)
         if not isinstance(entry.get("sha256"), str) or not isinstance(entry.get("meta"), dict):
             raise KolmoError(f"{path}: an entry of its recipe lacks sha256 or meta; copy the manifest again")
-        yield Entry(entry["sha256"], entry["meta"])
+        yield ManifestEntry(entry["sha256"], entry["meta"])
     raise KolmoError(f"{path}: ends within its recipe; copy it again")
 
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from kolmo.collection.fetching import RATE, TIMEOUT_SECONDS, TRIES, Fetcher
-from kolmo.collection.manifest import Entry
+from kolmo.collection.manifest import ManifestEntry
 from kolmo.collection.stages import Stage, Work
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
@@ -79,11 +79,11 @@ class Plan:
 class Missing:
     """An entry of a recipe whose content cannot be made again, and why."""
 
-    entry: Entry
+    entry: ManifestEntry
     why: str
 
 
-class Pipeline(Protocol):
+class CollectionPipeline(Protocol):
     """One source of documents.
 
     Attributes:
@@ -114,12 +114,12 @@ class Pipeline(Protocol):
         ...
 
     @classmethod
-    def usual(cls, access: Access, since: str | None, until: str | None, seed: int) -> Pipeline:
+    def usual(cls, access: Access, since: str | None, until: str | None, seed: int) -> CollectionPipeline:
         """The pipeline with the usual settings, as `kolmo collect all` runs it."""
         ...
 
     @classmethod
-    def of_manifest(cls, settings: Mapping[str, Any], access: Access, places: Mapping[str, Any]) -> Pipeline:
+    def of_manifest(cls, settings: Mapping[str, Any], access: Access, places: Mapping[str, Any]) -> CollectionPipeline:
         """The pipeline that rebuilds what a manifest with these settings says.
 
         Args:
@@ -153,7 +153,7 @@ class Pipeline(Protocol):
         """How choices were made, for the manifest; called when the stages have ended."""
         ...
 
-    def rebuild(self, entries: Iterable[Entry], work: Work) -> Iterator[str | Missing]:
+    def rebuild(self, entries: Iterable[ManifestEntry], work: Work) -> Iterator[str | Missing]:
         """The content of each entry of a recipe, in order.
 
         Args:
@@ -163,12 +163,12 @@ class Pipeline(Protocol):
         ...
 
 
-def subset_of(pipeline: Pipeline) -> str:
+def subset_of(pipeline: CollectionPipeline) -> str:
     """The subset of a pipeline's documents: its attribute `subset`, where it has one, or else the usual one."""
     return str(getattr(pipeline, "subset", SUBSETS[pipeline.name]))
 
 
-def kept_files_of(pipeline: Pipeline) -> Mapping[str, tuple[str, str]]:
+def kept_files_of(pipeline: CollectionPipeline) -> Mapping[str, tuple[str, str]]:
     """Files of stages that join the output: the name there to stage and file, whose shards are put together.
 
     They are the attribute `kept_files` of a pipeline that has any.
@@ -177,7 +177,7 @@ def kept_files_of(pipeline: Pipeline) -> Mapping[str, tuple[str, str]]:
     return found
 
 
-def pipeline_class(name: str) -> type[Pipeline]:
+def pipeline_class(name: str) -> type[CollectionPipeline]:
     """The class of a pipeline, imported now.
 
     Raises:
@@ -186,5 +186,5 @@ def pipeline_class(name: str) -> type[Pipeline]:
     if name not in CLASSES:
         raise KolmoError(f"there is no pipeline {quoted(name)}; there are {', '.join(CLASSES)}")
     module, _, attribute = CLASSES[name].partition(":")
-    found: type[Pipeline] = getattr(import_module(module), attribute)
+    found: type[CollectionPipeline] = getattr(import_module(module), attribute)
     return found

@@ -15,7 +15,7 @@ from typing import Any
 
 from kolmo.collection.card import write_card
 from kolmo.collection.collecting import HIDDEN, STEM, manifest_path
-from kolmo.collection.manifest import Entry, Manifest, content_digest, read_manifest, read_recipe
+from kolmo.collection.manifest import Manifest, ManifestEntry, content_digest, read_manifest, read_recipe
 from kolmo.collection.pipelines import Access, Missing, pipeline_class
 from kolmo.collection.stages import Work
 from kolmo.corpus.documents import Document
@@ -100,7 +100,7 @@ def rebuild(
 
 
 def _documents(
-    entries: Iterator[Entry],
+    entries: Iterator[ManifestEntry],
     contents: Iterator[str | Missing],
     manifest: Manifest,
     result: Rebuilt,
@@ -121,7 +121,7 @@ def _documents(
             result.missing.append((_place(entry), why))
 
 
-def _place(entry: Entry) -> str:
+def _place(entry: ManifestEntry) -> str:
     meta = entry.meta
     if "url" in meta:
         return str(meta["url"])

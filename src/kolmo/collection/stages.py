@@ -29,7 +29,7 @@ PARTIAL = ".partial"  # ending of what is being written
 ZSTD_LEVEL = 1
 
 
-class Step(Protocol):
+class StageStep(Protocol):
     """A part of a stage. It is pickled to the workers, so its state is made in `run`, and no secret is in it."""
 
     name: str
@@ -58,7 +58,7 @@ class Stage:
     """
 
     name: str
-    steps: Sequence[Step | Any]
+    steps: Sequence[StageStep | Any]
     shards: int | Callable[[Work], int] | None = None
     keeps_documents: bool = True
     reads_documents: bool = True

@@ -16,7 +16,7 @@ from datatrove.utils.logging import logger
 
 from kolmo.collection.document import from_datatrove, to_datatrove, to_line
 from kolmo.collection.extras import extra
-from kolmo.collection.stages import ZSTD_LEVEL, Shard, Stage, Step, Work
+from kolmo.collection.stages import ZSTD_LEVEL, Shard, Stage, StageStep, Work
 from kolmo.errors import KolmoError
 
 logger.disable("datatrove")  # what users need to know is in counts and errors
@@ -55,7 +55,7 @@ class RunStep(PipelineStep):
 
     type = "Step"
 
-    def __init__(self, task: Task, step: Step) -> None:
+    def __init__(self, task: Task, step: StageStep) -> None:
         super().__init__()
         self.task, self.step, self.name = task, step, step.name
 

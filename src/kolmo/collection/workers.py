@@ -1,8 +1,8 @@
 """Other programs under limits: time, memory and output, and the whole process group is killed when one is passed.
 
-`run_limited` runs a command once (pandoc, git). `Worker` keeps a Python process that calls one function again and again
-(extraction of a page), and makes a new one after it had to kill it. What it is not: a sandbox for files or network;
-give the command options that forbid these.
+`run_limited` runs a command once (pandoc, git). `LimitedWorker` keeps a Python process that calls one function
+again and again (extraction of a page), and makes a new one after it had to kill it. What it is not: a sandbox for files
+or network; give the command options that forbid these.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def run_limited(
     return Finished(status, found[0], found[1])
 
 
-class Worker:
+class LimitedWorker:
     """A function of bytes to bytes in a process of its own.
 
     Args:
@@ -121,7 +121,7 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> LimitedWorker:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -189,7 +189,7 @@ class Worker:
 
 
 def serve() -> None:
-    """The other side of `Worker`: read a message, call, answer, until the input ends."""
+    """The other side of `LimitedWorker`: read a message, call, answer, until the input ends."""
     import resource
 
     function, memory = sys.argv[1], int(sys.argv[2])

@@ -23,7 +23,7 @@ from werkzeug import Request, Response
 from kolmo.cli import main
 from kolmo.collection.arxiv.pipeline import ArXiv
 from kolmo.collection.collecting import collect
-from kolmo.collection.engine import Engine
+from kolmo.collection.engine import StageEngine
 from kolmo.collection.manifest import read_recipe
 from kolmo.collection.pipelines import Access
 from kolmo.collection.rebuilding import rebuild
@@ -203,7 +203,7 @@ def test_a_folder_of_tar_files_alone_is_an_archive(archive: Path, collected: Pat
 
 
 def test_two_workers_give_the_same_bytes(archive: Path, collected: Path, tmp_path: Path) -> None:
-    collect(pipeline(archive, tmp_path / "cache"), str(tmp_path), engine=Engine(workers=2))
+    collect(pipeline(archive, tmp_path / "cache"), str(tmp_path), engine=StageEngine(workers=2))
     assert content(tmp_path) == content(collected)
 
 

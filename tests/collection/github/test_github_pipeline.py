@@ -19,13 +19,13 @@ from github_made import TOKEN, GitHub, Reply, make_repository, module, node
 pytest.importorskip("datatrove")
 pytest.importorskip("rensa")
 
-from kolmo.collection.engine import Engine, last_stage, run_stages
+from kolmo.collection.engine import StageEngine, last_stage, run_stages
 from kolmo.collection.fetching import Fetcher
-from kolmo.collection.github.fetch import RepositoryShards, Source
+from kolmo.collection.github.fetch import RepositoryShards, RepositorySource
 from kolmo.collection.github.git import Limits
 from kolmo.collection.github.pipeline import GitHub as Pipeline
 from kolmo.collection.github.tokens import ESTIMATE
-from kolmo.collection.manifest import Entry
+from kolmo.collection.manifest import ManifestEntry
 from kolmo.collection.pipelines import Access, Missing
 from kolmo.collection.stages import Work
 from kolmo.corpus.documents import Document
@@ -71,7 +71,7 @@ def pipeline_of(made: tuple[GitHub, Path], folder: Path, each: int = 2, seed: in
         seed=seed,
         tokenizer=(ESTIMATE, None),
         api=hub.url,
-        source=Source(root.as_uri(), Limits(disk=300_000), pause=0.01),
+        source=RepositorySource(root.as_uri(), Limits(disk=300_000), pause=0.01),
         shards=RepositoryShards(each),
     )
 
@@ -83,7 +83,7 @@ def documents_of(pipeline: Pipeline, work: Work) -> list[Document]:
 
 def run(pipeline: Pipeline, folder: Path, workers: int = 1) -> tuple[list[Document], dict[str, Any], Work]:
     work = Work(str(folder))
-    counts = run_stages(pipeline.stages(work), work, Engine(workers=workers))
+    counts = run_stages(pipeline.stages(work), work, StageEngine(workers=workers))
     return documents_of(pipeline, work), counts.record(), work
 
 
@@ -165,7 +165,7 @@ def test_another_seed_drops_other_files(made: tuple[GitHub, Path], undisturbed: 
 
 KILL = """
 import os, pickle, random, signal, sys, time
-from kolmo.collection.engine import Engine, run_stages
+from kolmo.collection.engine import StageEngine, run_stages
 from kolmo.collection.stages import Work
 import kolmo.collection.tasks
 
@@ -177,7 +177,7 @@ for stage in stages:
     child = os.fork()
     if child == 0:
         os.setsid()
-        run_stages(stages, work, Engine())
+        run_stages(stages, work, StageEngine())
         os._exit(0)
     deadline = time.monotonic() + 60
     while not os.path.exists(work.stage(stage.name)) and time.monotonic() < deadline:
@@ -266,7 +266,7 @@ def test_days_that_make_no_span(
 
 def test_rebuilding_gives_every_content(made: tuple[GitHub, Path], undisturbed: Undisturbed, tmp_path: Path) -> None:
     documents, _, _, pipeline = undisturbed
-    entries = [Entry.of(document) for document in documents]
+    entries = [ManifestEntry.of(document) for document in documents]
     contents = list(pipeline.rebuild(iter(entries), Work(str(tmp_path / "again"))))
     assert contents == [document.content for document in documents]
 
@@ -281,7 +281,7 @@ def test_limits_of_a_manifest(tmp_path: Path, value: Any) -> None:
 
 def test_rebuilding_names_what_is_gone(made: tuple[GitHub, Path], undisturbed: Undisturbed, tmp_path: Path) -> None:
     documents, _, _, pipeline = undisturbed
-    entry = Entry.of(documents[0])
+    entry = ManifestEntry.of(documents[0])
     changes: list[dict[str, Any]] = [
         {"path": "none.py"},
         {"path": "up.py"},
@@ -293,7 +293,7 @@ def test_rebuilding_names_what_is_gone(made: tuple[GitHub, Path], undisturbed: U
         {"repository": "owner/gone"},
         {"repository": None},
     ]
-    entries = [Entry(entry.sha256, {**entry.meta, **change}) for change in changes] + [entry]
+    entries = [ManifestEntry(entry.sha256, {**entry.meta, **change}) for change in changes] + [entry]
     found = list(pipeline.rebuild(entries, Work(str(tmp_path / "again"))))
     assert found[-1] == documents[0].content
     assert all(isinstance(one, Missing) for one in found[:-1])
@@ -304,7 +304,7 @@ def test_rebuilding_names_what_is_gone(made: tuple[GitHub, Path], undisturbed: U
 def test_git_waits_for_its_turn_and_an_outage_drops_nothing(tmp_path: Path) -> None:
     slept: list[float] = []
     fetcher = Fetcher(rate=0.1, pace_folder=str(tmp_path / "pace"), sleep=slept.append)
-    source = Source("http://127.0.0.1:9", pause=0)
+    source = RepositorySource("http://127.0.0.1:9", pause=0)
     with pytest.raises(KolmoError, match="run it again later"), source.commit("o/n", "1" * 40, str(tmp_path), fetcher):
         pass
     assert [round(seconds) for seconds in slept] == [10, 20, 30]  # it is tried four times

@@ -15,11 +15,11 @@ from github_made import TOKEN, GitHub, Reply, node
 from kolmo.collection.fetching import Fetcher
 from kolmo.collection.github import graphql
 from kolmo.collection.github.graphql import GraphQL, GraphQLError, place_of, token_of_environment
-from kolmo.collection.github.search import Repository, Window, moment, repository_of, search
+from kolmo.collection.github.search import Repository, SearchWindow, moment, repository_of, search
 from kolmo.errors import KolmoError
 
 DAY = 1767225600  # 2026-01-01
-WINDOW = Window(DAY, DAY + 86400, 10)
+WINDOW = SearchWindow(DAY, DAY + 86400, 10)
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def server_of(hub: GitHub, waits: list[float] | None = None, said: list[str] | N
 
 
 def found_by(
-    hub: GitHub, folder: Path, window: Window = WINDOW, waits: list[float] | None = None
+    hub: GitHub, folder: Path, window: SearchWindow = WINDOW, waits: list[float] | None = None
 ) -> tuple[list[Repository], Counter[str]]:
     repositories, skipped = [], Counter[str]()
     for found in search(server_of(hub, waits), "Python", window, str(folder / "journal")):

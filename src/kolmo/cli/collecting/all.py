@@ -10,7 +10,7 @@ import click
 from kolmo.cli.collecting.shared import Run, carry_out, collecting
 
 if TYPE_CHECKING:
-    from kolmo.collection.pipelines import Pipeline
+    from kolmo.collection.pipelines import CollectionPipeline
 
 NAMES = ("cc", "github", "arxiv")
 
@@ -23,7 +23,7 @@ def command(*, run: Run) -> int:
     One that fails does not stop the others.
     """
 
-    def make(name: str) -> Pipeline:
+    def make(name: str) -> CollectionPipeline:
         from kolmo.collection.pipelines import pipeline_class
 
         return pipeline_class(name).usual(run.access(name), run.since, run.until_of(name), run.seed)

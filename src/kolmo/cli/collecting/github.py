@@ -64,7 +64,7 @@ def command(
         raise click.UsageError(str(error)) from None
 
     def make() -> GitHub:
-        from kolmo.collection.github.fetch import Source
+        from kolmo.collection.github.fetch import RepositorySource
         from kolmo.collection.github.git import Limits
         from kolmo.collection.github.pipeline import GitHub
         from kolmo.collection.github.tokens import find_tokenizer
@@ -78,7 +78,7 @@ def command(
             seed=run.seed,
             tokenizer=find_tokenizer(tokenizer),
             api=api_url,
-            source=Source(base_url, Limits(seconds=float(repository_seconds), disk=repository_size)),
+            source=RepositorySource(base_url, Limits(seconds=float(repository_seconds), disk=repository_size)),
         )
 
     return carry_out(run, [make], ["github"])

@@ -19,7 +19,7 @@ from kolmo.cli.console import Console, print_lines
 if TYPE_CHECKING:
     from kolmo.collection.collecting import Collected
     from kolmo.collection.engine import Progress
-    from kolmo.collection.pipelines import Access, Pipeline
+    from kolmo.collection.pipelines import Access, CollectionPipeline
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 ENGINES = ("local", "slurm", "ray")
@@ -129,7 +129,7 @@ _DECORATORS = (
 )
 
 
-def carry_out(run: Run, pipelines: Sequence[Callable[[], Pipeline]], names: Sequence[str]) -> int:
+def carry_out(run: Run, pipelines: Sequence[Callable[[], CollectionPipeline]], names: Sequence[str]) -> int:
     """Run pipelines one after the other, or show their plans; returns the exit status.
 
     Args:
@@ -163,11 +163,11 @@ def _traceless(run: Run, name: str) -> Iterator[None]:
                 os.removedirs(work)
 
 
-def _collect(run: Run, pipeline: Pipeline, console: Console) -> None:
+def _collect(run: Run, pipeline: CollectionPipeline, console: Console) -> None:
     from kolmo.collection.collecting import collect
-    from kolmo.collection.engine import Engine
+    from kolmo.collection.engine import StageEngine
 
-    engine = Engine(run.engine, run.workers, run.slurm_partition, run.slurm_time)
+    engine = StageEngine(run.engine, run.workers, run.slurm_partition, run.slurm_time)
     with stage_progress(console) as progress:
         done = collect(
             pipeline,
@@ -203,7 +203,7 @@ def _record(done: Collected) -> dict[str, Any]:
     }
 
 
-def _show_plan(run: Run, pipeline: Pipeline, console: Console) -> None:
+def _show_plan(run: Run, pipeline: CollectionPipeline, console: Console) -> None:
     plan = pipeline.plan()
     size = "unknown" if plan.download_bytes is None else f"about {plan.download_bytes / 1e6:,.1f} MB"
     requests = "unknown" if plan.requests is None else f"about {plan.requests:,}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from kolmo.collection.arxiv.tex.recursion import without_recursion
 from kolmo.collection.extras import extra
-from kolmo.collection.workers import LimitError, Worker, run_limited
+from kolmo.collection.workers import LimitedWorker, LimitError, run_limited
 from kolmo.errors import MissingExtraError
 from kolmo.installing import install
 
@@ -64,7 +64,7 @@ class Converter:
 
     seconds: int = PANDOC_SECONDS
     heap: int = HEAP_BYTES
-    _fallback: Worker | None = field(default=None, repr=False)
+    _fallback: LimitedWorker | None = field(default=None, repr=False)
     _pandoc: str = field(default="", repr=False)
 
     def __enter__(self) -> Converter:
@@ -120,7 +120,7 @@ class Converter:
     def _by_pylatexenc(self, text: str) -> str:
         if self._fallback is None:
             extra("pylatexenc.latex2text")
-            self._fallback = Worker(
+            self._fallback = LimitedWorker(
                 "kolmo.collection.arxiv.tex.plain_text:convert", seconds=FALLBACK_SECONDS, memory=FALLBACK_BYTES
             )
         return self._fallback(text.encode("utf-8", "replace")).decode("utf-8", "replace")

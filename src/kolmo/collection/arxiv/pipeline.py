@@ -24,10 +24,10 @@ from kolmo.collection.arxiv.markdown import HEAP_BYTES, PANDOC_SECONDS, Converte
 from kolmo.collection.arxiv.source_list import SourceTar
 from kolmo.collection.arxiv.steps import Days
 from kolmo.collection.arxiv.storage import BUCKET, Archive, GoneError
-from kolmo.collection.arxiv.tar_members import FileReader, Reader, TarError, TarMembers
+from kolmo.collection.arxiv.tar_members import FileReader, TarError, TarMembers, TarReader
 from kolmo.collection.arxiv.unpacking import UnusableError
 from kolmo.collection.fetching import FetchError
-from kolmo.collection.manifest import Entry
+from kolmo.collection.manifest import ManifestEntry
 from kolmo.collection.pipelines import Access, Missing, Plan
 from kolmo.collection.stages import Stage, Work, read_json
 from kolmo.errors import KolmoError
@@ -166,7 +166,7 @@ class ArXiv:
             "limits": f"pandoc may take {self.seconds} s of processor time and {self.heap} bytes of heap for a paper",
         }
 
-    def rebuild(self, entries: Iterable[Entry], work: Work) -> Iterator[str | Missing]:
+    def rebuild(self, entries: Iterable[ManifestEntry], work: Work) -> Iterator[str | Missing]:
         """See `Pipeline`. From a server of papers each is fetched by identifier and version, else from its tar file."""
         with Converter(self.seconds, self.heap) as convert:
             for source, group in groupby(entries, lambda entry: str(entry.meta.get("source", ""))):
@@ -175,7 +175,7 @@ class ArXiv:
                 else:
                     yield from self._from_tar(source, list(group), convert)
 
-    def _from_server(self, entry: Entry, convert: Converter) -> str | Missing:
+    def _from_server(self, entry: ManifestEntry, convert: Converter) -> str | Missing:
         identifier = parse_id(str(entry.meta.get("id", "")))
         if identifier is None:
             return Missing(entry, "the entry has no identifier")
@@ -188,7 +188,7 @@ class ArXiv:
             raise
         return _content(entry, _Bytes(data), f"{identifier.name.replace('/', '')}.gz", convert)
 
-    def _from_tar(self, source: str, wanted: list[Entry], convert: Converter) -> Iterator[str | Missing]:
+    def _from_tar(self, source: str, wanted: list[ManifestEntry], convert: Converter) -> Iterator[str | Missing]:
         if SourceTar.of_name(source) is None:
             yield from (Missing(entry, "the entry names no tar file") for entry in wanted)
             return
@@ -232,7 +232,7 @@ class _Bytes:
         return len(self._file.read(size))
 
 
-def _content(entry: Entry, source: Reader, name: str, convert: Converter) -> str | Missing:
+def _content(entry: ManifestEntry, source: TarReader, name: str, convert: Converter) -> str | Missing:
     try:
         done = convert(steps.read_tex(source, name).text)
     except UnusableError as error:

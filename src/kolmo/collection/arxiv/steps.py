@@ -23,7 +23,7 @@ from kolmo.collection.arxiv.markdown import HEAP_BYTES, PANDOC_SECONDS, Converte
 from kolmo.collection.arxiv.metadata import Paper, PaperTable
 from kolmo.collection.arxiv.source_list import SourceTar, tar_of
 from kolmo.collection.arxiv.storage import Archive
-from kolmo.collection.arxiv.tar_members import FileReader, Reader, TarError, TarMembers
+from kolmo.collection.arxiv.tar_members import FileReader, TarError, TarMembers, TarReader
 from kolmo.collection.arxiv.tex.flattening import flatten
 from kolmo.collection.arxiv.unpacking import UnusableError, unpack
 from kolmo.collection.extras import extra
@@ -213,7 +213,7 @@ class ReadPapers:
             return why
         return "PDF only" if name.lower().endswith(".pdf") else paper
 
-    def _document(self, source: Reader, name: str, paper: Paper, tar: SourceTar, shard: Shard) -> Document | None:
+    def _document(self, source: TarReader, name: str, paper: Paper, tar: SourceTar, shard: Shard) -> Document | None:
         try:
             tex = read_tex(source, name)
         except UnusableError as error:
@@ -268,7 +268,7 @@ class PaperTex:
     tallies: Counter[str]
 
 
-def read_tex(source: Reader, name: str) -> PaperTex:
+def read_tex(source: TarReader, name: str) -> PaperTex:
     """A paper's source as one text.
 
     Args:

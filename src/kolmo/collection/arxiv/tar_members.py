@@ -25,7 +25,7 @@ class TarError(Exception):
     """The tar file is damaged or ends too early."""
 
 
-class Reader(Protocol):
+class TarReader(Protocol):
     """Bytes from front to back."""
 
     def read(self, size: int, /) -> bytes:
@@ -63,7 +63,7 @@ class TarMembers:
         ...     data = members.read(1 << 20) if member.kind == "file" else b""
     """
 
-    def __init__(self, stream: Reader) -> None:
+    def __init__(self, stream: TarReader) -> None:
         self._stream = stream
         self._left = self._padding = 0
         self.ended = False
@@ -118,9 +118,9 @@ class TarMembers:
             raise TarError("it ends within a member")
         return data
 
-    def part(self) -> Part:
+    def part(self) -> TarPart:
         """A reader of this member's bytes alone."""
-        return Part(self)
+        return TarPart(self)
 
     def _finish(self) -> None:
         if self._left + self._padding and self._stream.skip(self._left + self._padding) < self._left:
@@ -129,7 +129,7 @@ class TarMembers:
         self._left = self._padding = 0
 
 
-class Part:
+class TarPart:
     """The bytes of one member as a reader."""
 
     def __init__(self, members: TarMembers) -> None:

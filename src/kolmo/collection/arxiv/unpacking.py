@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kolmo.collection.arxiv.tar_members import BLOCK, Reader, TarError, TarMembers, parse_header
+from kolmo.collection.arxiv.tar_members import BLOCK, TarError, TarMembers, TarReader, parse_header
 
 MAX_UNPACKED_BYTES = 1 << 30  # of a paper's source, figures included
 MAX_FILE_BYTES = 8 << 20  # of one text file
@@ -56,7 +56,7 @@ class PaperFiles:
     tallies: Counter[str] = field(default_factory=Counter)
 
 
-def unpack(source: Reader, name: str) -> PaperFiles:
+def unpack(source: TarReader, name: str) -> PaperFiles:
     """The text files of a source as the archive has it: gzip of a tar file or of one file.
 
     Args:
@@ -158,7 +158,7 @@ def _text_files(members: TarMembers) -> PaperFiles:
 class _Peeking:
     """A reader whose next bytes can be looked at, and which refuses to hand out more than `limit`."""
 
-    def __init__(self, source: Reader, limit: int) -> None:
+    def __init__(self, source: TarReader, limit: int) -> None:
         self._source, self._left = source, limit
         self._ahead = b""
 
@@ -197,7 +197,7 @@ class _Gunzip:
     Raises zlib.error where they are damaged or end too early.
     """
 
-    def __init__(self, source: Reader) -> None:
+    def __init__(self, source: TarReader) -> None:
         self._source = source
         self._new: Callable[[], zlib._Decompress] = lambda: zlib.decompressobj(31)
         self._inflate = self._new()

@@ -31,14 +31,14 @@ Lose = Callable[[str], None]  # is told the reason, once for each record that is
 
 
 @dataclass(frozen=True)
-class Record:
+class ArchiveRecord:
     """A record: its headers by name in lower case, and its block."""
 
     headers: dict[str, str]
     block: bytes
 
 
-def read_records(file: IO[bytes], lose: Lose) -> Iterator[Record]:
+def read_records(file: IO[bytes], lose: Lose) -> Iterator[ArchiveRecord]:
     """The records of a file, in order.
 
     Args:
@@ -53,7 +53,7 @@ def read_records(file: IO[bytes], lose: Lose) -> Iterator[Record]:
         yield from _plain(file, lose)
 
 
-def _plain(file: IO[bytes], lose: Lose) -> Iterator[Record]:
+def _plain(file: IO[bytes], lose: Lose) -> Iterator[ArchiveRecord]:
     parser = _Parser(lose)
     while piece := file.read(UNPACK_BYTES):
         yield from parser.feed(piece)
@@ -62,7 +62,7 @@ def _plain(file: IO[bytes], lose: Lose) -> Iterator[Record]:
     yield from parser.finish()
 
 
-def _packed(file: IO[bytes], lose: Lose) -> Iterator[Record]:
+def _packed(file: IO[bytes], lose: Lose) -> Iterator[ArchiveRecord]:
     at = 0
     sure = True  # that a member begins here; else it is a guess, which is given up without a word
     while at is not None:
@@ -104,14 +104,14 @@ class _Member:
         self.end: int | None = None
         self.failure = DAMAGED
 
-    def records(self, sure: bool) -> Iterator[Record]:
+    def records(self, sure: bool) -> Iterator[ArchiveRecord]:
         """Those that are whole. The last one is held back until the member's checksum was right."""
         losses: list[str] = []
         parser = _Parser(losses.append)
         unpacker = zlib.decompressobj(31)
         self._file.seek(self._at)
         position = self._at
-        pending: Record | None = None
+        pending: ArchiveRecord | None = None
         try:
             while not unpacker.eof:
                 data = self._file.read(READ_BYTES)
@@ -160,7 +160,7 @@ class _Parser:
         self._skips = False
         self.begun = self.foreign = False
 
-    def feed(self, piece: bytes) -> Iterator[Record]:
+    def feed(self, piece: bytes) -> Iterator[ArchiveRecord]:
         """The records that a piece completes."""
         if self.foreign:
             return
@@ -183,9 +183,9 @@ class _Parser:
             del self._buffer[: self._left]
             self._headers = None
             assert headers is not None
-            yield Record(headers, block)
+            yield ArchiveRecord(headers, block)
 
-    def finish(self) -> Iterator[Record]:
+    def finish(self) -> Iterator[ArchiveRecord]:
         """The stream has ended."""
         if self._headers is not None:
             self._lose(SHORT)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from kolmo.collection.common_crawl.archives import Record, parse_headers, read_records
+from kolmo.collection.common_crawl.archives import ArchiveRecord, parse_headers, read_records
 from kolmo.collection.counts import Counts
-from kolmo.collection.workers import LimitError, Worker
+from kolmo.collection.workers import LimitedWorker, LimitError
 from kolmo.corpus.dates import day_of
 from kolmo.corpus.documents import Document
 
@@ -53,7 +53,7 @@ class Pages:
     until: str | None = None
     min_length: int = MIN_LENGTH
     only: Mapping[str, Any] | None = None  # (url, digest) of the pages that are wanted; None: all
-    _worker: Worker | None = field(default=None, repr=False)
+    _worker: LimitedWorker | None = field(default=None, repr=False)
 
     def __enter__(self) -> Pages:
         return self
@@ -89,7 +89,7 @@ class Pages:
                 continue
             yield self._document(record, url, digest, title, content)
 
-    def _document(self, record: Record, url: str, digest: str, title: str, content: str) -> Document:
+    def _document(self, record: ArchiveRecord, url: str, digest: str, title: str, content: str) -> Document:
         lines = content.count("\n") + 1
         meta = {
             "url": url,
@@ -110,7 +110,7 @@ class Pages:
         }
         return Document(content, "cc", f"{url} {digest}", meta)
 
-    def _dated(self, record: Record) -> str:
+    def _dated(self, record: ArchiveRecord) -> str:
         """The reason why the day of the record is not wanted, or ""."""
         if self.since is None and self.until is None:
             return ""
@@ -121,11 +121,11 @@ class Pages:
             return "before the first day"
         return "after the last day" if self.until is not None and day > self.until else ""
 
-    def _of_text(self, record: Record) -> tuple[str, str] | str:
+    def _of_text(self, record: ArchiveRecord) -> tuple[str, str] | str:
         title, _, content = record.block.decode("utf-8", "replace").replace("\0", "\ufffd").partition("\n")
         return title.strip(), content.removesuffix("\n")
 
-    def _of_response(self, record: Record) -> tuple[str, str] | str:
+    def _of_response(self, record: ArchiveRecord) -> tuple[str, str] | str:
         head, width = record.block.find(b"\r\n\r\n"), 4
         if head < 0:
             head, width = record.block.find(b"\n\n"), 2
@@ -145,7 +145,7 @@ class Pages:
             return f"HTML nested deeper than {MAX_DEPTH} elements"
         charset = re.search(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]+)", rest, re.IGNORECASE)
         if self._worker is None:
-            self._worker = Worker(EXTRACTION, seconds=EXTRACTION_SECONDS, memory=EXTRACTION_BYTES)
+            self._worker = LimitedWorker(EXTRACTION, seconds=EXTRACTION_SECONDS, memory=EXTRACTION_BYTES)
         try:
             text = self._worker((charset[1] if charset else "").encode() + b"\0" + body).decode("utf-8", "replace")
         except LimitError as error:
@@ -182,7 +182,7 @@ def is_deep(html: bytes) -> bool:
     return False
 
 
-def _digest(record: Record) -> str:
+def _digest(record: ArchiveRecord) -> str:
     """Of WET the block's, of WARC the payload's, as Common Crawl's index has them; made where the record lacks it."""
     found = record.headers.get("warc-payload-digest") or record.headers.get("warc-block-digest")
     return found or "sha1:" + base64.b32encode(hashlib.sha1(record.block).digest()).decode()

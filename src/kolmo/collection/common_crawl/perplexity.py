@@ -31,7 +31,7 @@ CHARACTERS = 2000  # of a text's beginning that the predictor scores
 DIGITS = 4  # of bits per character that are written
 
 
-class Scorer(Protocol):
+class DocumentScorer(Protocol):
     """What ranks documents; low is good.
 
     Attributes:
@@ -49,7 +49,7 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True)
-class BitsPerCharacter:
+class BitsPerCharacterScorer:
     """The embedded predictor from a fresh state.
 
     Attributes:
@@ -62,7 +62,7 @@ class BitsPerCharacter:
     key: str = "bits_per_character"
 
     def score(self, text: str, language: str) -> float | None:
-        """See `Scorer`."""
+        """See `DocumentScorer`."""
         from kolmo.predictors.registry import resolve
 
         beginning = text[: self.characters]
@@ -77,7 +77,7 @@ class BitsPerCharacter:
 class Score:
     """Writes each document's score into its meta, and leaves a sample of scores for the cut-offs."""
 
-    scorer: Scorer
+    scorer: DocumentScorer
     seed: int
     name: str = "perplexity"
 
@@ -212,7 +212,7 @@ def read_cutoffs(path: str) -> dict[str, tuple[float, float]]:
 
 
 @dataclass(frozen=True)
-class Choice:
+class BucketChoice:
     """Which scorer and cut-offs a run has.
 
     Attributes:
@@ -221,12 +221,14 @@ class Choice:
         settings: what of them determines the bytes.
     """
 
-    scorer: Scorer = field(default_factory=BitsPerCharacter)
+    scorer: DocumentScorer = field(default_factory=BitsPerCharacterScorer)
     cutoffs: Mapping[str, tuple[float, float]] | None = None
     settings: Mapping[str, object] = field(default_factory=dict)
 
 
-def choose(kenlm: str | None, cutoffs: str | None, predictor: str = PREDICTOR, characters: int = CHARACTERS) -> Choice:
+def choose(
+    kenlm: str | None, cutoffs: str | None, predictor: str = PREDICTOR, characters: int = CHARACTERS
+) -> BucketChoice:
     """The scorer of a run.
 
     Args:
@@ -241,12 +243,12 @@ def choose(kenlm: str | None, cutoffs: str | None, predictor: str = PREDICTOR, c
 
         fingerprint = resolve(predictor).fingerprint().hex()
         settings = {"scorer": predictor, "fingerprint": fingerprint, "characters": characters, "cutoffs": given}
-        return Choice(BitsPerCharacter(predictor, characters), given, settings)
+        return BucketChoice(BitsPerCharacterScorer(predictor, characters), given, settings)
     from kolmo.collection.common_crawl.kenlm import KenLM
 
     scorer = KenLM.of(kenlm)
     given = KENLM_CUTOFFS if given is None else given
-    return Choice(scorer, given, {"scorer": "kenlm", "models": dict(scorer.digests), "cutoffs": given})
+    return BucketChoice(scorer, given, {"scorer": "kenlm", "models": dict(scorer.digests), "cutoffs": given})
 
 
 def _lot(seed: int, name: str) -> int:

@@ -24,7 +24,7 @@ from kolmo.collection.common_crawl.listing import ListSegments, Origin
 from kolmo.collection.common_crawl.pages import MIN_LENGTH, STEP, Pages
 from kolmo.collection.counts import Counts
 from kolmo.collection.fetching import FetchError
-from kolmo.collection.manifest import Entry
+from kolmo.collection.manifest import ManifestEntry
 from kolmo.collection.pipelines import Access, Missing, Plan
 from kolmo.collection.stages import Shard, Stage, Work, read_json
 from kolmo.corpus.documents import Document
@@ -64,7 +64,7 @@ class CommonCrawl:
     min_length: int = MIN_LENGTH
     group: int = GROUP
     buckets: tuple[str, ...] = ("head",)
-    choice: perplexity.Choice = field(default_factory=perplexity.Choice)
+    choice: perplexity.BucketChoice = field(default_factory=perplexity.BucketChoice)
     keeps_downloads: bool = False
 
     name = "cc"
@@ -160,7 +160,7 @@ class CommonCrawl:
         """See `Pipeline`."""
         scorer = self.choice.scorer
         dump, _ = listing.listed(work)
-        if isinstance(scorer, perplexity.BitsPerCharacter):
+        if isinstance(scorer, perplexity.BitsPerCharacterScorer):
             said = (
                 f"bits per character of the predictor {scorer.predictor} over the first {scorer.characters} characters"
             )
@@ -179,7 +179,7 @@ class CommonCrawl:
             "cutoffs_by_language": read_json(work.file("cutoffs", 0, perplexity.CUTOFFS)),
         }
 
-    def rebuild(self, entries: Iterable[Entry], work: Work) -> Iterator[str | Missing]:
+    def rebuild(self, entries: Iterable[ManifestEntry], work: Work) -> Iterator[str | Missing]:
         """See `Pipeline`."""
         for segment, group in groupby(entries, lambda entry: str(entry.meta.get("cc_segment", ""))):
             wanted = list(group)
@@ -264,11 +264,11 @@ def _segments(work: Work) -> int:
     return len(listing.listed(work)[1])
 
 
-def _key(entry: Entry) -> str:
+def _key(entry: ManifestEntry) -> str:
     return f"{entry.meta.get('url', '')} {entry.meta.get('digest', '')}"
 
 
-def _contents(path: str, segment: str, wanted: Iterable[Entry]) -> dict[str, str]:
+def _contents(path: str, segment: str, wanted: Iterable[ManifestEntry]) -> dict[str, str]:
     """The contents of wanted pages before their lines were compared, by url and digest."""
     found: dict[str, str] = {}
     keys = {_key(entry): True for entry in wanted}
@@ -278,7 +278,7 @@ def _contents(path: str, segment: str, wanted: Iterable[Entry]) -> dict[str, str
     return found
 
 
-def _kept(entry: Entry, content: str | None) -> str | Missing:
+def _kept(entry: ManifestEntry, content: str | None) -> str | Missing:
     if content is None:
         return Missing(entry, "the page is not in its segment")
     try:

@@ -42,7 +42,7 @@ PROTOCOLS = ("https", "http", "file")
 
 
 @dataclass(frozen=True)
-class Source:
+class RepositorySource:
     """Where repositories are fetched from.
 
     Attributes:
@@ -125,7 +125,7 @@ class FetchFiles:
     """Brings in the source files of the shard's repositories."""
 
     language: Language
-    source: Source
+    source: RepositorySource
     shards: RepositoryShards
     access: Access
     name: str = "files"

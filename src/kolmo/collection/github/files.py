@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kolmo.collection.github.git import Commit, Entry
+from kolmo.collection.github.git import Commit, TreeEntry
 from kolmo.collection.github.languages import Language
 
 MAX_FILE_BYTES = 1 << 20
@@ -51,7 +51,7 @@ def source_files(commit: Commit, language: Language, dropped: Counter[str]) -> I
     Raises:
         GitError: the commit cannot be read to its end.
     """
-    batch: list[tuple[str, Entry]] = []
+    batch: list[tuple[str, TreeEntry]] = []
     for entry in commit.entries():
         if entry.mode == SUBMODULE:
             dropped["submodule"] += 1
@@ -103,7 +103,7 @@ def squeezed_digest(text: str) -> bytes:
     return hashlib.md5(squeezed, usedforsecurity=False).digest()
 
 
-def _read(commit: Commit, batch: list[tuple[str, Entry]], dropped: Counter[str]) -> Iterator[SourceFile]:
+def _read(commit: Commit, batch: list[tuple[str, TreeEntry]], dropped: Counter[str]) -> Iterator[SourceFile]:
     contents = commit.contents([entry.oid for _, entry in batch], MAX_FILE_BYTES)
     for (path, _), data in zip(batch, contents, strict=True):
         one = source_file(path, data)  # made anew for each path, so that no other file's content can stand under it

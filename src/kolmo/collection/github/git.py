@@ -108,7 +108,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Entry:
+class TreeEntry:
     """A file in a commit: mode in octal digits as git writes it, object id, path as bytes."""
 
     mode: str
@@ -139,7 +139,7 @@ class Commit:
     deadline: float
     protocols: Sequence[str]
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[TreeEntry]:
         """All files, links and submodules of the commit, in git's order.
 
         Raises:
@@ -157,7 +157,7 @@ class Commit:
                     match = ENTRY.fullmatch(line)
                     if match is None:
                         raise GitError("git_failed", "an entry of the tree cannot be read")
-                    yield Entry(match[1].decode(), match[3].decode(), match[4])
+                    yield TreeEntry(match[1].decode(), match[3].decode(), match[4])
                 if len(rest) > 1 << 20:
                     raise GitError("git_failed", "a path is longer than 1 MiB")
 

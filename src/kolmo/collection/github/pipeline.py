@@ -17,14 +17,14 @@ from typing import Any
 from kolmo.collection import near_duplicates
 from kolmo.collection.fetching import Fetcher
 from kolmo.collection.github import filters, heuristics
-from kolmo.collection.github.fetch import FETCH, REPOSITORIES, SEARCH, FetchFiles, RepositoryShards, Source
+from kolmo.collection.github.fetch import FETCH, REPOSITORIES, SEARCH, FetchFiles, RepositoryShards, RepositorySource
 from kolmo.collection.github.files import LINK, MAX_FILE_BYTES, SUBMODULE, source_file
 from kolmo.collection.github.git import Commit, GitError, Limits
 from kolmo.collection.github.graphql import URL, GraphQL, place_of, token_of_environment
 from kolmo.collection.github.languages import Language, language_of
-from kolmo.collection.github.search import COMMIT, NAME, Window, preview, search
+from kolmo.collection.github.search import COMMIT, NAME, SearchWindow, preview, search
 from kolmo.collection.github.tokens import find_tokenizer
-from kolmo.collection.manifest import Entry
+from kolmo.collection.manifest import ManifestEntry
 from kolmo.collection.pipelines import Access, Missing, Plan
 from kolmo.collection.stages import Shard, Stage, Work
 from kolmo.corpus.documents import Document
@@ -44,7 +44,7 @@ class Search:
 
     api: str
     language: str
-    window: Window
+    window: SearchWindow
     access: Access
     name: str = SEARCH
 
@@ -86,7 +86,7 @@ class GitHub:
     seed: int = 0
     tokenizer: tuple[str, str | None] = field(default_factory=find_tokenizer)
     api: str = URL
-    source: Source = field(default_factory=Source)
+    source: RepositorySource = field(default_factory=RepositorySource)
     shards: RepositoryShards = field(default_factory=RepositoryShards)
 
     name = "github"
@@ -111,7 +111,11 @@ class GitHub:
             seconds=_within(settings.get("repository_seconds"), usual.seconds, MAX_SECONDS),
             disk=int(_within(settings.get("repository_bytes"), usual.disk, MAX_DISK_BYTES)),
         )
-        return cls(access, tokenizer=("", None), source=Source(str(places.get("base_url") or Source.base), limits))
+        return cls(
+            access,
+            tokenizer=("", None),
+            source=RepositorySource(str(places.get("base_url") or RepositorySource.base), limits),
+        )
 
     @property
     def subset(self) -> str:
@@ -124,13 +128,13 @@ class GitHub:
         return {f"near-duplicates-{self.subset}.jsonl": (filters.EXTREMES, filters.CLUSTERS)}
 
     @property
-    def window(self) -> Window:
+    def window(self) -> SearchWindow:
         """All that is searched."""
         begin = _midnight(self.since or FIRST_DAY)
         end = _midnight(self.until or datetime.now(timezone.utc).date().isoformat()) + timedelta(days=1)
         if end <= begin:
             raise KolmoError(f"until ({self.until}) is before since ({self.since}); exchange them")
-        return Window(int(begin.timestamp()), int(end.timestamp()), self.min_stars)
+        return SearchWindow(int(begin.timestamp()), int(end.timestamp()), self.min_stars)
 
     def settings(self) -> dict[str, Any]:
         """See `Pipeline`."""
@@ -210,7 +214,7 @@ class GitHub:
             "near_duplicates": f"{near_duplicates.fingerprint()}; exact Jaccard similarity of token sets decides",
         }
 
-    def rebuild(self, entries: Iterable[Entry], work: Work) -> Iterator[str | Missing]:
+    def rebuild(self, entries: Iterable[ManifestEntry], work: Work) -> Iterator[str | Missing]:
         """See `Pipeline`. Each file is from exactly the commit that the recipe names."""
         os.makedirs(work.folder, exist_ok=True)
         fetcher = self.access.fetcher()
@@ -218,7 +222,7 @@ class GitHub:
             yield from self._again(name, commit, list(group), work.folder, fetcher)
 
     def _again(
-        self, name: str, oid: str, entries: list[Entry], scratch: str, fetcher: Fetcher
+        self, name: str, oid: str, entries: list[ManifestEntry], scratch: str, fetcher: Fetcher
     ) -> Iterator[str | Missing]:
         done = 0
         try:
@@ -232,7 +236,7 @@ class GitHub:
             yield from (Missing(entry, f"{name} at {oid[:12]}: {error}") for entry in entries[done:])
 
 
-def _contents(commit: Commit, entries: list[Entry]) -> Iterator[str | Missing]:
+def _contents(commit: Commit, entries: list[ManifestEntry]) -> Iterator[str | Missing]:
     wanted = {str(entry.meta.get("path")).encode("utf-8", "replace"): "" for entry in entries}
     for one in commit.entries():
         if one.path in wanted and one.mode not in (LINK, SUBMODULE):
@@ -245,7 +249,7 @@ def _contents(commit: Commit, entries: list[Entry]) -> Iterator[str | Missing]:
         yield Missing(entry, f"{path}: {made}") if isinstance(made, str) else made.content
 
 
-def _origin(entry: Entry) -> tuple[str, str]:
+def _origin(entry: ManifestEntry) -> tuple[str, str]:
     return str(entry.meta.get("repository")), str(entry.meta.get("commit"))
 
 

@@ -73,7 +73,7 @@ class Repository:
 
 
 @dataclass(frozen=True)
-class Window:
+class SearchWindow:
     """A span of time and of stars: seconds since 1970 in [begin, end), stars in [fewest, most]; `most` may be open."""
 
     begin: int
@@ -90,13 +90,13 @@ class Window:
         stars = f"stars:>={self.fewest}" if self.most is None else f"stars:{self.fewest}..{self.most}"
         return f"created:{moment(self.begin)}..{moment(self.end - 1)} {stars}"
 
-    def parts(self, count: int) -> list[Window]:
+    def parts(self, count: int) -> list[SearchWindow]:
         """The window in parts, the earliest first; itself alone where it cannot be split."""
         seconds = self.end - self.begin
         if seconds > 1:
             number = min(max(2, -(-count // AIMED_RESULTS)), MAX_PARTS, seconds)
             edges = [self.begin + seconds * part // number for part in range(number + 1)]
-            return [Window(a, b, self.fewest, self.most) for a, b in pairwise(edges)]
+            return [SearchWindow(a, b, self.fewest, self.most) for a, b in pairwise(edges)]
         if self.most is None:
             middle = 2 * max(self.fewest, 1)
         elif self.most > self.fewest:
@@ -104,8 +104,8 @@ class Window:
         else:
             return [self]
         return [
-            Window(self.begin, self.end, self.fewest, middle - 1),
-            Window(self.begin, self.end, middle, self.most),
+            SearchWindow(self.begin, self.end, self.fewest, middle - 1),
+            SearchWindow(self.begin, self.end, middle, self.most),
         ]
 
 
@@ -135,7 +135,7 @@ def moment(seconds: int) -> str:
 def search(
     server: GraphQL,
     language: str,
-    window: Window,
+    window: SearchWindow,
     journal: str,
     say: Callable[[str], None] | None = None,
 ) -> Iterator[Found]:
@@ -166,14 +166,14 @@ def search(
                 if say is not None and "found" in entry:
                     say(f"{here.qualifiers()}: {len(entry['found']):,} repositories")
             if "parts" in entry:
-                todo += [Window(**part) for part in reversed(entry["parts"])]
+                todo += [SearchWindow(**part) for part in reversed(entry["parts"])]
                 continue
             fresh = [Repository(**one) for one in entry["found"] if one["number"] not in seen]
             seen.update(repository.number for repository in fresh)
             yield Found(fresh, Counter(entry["skipped"]))
 
 
-def preview(server: GraphQL, language: str, window: Window) -> tuple[int, float]:
+def preview(server: GraphQL, language: str, window: SearchWindow) -> tuple[int, float]:
     """By one request, how many repositories a window holds, and the mean size in KiB of those of the first page."""
     answer, _ = _page(server, {"query": _query(language, window), "after": None}, 0)
     sizes = [node.get("diskUsage") for node in answer["nodes"] if isinstance(node, dict)]
@@ -181,9 +181,9 @@ def preview(server: GraphQL, language: str, window: Window) -> tuple[int, float]
     return answer["repositoryCount"], sum(known) / max(len(known), 1)
 
 
-def _read_journal(path: str) -> dict[Window, dict[str, Any]]:
+def _read_journal(path: str) -> dict[SearchWindow, dict[str, Any]]:
     """What is whole in a journal; from a line that is not, it is cut off, so that further ones can follow."""
-    known: dict[Window, dict[str, Any]] = {}
+    known: dict[SearchWindow, dict[str, Any]] = {}
     if not os.path.exists(path):
         return known
     with open(path, "rb+") as file:
@@ -191,7 +191,7 @@ def _read_journal(path: str) -> dict[Window, dict[str, Any]]:
         for line in file:
             try:
                 entry = json.loads(line)
-                window = Window(**entry.pop("window"))
+                window = SearchWindow(**entry.pop("window"))
             except (ValueError, KeyError, TypeError):
                 break
             known[window] = entry
@@ -200,7 +200,7 @@ def _read_journal(path: str) -> dict[Window, dict[str, Any]]:
     return known
 
 
-def _asked(server: GraphQL, language: str, window: Window) -> dict[str, Any]:
+def _asked(server: GraphQL, language: str, window: SearchWindow) -> dict[str, Any]:
     """A window's entry for the journal, without the window: its parts, or what it holds."""
     query = _query(language, window)
     nodes: dict[int, dict[str, Any]] = {}
@@ -228,12 +228,12 @@ def _asked(server: GraphQL, language: str, window: Window) -> dict[str, Any]:
     return {"found": [asdict(one) for one in found], "skipped": {k: v for k, v in sorted(skipped.items()) if v}}
 
 
-def _query(language: str, window: Window) -> str:
+def _query(language: str, window: SearchWindow) -> str:
     quoted = f'"{language}"' if " " in language else language
     return f"language:{quoted} fork:false {window.qualifiers()}"
 
 
-def _pages(server: GraphQL, query: str, window: Window) -> tuple[int, list[dict[str, Any]]]:
+def _pages(server: GraphQL, query: str, window: SearchWindow) -> tuple[int, list[dict[str, Any]]]:
     """How many results a window is said to hold, and those that were given; none of them where it is to be split."""
     nodes: list[dict[str, Any]] = []
     after, count, largest = None, 0, 0
