@@ -35,10 +35,7 @@ from harness.tables import table
 from kolmo.collection.engine import StageEngine, run_stages
 from kolmo.collection.github.fetch import FETCH, REPOSITORIES, SEARCH, RepositorySource
 from kolmo.collection.github.files import source_file, squeezed_digest
-from kolmo.collection.github.pipeline import GitHub
-from kolmo.collection.github.search import Repository
-from kolmo.collection.github.tokens import ESTIMATE, estimated_tokens
-from kolmo.collection.near_duplicates import (
+from kolmo.collection.github.near_duplicates import (
     BANDS,
     MIN_SIMILARITY,
     PERMUTATIONS,
@@ -48,6 +45,9 @@ from kolmo.collection.near_duplicates import (
     jaccard,
     tokens_of,
 )
+from kolmo.collection.github.pipeline import GitHub
+from kolmo.collection.github.search import Repository
+from kolmo.collection.github.tokens import ESTIMATE, estimated_tokens
 from kolmo.collection.pipelines import Access
 from kolmo.collection.stages import Work, write_json
 

@@ -60,7 +60,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run would do, for --dry-run.
+    """What a run would do, without doing it.
 
     Attributes:
         lines: for people, one a line.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kolmo.collection.github.exact_duplicates import RECORD_BYTES, record, verdicts
 from kolmo.collection.github.files import squeezed_digest
-from kolmo.collection.near_duplicates import (
+from kolmo.collection.github.near_duplicates import (
     BANDS,
     MIN_SIMILARITY,
     band_hashes,

@@ -7,7 +7,7 @@
     extremes    a shard many clusters        for each member the extreme that it is a copy of; the clusters for people
     near        as fetch                     documents that stay, each with its number of copies
 
-What they are not: the algorithms (see `exact_duplicates`, `heuristics`, `collection.near_duplicates`).
+What they are not: the algorithms (see `exact_duplicates`, `heuristics`, `near_duplicates`).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import IO, TYPE_CHECKING, Any
 from kolmo.collection.github import exact_duplicates
 from kolmo.collection.github.fetch import DIGESTS, FETCH
 from kolmo.collection.github.heuristics import reason_to_drop
+from kolmo.collection.github.near_duplicates import BANDS, band_hashes, clusters_of, extremes_of, tokens_of
 from kolmo.collection.github.tokens import counter_of
-from kolmo.collection.near_duplicates import BANDS, band_hashes, clusters_of, extremes_of, tokens_of
 from kolmo.collection.stages import Shard, Work
 from kolmo.corpus.documents import Document
 

@@ -5,7 +5,7 @@ The checks and their order are those of Chen et al., "Evaluating Large Language 
 random number of such a check is a hash of the file's bytes, the seed and the check's name, so it depends neither on the
 order of the files nor on the number of workers.
 
-What it is not: it compares no two files (see `exact_duplicates`, `collection.near_duplicates`).
+What it is not: it compares no two files (see `exact_duplicates`, `near_duplicates`).
 """
 
 from __future__ import annotations

@@ -14,9 +14,8 @@ from datetime import date, datetime, timedelta, timezone
 from itertools import groupby
 from typing import Any
 
-from kolmo.collection import near_duplicates
 from kolmo.collection.fetching import Fetcher
-from kolmo.collection.github import filters, heuristics
+from kolmo.collection.github import filters, heuristics, near_duplicates
 from kolmo.collection.github.fetch import FETCH, REPOSITORIES, SEARCH, FetchFiles, RepositoryShards, RepositorySource
 from kolmo.collection.github.files import LINK, MAX_FILE_BYTES, SUBMODULE, source_file
 from kolmo.collection.github.git import Commit, GitError, Limits

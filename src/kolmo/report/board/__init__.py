@@ -7,7 +7,7 @@ sections.py      what may stand in one table, and differs by what
 models.py        training cutoffs (cutoffs.csv), families, scores of models, from tables
 fit.py           scores against bits per character
 documents.py     the documents that a page shows, packed
-page.py          a `Leaderboard` as one HTML page (with leaderboard.css and leaderboard.js), made of
+page.py          a `Leaderboard` as one HTML page (with assets/leaderboard.css and .js), made of
 table.py         tables, and
 figure.py        pictures, in the words of words.py
 export.py        the same as Markdown, CSV, JSON

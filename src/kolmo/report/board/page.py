@@ -30,7 +30,7 @@ YEARS_APART = 8  # ticks of the time line, at most
 
 def page(board: Board) -> str:
     """The page."""
-    style, script = (asset(Path(__file__).with_name(f"leaderboard.{kind}")) for kind in ("css", "js"))
+    style, script = (asset(Path(__file__).with_name("assets") / f"leaderboard.{kind}") for kind in ("css", "js"))
     title = html(board.title)
     documents = payload(board)
     parts = [*head(title, style, script), *_summary(board, title, documents is not None)]
