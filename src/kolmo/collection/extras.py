@@ -9,7 +9,7 @@ from kolmo.errors import MissingExtraError
 from kolmo.installing import install
 
 
-def extra(module: str, purpose: str = "kolmo collect") -> Any:
+def extra(module: str, purpose: str = "collecting corpora") -> Any:
     """The module.
 
     Args:
@@ -27,4 +27,4 @@ def extra(module: str, purpose: str = "kolmo collect") -> Any:
         return import_module(module)
     except ImportError as error:
         package = module.split(".")[0]
-        raise MissingExtraError(f"{purpose}: needs {package} ({error}); {install('collect')}") from None
+        raise MissingExtraError(f"{purpose} needs {package} ({error}); {install('collect')}") from None
