@@ -27,9 +27,10 @@ typedef struct {
 
 /* NULL, or a message: wrong sizes, a wrong length of the weights, or a value that docs/pixels.md does not allow. */
 const char *kolmo_pixel_network_problem(const int32_t *config, size_t config_count, const uint8_t *weights, size_t size);
-/* NULL without memory, or where `kolmo_pixel_network_problem` is not NULL. `weights` as in the file: see network.py. */
+/* NULL without memory, or where `kolmo_pixel_network_problem` is not NULL. `weights` as in the
+ * file: see network.py; `squeezed`: the table of native/tables.py. */
 kolmo_pixel_network *kolmo_pixel_network_new(const int32_t *config, size_t config_count, const uint8_t *weights, size_t size,
-                                             const kolmo_network_tables *constants);
+                                             const kolmo_network_tables *constants, const int8_t squeezed[511]);
 void kolmo_pixel_network_free(kolmo_pixel_network *network);
 
 /* The constants that the network was made with: `log` is what kolmo_network_stretch takes. */
