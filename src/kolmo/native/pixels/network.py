@@ -82,6 +82,10 @@ class Inputs:
     known: npt.NDArray[np.bool_]
     guess: npt.NDArray[np.int32]
 
+    def part(self, first: int, last: int) -> Inputs:
+        """Those of some of the bytes."""
+        return Inputs(self.differences[first:last], self.known[first:last], self.guess[first:last])
+
 
 def inputs(data: Bytes, places: Places, channels: int, order: Sequence[int], turn: int) -> Inputs:
     """Differences and guesses at places of a picture, from bytes that are coded before them.
@@ -230,7 +234,10 @@ class PixelNetwork:
     ) -> npt.NDArray[np.uint32]:
         """Sums of the bytes of a turn at many places, (n, 512)."""
         kind = turn + 1 if channels >= 3 and turn < 3 else 0
-        found = inputs(data, places, channels, order, turn)
+        return self.weigh(kind, inputs(data, places, channels, order, turn))
+
+    def weigh(self, kind: int, found: Inputs) -> npt.NDArray[np.uint32]:
+        """Sums of bytes of a kind, an index of `TURNS`, (n, 512)."""
         linear, weights, scale, bias = self.first[kind]
         shift = (found.differences.astype(np.float64) @ linear).astype(np.int64) >> 6
         guess = found.guess.astype(np.int64)
