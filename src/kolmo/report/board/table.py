@@ -24,6 +24,7 @@ RULES = {  # what a mode does, in a sentence
     "uncheatable": "Disjoint chunks whose first tokens are not scored, as uncheatable_eval had them until 2025.",
     "uncheatable-bos": "Disjoint chunks behind a start token, all scored, as uncheatable_eval has them now.",
     "llama.cpp": "Chunks whose second halves alone are scored, as llama.cpp's perplexity has them.",
+    "perplexity-2048": "Documents joined by blank lines, full chunks of 2,048 tokens: as papers on small weights have it.",
 }
 
 
