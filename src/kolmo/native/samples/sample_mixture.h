@@ -30,10 +30,11 @@ typedef struct {
     int32_t count;                       /* of components, 1 to 8 */
     int64_t location[SAMPLE_COMPONENTS]; /* in 1/256 of a sample, within +-2^33 */
     int32_t scale[SAMPLE_COMPONENTS];    /* log2 of the scale in samples, in 1/1024; from SAMPLE_MIN_SCALE to SAMPLE_MAX_SCALE */
-    uint32_t weight[SAMPLE_COMPONENTS];  /* 0 to 2^22; at least one is not 0 */
+    uint32_t weight[SAMPLE_COMPONENTS];  /* 0 to 2^22; one at least is 2^22 */
+    uint64_t uniform;                    /* weight of each value besides: kolmo_sample_mixture_finish sets it */
 } kolmo_sample_mixture;
 
-/* floor(log2(value)) and ten more bits, as a logarithm in 1/1024 of a doubling; 0 <= value. kolmo_sample_log2(t, 0) is that of 1. */
+/* log2(value) in 1/1024, from the leading one and the ten bits below it; 0 for 0. */
 int32_t kolmo_sample_log2(const kolmo_sample_tables *tables, uint64_t value);
 
 /* A mixture of one logistic distribution, from a prediction and its scale, both in the units above; values outside the
@@ -41,6 +42,9 @@ int32_t kolmo_sample_log2(const kolmo_sample_tables *tables, uint64_t value);
  * kolmo_sample_log2(mean absolute error) - 482; in 1/256 of a sample, 8 * 1024 less. */
 void kolmo_sample_mixture_one(kolmo_sample_mixture *mixture, const kolmo_sample_tables *tables, int bits, int64_t location,
                               int32_t scale);
+
+/* Set `uniform`, 2^-13 of the weights divided among all values, after a change of weights or bits. */
+void kolmo_sample_mixture_finish(kolmo_sample_mixture *mixture);
 
 /* The weight of all samples below a value, from 0 to 2^58; it increases strictly from the least value, where it is 0, to the
  * greatest plus 1. So a coder computes one of these for each bit: */
