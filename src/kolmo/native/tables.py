@@ -209,3 +209,15 @@ def sigmoid() -> array[int]:
         power = power * step >> _PRECISION
     upper = [min((1 << 32) - value, (1 << 32) - 1) for value in half[1:]]
     return array("I", half[::-1] + upper)
+
+
+@cache
+def squeezed() -> array[int]:
+    """`squeezed()[d + 255]` = sign(d) * 127 ln(1 + |d|) / ln 256, rounded, halves away from zero; d in -255..255."""
+    sizes = []
+    q = 0
+    for d in range(256):  # the greatest q with (q - 1/2) / 127 <= ln(1 + d) / ln 256
+        while 256 ** (2 * q + 1) <= (1 + d) ** 254:
+            q += 1
+        sizes.append(q)
+    return array("b", [-size for size in reversed(sizes[1:])] + sizes)
