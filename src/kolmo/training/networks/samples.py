@@ -63,7 +63,9 @@ class SampleModel(nn.Module):
         self.functions = nn.Parameter(_first_functions() / LINEAR_STEP)
         self.first = nn.Parameter(_uniform(width, INPUTS))
         self.first_bias = nn.Parameter(torch.zeros(width))
-        self.deeper = nn.Parameter(torch.stack([_uniform(width, width) for _ in range(shape.layers - 1)] or [torch.zeros(0)]))
+        self.deeper = nn.Parameter(
+            torch.stack([_uniform(width, width) for _ in range(shape.layers - 1)] or [torch.zeros(0)])
+        )
         self.deeper_bias = nn.Parameter(torch.zeros(shape.layers - 1, width))
         self.head = nn.Parameter(0.3 * _uniform(OUTPUTS, width))
         parts = [torch.linspace(-0.5, 0.5, COMPONENTS), torch.linspace(-2, 0.5, COMPONENTS)]
@@ -98,7 +100,15 @@ class SampleModel(nn.Module):
         whole = sums.amin(1, keepdim=True) + 8
         unit = whole / 32
         y1 = y[:, :8] - y[:, 1:9]
-        differences = [x[:, :LAGS] - guess, d1[:, :24], d2[:, :12], moved, seen[:, GUESSES:], x[:, :32].mean(1, True), y1]
+        differences = [
+            x[:, :LAGS] - guess,
+            d1[:, :24],
+            d2[:, :12],
+            moved,
+            seen[:, GUESSES:],
+            x[:, :32].mean(1, True),
+            y1,
+        ]
         relative = torch.cat(differences, 1) / unit
         windows = size[:, :16].cumsum(1)
         ratios = [

@@ -28,7 +28,11 @@ BITS = ((8, 0.6), (16, 0.37), (24, 0.03))  # of a track's samples, with their sh
 STEREO = 0.15  # share of tracks that are made of two sounds of one channel
 NATURAL, ANY_SPEED = 0.4, 0.35  # shares of sounds as they are, and at a speed from 0.7 to 1.45;
 SPEEDS = ((1.378, 0.1), (2.756, 0.08), (0.5, 0.07))  # and at others: 16 kHz as 22, 44 and 8
-COLOURED, NOISY, LOUDNESS = 0.5, 0.35, 0.7  # shares of sounds with changed spectra, with noise, of tracks with other loudness
+COLOURED, NOISY, LOUDNESS = (
+    0.5,
+    0.35,
+    0.7,
+)  # shares of sounds with changed spectra, with noise, of tracks with other loudness
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,9 @@ class SampleSampler:
         if numbers == self._numbers:
             return
         old = dict(zip(self._numbers, self._tracks, strict=True))
-        self._tracks = [old.get(n) or make_track(self.sources, np.random.default_rng([self.seed, 0, n])) for n in numbers]
+        self._tracks = [
+            old.get(n) or make_track(self.sources, np.random.default_rng([self.seed, 0, n])) for n in numbers
+        ]
         self._numbers = numbers
         gap = np.zeros(PAST, np.int32)
         self._begins = np.cumsum([PAST, *(len(track.own) + PAST for track in self._tracks)])[:-1]
