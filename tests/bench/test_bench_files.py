@@ -27,7 +27,7 @@ TEXT = b"".join(b"%d bottles of beer on the wall, take one down\n" % n for n in 
 
 def program(folder: Path, key: str, encode: str) -> Tool:
     """A tool that is a line of Python, and copies back."""
-    ways = []
+    ways: list[str] = []
     for line, source, target in ((encode, PLAIN, PACKED), (COPY, PACKED, RESTORED)):
         script = folder / f"{key}-{len(ways)}.py"
         script.write_text(line)
