@@ -107,7 +107,9 @@ class Neural(Predictor):
         # A small block is coded in all ways, since tests would take as long.
         if looks_packed(data):
             return Choice([Segment(QUICK, 0, len(data))])
-        best, size = smallest(data, self.level, kinds, [[Segment(QUICK, 0, len(data))], *candidates(data, kinds)])
+        best, size = smallest(
+            data, self.level, kinds, [[Segment(QUICK, 0, len(data))], *candidates(data, self.level, kinds)]
+        )
         if should_use_network(data, self.source.kernel):
             text = Choice([Segment(TEXT, 0, len(data))], self._level_text(len(data)).costs(data))
             encoder = BinaryEncoder()

@@ -11,7 +11,7 @@ from itertools import groupby, pairwise
 
 from kolmo.coder.binary import BinaryEncoder
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
-from kolmo.predictors.embedded.kinds.general import PLAIN
+from kolmo.predictors.embedded.kinds.general import PLAIN, QUICK
 from kolmo.predictors.embedded.kinds.segments import MAX_SEGMENTS, MAX_STREAMS, streams_of, write_segments
 
 WINDOW_BYTES = 1 << 16  # of plain data, that kinds guess about separately
@@ -32,7 +32,7 @@ def choose(data: bytes, level: int, kinds: Mapping[int, Kind], split: Split) -> 
     Args:
         data: the block, at least one byte.
         level: 1 to 9.
-        kinds: the special kinds may be among the pieces that `split` calls plain.
+        kinds: the special kinds may be among the pieces that `split` calls plain or packed.
         split: divides data without known headers into segments of the general kinds.
     """
     special = _special(kinds)
@@ -43,17 +43,17 @@ def choose(data: bytes, level: int, kinds: Mapping[int, Kind], split: Split) -> 
             continue
         for part in split(data[segment.first : segment.end]):
             part = Segment(part.code, segment.first + part.first, part.size)
-            segments += _guessed(data, part, level, kinds, special) if part.code == PLAIN else [part]
+            segments += _guessed(data, part, level, kinds, special) if part.code in (PLAIN, QUICK) else [part]
     return _limited(_joined(segments))
 
 
-def candidates(data: bytes, kinds: Mapping[int, Kind]) -> list[list[Segment]]:
+def candidates(data: bytes, level: int, kinds: Mapping[int, Kind]) -> list[list[Segment]]:
     """What a small block might be, except for text and what looks random: plain first."""
     special = _special(kinds)
-    announced = _without_overlaps(_announced(data, special))
     guesses = [(kind.code, parameters) for kind in special for parameters in kind.guess(data)[:MAX_TRIALS]]
     whole = [[Segment(code, 0, len(data), parameters)] for code, parameters in [(PLAIN, ()), *guesses]]
-    return [*whole, *([_limited(list(_covering(announced, len(data))))] if announced else [])]
+    believed = _believed(data, level, kinds, special)
+    return [*whole, *([_limited(list(_covering(believed, len(data))))] if believed else [])]
 
 
 def smallest(
@@ -85,15 +85,6 @@ def _special(kinds: Mapping[int, Kind]) -> list[Kind]:
 def _announced(data: bytes, special: Sequence[Kind]) -> list[Segment]:
     """Segments that headers announce, sorted by their beginnings, the largest first; they may overlap."""
     return sorted((s for kind in special for s in kind.find(data)), key=lambda s: (s.first, -s.size, s.code))
-
-
-def _without_overlaps(segments: Sequence[Segment]) -> list[Segment]:
-    at, result = 0, []
-    for segment in segments:
-        if segment.first >= at:
-            result.append(segment)
-            at = segment.end
-    return result
 
 
 def _believed(data: bytes, level: int, kinds: Mapping[int, Kind], special: Sequence[Kind]) -> list[Segment]:
@@ -140,7 +131,7 @@ def _covering(segments: Sequence[Segment], size: int) -> Iterator[Segment]:
 def _guessed(
     data: bytes, part: Segment, level: int, kinds: Mapping[int, Kind], special: Sequence[Kind]
 ) -> list[Segment]:
-    """A plain segment, or the segments of special kinds and plain ones that code it in fewer bytes.
+    """A plain or packed segment, or segments of special kinds and of its own that code it in fewer bytes.
 
     Kinds guess about windows of it one by one; neighbours of which the same kinds guess something are one piece.
     """
@@ -153,7 +144,7 @@ def _guessed(
     for kinds_here, group in groupby(windows, key=lambda window: window[2]):
         run = list(group)
         first, last = run[0][0], run[-1][1]
-        trials = _Trials(data, first, last, level, kinds)
+        trials = _Trials(data, first, last, level, kinds, part.code)
         best, most = Segment(part.code, first, last - first), 0
         for kind in kinds_here:
             for parameters in kind.guess(data[first:last])[:MAX_TRIALS]:
@@ -165,22 +156,25 @@ def _guessed(
 
 
 class _Trials:
-    """Compares kinds by what they make of a part in the middle of a piece."""
+    """Compares kinds with a general one by what they make of a part in the middle of a piece."""
 
-    def __init__(self, data: bytes, first: int, last: int, level: int, kinds: Mapping[int, Kind]) -> None:
+    def __init__(
+        self, data: bytes, first: int, last: int, level: int, kinds: Mapping[int, Kind], general: int = PLAIN
+    ) -> None:
         self._data, self._first, self._last, self._level, self._kinds = data, first, last, level, kinds
-        self._plain: dict[tuple[int, int], int] = {}  # part -> its bytes as plain data
+        self._general = general
+        self._sizes: dict[tuple[int, int], int] = {}  # part -> its bytes under the general kind
 
     def gain(self, code: int, parameters: tuple[int, ...]) -> int:
-        """Bytes that a kind saves beside plain data."""
+        """Bytes that a kind saves beside the general one."""
         period = self._kinds[code].period(parameters)
         size = max(TRIAL_BYTES, min(TRIAL_PERIODS * period, MAX_TRIAL_BYTES))
         size = min(self._last - self._first, size)
         start = self._first + (self._last - self._first - size) // 2 // period * period
         part = self._data[start : start + size]
-        if (start, size) not in self._plain:
-            self._plain[start, size] = self._size(PLAIN, (), part)
-        return self._plain[start, size] - self._size(code, parameters, part)
+        if (start, size) not in self._sizes:
+            self._sizes[start, size] = self._size(self._general, (), part)
+        return self._sizes[start, size] - self._size(code, parameters, part)
 
     def _size(self, code: int, parameters: tuple[int, ...], part: bytes) -> int:
         encoder = BinaryEncoder()
