@@ -106,12 +106,12 @@ def _hex_starts(explanation: Explanation) -> Offsets:
     pieces: list[Offsets] = []
     at, size = 0, len(explanation.data)
     for part in explanation.parts:
-        columns, record = _columns(part)
-        if columns == HEX_COLUMNS == record:
+        record = _record(part)
+        if not record:
             continue
         pieces += _plain_starts(at, part.first)
         at = part.first + part.size
-        begins = np.arange(part.first, at, record)[:, None] + np.arange(0, record, columns)
+        begins = np.arange(part.first, at, record)[:, None] + np.arange(0, record, MAX_HEX_COLUMNS)
         pieces.append(begins[begins < at])
     return np.concatenate([*pieces, *_plain_starts(at, size)])
 
@@ -121,13 +121,9 @@ def _plain_starts(first: int, last: int) -> list[Offsets]:
     return [np.array([first]), np.arange((first // HEX_COLUMNS + 1) * HEX_COLUMNS, last, HEX_COLUMNS)] * (first < last)
 
 
-def _columns(part: BlockPart) -> tuple[int, int]:
-    """Bytes in a row of a part, and bytes after which rows begin anew."""
-    if part.kind in ("image", "audio"):
-        return HEX_COLUMNS, HEX_COLUMNS
+def _record(part: BlockPart) -> int:
+    """Bytes after which a row begins: of a record, or of several short ones; 0 where a part has none."""
     width = next((part.parameters[name] for name in RECORD_FIELDS if name in part.parameters), 0)
-    if not 2 <= width <= MAX_RECORD_BYTES:
-        return HEX_COLUMNS, HEX_COLUMNS
-    if width <= HEX_COLUMNS:
-        width *= HEX_COLUMNS // width
-    return min(width, MAX_HEX_COLUMNS), width
+    if part.kind in ("image", "audio") or not 2 <= width <= MAX_RECORD_BYTES:
+        return 0
+    return width * max(HEX_COLUMNS // width, 1)
