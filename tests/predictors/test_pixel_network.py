@@ -1,4 +1,4 @@
-"""The exact network of pixels: one page (docs/pixels.md), the same bits from NumPy and C on every path; and its file."""
+"""The exact network of pixels (docs/pixels.md): the same bits from NumPy and C on every path; and its file."""
 
 from __future__ import annotations
 
