@@ -130,9 +130,12 @@ def test_figures_are_not_computed_twice(tmp_path: Path, monkeypatch: pytest.Monk
     store = tmp_path / running.STORE
     store.write_text(store.read_text()[:-20])  # a line cut short
     again: list[str] = []
-    monkeypatch.setattr(
-        running, "measure", lambda codec, data, *rest: again.append(data.modality) or measure(codec, data, *rest)
-    )
+
+    def counting(codec: Codec, data: ChunkSet, ask: Ask, progress: Progress | None = None) -> Figure:
+        again.append(data.modality)
+        return measure(codec, data, ask, progress)
+
+    monkeypatch.setattr(running, "measure", counting)
     second = bench_paper(compressors=["gzip"], chunks=2, output=tmp_path)
     assert again == ["random"]
     assert [f.packed for f in second.figures] == [f.packed for f in first.figures]
