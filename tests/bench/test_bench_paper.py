@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from kolmo.bench.paper import run as running
-from kolmo.bench.paper.cells import Ask, measure
-from kolmo.bench.paper.codecs import Functions, classical, codecs_of, torn_width
+from kolmo.bench.paper.cells import Ask, Figure, measure
+from kolmo.bench.paper.codecs import Codec, Functions, classical, codecs_of, torn_width
 from kolmo.bench.paper.run import bench_paper
 from kolmo.cli import group
 from kolmo.codec.blocks import encode_block
@@ -22,6 +22,7 @@ from kolmo.modalities import chunks as modalities
 from kolmo.modalities.chunks import ChunkSet, masked, random_chunks, text_chunks
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors.registry import resolve
+from kolmo.progress import Progress
 
 CHUNKS = (b"the same words again and again. " * 4, b"another chunk, \xe4 little longer. " * 4, b"x" * 128)
 TEXT = ChunkSet("text", "here", CHUNKS)
