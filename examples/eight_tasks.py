@@ -3,14 +3,15 @@
     python examples/eight_tasks.py models/llama models/llama-shrunk          # accuracy of each, and the average
     kolmo eval hf:models/llama --mode perplexity-2048 --corpus wiki=WIKITEXT # the paper's perplexity beside it
 
-Folders of transformers, also those that `kolmo shrink` wrote. The tasks' data come from the hub: this needs the network,
-a GPU for models of the paper's size, and `pip install 'kolmo-codelength[lm-eval,hf]'`. `--limit 20` tries it on 20
-questions of each task.
+Folders of transformers, also those that `kolmo shrink` wrote. The tasks' data come from the hub: this needs the
+network, a GPU for models of the paper's size, and `pip install 'kolmo-codelength[lm-eval,hf]'`. `--limit 20` tries it
+on 20 questions of each task.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -37,8 +38,7 @@ Evaluate = Callable[..., Mapping[str, Any]]
 
 def harness(**arguments: Any) -> Mapping[str, Any]:
     """`lm_eval.simple_evaluate`, once kolmo's small weights are known to transformers."""
-    import lm_eval
-
+    lm_eval: Any = importlib.import_module("lm_eval")
     import kolmo.transformers  # noqa: F401 (transformers opens shrunk folders from here on)
 
     found: Mapping[str, Any] = lm_eval.simple_evaluate(**arguments)
