@@ -1,6 +1,6 @@
 """An `Explanation` as one HTML page: figures, curve, tables, and the content coloured by cost.
 
-The page needs no other file and no network (`report.frame`). Without scripts everything is shown but the tips under
+The page needs no other file and no network (`kolmo.page_frame`). Without scripts everything is shown but the tips under
 the pointer.
 What it is not: it computes no costs (see `explain`).
 """
@@ -12,8 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kolmo.page_frame import asset, head, tail
 from kolmo.predictors.parts import described, shares
-from kolmo.report.frame import asset, head, tail
 from kolmo.report.page.content import content
 from kolmo.report.page.curve import curve
 from kolmo.report.page.markup import plural, shown
