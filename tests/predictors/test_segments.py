@@ -324,7 +324,8 @@ def test_known_costs_are_coded_as_the_model_would() -> None:
     segment = [Segment(PLAIN, 0, len(data))]
     mixer = KINDS[PLAIN].model(LEVEL, len(data), ())
     known = Choice(segment, mixer.costs(data))  # type: ignore[attr-defined]
-    encoder, ticks = BinaryEncoder(), []
+    encoder = BinaryEncoder()
+    ticks: list[int] = []
     SegmentedModel(LEVEL, len(data), KINDS, lambda _: known).encode(encoder, data, ticks.append)
     assert encoder.finish() == coded(data, segment)
     assert sum(ticks) == len(data)
