@@ -6,6 +6,7 @@ from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 from kolmo.native.mixer.reference import ContextMixer
 from kolmo.native.network.reference import Network, NetworkLanes, network_stretch
 from kolmo.native.neural.reference import NeuralMixer
+from kolmo.native.pixels.network import PixelNetwork
 from kolmo.native.residual.reference import residual_decode, residual_encode
 from kolmo.native.tokens.reference import TokenDecoder, TokenEncoder, TokenTree
 from kolmo.native.trellis.reference import trellis_count, trellis_decode, trellis_encode, trellis_quantise
@@ -20,6 +21,7 @@ __all__ = [
     "Network",
     "NetworkLanes",
     "NeuralMixer",
+    "PixelNetwork",
     "TokenDecoder",
     "TokenEncoder",
     "TokenTree",

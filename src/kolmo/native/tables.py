@@ -195,3 +195,15 @@ def logarithms() -> array[int]:
         values.append((total >> _PRECISION - 14) + 1 >> 1)
         over = 2 * i + 2050
     return array("H", values)
+
+
+@cache
+def squeezed() -> array[int]:
+    """`squeezed()[d + 255]` = sign(d) * 127 ln(1 + |d|) / ln 256, rounded, halves away from zero; d in -255..255."""
+    sizes = []
+    q = 0
+    for d in range(256):  # the greatest q with (q - 1/2) / 127 <= ln(1 + d) / ln 256
+        while 256 ** (2 * q + 1) <= (1 + d) ** 254:
+            q += 1
+        sizes.append(q)
+    return array("b", [-size for size in reversed(sizes[1:])] + sizes)
