@@ -107,8 +107,12 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
     show_default=True,
     help="Gated recurrent network, Transformer, or network of pixels.",
 )
-@click.option("--layers", type=click.IntRange(1), metavar="N", help="Layers of a recurrent network, or of one of pixels.")
-@click.option("--state", type=click.IntRange(1), metavar="N", help="Width of a layer's state, or of a network of pixels.")
+@click.option(
+    "--layers", type=click.IntRange(1), metavar="N", help="Layers of a recurrent network, or of one of pixels."
+)
+@click.option(
+    "--state", type=click.IntRange(1), metavar="N", help="Width of a layer's state, or of a network of pixels."
+)
 @click.option("--embedding", type=click.IntRange(1), metavar="N", help="Width of a byte's embedding.")
 @click.option("--slot", type=click.IntRange(0), metavar="N", help="Width of a hashed table's entries.")
 @click.option(
@@ -135,7 +139,12 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
     callback=parse_budget,
     help="Time, text or steps: 90m, 300MB, 2000steps.",
 )
-@click.option("--lanes", type=click.IntRange(1), metavar="N", help="Texts read at once; default 32, Transformers 8; or bytes of each kind, default 1024.")
+@click.option(
+    "--lanes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Texts read at once; default 32, Transformers 8; or bytes of each kind, default 1024.",
+)
 @click.option(
     "--window",
     type=click.IntRange(2),
@@ -259,7 +268,9 @@ def _pixel_shape(given: dict[str, Any], sizes: dict[str, Any]) -> AnyShape:
     from kolmo.predictors.embedded.pixel_network import PixelShape
 
     others = ("embedding", "slot", "tables", "positions", "window", "dtype", "validate")
-    wrong = [name for name in others if given[name] not in (None, ())] + ["vocabulary"] * (given["vocabulary"] != "bytes")
+    wrong = [name for name in others if given[name] not in (None, ())] + ["vocabulary"] * (
+        given["vocabulary"] != "bytes"
+    )
     if wrong:
         raise click.UsageError(f"--{wrong[0]} is for models of text; --model {PIXELS} is a network of pixels")
     hidden, layers = sizes.get("state", PixelShape.hidden), sizes.get("layers", PixelShape.layers)

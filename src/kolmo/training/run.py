@@ -1,4 +1,4 @@
-"""A whole run: texts or pictures and settings in, a folder with a trained model out; the same call goes on where it was left.
+"""A whole run: data and settings in, a folder with a trained model out; the same call goes on where it was left.
 
 `train` is what `kolmo train` calls.
 """
@@ -9,7 +9,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from kolmo.errors import MissingExtraError
@@ -41,7 +40,6 @@ from kolmo.training.products.folder import RunFolder
 from kolmo.training.products.priors import with_priors
 from kolmo.training.texts.cache import prepare
 from kolmo.training.texts.data import TrainingCorpus, open_training_corpus
-from kolmo.training.texts.vocabulary import Vocabulary
 from kolmo.training.validation import beginnings, count_scored, exact_scores, size
 
 
@@ -58,21 +56,23 @@ def train(job: Job, monitor: Monitor | None = None) -> Outcome:
     folder = RunFolder(job.folder)
     with folder.locked():
         job = dataclasses.replace(job, settings=settle(job, folder, device))
-        if isinstance(job.shape, PixelShape):
+        shape = job.shape
+        if isinstance(shape, PixelShape):
             with enough_memory():
                 return open_run(job, folder, device, monitor).go()
         with monitor.phase("reading the texts"):
             texts = open_training_corpus(job.sources, job.validate)
         description = _describe(job, texts)
         folder.check(description)
-        if isinstance(job.shape, TransformerShape):
+        if isinstance(shape, TransformerShape):
             _require_safetensors()
         vocabulary, corpus = prepare(texts, job.settings.vocabulary, folder.tokenizer, folder.tokens)
-        if isinstance(job.shape, TransformerShape):
-            job = dataclasses.replace(job, shape=dataclasses.replace(job.shape, vocabulary=vocabulary.size))
+        if isinstance(shape, TransformerShape):
+            shape = dataclasses.replace(shape, vocabulary=vocabulary.size)
+            job = dataclasses.replace(job, shape=shape)
         with enough_memory():
             trainer = Trainer(
-                job.shape,
+                shape,
                 job.settings,
                 corpus,
                 folder,

@@ -182,7 +182,9 @@ def fill(model: AnyModel, path: Path) -> None:
         KolmoError: nothing is there, it is damaged, or it is of another shape.
     """
     if path.is_dir():
-        places = (path / name for name in ("checkpoint.pt", "model.safetensors", "network.safetensors", "pixels.safetensors"))
+        places = (
+            path / name for name in ("checkpoint.pt", "model.safetensors", "network.safetensors", "pixels.safetensors")
+        )
         path = next((place for place in places if place.exists()), path)
     if not path.is_file():
         raise KolmoError(f"{path}: no weights; name a run's folder, checkpoint.pt, or a .safetensors that it made")

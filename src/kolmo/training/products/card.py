@@ -134,7 +134,7 @@ PICTURES = Material(
     "folder",
     "Every tenth picture of each was held out of the training.",
     (),
-    "Bits per byte at random places of the held-out pictures: in grey, cut into patches of 32 x 64, and in colour, whole",
+    "Bits per byte at random places of the held-out pictures: in grey, in patches of 32 x 64, and in colour, whole",
     (),
 )
 
