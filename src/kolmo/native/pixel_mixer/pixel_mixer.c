@@ -117,7 +117,7 @@ pm_model *pm_new(const pm_config *config, const cm_tables *base, const pm_tables
     m->inputs = pm_inputs(c);
     m->rows = c->channels >= 3 ? 3 : 1;
     m->width = (uint32_t)(c->stride / c->channels);
-    m->bytes = (uint8_t *)calloc((size_t)c->size + 1, 1);
+    m->bytes = (uint8_t *)calloc((size_t)c->size + PM_TURNS, 1);
     m->slots = (uint32_t *)(void *)cm_buckets_new((size_t)1 << c->slot_bits, &m->slots_base);
     m->slot_mask = ((uint32_t)1 << (c->slot_bits - 6)) - 1;
     m->guess_mask = ((uint32_t)1 << c->guess_bits) - 1;
