@@ -27,7 +27,7 @@ enum {
     PM_BIASES = 2048,
     PM_INPUTS = 40,     /* of the first layer, at most */
     PM_CURVES = 8192,   /* rows of an adaptive map */
-    PM_MAX_STRIDE = 1 << 16,
+    PM_MAX_STRIDE = 1 << 15,
     PM_WHOLE = 1 << 28, /* a whole distribution */
     PM_SPACE = 1 << 10, /* added to the weight of each value */
     PM_FRESH = 64,      /* columns between solutions of the set with one matrix */

@@ -21,7 +21,7 @@ CONFIDENCES = 16
 SCALES = 64
 SELECTOR_SIZES = (256, 128, 256, 256, 256, 320)  # weight sets of each selector, for each turn
 FINAL_INPUTS = 16
-MAX_STRIDE = 1 << 16
+MAX_STRIDE = 1 << 15
 GREY = TURNS  # kind of set: of a picture without colour
 COUNT_LIMITS = (1, 2, 3, 5, 9, 20, 60)  # counts below these are in the first, second ... bucket
 
