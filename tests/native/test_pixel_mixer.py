@@ -13,6 +13,7 @@ from kolmo.native import reference, tables
 from kolmo.native.dispatch import kernels
 from kolmo.native.pixel_mixer import shapes
 from kolmo.predictors.embedded.kinds.image_model import COLOUR, FULL, GREY, LIGHT, Shape, configuration, plain_prior
+from kolmo.predictors.embedded.pixel_network import PixelShape
 
 PATHS = [path for path in kernels.PATHS if path != "reference"]
 ORDERS = {1: (0,), 2: (0, 1), 3: (1, 0, 2), 4: (1, 2, 0, 3)}
@@ -87,3 +88,70 @@ def test_every_path_is_the_reference(shape: Shape, size: int, stride: int, chann
         kernels.PixelMixer(*given).encode(there, data)
         assert there.finish() == code
         assert kernels.PixelMixer(*given).decode(kernels.BinaryDecoder(code), size) == data
+
+
+def made_network() -> tuple[bytes, bytes]:
+    """Configuration and weights of a small network of pixels, the same on every machine."""
+    shape = PixelShape(64, 1)
+    rng = np.random.default_rng(1)
+    parts = []
+    for name, place in shape.places().items():
+        if place.dtype == "I8":
+            parts.append(rng.integers(-127, 128, place.count).astype(np.int8).tobytes())
+        elif place.dtype == "I16":
+            parts.append(rng.integers(-3000, 3000, place.count).astype("<i2").tobytes())
+        else:
+            size = {"head_scale": 5e-4, "head_bias": 3.0}.get(name, 5.0 if name.endswith("bias") else 2e-3)
+            parts.append((rng.normal(size=place.count) * size).astype("<f4").tobytes())
+    return shape.config(), b"".join(parts)
+
+
+@pytest.mark.skipif(not PATHS, reason="needs the C kernels")
+@pytest.mark.parametrize(("size", "stride", "channels"), [(150, 25, 1), (155, 26, 3), (83, 21, 4)])
+def test_every_path_is_the_reference_with_a_network(size: int, stride: int, channels: int) -> None:
+    """The network's distribution is one of the mixer's inputs."""
+    data = smooth(size, stride, channels, 3, size)
+    prior = plain_prior(FULL, COLOUR if channels >= 3 else GREY)
+    given = configuration(FULL, size, stride, channels, ORDERS[channels]), tables.packed(), shapes.packed(), prior
+    expected = reference.PixelMixer(*given, reference.PixelNetwork(*made_network())).costs(data)
+    for path in PATHS:
+        kernels.force_path(path)
+        assert kernels.PixelMixer(*given, kernels.PixelNetwork(*made_network())).costs(data) == expected
+    with pytest.raises(TypeError, match="network"):
+        kernels.PixelMixer(*given, None)
+
+
+@pytest.mark.skipif(not PATHS, reason="needs the C kernels")
+def test_slices_give_the_bits_of_the_whole() -> None:
+    """A picture may be coded in pieces of whole rows; other pieces are refused."""
+    data = smooth(345, 30, 3, 3, 1)
+    given = arguments(FULL, 345, 30, 3)
+    mixer = kernels.PixelMixer(*given)
+    assert mixer.costs(data[:60]) + mixer.costs(data[60:90]) + mixer.costs(data[90:]) == kernels.PixelMixer(
+        *given
+    ).costs(data)
+    mixer = kernels.PixelMixer(*given)
+    with pytest.raises(ValueError, match="whole rows"):
+        mixer.costs(data[:31])
+    mixer.costs(data)
+    with pytest.raises(ValueError, match="more bytes"):
+        mixer.costs(data)
+    with pytest.raises(ValueError, match="one direction"):
+        mixer.encode(kernels.BinaryEncoder(), b"")
+
+
+@pytest.mark.skipif(not PATHS, reason="needs the C kernels")
+@pytest.mark.parametrize("place", range(34))
+@pytest.mark.parametrize("value", [-1, 1 << 30, -(1 << 31), 5])
+def test_configurations_that_no_shape_has_are_refused(place: int, value: int) -> None:
+    """Any number of a configuration may be wrong; a model that is made works."""
+    config, *rest = arguments(FULL, 40, 12, 3)
+    numbers = np.frombuffer(config, "=i4").copy()
+    numbers[place] = value
+    if value == 1 << 30 and place in (0, 25, 26):
+        return  # these would be valid, with a lot of memory
+    try:
+        mixer = kernels.PixelMixer(numbers.tobytes(), *rest)
+    except (ValueError, TypeError):
+        return
+    mixer.costs(bytes(min(40, int(numbers[0]))))

@@ -42,7 +42,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rng = np.random.default_rng(1)
     for number in range(3):
         walk = np.clip(np.cumsum(rng.integers(-6, 7, (36, 70, 1)), 1) + 128, 0, 255)
-        Image.fromarray((walk + rng.integers(0, 3, (36, 70, 3))).clip(0, 255).astype(np.uint8)).save(f"some/{number}.png")
+        Image.fromarray((walk + rng.integers(0, 3, (36, 70, 3))).clip(0, 255).astype(np.uint8)).save(
+            f"some/{number}.png"
+        )
     Image.fromarray(rng.integers(0, 9, (20, 30)).astype(np.uint8)).save("some/deeper/grey.bmp")
     (tmp_path / "some" / "notes.txt").write_text("not a picture")
     return tmp_path
@@ -117,7 +119,9 @@ def test_torch_gives_the_kernels_bits(shape: PixelShape, folder: Path) -> None:
         assert pictures is not None
         raw, rng = pictures.data[: 36 * 70 * pictures.channels].tobytes(), np.random.default_rng(5)
         order = ORDER if first else (0,)
-        scored = np.frombuffer(kernel.score(raw, 70 * pictures.channels, pictures.channels, order), "=u4").reshape(-1, 2)
+        scored = np.frombuffer(kernel.score(raw, 70 * pictures.channels, pictures.channels, order), "=u4").reshape(
+            -1, 2
+        )
         row, column = rng.integers(0, 36, 200), rng.integers(0, 70, 200)
         places = pictures.places(np.zeros(200, np.int64), row, column, False)
         for kind in range(first, first + pictures.channels):

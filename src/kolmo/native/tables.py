@@ -211,7 +211,7 @@ def squeezed() -> array[int]:
 
 @cache
 def logistic() -> array[int]:
-    """`logistic()[i]` = 2^28 / (1 + e^(-z)), rounded, with z = (i - 1024) / 64; 0 and 2^28 at the ends; i in 0..2048."""
+    """`logistic()[i]` = 2^28 / (1 + e^(-z)), rounded, z = (i - 1024) / 64; 0 and 2^28 at the ends; i in 0..2048."""
     one, step = 1 << _PRECISION, _exp(1, 64)
     powers = [one]  # e^(k/64)
     for _ in range(1024):

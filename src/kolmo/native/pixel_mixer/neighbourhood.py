@@ -132,7 +132,7 @@ class LeastSquares:
             self._solve(total.astype(np.float64))
 
     def _solve(self, a: npt.NDArray[np.float64]) -> None:
-        """Solve the normal equations by elimination without pivoting; the prior's weights count as `RIDGE` observations."""
+        """Solve the normal equations by elimination without pivoting; the prior counts as `RIDGE` observations."""
         n = self._count
         a[:, n] = a[:, n] + self._began
         diagonal = np.arange(n)

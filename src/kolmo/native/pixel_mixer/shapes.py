@@ -41,7 +41,7 @@ _COLOUR = (
 
 @cache
 def neighbours(kind: int, number: int) -> tuple[tuple[int, int, int], ...]:
-    """The neighbours of least-squares set `number`, by the kind of byte: the turn of a colour, 3: a fourth byte, `GREY`.
+    """The neighbours of least-squares set `number` by the kind of byte: a colour's turn, 3 for a fourth byte, `GREY`.
 
     Each is (turn, rows up, columns to the right). `GREY` has turn 0 for the byte's own.
     """

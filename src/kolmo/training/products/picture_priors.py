@@ -15,7 +15,12 @@ from kolmo.predictors.embedded.kinds.image_model import COLOUR, GREY, Shape, con
 
 
 def train_picture_prior(
-    shape: Shape, pictures: Sequence[bytes], stride: int, channels: int, began: bytes, network: kernels.PixelNetwork | None
+    shape: Shape,
+    pictures: Sequence[bytes],
+    stride: int,
+    channels: int,
+    began: bytes,
+    network: kernels.PixelNetwork | None,
 ) -> bytes:
     """Run a mixer over pictures once.
 

@@ -57,9 +57,9 @@ class Shape:
         return shapes.inputs_of(len(self.contexts))
 
 
-LIGHT = Shape("image-light", (0, 2, 3, 6, 12, 14), 2, 22)
-MEDIUM = Shape("image-medium", (0, 2, 3, 4, 6, 7, 8, 12, 14, 15), 4, 22)
-FULL = Shape("image-full", tuple(range(17)), 6, 24, network=True)
+LIGHT = Shape("light", (0, 2, 3, 6, 12, 14), 2, 22)
+MEDIUM = Shape("medium", (0, 2, 3, 4, 6, 7, 8, 12, 14, 15), 4, 22)
+FULL = Shape("full", tuple(range(17)), 6, 24, network=True)
 SHAPES = (LIGHT, MEDIUM, FULL)
 LEVELS = {level: LIGHT if level < 4 else MEDIUM if level < 5 else FULL for level in range(1, 10)}
 
@@ -128,7 +128,10 @@ def plain_prior(shape: Shape, rows: int) -> bytes:
     final = [(1 << 27) // shape.selectors] * shape.selectors + [0] * (shapes.FINAL_INPUTS - shape.selectors)
     weights = row * shape.selectors * rows + final * rows
     squares = [0] * (rows * shapes.SETS * shapes.TAPS)
-    return array("I", cells * n + guesses + [min(s, 255 << 16) for s in scales] * rows).tobytes() + array("i", weights + squares).tobytes()
+    return (
+        array("I", cells * n + guesses + [min(s, 255 << 16) for s in scales] * rows).tobytes()
+        + array("i", weights + squares).tobytes()
+    )
 
 
 # A prior on disk is smaller: 16-bit probabilities, 8-bit counts, 16-bit scales, weights and least squares, deflated.
@@ -181,7 +184,7 @@ def _native(typecode: str, data: bytes) -> array[int]:
 def stored_prior(shape: Shape, rows: int) -> bytes:
     """The prior that ships with the package, as stored."""
     name = f"{shape.name}-{'grey' if rows == GREY else 'colour'}.bin"
-    return (Path(__file__).parent.parent / "priors" / name).read_bytes()
+    return (Path(__file__).parent.parent / "priors" / "image" / name).read_bytes()
 
 
 @cache
