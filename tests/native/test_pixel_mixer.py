@@ -9,13 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from helpers.implementations import NATIVE
 from kolmo.native import reference, tables
 from kolmo.native.dispatch import kernels
 from kolmo.native.pixel_mixer import shapes
 from kolmo.predictors.embedded.kinds.image_model import COLOUR, FULL, GREY, LIGHT, Shape, configuration, plain_prior
 from kolmo.predictors.embedded.pixel_network import PixelShape
 
-PATHS = [path for path in kernels.PATHS if path != "reference"]
+PATHS = NATIVE.PATHS if NATIVE else ()
 ORDERS = {1: (0,), 2: (0, 1), 3: (1, 0, 2), 4: (1, 2, 0, 3)}
 
 
@@ -23,8 +24,8 @@ ORDERS = {1: (0,), 2: (0, 1), 3: (1, 0, 2), 4: (1, 2, 0, 3)}
 def fastest() -> Iterator[None]:
     """Return to the fastest path after each test."""
     yield
-    if PATHS:
-        kernels.force_path(PATHS[-1])
+    if NATIVE:
+        NATIVE.force_path(NATIVE.PATHS[-1])
 
 
 def arguments(shape: Shape, size: int, stride: int, channels: int) -> tuple[bytes, bytes, bytes, bytes, None]:
@@ -82,7 +83,7 @@ def test_every_path_is_the_reference(shape: Shape, size: int, stride: int, chann
     code = encoder.finish()
     assert reference.PixelMixer(*given).decode(reference.BinaryDecoder(code), size) == data
     for path in PATHS:
-        kernels.force_path(path)
+        NATIVE.force_path(path)
         assert kernels.PixelMixer(*given).costs(data) == expected
         there = kernels.BinaryEncoder()
         kernels.PixelMixer(*given).encode(there, data)
@@ -115,7 +116,7 @@ def test_every_path_is_the_reference_with_a_network(size: int, stride: int, chan
     given = configuration(FULL, size, stride, channels, ORDERS[channels]), tables.packed(), shapes.packed(), prior
     expected = reference.PixelMixer(*given, reference.PixelNetwork(*made_network())).costs(data)
     for path in PATHS:
-        kernels.force_path(path)
+        NATIVE.force_path(path)
         assert kernels.PixelMixer(*given, kernels.PixelNetwork(*made_network())).costs(data) == expected
     with pytest.raises(TypeError, match="network"):
         kernels.PixelMixer(*given, None)
@@ -145,13 +146,13 @@ def test_slices_give_the_bits_of_the_whole() -> None:
 @pytest.mark.parametrize("value", [-1, 1 << 30, -(1 << 31), 5])
 def test_configurations_that_no_shape_has_are_refused(place: int, value: int) -> None:
     """Any number of a configuration may be wrong; a model that is made works."""
-    config, *rest = arguments(FULL, 40, 12, 3)
+    config, base, table, prior, network = arguments(FULL, 40, 12, 3)
     numbers = np.frombuffer(config, "=i4").copy()
     numbers[place] = value
     if value == 1 << 30 and place in (0, 25, 26):
         return  # these would be valid, with a lot of memory
     try:
-        mixer = kernels.PixelMixer(numbers.tobytes(), *rest)
+        mixer = kernels.PixelMixer(numbers.tobytes(), base, table, prior, network)
     except (ValueError, TypeError):
         return
     mixer.costs(bytes(min(40, int(numbers[0]))))

@@ -83,7 +83,8 @@ class PixelMixer:
             raise TypeError("the configuration does not fit the network")
         self._network, self._direction = network, ""
         self._tables = constants = Tables(base)
-        self._stretch, self._squash = constants.stretch.tolist(), constants.squash.tolist()
+        self._stretch: list[int] = constants.stretch.tolist()
+        self._squash: list[int] = constants.squash.tolist()
         self._reciprocal: list[int] = constants.reciprocal.tolist()
         self._buckets = shapes.buckets()
 
@@ -91,8 +92,8 @@ class PixelMixer:
         inputs = self._inputs = shapes.inputs_of(n)
         s = self._selectors
         learned = np.frombuffer(prior, "=i4").astype(np.int64)
-        sizes = (256 * n, shapes.GUESSES * shapes.CONFIDENCES, rows * shapes.PREDICTORS * shapes.SCALES)
-        sizes = (*sizes, rows * s * inputs, rows * shapes.FINAL_INPUTS, rows * shapes.SETS * shapes.TAPS)
+        sizes = [256 * n, shapes.GUESSES * shapes.CONFIDENCES, rows * shapes.PREDICTORS * shapes.SCALES]
+        sizes += [rows * s * inputs, rows * shapes.FINAL_INPUTS, rows * shapes.SETS * shapes.TAPS]
         if len(learned) != sum(sizes):
             raise ValueError("the configuration, the tables or the prior do not fit the kernel")
         cells, guesses, scales, weights, final, began = np.split(learned, np.cumsum(sizes)[:-1])
