@@ -1,4 +1,4 @@
-"""The exact network of pixels: one page (docs/pixels.md), the same bits from NumPy, C on every path, and torch; and its file."""
+"""The exact network of pixels (docs/pixels.md): the same bits from NumPy and C on every path; and its file."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_pictures_that_are_none(kernels: ModuleType) -> None:
         with pytest.raises(ValueError, match="no such byte"):
             network.predict(b"abcdef", 3, 3, (1, 0, 2), row, column, turn)
     for config, tensors in ((b"", weights.weights), (weights.config * 2, weights.weights), (weights.config, b"x")):
-        with pytest.raises(ValueError, match="does not fit|do not fit"):
+        with pytest.raises(ValueError, match=r"does not fit|do not fit"):
             kernels.PixelNetwork(config, tensors)
     wrong = bytearray(weights.weights)
     wrong[2 * 44] = 0x80  # the first 8-bit weight
@@ -176,7 +176,7 @@ def test_the_shape_is_the_pages() -> None:
     assert PixelShape().parameters == 63189
     for shape in (PixelShape(0), PixelShape(96), PixelShape(576), PixelShape(64, 9), PixelShape(64, -1)):
         assert shape.problem()
-        with pytest.raises(PredictorError, match="docs/pixels.md"):
+        with pytest.raises(PredictorError, match=r"docs/pixels\.md"):
             PixelWeights(shape, b"")
 
 

@@ -1,7 +1,7 @@
 /* See objects.h. */
 #include "objects.h"
 
-PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType, *PixelNetworkType, *TokenTreeType;
+PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType, *PixelNetworkType, *SampleNetworkType, *TokenTreeType;
 PyObject *CorruptError;
 
 int kolmo_taken(int busy) {

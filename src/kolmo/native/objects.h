@@ -11,6 +11,7 @@
 #include "coder/coder.h"
 #include "network/network.h"
 #include "pixels/pixel_network.h"
+#include "samples/sample_network.h"
 
 typedef struct {
     PyObject_HEAD
@@ -35,8 +36,13 @@ typedef struct {
     kolmo_pixel_network *network;
 } PixelNetwork;
 
+typedef struct {
+    PyObject_HEAD
+    kolmo_sample_network *network;
+} SampleNetwork;
+
 /* Set once, when the module is made. */
-extern PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType, *PixelNetworkType, *TokenTreeType;
+extern PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType, *PixelNetworkType, *SampleNetworkType, *TokenTreeType;
 extern PyObject *CorruptError;
 
 /* Whether the object is in use by another thread; sets the error. */

@@ -18,6 +18,7 @@ from kolmo.predictors.embedded.network import Weights
 from kolmo.predictors.embedded.network_file import save
 from kolmo.predictors.embedded.own_network import PRODUCT, open_network
 from kolmo.predictors.embedded.pixel_network import PixelShape
+from kolmo.predictors.embedded.sample_network import SampleShape
 from kolmo.targets import replacing
 from kolmo.training.base_run import (
     Job,
@@ -33,11 +34,12 @@ from kolmo.training.loop import Trainer
 from kolmo.training.monitor import Monitor
 from kolmo.training.networks.models import GatedRecurrent
 from kolmo.training.networks.transformer import Transformer, TransformerShape
-from kolmo.training.pictures.run import open_run
+from kolmo.training.pictures.run import open_run as open_pixel_run
 from kolmo.training.products import card
 from kolmo.training.products.export import quantise
 from kolmo.training.products.folder import RunFolder
 from kolmo.training.products.priors import with_priors
+from kolmo.training.sounds.run import open_run as open_sample_run
 from kolmo.training.texts.cache import prepare
 from kolmo.training.texts.data import TrainingCorpus, open_training_corpus
 from kolmo.training.validation import beginnings, count_scored, exact_scores, size
@@ -57,9 +59,11 @@ def train(job: Job, monitor: Monitor | None = None) -> Outcome:
     with folder.locked():
         job = dataclasses.replace(job, settings=settle(job, folder, device))
         shape = job.shape
-        if isinstance(shape, PixelShape):
+        if isinstance(shape, PixelShape | SampleShape):
             with enough_memory():
-                return open_run(job, folder, device, monitor).go()
+                if isinstance(shape, PixelShape):
+                    return open_pixel_run(job, folder, device, monitor).go()
+                return open_sample_run(job, folder, device, monitor).go()
         with monitor.phase("reading the texts"):
             texts = open_training_corpus(job.sources, job.validate)
         description = _describe(job, texts)
