@@ -18,9 +18,10 @@ WINDOW_BYTES = 1 << 16  # of plain data, that kinds guess about separately
 # A trial codes this part of a piece, within these bytes; or so many rows, or the like, where they are longer.
 TRIAL_PARTS, MIN_TRIAL_BYTES, TRIAL_BYTES = 8, 1 << 13, 1 << 14
 TRIAL_PERIODS, MAX_TRIAL_BYTES = 8, 1 << 16
-# Trials of guesses code so many bytes of a block at most, and this part of it.
-FREE_TRIAL_BYTES, TRIAL_SHARE = 1 << 18, 8
-MAX_TRIALS = 3  # guesses of a kind that are tried
+FAST_LEVELS = 2  # levels up to this one try less, since models of special kinds take several times as long there
+# Trials of guesses code so many bytes of a block at most, and this part of it; on fast levels, and on others.
+FREE_TRIAL_BYTES, TRIAL_SHARES = 1 << 18, (32, 8)
+MAX_TRIALS = (1, 3)  # guesses of a kind that are tried, likewise
 MAX_REFUSED = 16  # announcements of a block that trials refuse, after which headers are not believed any more
 MIN_PIECE_BYTES = 256  # of which kinds guess what it is
 FIRST_SPECIAL = 3  # codes from here on are special kinds
@@ -53,7 +54,7 @@ def choose(data: bytes, level: int, kinds: Mapping[int, Kind], split: Split) -> 
 def candidates(data: bytes, level: int, kinds: Mapping[int, Kind]) -> list[list[Segment]]:
     """What a small block might be, except for text and what looks random: plain first."""
     special = _special(kinds)
-    guesses = [(kind.code, parameters) for kind in special for parameters in kind.guess(data)[:MAX_TRIALS]]
+    guesses = [(kind.code, parameters) for kind in special for parameters in kind.guess(data)[: MAX_TRIALS[1]]]
     whole = [[Segment(code, 0, len(data), parameters)] for code, parameters in [(PLAIN, ()), *guesses]]
     believed = _believed(data, _Trials(data, level, kinds), special)
     return [*whole, *([_limited(list(_covering(believed, len(data))))] if believed else [])]
@@ -144,8 +145,8 @@ def _guessed(data: bytes, part: Segment, trials: _Trials, special: Sequence[Kind
         run = list(group)
         first, last = run[0][0], run[-1][1]
         best, most = Segment(part.code, first, last - first), 0
-        for kind in kinds if trials.coded <= FREE_TRIAL_BYTES + last // TRIAL_SHARE else ():
-            for parameters in kind.guess(data[first:last])[:MAX_TRIALS]:
+        for kind in kinds if trials.coded <= trials.limit else ():
+            for parameters in kind.guess(data[first:last])[: trials.most]:
                 guess = Segment(kind.code, first, last - first, parameters)
                 gain = trials.gain(guess, part.code)
                 if gain > most:
@@ -159,12 +160,16 @@ class _Trials:
 
     Attributes:
         coded: bytes that were coded for it so far.
+        limit: bytes after which no more guesses are tried.
+        most: guesses of a kind that are tried.
     """
 
     def __init__(self, data: bytes, level: int, kinds: Mapping[int, Kind]) -> None:
         self._data, self._level, self._kinds = data, level, kinds
         self._general: tuple[tuple[int, int, int], int] = ((0, 0, 0), 0)  # last trial of a general kind, its bytes
         self.coded = 0
+        self.limit = FREE_TRIAL_BYTES + len(data) // TRIAL_SHARES[level > FAST_LEVELS]
+        self.most = MAX_TRIALS[level > FAST_LEVELS]
 
     def gain(self, guess: Segment, general: int) -> int:
         """Bytes that a guess saves beside a general kind."""
