@@ -1,8 +1,8 @@
 """Measure kolmo on contents that are not text, beside general compressors and codecs made for pixels and samples.
 
-General compressors run as their users run them (see benchmarks/lossless.py); PNG, WebP, JPEG XL and FLAC are called
-through Pillow, imagecodecs and soundfile on the pixels or samples of a file. Every output is decoded and compared
-before its size counts.
+Other general compressors run as their users run them (see benchmarks/lossless.py); kolmo is called within this process,
+so its times are without the start of Python. PNG, WebP, JPEG XL and FLAC are called through Pillow, imagecodecs and
+soundfile on the pixels or samples of a file. Every output is decoded and compared before its size counts.
 
 Besides files, chunks of 2048 bytes of pictures and of speech are coded one by one, as in "Language Modeling Is
 Compression". A classical codec's header counts once: from the total, the size of a file with one zero value is taken
@@ -43,8 +43,7 @@ from harness import kinds_files, specialists
 from harness.files import KB
 from harness.measuring import log, measure, one_core
 from harness.tables import table
-from harness.tools import PEERS, Tool
-from harness.tools import kolmo as kolmo_tool
+from harness.tools import PEERS
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.predictors.registry import for_level
 
@@ -144,21 +143,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def labels(options: argparse.Namespace) -> dict[str, Tool]:
-    """The programs that the options ask for."""
-    tools = {key: tool for key, tool in PEERS.items() if key in options.tools.split(",")}
-    if "kolmo" in options.tools.split(","):
-        tools |= {f"kolmo-{level}": kolmo_tool(int(level)) for level in options.levels.split(",")}
-    return tools
-
-
 def measure_file(path: Path, options: argparse.Namespace, entries: dict[str, Entry], work: Path) -> None:
     """Fill in the cells of a file that are not known."""
     raw = path.stat().st_size
     plain = work / path.name  # tools run in that folder
     shutil.copyfile(path, plain)
-    for key, tool in labels(options).items():
-        if tool.label in entries or (key.startswith("paq8px") and raw > options.slow_bytes):
+    wanted = options.tools.split(",")
+    for key, tool in PEERS.items():
+        if key not in wanted or tool.label in entries or (key.startswith("paq8px") and raw > options.slow_bytes):
             continue
         cell = measure({key: tool}, {path.name: plain}, work, 1)[key, path.name]
         if cell.error or cell.sizes:
@@ -170,13 +162,28 @@ def measure_file(path: Path, options: argparse.Namespace, entries: dict[str, Ent
                 "error": cell.error,
             }
     plain.unlink()
-    wanted = options.tools.split(",")
     found = specialists.content_of(path) if {"special", *SPECIAL} & set(wanted) else None
     for key, codec in found[0].items() if found else ():
         if found and codec.label not in entries and (key in wanted or "special" in wanted):
             log(f"{path.name}, {codec.label}")
             size, encode, decode = _round_trip(codec, found[1], found[2])
             entries[codec.label] = {"raw": raw, "size": size, "encode": encode, "decode": decode, "error": None}
+    for level in map(int, options.levels.split(",")) if "kolmo" in wanted else ():
+        if f"kolmo -{level}" not in entries:
+            log(f"{path.name}, kolmo -{level}")
+            entries[f"kolmo -{level}"] = own(path.read_bytes(), level)
+
+
+def own(data: bytes, level: int) -> Entry:
+    """Kolmo at a level, within this process."""
+    began = time.process_time()
+    packed = kolmo.compress(data, level=level, threads=1)
+    encoded = time.process_time()
+    same = kolmo.decompress(packed, threads=1) == data
+    decoded = time.process_time()
+    error = None if same else "WRONG: the decompressed bytes differ"
+    size = len(packed) if same else None
+    return {"raw": len(data), "size": size, "encode": encoded - began, "decode": decoded - encoded, "error": error}
 
 
 _done: dict[tuple[str, bytes], tuple[int, float, float]] = {}
