@@ -123,19 +123,18 @@ def deflate(content: bytes, settings: Settings) -> bytes:
 
 
 def candidates(stream: Stream) -> Iterator[Settings]:
-    """Settings to try, the likely ones first."""
+    """Settings to try, the likely ones first: deep searches and small memories only for small contents."""
     for memory in (8, 9):
         for strategy in (0, 1):
             for level in LEVELS:
-                if strategy and level < 4 and memory == 9:
-                    continue
-                yield Settings(level, stream.window, memory, strategy)
+                if strategy == 0 or level >= 4:
+                    yield Settings(level, stream.window, memory, strategy)
     for strategy in (zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY, zlib.Z_FIXED):
-        for memory in (8, 9):
-            yield Settings(6, stream.window, memory, strategy)
-    for memory in (7, 6, 5, 4, 3, 2, 1):
-        for level in (6, 9, 1):
-            yield Settings(level, stream.window, memory, 0)
+        yield Settings(6, stream.window, 8, strategy)
+    if len(stream.content) < PROBE_BYTES:
+        for memory in (7, 6, 5, 4, 3, 2, 1):
+            for level in (6, 9, 1):
+                yield Settings(level, stream.window, memory, 0)
 
 
 def again(stream: Stream) -> Settings | None:
