@@ -6,21 +6,9 @@
 #ifndef KOLMO_CONTEXT_MIXING_H
 #define KOLMO_CONTEXT_MIXING_H
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "coder/coder.h"
-#include "cpu.h"
+#include "mixer/primitives.h"
 #include "network/network.h"
-
-#if defined(__GNUC__) || defined(__clang__)
-#define KOLMO_PREFETCH(address) __builtin_prefetch(address)
-#define KOLMO_INLINE static inline __attribute__((always_inline))
-#else
-#define KOLMO_PREFETCH(address) ((void)(address))
-#define KOLMO_INLINE static __forceinline
-#endif
 
 enum {
     CM_CATALOGUE = 36,     /* most contexts in a configuration */
@@ -30,13 +18,8 @@ enum {
     CM_MAX_SELECTORS = 12, /* weight sets in the first mixer layer */
     CM_SELECTORS = 16,     /* selectors in the catalogue */
     CM_NETWORK_SELECTORS = 12, /* selectors from here on are computed from a network's prediction */
-    CM_NODES = 15,         /* bit histories in the binary tree of a nibble */
-    CM_TREES = 4,          /* trees in a bucket, */
-    CM_BUCKET = 64,        /* which is a cache line */
     CM_ORDER1 = 17 * CM_NODES, /* histories of a byte whose trees are not hashed: one for the first nibble, 16 for the second */
-    CM_SQUASH = 6144,      /* the logistic function on -12..12, in steps of 1/256 */
-    CM_APM_STEPS = 24,     /* knots of an adaptive probability map, 256 apart in the stretch domain... */
-    CM_APM_ROWS = 1 << 16, /* ... for each of so many contexts: order 1, and */
+    CM_APM_ROWS = 1 << 16, /* curves of the adaptive maps: order 1, and */
     CM_APM_HASHED = 1 << 14, /* order 2, hashed */
     CM_MATCH_BUCKETS = 32,
     CM_GAPS = 256, /* bound on the record lengths that are detected */
@@ -53,16 +36,6 @@ typedef struct {
     int32_t final_rate;
     int32_t map_limit; /* most events over which the probability of a bit history is averaged */
 } cm_config;
-
-/* Constants, computed in Python (native/tables.py), so that both implementations have the same. */
-typedef struct {
-    int16_t stretch[4096];
-    uint16_t squash[CM_SQUASH];
-    uint8_t next[256][2];
-    uint8_t priority[256]; /* of a tree, by the history at its root: the least is replaced */
-    uint8_t kind[256]; /* of a character */
-    uint16_t reciprocal[1024];
-} cm_tables;
 
 /* The state that follows from the bytes of a lane so far, apart from learned numbers. */
 typedef struct {
@@ -120,36 +93,7 @@ typedef struct {
     int32_t rate_now;
 } cm_model;
 
-KOLMO_INLINE uint32_t cm_hash(uint32_t a, uint32_t b) {
-    uint32_t h = (a * 0x2F0B4C47u) ^ ((b + 0x9E3779B9u) * 0x85EBCA6Bu);
-    h ^= h >> 15;
-    h *= 0xC2B2AE35u;
-    return h ^ h >> 13;
-}
-
 static const int32_t cm_selector_sizes[CM_SELECTORS] = {1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256, 256, 512, 512, 256};
-
-/* The tree of a hashed context: its own, or a new one in place of the bucket's tree with the least priority.
- *
- *   bucket, one cache line:  c0 c1 c2 c3 | tree 0: 15 histories | tree 1 | tree 2 | tree 3
- *
- * A tree's nodes are numbered 1..15 (the leading one and the bits of the nibble so far), so the pointer returned is one
- * before its first node. A check that matches an empty tree has the same effect as a new tree. */
-KOLMO_INLINE uint8_t *cm_find(cm_model *m, uint32_t hash) {
-    uint8_t *bucket = m->buckets + (size_t)(hash & m->bucket_mask) * CM_BUCKET;
-    uint8_t check = (uint8_t)(hash >> 24), *trees = bucket + CM_TREES - 1;
-    if (bucket[0] == check) return trees;
-    if (bucket[1] == check) return trees + CM_NODES;
-    if (bucket[2] == check) return trees + 2 * CM_NODES;
-    if (bucket[3] == check) return trees + 3 * CM_NODES;
-    int least = 0;
-    for (int k = 1; k < CM_TREES; k++)
-        if (m->tables.priority[trees[k * CM_NODES + 1]] < m->tables.priority[trees[least * CM_NODES + 1]]) least = k;
-    bucket[least] = check;
-    trees += least * CM_NODES;
-    memset(trees + 1, 0, CM_NODES);
-    return trees;
-}
 
 static inline void cm_learn_words(cm_history *h, uint32_t c, uint32_t kind) {
     uint32_t lower = c >= 'A' && c <= 'Z' ? c + 32 : c;
@@ -320,7 +264,7 @@ KOLMO_INLINE void cm_plant(cm_model *m, const int contexts, uint32_t nibble) {
         switch (m->config.context[i]) {
         case 0: m->tree[i] = m->order0 + direct - 1; break;
         case 1: m->tree[i] = m->order1 + (m->h->last4 & 255) * CM_ORDER1 + direct - 1; break;
-        default: m->tree[i] = cm_find(m, index[i]);
+        default: m->tree[i] = cm_find(&m->tables, m->buckets, m->bucket_mask, index[i]);
         }
     }
 }
@@ -388,7 +332,6 @@ cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t
 void cm_free(cm_model *m);
 void cm_export(const cm_model *m, const int32_t *began, int32_t *prior);
 void cm_forget(cm_model *m, uint32_t size);
-enum { CM_ENCODE, CM_DECODE, CM_SCORE }; /* values of `mode` */
 
 void cm_run_baseline(cm_model *m, int mode, uint8_t *data, size_t size, void *coder, uint16_t *costs);
 size_t cm_run_lanes_baseline(cm_model *m, int mode, uint8_t *block, const uint32_t *sums, void *coder, uint16_t *costs);

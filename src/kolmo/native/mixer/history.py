@@ -6,17 +6,10 @@ Specification and fallback; see docs/context-mixing.md for what each context is 
 
 from __future__ import annotations
 
-MASK = 0xFFFFFFFF
+from kolmo.native.mixer.primitives import MASK, mix
+
 GAPS = 256  # bound on the record lengths that are detected
 STACK = 64  # open brackets that are kept
-
-
-def mix(a: int, b: int) -> int:
-    """The 32-bit hash of two 32-bit values that every context uses."""
-    h = (a * 0x2F0B4C47 ^ (b + 0x9E3779B9 & MASK) * 0x85EBCA6B) & MASK
-    h ^= h >> 15
-    h = h * 0xC2B2AE35 & MASK
-    return h ^ h >> 13
 
 
 def match_bucket(length: int) -> int:

@@ -12,10 +12,22 @@ import struct
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
-from kolmo.native.mixer.history import MASK, History, Shared, match_bucket, mix
+from kolmo.native.mixer.history import History, Shared, match_bucket
+from kolmo.native.mixer.primitives import (
+    BUCKET,
+    HALF,
+    MASK,
+    NODES,
+    AdaptiveMap,
+    Tables,
+    bounded,
+    dot,
+    find_tree,
+    mix,
+    move,
+)
 from kolmo.native.tables import (
     CATALOGUE,
     CURVE_KNOTS,
@@ -24,37 +36,11 @@ from kolmo.native.tables import (
     MATCH_BUCKETS,
     MAX_SELECTORS,
     SELECTOR_SIZES,
-    SQUASH_SIZE,
 )
 
-NODES = 15  # bit histories in the binary tree of a nibble
-TREES = 4  # trees in a bucket
-BUCKET = 64
 ORDER1 = 17 * NODES  # a byte's trees where they are not hashed
 APM_ROWS = 1 << 16  # of the map of order 1
 APM_HASHED = 1 << 14  # of that of order 2
-HALF = SQUASH_SIZE // 2
-WEIGHT_BOUND = 15 << 27
-
-Int = npt.NDArray[np.int64]
-
-
-class _Map:
-    """An adaptive probability map: a curve over the stretched probability, for each of many contexts."""
-
-    def __init__(self, curves: Int, rows: int) -> None:
-        self._table = np.tile(curves, (rows // len(curves), 1))
-        self._at = (0, 0)
-
-    def refine(self, row: int, s: int) -> int:
-        low, fraction = divmod(min(max(s, -2943), 2943) + 2944, 256)
-        self._at = (row, low + (fraction >> 7))
-        t = self._table[row]
-        return int(t[low] * (256 - fraction) + t[low + 1] * fraction) >> 8
-
-    def update(self, y: int) -> None:
-        v = int(self._table[self._at])
-        self._table[self._at] = v + ((65535 + 31 - v if y else -v) >> 5)
 
 
 class ContextMixer:
@@ -72,14 +58,9 @@ class ContextMixer:
         self._rate, self._rate_start, self._rate_shift, self._final_rate, self._map_limit = rates
         self._size, self._direction = size, ""
 
-        self._stretch = np.frombuffer(tables, "=i2", 4096).astype(np.int64)
-        self._squash = np.frombuffer(tables, "=u2", SQUASH_SIZE, 8192).astype(np.int64)
-        automaton = np.frombuffer(tables, np.uint8, 512, 8192 + 2 * SQUASH_SIZE)
-        self._next = automaton.reshape(256, 2).T.copy()
-        self._priority: list[int] = np.frombuffer(tables, np.uint8, 256, 8704 + 2 * SQUASH_SIZE).tolist()
-        kinds = tables[8960 + 2 * SQUASH_SIZE : 9216 + 2 * SQUASH_SIZE]
-        self._reciprocal = np.frombuffer(tables, "=u2", 1024, 9216 + 2 * SQUASH_SIZE).astype(np.int64)
-        self._lanes = lanes_of(kinds, match_bits, match_minimum, size, lanes)
+        self._tables = constants = Tables(tables)
+        self._stretch, self._squash = constants.stretch, constants.squash
+        self._lanes = lanes_of(constants.kinds, match_bits, match_minimum, size, lanes)
         self._history = self._lanes[0]
         self._coded = 0
 
@@ -99,9 +80,9 @@ class ContextMixer:
         self._weights = np.repeat(weights.reshape(s, inputs), sizes, axis=0)  # the sets of all selectors
         self._first_set = np.cumsum([0, *sizes[:-1]]).tolist()
         self._final = np.tile(final, (256, 1))
-        self._refiners = [_Map(curves.reshape(256, -1), APM_ROWS)]
+        self._refiners = [AdaptiveMap(curves.reshape(256, -1), APM_ROWS)]
         if s > 1:  # a model with one selector is meant to be fast, and has only the first map
-            self._refiners.append(_Map(curve.reshape(1, -1), APM_HASHED))
+            self._refiners.append(AdaptiveMap(curve.reshape(1, -1), APM_HASHED))
         self._rows = np.arange(n) * 256
         self._x = np.zeros(inputs, np.int64)
         self._x[2 * n + 2] = 256  # a constant input: the bias
@@ -204,22 +185,12 @@ class ContextMixer:
             elif context == 1:
                 self._tree[i] = self._order0 + (1 + (self._history.last4 & 255)) * ORDER1 + direct
             else:
-                self._tree[i] = self._find(mix(self._hash[i], nibble) if nibble else self._hash[i])
-
-    def _find(self, hashed: int) -> int:
-        """Index of a hashed context's tree, minus 1: its own, or a new one in place of that with the least priority."""
-        bucket = hashed % self._buckets * BUCKET
-        check = hashed >> 24
-        trees = bucket + TREES - 1
-        checks: list[int] = self._memory[bucket : bucket + TREES].tolist()
-        if check in checks:
-            return trees + checks.index(check) * NODES
-        roots = self._memory[trees + 1 : trees + 1 + TREES * NODES : NODES].tolist()
-        least = min(range(TREES), key=lambda k: self._priority[roots[k]])
-        self._memory[bucket + least] = check
-        tree = trees + least * NODES
-        self._memory[tree + 1 : tree + 1 + NODES] = 0
-        return tree
+                self._tree[i] = find_tree(
+                    self._memory,
+                    self._buckets,
+                    self._tables.priority,
+                    mix(self._hash[i], nibble) if nibble else self._hash[i],
+                )
 
     def _predict(self, c0: int, bit: int) -> int:
         """Probability that the next bit is 1, in 2^-16; `c0` is a leading one and the byte's bits so far."""
@@ -254,12 +225,12 @@ class ContextMixer:
             for first, selector in zip(self._first_set, self._selector, strict=True)
         ]
         self._chosen = self._weights[self._sets]
-        self._y[: len(self._sets)] = _dot(self._chosen, x)
+        self._y[: len(self._sets)] = dot(self._chosen, x)
         self._p = self._squash[self._y[: len(self._sets)] + HALF]
         s = int(self._y[0])
         if len(self._selector) > 1:
             self._final_set = self._final[c0]
-            s = int(_dot(self._final_set, self._y))
+            s = int(dot(self._final_set, self._y))
         self._mixed = mixed = int(self._squash[s + HALF])
         p1 = self._refiners[0].refine(c0 | (history.last4 & 255) << 8, s)
         p2 = p1 if len(self._refiners) < 2 else self._refiners[1].refine((self._apm_row ^ c0 * 0x9E35) % APM_HASHED, s)
@@ -273,21 +244,14 @@ class ContextMixer:
             refiner.update(y)
         if len(self._selector) > 1:
             error = ((y << 16) - self._mixed) * self._final_rate + 4096 >> 13
-            self._final_set[:] = _bounded(self._final_set + self._y * error)
+            self._final_set[:] = bounded(self._final_set + self._y * error)
         errors = ((y << 16) - self._p) * self._rate_now + 4096 >> 13
         # Online gradient descent on the code length (Mattern 2013): error times input.
-        self._weights[self._sets] = _bounded(self._chosen + errors[:, None] * self._x)
-        self._move(self._maps, self._map_at, y, self._map_limit)
-        self._memory[self._at] = self._next[y][self._state]
+        self._weights[self._sets] = bounded(self._chosen + errors[:, None] * self._x)
+        move(self._tables.reciprocal, self._maps, self._map_at, y, self._map_limit)
+        self._memory[self._at] = self._tables.next[y][self._state]
         if self._expected_bit >= 0:
-            self._move(self._match_map, np.array([self._match_at]), self._expected_bit == y, 1022)
-
-    def _move(self, maps: Int, at: Int, y: int, limit: int) -> None:
-        """Move averaging probabilities (22 bits, with a 10-bit count) towards the bit."""
-        v = maps[at]
-        count, p = v & 1023, v >> 10
-        p = p + (((1 << 22) - 1 if y else 0) - p) * self._reciprocal[count] // 65536
-        maps[at] = p << 10 | count + (count < limit)
+            move(self._tables.reciprocal, self._match_map, np.array([self._match_at]), self._expected_bit == y, 1022)
 
 
 def lanes_of(kinds: bytes, match_bits: int, match_minimum: int, size: int, lanes: int) -> list[History]:
@@ -296,13 +260,3 @@ def lanes_of(kinds: bytes, match_bits: int, match_minimum: int, size: int, lanes
     length = -(-size // lanes)
     edges = [min(length * k, size) for k in range(lanes + 1)]
     return [History(kinds, match_bits, match_minimum, shared, size, origin, end) for origin, end in pairwise(edges)]
-
-
-def _dot(weights: Int, x: Int) -> Int:
-    """Dot products along the last axis, in the stretch domain; sums wrap at 32 bits, as in C."""
-    sums: Int = (((weights >> 16) @ x + (1 << 31)) % (1 << 32) - (1 << 31)) >> 11
-    return np.minimum(np.maximum(sums, 1 - HALF), HALF - 1)
-
-
-def _bounded(weights: Int) -> Int:
-    return np.minimum(np.maximum(weights, -WEIGHT_BOUND), WEIGHT_BOUND)

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
-from kolmo.native.mixer.history import mix
-from kolmo.native.mixer.reference import HALF, ContextMixer
+from kolmo.native.mixer.primitives import HALF, mix
+from kolmo.native.mixer.reference import ContextMixer
 from kolmo.native.network.reference import Network, network_stretch
 
 FIRST_BYTE = 10  # the byte that the network reads before the first of a lane: a line end
