@@ -124,11 +124,13 @@ def deflate(content: bytes, settings: Settings) -> bytes:
 
 def candidates(stream: Stream) -> Iterator[Settings]:
     """Settings to try, the likely ones first: deep searches and small memories only for small contents."""
+    windows = (stream.window,) if stream.window == 15 else (stream.window, 15)  # libpng corrects its header afterwards
     for memory in (8, 9):
-        for strategy in (0, 1):
-            for level in LEVELS:
-                if strategy == 0 or level >= 4:
-                    yield Settings(level, stream.window, memory, strategy)
+        for window in windows:
+            for strategy in (0, 1):
+                for level in LEVELS:
+                    if strategy == 0 or level >= 4:
+                        yield Settings(level, window, memory, strategy)
     for strategy in (zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY, zlib.Z_FIXED):
         yield Settings(6, stream.window, 8, strategy)
     if len(stream.content) < PROBE_BYTES:

@@ -15,7 +15,7 @@ static const uint16_t deflate_levels[9][4] = {
 typedef struct {
     const uint8_t *content;
     size_t size, begin, base, reach, token_count, most_tokens;
-    size_t good, lazily, nice, chain;
+    size_t good, lazily, nice, chain, short_match;
     uint32_t shift, mask, window_mask;
     uint32_t *heads, *before, *tokens;
     deflate_bits bits;
@@ -30,7 +30,7 @@ static inline void deflate_release(deflate_stream *s) {
 }
 
 /* Returns 0 if memory is short; `deflate_release` frees in any case. */
-static inline int deflate_begin(deflate_stream *s, const uint8_t *content, size_t size, int level, int memory, int window) {
+static inline int deflate_begin(deflate_stream *s, const uint8_t *content, size_t size, int level, int memory, int window, int filtered) {
     const uint16_t *of_level = deflate_levels[level - 1];
     memset(s, 0, sizeof *s);
     s->content = content;
@@ -39,6 +39,7 @@ static inline int deflate_begin(deflate_stream *s, const uint8_t *content, size_
     s->lazily = of_level[1];
     s->nice = of_level[2];
     s->chain = of_level[3];
+    s->short_match = filtered ? 5 : DEFLATE_MIN_MATCH - 1;
     s->reach = ((size_t)1 << window) - DEFLATE_LOOKAHEAD;
     s->shift = (uint32_t)(memory + 9) / 3;
     s->mask = ((uint32_t)1 << (memory + 7)) - 1;
@@ -131,7 +132,7 @@ static inline void deflate_lazy(deflate_stream *s) {
         length = DEFLATE_MIN_MATCH - 1;
         if (found && before < s->lazily && place - found <= s->reach) {
             length = deflate_search(s, place, found, before, &start);
-            if (length == DEFLATE_MIN_MATCH && place - start > DEFLATE_TOO_FAR) length = DEFLATE_MIN_MATCH - 1;
+            if (length <= s->short_match || (length == DEFLATE_MIN_MATCH && place - start > DEFLATE_TOO_FAR)) length = DEFLATE_MIN_MATCH - 1;
         }
         if (before >= DEFLATE_MIN_MATCH && length <= before) {
             size_t end = place - 1 + before;

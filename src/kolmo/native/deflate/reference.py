@@ -1,12 +1,14 @@
 """Deflate streams as zlib makes them, in Python: the specification of deflate.h and trees.h.
 
-zlib's deflate is a function of the content and a few parameters: chains of earlier places with the same three bytes are
-searched for a long match, to a depth that depends on the level (Deutsch, RFC 1951; Gailly and Adler, zlib's algorithm.txt).
-From version 1.2.0 on, its levels 1 to 9 have made the same bytes; so a file that holds such a stream can keep the content
-in its place, and the stream can be made again, by code of our own that no later version of a library changes.
+zlib's deflate is a function of the content and a few parameters: chains of earlier places with the same three bytes
+are searched for a long match, to a depth that depends on the level (RFC 1951; Gailly and Adler, zlib's algorithm.txt).
+Its levels have made the same bytes for decades (docs/kinds-deflate.md); so of a file that holds such a stream the
+content can be kept in its place, and the stream made again, by code of our own that no later version of a library
+changes. Whoever keeps a content so makes the stream again first, and compares.
 
-What it is not: a compressor to choose for its sizes; and level 0, strategies other than the default, preset dictionaries and
-flushes in the middle of a stream are left out. Other encoders (zlib-ng, libdeflate, zopfli, 7-Zip) choose other matches.
+What it is not: a compressor to choose for its sizes. Level 0, other strategies than the default and
+`Z_FILTERED`, preset dictionaries and flushes in the middle of a stream are left out; and other encoders (zlib-ng,
+libdeflate, zopfli, 7-Zip, Word) choose other matches.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ MIN_MATCH, MAX_MATCH = 3, 258
 LOOKAHEAD = MAX_MATCH + MIN_MATCH + 1  # places at the end of the window that no match refers to
 TOO_FAR = 4096  # a match of three bytes costs more than literals beyond
 MAX_CONTENT = 1 << 30
+MISFIT = "the arguments do not fit the kernel"
 
-# Of each level: the match's length from which the search is shortened, the length up to which a better match at the next
-# place is tried (or, without such a try, all places of a match are entered), a length to be content with, places tried.
+# Of each level: the match's length from which the search is shortened; the length up to which a better match at the
+# next place is tried (or, without such a try, all places of a match are entered); a length to be content with; places
+# tried.
 LEVELS = (
     (4, 4, 8, 4),
     (4, 5, 16, 8),
@@ -34,7 +38,7 @@ LEVELS = (
 FIRST_LAZY = 4  # levels from here on try the next place too
 
 
-def deflate(content: bytes, level: int, memory: int, window: int, /) -> bytes:
+def deflate(content: bytes, level: int, memory: int, window: int, filtered: int, /) -> bytes:
     """The raw deflate stream that zlib makes of a content.
 
     Args:
@@ -42,6 +46,8 @@ def deflate(content: bytes, level: int, memory: int, window: int, /) -> bytes:
         level: 1 to 9.
         memory: zlib's memLevel, 1 to 9: the size of the hash table, and tokens in a block (2^(memory + 6) - 1).
         window: zlib's windowBits, 9 to 15.
+        filtered: 1 for zlib's strategy Z_FILTERED, with which libpng codes rows: from level 4 on, no match is as short
+            as five bytes; 0 for the default strategy.
 
     Returns:
         the stream, a few percent longer than the content at most.
@@ -50,19 +56,22 @@ def deflate(content: bytes, level: int, memory: int, window: int, /) -> bytes:
         ValueError: a parameter is out of its limits.
 
     Examples:
-        >>> deflate(b"abcabcabc", 6, 8, 15).hex()
-        '4b4c4a4e44200000'
+        >>> deflate(b"abcabcabc", 6, 8, 15, 0).hex()
+        '4b4c4a4e042300'
     """
-    if not (1 <= level <= 9 and 1 <= memory <= 9 and 9 <= window <= 15 and len(content) <= MAX_CONTENT):
-        raise ValueError("the arguments do not fit the kernel")
-    stream = _Stream(content, level, memory, window)
+    if not (1 <= level <= 9 and 1 <= memory <= 9 and 9 <= window <= 15 and 0 <= filtered <= 1):
+        raise ValueError(MISFIT)
+    if len(content) > MAX_CONTENT:
+        raise ValueError(MISFIT)
+    stream = _Stream(content, level, memory, window, bool(filtered))
     return stream.lazy() if level >= FIRST_LAZY else stream.greedy()
 
 
 class _Stream:
-    def __init__(self, content: bytes, level: int, memory: int, window: int) -> None:
+    def __init__(self, content: bytes, level: int, memory: int, window: int, filtered: bool) -> None:
         self.content, self.size = content, len(content)
         self.good, self.lazily, self.nice, self.chain = LEVELS[level - 1]
+        self.short = 5 if filtered else MIN_MATCH - 1  # no match is as short
         self.reach = (1 << window) - LOOKAHEAD
         self.shift = (memory + 9) // 3
         self.mask = (1 << memory + 7) - 1
@@ -165,7 +174,7 @@ class _Stream:
             length = MIN_MATCH - 1
             if found and before < self.lazily and place - found <= self.reach:
                 length, start = self.search(place, found, before)
-                if length == MIN_MATCH and place - start > TOO_FAR:
+                if length <= self.short or (length == MIN_MATCH and place - start > TOO_FAR):
                     length = MIN_MATCH - 1
             if before >= MIN_MATCH and length <= before:
                 full = self.note(place - 1 - start_before, before)

@@ -1,8 +1,8 @@
 """Blocks of a deflate stream (RFC 1951) with the codes that zlib chooses: the specification of trees.h.
 
 A block's tokens are literals and matches. Their counts give two Huffman codes, made exactly as in zlib's trees.c: among
-nodes of equal count, the order of a heap decides, and codes that are too long are shortened in one particular way. Any other
-order gives streams of the same size and other bits.
+nodes of equal count, the order of a heap decides, and codes that are too long are shortened in one particular way. Any
+other order gives streams of the same size and other bits.
 
 What it is not: the choice of tokens (see `reference`).
 """
