@@ -234,7 +234,7 @@ def report(all_entries: Entries) -> str:
     parts = []
     for title, text in (("Sizes: bytes", "size"), ("CPU seconds, encoding / decoding", "time")):
         rows = [
-            [name.rpartition(" ")[0], f"{next(iter(entries.values()))['raw']:,}"]
+            [name.rpartition(" ")[0].rstrip(","), f"{next(iter(entries.values()))['raw']:,}"]
             + [shown(entries.get(label), text) for label in used]
             for name, entries in all_entries.items()
             if entries

@@ -2,7 +2,7 @@
 
 zlib's deflate is a function of the content and a few parameters: chains of earlier places with the same three bytes
 are searched for a long match, to a depth that depends on the level (RFC 1951; Gailly and Adler, zlib's algorithm.txt).
-Its levels have made the same bytes for decades (docs/kinds-deflate.md); so of a file that holds such a stream the
+Files of many years have the same bytes (docs/kinds-deflate.md); so of a file that holds such a stream the
 content can be kept in its place, and the stream made again, by code of our own that no later version of a library
 changes. Whoever keeps a content so makes the stream again first, and compares.
 
