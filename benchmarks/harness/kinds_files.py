@@ -59,7 +59,8 @@ def saved(pixels: Pixels, name: str, **options: Any) -> bytes:
 
 def grey(pixels: Pixels) -> Pixels:
     """The mean of red, green and blue, its fraction dropped."""
-    return pixels.astype(float).mean(-1).astype(np.uint8)
+    means: npt.NDArray[np.float64] = pixels.astype(np.float64).mean(-1)
+    return means.astype(np.uint8)
 
 
 def with_alpha(pixels: Pixels) -> Pixels:
