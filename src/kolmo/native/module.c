@@ -37,7 +37,7 @@ static const struct {
     {"TokenDecoder", &token_decoder_spec, NULL},
 };
 
-static PyMethodDef *const tables_of_functions[] = {training_functions, network_functions, trellis_functions, residual_functions};
+static PyMethodDef *const tables_of_functions[] = {training_functions, network_functions, trellis_functions, residual_functions, binary_functions};
 
 static int add_types(PyObject *module) {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {

@@ -46,10 +46,11 @@ size_t cm_prior_size(const cm_config *c, int network) {
 int cm_valid(const cm_config *c, int network) {
     const int all = network ? CM_CONTEXTS : c->contexts > CM_NEAR ? CM_FAR : CM_NEAR;
     if (c->contexts < 3 || c->contexts > CM_CATALOGUE || c->selectors < 1 || c->selectors > CM_MAX_SELECTORS) return 0;
+    const int binary = !network && c->view >= 0 && c->view < KOLMO_VIEWS && c->record > 0 && c->width > 0 && c->width <= CM_VALUE;
     for (int i = 0; i < c->contexts; i++)
-        if (c->context[i] < 0 || c->context[i] >= all) return 0;
+        if (c->context[i] < 0 || (c->context[i] >= all && !(binary && c->context[i] >= CM_PROGRAM && c->context[i] < CM_CONTEXTS))) return 0;
     for (int j = 0; j < c->selectors; j++)
-        if (c->selector[j] < 0 || c->selector[j] >= (network ? CM_SELECTORS : CM_NETWORK_SELECTORS) || (c->selector[j] == 1 && j)) return 0;
+        if (c->selector[j] < 0 || (c->selector[j] >= (network ? 16 : CM_NETWORK_SELECTORS) && !(binary && c->selector[j] >= 20)) || (c->selector[j] == 1 && j)) return 0;
     return c->table_bits >= 12 && c->table_bits <= 30 && c->match_bits >= 8 && c->match_bits <= 24 &&
            c->match_minimum >= 4 && c->match_minimum <= 8 && c->rate >= 0 && c->rate < 1024 && c->rate_start >= 0 &&
            c->rate_start < 1024 && c->rate_shift >= 0 && c->rate_shift < 32 && c->final_rate >= 0 &&
@@ -82,10 +83,16 @@ cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t
     m->network = network;
     for (int i = 0; i < config->contexts; i++) {
         m->far |= config->context[i] >= CM_NEAR && config->context[i] < CM_FAR;
-        m->bytewise |= config->context[i] >= CM_FAR;
+        m->bytewise |= config->context[i] >= CM_FAR && config->context[i] < CM_FAR_END;
+        m->program |= config->context[i] >= CM_PROGRAM && config->context[i] < CM_RECORD;
+        m->values |= config->context[i] >= CM_RECORD;
     }
     for (int j = 0; j < config->selectors; j++) m->bytewise |= config->selector[j] == 13 || config->selector[j] == 15;
     m->lanes = lanes;
+    m->binary.view = config->view;
+    m->binary.record = config->record;
+    m->binary.width = config->width;
+    m->binary.x86.wide = config->view == KOLMO_VIEW_X86_64;
     m->h = m->histories = (cm_history *)calloc((size_t)lanes, sizeof *m->histories);
     if (!m->h) {
         free(m);
@@ -181,5 +188,6 @@ void cm_forget(cm_model *m, uint32_t size) {
     memset(m->histories->after2, 0, 65536 * sizeof(uint32_t));
     memset(m->histories->bytes, 0, m->histories->size);
     m->histories->size = size;
+    m->binary = (cm_binary){.view = m->config.view, .record = m->config.record, .width = m->config.width, .x86 = {.wide = m->config.view == KOLMO_VIEW_X86_64}};
     cm_begin_lanes(m);
 }

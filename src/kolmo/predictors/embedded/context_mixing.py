@@ -110,12 +110,12 @@ LEVELS = {
 }
 
 
-def configuration(shape: Shape, table_bits: int, match_bits: int) -> bytes:
+def configuration(shape: Shape, table_bits: int, match_bits: int, binary: tuple[int, int, int] = (0, 0, 0)) -> bytes:
     """A shape and its table sizes in the layout of `cm_config` in context_mixing.h."""
     n, s = len(shape.contexts), len(shape.selectors)
     values = [n, s, *shape.contexts, *[0] * (CATALOGUE - n), *shape.selectors, *[0] * (MAX_SELECTORS - s)]
     values += [table_bits, match_bits, shape.match_minimum, shape.rate, shape.rate_start, shape.rate_shift]
-    return array("i", [*values, shape.final_rate, shape.map_limit]).tobytes()
+    return array("i", [*values, shape.final_rate, shape.map_limit, *binary]).tobytes()
 
 
 def plain_prior(shape: Shape) -> bytes:
