@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -516,6 +517,23 @@ def test_an_option_of_lm_eval_alone(tmp_path: Path) -> None:
     wrong = run_command("cm:1", f"--corpus={SAMPLE}", "--no-add-bos-token", "-o", tmp_path / "out")
     assert wrong.return_value == 1
     assert "--add-bos-token is only for mode lm-eval" in wrong.stderr
+
+
+def test_an_option_of_joined_modes_alone(tmp_path: Path) -> None:
+    wrong = run_command("cm:1", f"--corpus={SAMPLE}", "--windows=3", "-o", tmp_path / "out")
+    assert wrong.return_value == 1
+    assert "mode strict takes a number of documents, not of windows; leave --windows out" in wrong.stderr
+
+
+def test_joined_documents() -> None:
+    some = Corpus("some", "some", [Document("a", subset="x"), Document("", subset="x"), Document("b", subset="y")])
+    assert [one.content for one in evaluating.joined(some, "\n\n")] == ["a\n\n\n\nb"]
+    assert [one.content for one in evaluating.joined(replace(some, limit=2), "-")] == ["a-"]
+    assert [one.content for one in evaluating.joined(replace(some, subset="y"), "-")] == ["b"]
+    with pytest.raises(KolmoError, match='no document is of the subset "z"'):
+        list(evaluating.joined(replace(some, subset="z"), "-"))
+    with pytest.raises(KolmoError, match="holds no text"):
+        list(evaluating.joined(Corpus("none", "none", [Document("")]), "-"))
 
 
 def test_the_command_knows_all_modes() -> None:

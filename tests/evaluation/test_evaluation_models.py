@@ -290,6 +290,32 @@ def test_llama_cpp_mode_by_its_description(folder_of: Callable[[str], Path]) -> 
 
 
 @pytest.mark.parametrize("family", ["llama", "stories"])  # whose tokenizers add nothing, and BOS
+@pytest.mark.parametrize("most", [None, 2])
+def test_perplexity_as_papers_on_quantised_weights_have_it(
+    folder_of: Callable[[str], Path], family: str, most: int | None
+) -> None:
+    """Documents joined by blank lines, tokenised once, disjoint full windows, the mean of their losses."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, size = folder_of(family), 64
+    parts = [TEXT[:1500], "", TEXT[1500:1510], "", "", TEXT[2000:4200]]
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    model.eval()
+    ids = tokenizer("\n\n".join(parts), return_tensors="pt", verbose=False).input_ids
+    losses = []
+    for first in range(0, ids.shape[1] // size * size, size):
+        batch = ids[:, first : first + size]
+        with torch.no_grad():
+            losses.append(float(model(batch, labels=batch).loss))
+    wanted = math.exp(sum(losses[:most]) / len(losses[:most]))
+    mine = evaluate(f"hf:{folder}", texts("one", parts), mode="perplexity-2048", block_size=size, windows=most)[0]
+    assert mine.metrics["token_perplexity"] == pytest.approx(wanted, rel=1e-5)
+    assert mine.metrics["tokens"] == len(losses[:most]) * (size - 1)
+    assert mine.bits_per_character is None
+
+
+@pytest.mark.parametrize("family", ["llama", "stories"])  # whose tokenizers add nothing, and BOS
 @pytest.mark.parametrize("mode", ["uncheatable", "uncheatable-bos"])
 def test_uncheatable_modes_by_their_description(folder_of: Callable[[str], Path], family: str, mode: str) -> None:
     """Until 2025: the tokenizer's own call, chunks, first tokens unscored. Since: BOS, plain chunks, all scored."""

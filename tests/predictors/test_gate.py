@@ -24,13 +24,14 @@ import kolmo
 from kolmo.coder.binary import BinaryEncoder
 from kolmo.errors import PredictorError
 from kolmo.native.dispatch import SLOW
-from kolmo.predictors.embedded import gate, neural
+from kolmo.predictors.embedded import gate, neural, text
 from kolmo.predictors.embedded.gate import MAX_TRIAL_BYTES, MIN_GOOD_SAMPLES, SAMPLE_BYTES, looks_packed
-from kolmo.predictors.embedded.neural import SHIPPED, Neural, Way
+from kolmo.predictors.embedded.neural import SHIPPED, Neural
+from kolmo.predictors.embedded.segmented import Choice
 
 pytestmark = pytest.mark.skipif(SLOW, reason="takes minutes in NumPy")
 
-MORE = 5  # bytes that level 5 may have more: four for its longer name, and two bits for how each block is coded
+MORE = 5  # bytes that level 5 may have more: four for its longer name, and five bits for the kind of each block
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 C = b"""#include <stdio.h>
 
@@ -166,8 +167,17 @@ def without_network(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the network was loaded")
 
     neural._fingerprint.cache_clear()
-    monkeypatch.setattr(neural, "network", refused)
-    monkeypatch.setattr(neural, "network_kernel", refused)
+    monkeypatch.setattr(text, "network", refused)
+    monkeypatch.setattr(text, "network_kernel", refused)
+
+
+def kinds(data: bytes, level: int = 5) -> list[str]:
+    """The kinds of a block's parts, in order."""
+    encoder, predictor = BinaryEncoder(), Neural(level)
+    predictor.start(len(data)).encode(encoder, data)
+    parts = predictor.parts(encoder.finish(), len(data))
+    assert sum(part.size for part in parts) == len(data)
+    return [part.kind for part in parts]
 
 
 def sizes(data: bytes, level: int = 5) -> tuple[int, int]:
@@ -183,7 +193,8 @@ def test_what_looks_random_is_level_4s_and_loads_no_network(name: str) -> None:
     data = PACKED[name]()
     assert looks_packed(data)
     assert not gate.should_use_network(data, SHIPPED.kernel)
-    assert Neural(5).start(len(data))._choose(data, None) == (Way.QUICK, b"")
+    assert "text" not in kinds(data)
+    assert "packed" in kinds(data)
     four, five = sizes(data)
     assert five <= four + MORE
 
@@ -208,7 +219,8 @@ def test_text_is_heard_whatever_lies_around_it(name: str) -> None:
 @pytest.mark.parametrize("level", [5, 9])
 def test_other_data_are_left_to_the_levels_own_mixer(name: str, level: int) -> None:
     data = OTHER[name]()
-    assert Neural(level).start(len(data))._choose(data, None) == (Way.PLAIN, b"")
+    assert "text" not in kinds(data, level)
+    assert "packed" not in kinds(data, level)
     four, size = sizes(data, level)
     assert size <= four * 1.001 + MORE
 
@@ -226,18 +238,18 @@ def test_small_blocks_take_the_best_way(name: str, level: int) -> None:
 
 
 def test_two_samples_of_eight_are_enough_and_one_is_not() -> None:
-    text = (TEXT * 3)[:1500]
+    words = (TEXT * 3)[:1500]
     for count in range(4):
         pieces = [noise(8000, n) for n in range(8)]
         for n in range(count):
-            pieces[2 * n] = (text * 6)[:8000]
+            pieces[2 * n] = (words * 6)[:8000]
         assert gate.should_use_network(b"".join(pieces), SHIPPED.kernel) == (count >= MIN_GOOD_SAMPLES)
 
 
 def test_padding_does_not_vote() -> None:
-    text = modules("copy")[0]
+    module = modules("copy")[0]
     for padding in (0, 1000, 10_000, 60_000):
-        data = bytes(padding) + text + bytes(padding)
+        data = bytes(padding) + module + bytes(padding)
         assert gate.should_use_network(data, SHIPPED.kernel)
 
 
@@ -247,26 +259,40 @@ def test_a_trial_gives_the_bytes_that_coding_gives(monkeypatch: pytest.MonkeyPat
         Neural(5).start(len(data)).encode(encoder, data)
         return encoder.finish()
 
-    for data in (TEXT, SMALL["squares"]()):
-        model = Neural(5).start(len(data))
-        way, costs = model._choose(data, None)
-        assert len(costs) == 16 * len(data)
-        tried = payload(data)
-        with monkeypatch.context() as patch:
-            patch.setattr(neural.NeuralModel, "_choose", lambda self, data, progress, way=way: (way, b""))
-            assert payload(data) == tried
+    choice = Neural(5)._choose(TEXT)
+    assert len(choice.costs) == 16 * len(TEXT)
+    tried = payload(TEXT)
+    monkeypatch.setattr(Neural, "_choose", lambda self, data: Choice(choice.segments))
+    assert payload(TEXT) == tried
+
+
+def test_a_block_is_divided_where_its_kind_changes() -> None:
+    prose, packed = b"".join(modules("argparse", "inspect", "tarfile"))[:150_000], noise(60_000)
+    assert kinds(prose + packed) == ["text", "packed"]
+    assert kinds(packed + prose + packed) == ["packed", "text", "packed"]
+    assert kinds(prose[:40_000] + packed) == ["text", "packed"]
+    mixed = prose[:75_000] + packed + prose[75_000:]
+    assert kinds(mixed) == ["text", "packed", "text"]
+    whole, parts = len(kolmo.compress(mixed)), len(kolmo.compress(prose)) + len(packed)
+    assert whole < parts + 300  # the text before and behind shares one history
+
+
+def test_a_divided_block_comes_back() -> None:
+    data = modules("bisect")[0] * 8 + noise(50_000) + MAIL * 80 + noise(30_001, 2) + bytes(70_000)
+    for level in (1, 5):
+        assert kolmo.decompress(kolmo.compress(data, level=level)) == data
 
 
 def test_samples_lie_within_the_block() -> None:
     for size in (MAX_TRIAL_BYTES + 1, 5000, 100_001):
         data = noise(size)
-        samples = gate._samples(data)
+        samples = gate.samples_of(data)
         assert len(samples) == gate.MAX_SAMPLES
         assert all(len(sample) == SAMPLE_BYTES and sample in data for sample in samples)
 
 
 def test_the_network_is_the_one_that_fingerprints_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert neural.network().fingerprint == neural.FINGERPRINT
-    monkeypatch.setattr(neural, "FINGERPRINT", bytes(32))
+    assert text.network().fingerprint == text.FINGERPRINT
+    monkeypatch.setattr(text, "FINGERPRINT", bytes(32))
     with pytest.raises(PredictorError, match="not the network that this version of kolmo ships; install kolmo again"):
-        neural.network.__wrapped__()
+        text.network.__wrapped__()

@@ -19,8 +19,10 @@ from helpers.implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.native import reference, tables
 from kolmo.native.dispatch import SLOW
-from kolmo.predictors.embedded import gate, neural, neural_levels
+from kolmo.predictors.embedded import gate, neural, neural_levels, text
 from kolmo.predictors.embedded.context_mixing import FULL, Shape, configuration, plain_prior
+from kolmo.predictors.embedded.kinds.base import Segment
+from kolmo.predictors.embedded.kinds.segments import TEXT as TEXT_CODE
 
 TEXT = b"It was the best of times, it was the worst of times; it was the age of wisdom.\n" * 3 + bytes(range(0, 250, 7))
 EVERYTHING = Shape("everything", (*FULL.contexts[:12], 36, 37, 38, 39), (1, 2, 11, 12, 13, 14, 15), network=True)
@@ -148,8 +150,8 @@ def test_misuse(module: ModuleType) -> None:
 
 def test_lanes_are_powers_of_two_that_grow_with_the_block() -> None:
     for level in neural_levels.LEVELS:
-        predictor = neural.Neural(level)
-        counts = [predictor.lanes(size) for size in (1, 1000, 1 << 16, 1 << 17, 1 << 20, 1 << 23, 1 << 30)]
+        predictor = text.Text(neural_levels.LEVELS, text.SHIPPED)
+        counts = [predictor.lanes(level, size) for size in (1, 1000, 1 << 16, 1 << 17, 1 << 20, 1 << 23, 1 << 30)]
         assert counts == sorted(counts)
         assert counts[0] == 1
         assert all(n & (n - 1) == 0 for n in counts)
@@ -159,7 +161,7 @@ def test_lanes_are_powers_of_two_that_grow_with_the_block() -> None:
 def test_binary_is_left_to_the_plain_mixer() -> None:
     draw = np.random.default_rng(1)
     data = (draw.normal(0, 3000, 40_000).astype("<i2")).tobytes()
-    assert not gate.should_use_network(data, neural.SHIPPED.kernel)
+    assert not gate.should_use_network(data, text.SHIPPED.kernel)
     encoder = BinaryEncoder()
     neural.Neural(5).start(len(data)).encode(encoder, data)
     alone = len(kolmo.compress(data, predictor="cm:5"))
@@ -172,8 +174,10 @@ def test_lanes_and_threads_round_trip(monkeypatch: pytest.MonkeyPatch) -> None:
     words = b"the of and to in a is that for it as was with be by on not he his but at are this have from".split()
     draw = random.Random(5)
     data = b" ".join(draw.choice(words) for _ in range(4_000))
-    monkeypatch.setattr(neural, "should_use_network", lambda data, kernel: True)  # words without order need not be
-    assert neural.Neural(5).lanes(len(data)) > 1
+    monkeypatch.setattr(
+        neural, "split", lambda data, kernel: [Segment(TEXT_CODE, 0, len(data))]
+    )  # words without order need not be
+    assert text.Text(neural_levels.LEVELS, text.SHIPPED).lanes(5, len(data)) > 1
     payloads = set()
     for threads in (1, 2, 3):
         encoder = BinaryEncoder()

@@ -30,9 +30,9 @@ from kolmo.native.dispatch import SLOW
 from kolmo.predictors import model_locations as model_locations
 from kolmo.predictors.embedded import neural
 from kolmo.predictors.embedded.context_mixing import configuration, inflated_prior, prior, prior_of, table_sizes
+from kolmo.predictors.embedded.kinds.segments import TEXT as TEXT_CODE
 from kolmo.predictors.embedded.network import PRIORS, NetworkShape, Weights, prior_tensors
 from kolmo.predictors.embedded.network_file import dump, is_network, load, save
-from kolmo.predictors.embedded.neural import Way
 from kolmo.predictors.embedded.neural_levels import SHAPES
 from kolmo.predictors.embedded.own_network import MARK_BYTES, Network, OwnNetwork, default_level, open_network, parse
 from kolmo.predictors.registry import BUILTIN, level_of, model_of, resolve, restore
@@ -100,9 +100,9 @@ def test_the_writer_still_writes_these_bytes_on_every_path(path: Path, kernel: s
 @pytest.mark.skipif(SLOW, reason="takes a minute in NumPy")
 def test_the_long_golden_file_uses_the_network() -> None:
     raw = (NETWORK.parent / "v1-network-long.raw").read_bytes()
-    model = resolve(f"network:{NETWORK}").start(len(raw))
-    assert isinstance(model, neural.NeuralModel)
-    assert model._choose(raw, None) == (Way.NETWORK, b"")
+    predictor = resolve(f"network:{NETWORK}")
+    assert isinstance(predictor, neural.Neural)
+    assert [segment.code for segment in predictor._choose(raw).segments] == [TEXT_CODE]
 
 
 # -- which network it is --

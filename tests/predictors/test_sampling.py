@@ -32,7 +32,7 @@ from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness, choose, remapped_bits
 from kolmo.predictors.classical import compressors as classical
 from kolmo.predictors.classical.compressors import Classical
-from kolmo.predictors.embedded import context_mixing
+from kolmo.predictors.embedded import cm, context_mixing
 from kolmo.sampling import pieces
 
 PROMPT = b"the zebra quietly folds nine umbrellas\n" * 12
@@ -216,8 +216,9 @@ def test_samples_follow_the_probabilities(spec: str, temperature: float) -> None
         prompt = (Path(__file__).parents[2] / "LICENSE").read_bytes()
     sample = kolmo.sample(prompt, spec, size, seed=5, temperature=temperature)
     predictor = registry.resolve(spec)
-    assert isinstance(predictor, context_mixing.ContextMixing)
-    model = predictor.start(context_mixing.MIN_SAMPLE_ROOM)
+    assert isinstance(predictor, cm.ContextMixing)
+    shape, bits_of_trees = context_mixing.LEVELS[predictor.level]
+    model = context_mixing.start(shape, context_mixing.MIN_SAMPLE_ROOM, bits_of_trees)
     costs = np.frombuffer(model._mixer.costs(prompt + sample), "=u2").astype(float)[8 * len(prompt) :] / 65536
     bits = np.unpackbits(np.frombuffer(sample, np.uint8))
     ones = np.where(bits, costs, 1 - costs)
@@ -262,7 +263,7 @@ def test_tables_of_temperatures() -> None:
 def test_binary_prompts_are_left_to_the_plain_mixer(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(1).bytes(600)
     with_network = kolmo.sample(PROMPT, "neural:5", 20, seed=1)
-    monkeypatch.setattr("kolmo.predictors.embedded.neural.NeuralModel._mixer", None)  # cannot be called
+    monkeypatch.setattr("kolmo.predictors.embedded.text.NeuralModel._mixer", None)  # cannot be called
     assert len(kolmo.sample(noise, "neural:5", 20, seed=1)) == 20
     with pytest.raises(TypeError):
         kolmo.sample(PROMPT, "neural:5", 20, seed=1)

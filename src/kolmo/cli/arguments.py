@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FLAGS = {
     "add_bos_token": "--add-bos-token",
+    "windows": "--windows",
     "attention": "--attn",
     "batch": "--batch-size",
     "batch_size": "--batch-size",

@@ -36,6 +36,9 @@ NAMED_REPEATS = 3  # documents that a message names without -v
 )
 @options.context("Tokens that the model sees at once; default: what the mode says.", least=2)
 @click.option("--stride", type=click.IntRange(min=1), metavar="N", help="Tokens that each further window scores.")
+@click.option(
+    "--windows", type=click.IntRange(min=1), metavar="N", help="Mode perplexity-2048: score the first N windows alone."
+)
 @options.batch_size("Windows at once; default: what fits.")
 @options.limit("Documents of each corpus that are scored.")
 @click.option("--subset", metavar="NAME", help="Take this subset of each corpus alone.")
@@ -64,6 +67,7 @@ def command(
     add_bos_token: bool | None,
     context: int | None,
     stride: int | None,
+    windows: int | None,
     batch: int | None,
     limit: int | None,
     subset: str | None,
@@ -101,7 +105,7 @@ def command(
         raise click.UsageError("--ray-address is for --engine ray; add it")
     chosen = ScorerOptions(dtype, device, attention, cache_dir, tokenizer)
     plan = EvaluationPlan(
-        mode, context, stride, batch, chosen, engine, workers, ray_address, not no_text, add_bos_token
+        mode, context, stride, batch, chosen, engine, workers, ray_address, not no_text, add_bos_token, windows
     )
     columns = {"column": column, "name_column": name_column, "date_column": date_column}
     with console.guarded("eval"):

@@ -23,6 +23,7 @@ MODES = (  # of evaluation, which help must not load
     "uncheatable",
     "uncheatable-bos",
     "llama.cpp",
+    "perplexity-2048",
 )
 PATH = click.Path(readable=False)  # whether it can be read is found out file by file, so that one stops no others
 DTYPES = ("float32", "bfloat16", "float16", "float64")

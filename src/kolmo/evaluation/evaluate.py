@@ -13,6 +13,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 from kolmo.corpus import Corpus, Document, open_corpus
@@ -43,6 +44,7 @@ class EvaluationPlan:
         address: the address of a Ray cluster.
         keep_text: whether the table keeps the texts.
         add_bos_token: in mode lm-eval, whether the tokenizer's special tokens are added to texts; None: they are.
+        windows: in mode perplexity-2048, the number of windows that are scored, the first ones; None: all.
     """
 
     mode: str = "strict"
@@ -55,14 +57,16 @@ class EvaluationPlan:
     address: str | None = None
     keep_text: bool = True
     add_bos_token: bool | None = None
+    windows: int | None = None
 
     def sized_mode(self) -> Mode:
-        """The mode with the block and stride of this plan.
+        """The mode with the block, stride and windows of this plan.
 
         Raises:
-            KolmoError: the mode does not exist, or does not allow this block and stride.
+            KolmoError: the mode does not exist, or does not allow these values.
         """
-        return mode_of(self.mode, add_bos_token=self.add_bos_token).sized(self.block, self.stride)
+        mode = mode_of(self.mode, add_bos_token=self.add_bos_token)
+        return mode.sized(self.block, self.stride).limited(self.windows)
 
 
 def evaluate(
@@ -89,6 +93,7 @@ def evaluate(
     output: str | Path | None = None,
     keep_text: bool = True,
     add_bos_token: bool | None = None,
+    windows: int | None = None,
 ) -> Evaluation:
     """Measure code lengths of corpora under models: bits per character and the metrics derived from it.
 
@@ -116,6 +121,7 @@ def evaluate(
             together with the results.
         keep_text: whether the tables keep the texts.
         add_bos_token: in mode lm-eval, whether the tokenizer's special tokens are added to texts; default: they are.
+        windows: in mode perplexity-2048, the number of windows that are scored, the first ones; default: all.
 
     Returns:
         a list of results: for each model in order, one for each corpus in order.
@@ -136,7 +142,7 @@ def evaluate(
     """
     options = ScorerOptions(dtype, device, attention, cache_dir, tokenizer)
     plan = EvaluationPlan(
-        mode, block_size, stride, batch_size, options, engine, workers, ray_address, keep_text, add_bos_token
+        mode, block_size, stride, batch_size, options, engine, workers, ray_address, keep_text, add_bos_token, windows
     )
     given = [corpora] if isinstance(corpora, str | Corpus) else list(corpora)
     columns = {"column": column, "name_column": name_column, "date_column": date_column}
@@ -179,7 +185,34 @@ def scan_corpus(corpus: Corpus, plan: EvaluationPlan, others: Sequence[ScannedCo
             raise KolmoError(
                 f"two corpora are named {corpus.name}; give one of them another name, like other={corpus.source}"
             )
-    return ScannedCorpus(corpus, running.scan(corpus, stream=plan.sized_mode().stream))
+    mode = plan.sized_mode()
+    if mode.separator is not None:
+        corpus = joined(corpus, mode.separator)
+    return ScannedCorpus(corpus, running.scan(corpus, stream=mode.stream))
+
+
+def joined(corpus: Corpus, separator: str) -> Corpus:
+    """The documents of a corpus as one document. Empty ones count: as in the papers' scripts, they are separated too.
+
+    Example:
+        >>> [document.content for document in joined(texts("news", ["One.", "Two."]), " ")]
+        ['One. Two.']
+    """
+    return Corpus(corpus.name, corpus.source, _Joined(corpus, separator), skipped=corpus.skipped)
+
+
+@dataclass(frozen=True)
+class _Joined:
+    corpus: Corpus
+    separator: str
+
+    def __iter__(self) -> Iterator[Document]:
+        subset, limit = self.corpus.subset, self.corpus.limit
+        every = (one.content for one in self.corpus.documents if subset is None or one.subset == subset)
+        content = self.separator.join(islice(every, limit))
+        if not content.strip():
+            next(iter(self.corpus))  # raises: it says what is there instead
+        yield Document(content, name=self.corpus.name)
 
 
 class TemporaryFolder:

@@ -75,6 +75,8 @@ def settings_of(engine: Engine, mode: Mode) -> dict[str, Any]:
     rule = {"mode": mode.name, "block": mode.block, "stride": mode.stride}
     if mode.token_rule != "exact":
         rule["texts"] = mode.token_rule
+    if mode.most_windows:
+        rule["windows"] = mode.most_windows
     return {**engine.identity.settings, **rule}
 
 
@@ -154,7 +156,8 @@ def run(
                 for place, first in islice(found.repeats.items(), MAX_NAMED_REPEATS)
             ],
         },
-        "mode": {"name": mode.name, "block": mode.block, "stride": mode.stride, "headline": mode.headline},
+        "mode": {"name": mode.name, "block": mode.block, "stride": mode.stride, "headline": mode.headline}
+        | ({"windows": mode.most_windows} if mode.most_windows else {}),
         "metrics": {**metrics.metrics(columns, **counted).record(), "min_k": least.get(None)},
         "subsets": {
             name: {**metrics.metrics(metrics.select(columns, places), **counted).record(), "min_k": least.get(name)}

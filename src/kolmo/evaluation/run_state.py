@@ -209,7 +209,7 @@ class RunState:
         """Passages of documents that are scored independently."""
         passages = []
         for document in group:
-            for window in self._mode.window_rule(len(document.ids), self._mode.block, self._mode.stride):
+            for window in self._mode.windows(len(document.ids)):
                 document.waiting += 1
                 place = document.offset + window.last - window.scored
                 passages.append(self._passage(document.ids, window, place, self._engine.start))

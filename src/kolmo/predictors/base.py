@@ -12,7 +12,8 @@ What it is not: aware of files, of other blocks, or of threads (see `codec` and 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
@@ -53,6 +54,16 @@ class Model(Protocol):
         The sum is what `encode` writes, within 0.1 % and the coder's last bytes.
         """
         ...
+
+
+@dataclass(frozen=True)
+class BlockPart:
+    """What a predictor took a part of a block for: its kind, such as `image`, with named parameters."""
+
+    kind: str
+    first: int
+    size: int
+    parameters: Mapping[str, int]
 
 
 class Predictor(ABC):
@@ -123,6 +134,14 @@ class Predictor(ABC):
         It keeps a small file from asking for hours of decoding: a predictor chooses it by its speed.
         """
         return DEFAULT_EXPANSION
+
+    def parts(self, payload: bytes, size: int) -> list[BlockPart]:
+        """The parts of a coded block of `size` bytes, as its payload records them; an empty list: it records none.
+
+        Raises:
+            CorruptError: the payload begins with what no writer writes.
+        """
+        return []
 
     @property
     def caveat(self) -> str:

@@ -182,7 +182,7 @@ _UPDATE = "install a newer version"
 
 def _find(name: str) -> Any:
     if name == "cm":
-        from kolmo.predictors.embedded.context_mixing import ContextMixing
+        from kolmo.predictors.embedded.cm import ContextMixing
 
         return ContextMixing
     if name == "neural":

@@ -5,12 +5,14 @@ What it is not: the computation of windows (`evaluation.windows.windows`) and me
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 from kolmo.errors import KolmoError
 from kolmo.evaluation.windows import windows
-from kolmo.evaluation.windows.windows import WindowRule
+from kolmo.evaluation.windows.windows import Window, WindowRule
 
 TokenRule = Literal["exact", "default", "plain"]
 DEFAULT_CONTEXT_TOKENS = 2048  # context of a model without a limit, in modes that use the whole context
@@ -31,6 +33,8 @@ class Mode:
         dtype: the floating-point type of the model, unless the user sets another.
         per_text: whether metrics per character, byte and word are defined; they count unscored text too.
         headline: the metric that this mode is usually reported with.
+        separator: what joins the documents of a corpus to one text before it is tokenised; None: they are not joined.
+        most_windows: the number of windows that are scored, the first ones; 0: all.
     """
 
     name: str
@@ -42,6 +46,26 @@ class Mode:
     dtype: str = "float32"
     per_text: bool = True
     headline: str = "bits_per_character"
+    separator: str | None = None
+    most_windows: int = 0
+
+    def windows(self, count: int) -> Iterator[Window]:
+        """The windows of `count` tokens."""
+        return islice(self.window_rule(count, self.block, self.stride), self.most_windows or None)
+
+    def limited(self, most_windows: int | None) -> Mode:
+        """The mode with the first `most_windows` windows alone; None: all.
+
+        Raises:
+            KolmoError: the mode does not join the corpus to one text.
+        """
+        if most_windows is None:
+            return self
+        if self.separator is None:
+            raise KolmoError(
+                f"mode {self.name} takes a number of documents, not of windows; leave the argument windows out"
+            )
+        return replace(self, most_windows=most_windows)
 
     def sized(self, block: int | None, stride: int | None) -> Mode:
         """The mode with another block or stride.
@@ -97,6 +121,15 @@ MODES = {
         Mode("uncheatable-bos", windows.chunks_after_start, token_rule="plain", block=4000, stride=0, dtype="bfloat16"),
         Mode(
             "llama.cpp", windows.halves, stream=True, block=512, stride=0, per_text=False, headline="token_perplexity"
+        ),
+        Mode(
+            "perplexity-2048",
+            windows.full_chunks,
+            block=2048,
+            stride=0,
+            per_text=False,
+            headline="token_perplexity",
+            separator="\n\n",
         ),
     )
 }

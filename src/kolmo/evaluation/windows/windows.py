@@ -98,6 +98,15 @@ def chunks_after_start(count: int, block: int, stride: int) -> Iterator[Window]:
         yield Window(first, last, last - first, True)
 
 
+def full_chunks(count: int, block: int, stride: int) -> Iterator[Window]:
+    """The rule of papers on quantised weights: full chunks of `block` tokens, the first of each not scored.
+
+    Nothing is read before a chunk, and the tokens after the last full one are lost. `stride` is not used.
+    """
+    for first in range(0, count - block + 1, block):
+        yield Window(first, first + block, block - 1, False)
+
+
 def halves(count: int, block: int, stride: int) -> Iterator[Window]:
     """The rule of llama.cpp's perplexity: full chunks of `block` tokens, of which the second half is scored.
 

@@ -1,11 +1,12 @@
-"""The embedded predictor `cm`: context mixing over bits in integer arithmetic, with the same bits on all machines.
+"""Context mixing over bits in integer arithmetic, with the same bits on all machines: shapes, priors, and models.
 
 Each of 4 to 36 contexts (orders 0 to 8, words, columns, records, sparse and indirect ones, the longest match) looks up
 which bits followed it before; a two-layer network of logistic mixers weighs the predictions, and two adaptive maps
 correct the result (Mahoney 2005; Mattern 2013). A model starts from a prior: probabilities and weights that were
 trained on text and code, a few kilobytes for each shape. docs/context-mixing.md describes every part.
 
-What it is not: the arithmetic, which is in `kolmo.native` (C, and NumPy as its specification).
+What it is not: the arithmetic, which is in `kolmo.native` (C, and NumPy as its specification); or the predictor `cm`
+(`predictors.embedded.cm`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from typing import TYPE_CHECKING
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import PredictorError
-from kolmo.foreign import quoted
 from kolmo.native import tables
 from kolmo.native.dispatch import kernels
 from kolmo.native.tables import (
@@ -35,7 +35,7 @@ from kolmo.native.tables import (
     SELECTOR_SIZES,
     SQUASH_SIZE,
 )
-from kolmo.predictors.base import Predictor, slices
+from kolmo.predictors.base import slices
 from kolmo.predictors.choice import Choice, Randomness, remapped_bits
 from kolmo.progress import Progress
 
@@ -254,74 +254,6 @@ def start(shape: Shape, size: int, most_bits: int) -> ContextMixingModel:
     return ContextMixingModel(kernels.ContextMixer(config, tables.packed(), prior(shape), size), size)
 
 
-class ContextMixing(Predictor):
-    """The predictor `cm` at a level from 1 (fast) to 9 (small)."""
-
-    name = "cm"
-    version = 1
-
-    def __init__(self, level: int = 5) -> None:
-        if level not in LEVELS:
-            raise PredictorError(f"cm has levels 1 to 9, not {level}; use cm:1 to cm:9")
-        self.level = level
-        self.shape, self._most_bits = LEVELS[level]
-
-    @classmethod
-    def from_spec(cls, argument: str) -> ContextMixing:
-        """From the part of a spec behind `cm:`: a level, or nothing for the default.
-
-        Raises:
-            PredictorError: the argument is not a level.
-        """
-        if argument and not (argument.isascii() and argument.isdigit()):
-            raise PredictorError(f"cm has levels 1 to 9, not {quoted(argument)}; use cm:1 to cm:9")
-        return cls(int(argument or 5))
-
-    @classmethod
-    def restore(cls, version: int, parameters: bytes) -> ContextMixing:
-        """From what a file recorded.
-
-        Raises:
-            PredictorError: another version, or parameters that version 1 does not write.
-        """
-        if version != cls.version:
-            raise PredictorError(f"cm version {version} is not known here; upgrade kolmo")
-        if len(parameters) != 1 or parameters[0] not in LEVELS:
-            raise PredictorError(
-                f"cm version 1 has no parameters {quoted(parameters.hex(), 40)}; the file is damaged or newer"
-            )
-        return cls(parameters[0])
-
-    def parameters(self) -> bytes:
-        """The level, one byte."""
-        return bytes([self.level])
-
-    def fingerprint(self) -> bytes:
-        """First 4 bytes of a SHA-256 over constants, shape, sizes and prior."""
-        return _fingerprint(self.level)
-
-    def memory(self, size: int) -> int:
-        """Bytes that a model of a block of `size` bytes allocates (the C kernels; NumPy takes several times more)."""
-        return mixer_memory(self.shape, size, self._most_bits)
-
-    def expansion(self, payload: bytes) -> int:
-        """Upper bound on the raw bytes of a block for each byte of its payload: see `EXPANSION`."""
-        return EXPANSION[self.shape.name]
-
-    def start(self, size: int, threads: int = 1) -> ContextMixingModel:
-        """A fresh model for a block of `size` bytes; one thread serves it."""
-        return start(self.shape, size, self._most_bits)
-
-    def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Choice) -> Iterator[bytes]:
-        """Go on where a prompt ends: see `predictors.base.Predictor`.
-
-        Raises:
-            PredictorError: the choice has top-k or top-p, or prompt and sample are too long.
-        """
-        room = room_for(self.name, len(prompt) + size, choice)
-        return start(self.shape, room, self._most_bits).continuation(prompt, size, randomness, choice.temperature)
-
-
 class ContextMixingModel:
     """A running `cm` over one block: the kernel's mixer, with code lengths in bits."""
 
@@ -405,8 +337,3 @@ def code_lengths(costs: bytes) -> npt.NDArray[np.float64]:
             axis=1
         )
     return bits
-
-
-@cache
-def _fingerprint(level: int) -> bytes:
-    return digest_of(*LEVELS[level])[:4]

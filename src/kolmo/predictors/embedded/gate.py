@@ -16,6 +16,7 @@ MAX_PLACES, MAX_SAMPLES, SAMPLE_BYTES = (
     8,
     512,
 )  # of a block: places that are examined, samples taken from them, bytes of a sample
+MAX_TOGETHER = 64  # samples that the network reads at the same time
 MIN_GOOD_SAMPLES = 2  # a block uses the network where it predicts this many samples clearly better
 MAX_TRIAL_BYTES = (
     MAX_SAMPLES * SAMPLE_BYTES
@@ -37,9 +38,9 @@ def looks_packed(data: bytes) -> bool:
     False
     """
     if len(data) <= MAX_TRIAL_BYTES:
-        return _is_packed(data) and not _is_text(data)
-    samples = _samples(data)
-    others = [sample for sample in samples if not _is_packed(sample)]
+        return is_packed(data) and not _is_text(data)
+    samples = samples_of(data)
+    others = [sample for sample in samples if not is_packed(sample)]
     return len(others) * 4 <= len(samples) != len(others) and sum(map(_is_uneven, others)) < MIN_GOOD_SAMPLES
 
 
@@ -55,29 +56,37 @@ def should_use_network(data: bytes, kernel: Callable[[], kernels.Network]) -> bo
     """
     if len(data) <= MAX_TRIAL_BYTES:
         return _is_uneven(data) or _is_text(data)
-    samples = [sample for sample in _samples(data) if _is_uneven(sample)]
-    if len(samples) < MIN_GOOD_SAMPLES:
+    samples = samples_of(data)
+    if sum(map(_is_uneven, samples)) < MIN_GOOD_SAMPLES:
         return False
-    good = sum(
-        4 * cost < 3 * _count_cost(sample)
-        for sample, cost in zip(samples, _network_costs(samples, kernel()), strict=True)
-    )
-    return good >= MIN_GOOD_SAMPLES
+    return sum(are_good(samples, kernel)) >= MIN_GOOD_SAMPLES
 
 
-def _samples(data: bytes) -> list[bytes]:
-    """At most eight samples, spread over the block; those with only one byte value are left out.
+def are_good(samples: Sequence[bytes], kernel: Callable[[], kernels.Network]) -> list[bool]:
+    """For each sample, of equal sizes, whether its counts are uneven and the network predicts it clearly better."""
+    uneven = [at for at, sample in enumerate(samples) if _is_uneven(sample)]
+    good = [False] * len(samples)
+    for first in range(0, len(uneven), MAX_TOGETHER):
+        places = uneven[first : first + MAX_TOGETHER]
+        some = [samples[at] for at in places]
+        for at, sample, cost in zip(places, some, _network_costs(some, kernel()), strict=True):
+            good[at] = 4 * cost < 3 * _count_cost(sample)
+    return good
+
+
+def samples_of(data: bytes, most: int = MAX_SAMPLES) -> list[bytes]:
+    """At most `most` samples, spread over the block; those with only one byte value are left out.
 
     Their distances differ, so that in pages of equal size they are not all at the same offset.
     """
     starts = ((len(data) - SAMPLE_BYTES) * (256 * i + i * 159 % 256) // (256 * MAX_PLACES) for i in range(MAX_PLACES))
     found = [sample for sample in (data[at : at + SAMPLE_BYTES] for at in starts) if len(set(sample)) > 1]
-    if len(found) <= MAX_SAMPLES:
+    if len(found) <= most:
         return found
-    return [found[len(found) * (2 * i + 1) // (2 * MAX_SAMPLES)] for i in range(MAX_SAMPLES)]
+    return [found[len(found) * (2 * i + 1) // (2 * most)] for i in range(most)]
 
 
-def _is_packed(sample: bytes) -> bool:
+def is_packed(sample: bytes) -> bool:
     """Whether byte counts are as flat as those of random or compressed data, also of exclusive ors of neighbours.
 
     Then two bytes are equal at most 1.35 times as often as by chance, plus noise with a deviation of 22.6 / n times.

@@ -21,7 +21,7 @@ from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded.context_mixing import Shape, inflated_prior, prior, prior_of
 from kolmo.predictors.embedded.network import NetworkShape, Weights
 from kolmo.predictors.embedded.network_file import load
-from kolmo.predictors.embedded.neural import Neural, fingerprint_of, uses_network
+from kolmo.predictors.embedded.neural import Neural, fingerprint_of
 from kolmo.predictors.embedded.neural_levels import LEVELS, SMALL_LEVELS
 from kolmo.predictors.model_locations import recall, remember
 from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
@@ -32,11 +32,9 @@ MAX_NAME_BYTES = 32  # length of the name that a file records
 MAX_CACHED_NETWORKS = 2  # networks that stay in memory without a user
 MIN_SCRATCH_ROWS = 64  # rows of a network's scratch memory (native/network/network.h: NETWORK_BATCH)
 MAX_TEAM_THREADS = 16  # threads that share a step (native/network/team.h: KOLMO_TEAM)
-SHIPPED_PRODUCTS = NetworkShape().products
 # With a network of at most this many products for each byte (tiny has 491,520, small 1,114,112), the mixer of level 5
 # would take most of the time: the default is then level 3.
 MAX_SMALL_PRODUCTS = 1 << 20
-MIN_EXPANSION = 64  # raw bytes for each byte of payload that the largest network may still code
 
 
 class OwnNetwork:
@@ -51,6 +49,11 @@ class OwnNetwork:
     def fingerprint(self) -> bytes:
         """Fingerprint of the network and its priors."""
         return self.weights.fingerprint
+
+    @property
+    def products(self) -> int:
+        """Products of a weight and an input for each byte."""
+        return self.weights.shape.products
 
     @property
     def memory(self) -> int:
@@ -94,7 +97,7 @@ class Network(Neural):
     """
 
     name = "network"
-    version = 1
+    version = 2
     options = ("level",)
     uses_settings = True
     levels = SMALL_LEVELS | LEVELS
@@ -103,7 +106,7 @@ class Network(Neural):
         super().__init__(level)
         self.source: OwnNetwork = source
         self.label = label  # the name that files record
-        self._fingerprint = fingerprint_of(self._level, source)
+        self._fingerprint = fingerprint_of(self.levels, level, source)
 
     @classmethod
     def from_spec(cls, argument: str, *, level: int | None = None, settings: RunSettings = DEFAULT_SETTINGS) -> Network:
@@ -165,17 +168,6 @@ class Network(Neural):
         """First 4 bytes of a SHA-256 over constants, shapes, sizes, priors and the network."""
         return self._fingerprint
 
-    def expansion(self, payload: bytes) -> int:
-        """As in `neural`, but smaller for a larger network, in proportion to its work for each byte."""
-        most, products = super().expansion(payload), self.source.weights.shape.products
-        if not uses_network(payload) or products <= SHIPPED_PRODUCTS:
-            return most
-        return max(most * SHIPPED_PRODUCTS // products, MIN_EXPANSION)
-
-    def memory(self, size: int) -> int:
-        """Bytes that a model of a block of `size` bytes allocates, and the network's own."""
-        return super().memory(size) + self.source.memory + self.lanes(size) * self.source.lane_memory
-
 
 def default_level(shape: NetworkShape) -> int:
     """The level of `network:PATH` without one: 3 for a small network, 5 for others.
@@ -190,7 +182,7 @@ def parse(parameters: bytes) -> tuple[int, bytes, str]:
     """Level, first bytes of the network's fingerprint, and name, from what a file recorded.
 
     Raises:
-        PredictorError: version 1 does not write such parameters.
+        PredictorError: this version does not write such parameters.
     """
     try:
         label = parameters[1 + MARK_BYTES :].decode()
@@ -199,7 +191,7 @@ def parse(parameters: bytes) -> tuple[int, bytes, str]:
     sizes = len(parameters) > MARK_BYTES and len(parameters) <= 1 + MARK_BYTES + MAX_NAME_BYTES
     if not sizes or parameters[0] not in Network.levels or not label.isprintable():
         raise PredictorError(
-            f"network version 1 has no parameters {quoted(parameters.hex())}; the file is damaged or newer"
+            f"network version 2 has no parameters {quoted(parameters.hex())}; the file is damaged or newer"
         )
     return parameters[0], parameters[1 : 1 + MARK_BYTES], label
 

@@ -80,7 +80,7 @@ class LanguageModelBlock:
         write_bytes(encoder, head)
         literals = b"".join(data for _, data in tokens.literals)
         if literals:
-            context_mixing.ContextMixing(LITERALS_LEVEL).start(len(literals)).encode(encoder, literals)
+            _literals_model(len(literals)).encode(encoder, literals)
         write_bytes(encoder, b"".join(varint(len(payload)) for payload in payloads))
         for payload in payloads:
             write_bytes(encoder, payload)
@@ -99,7 +99,7 @@ class LanguageModelBlock:
             raise CorruptError(str(error)) from None
         places = _unpack_literals(source, self._size, count)
         total = sum(length for _, length in places)
-        literals = context_mixing.ContextMixing(LITERALS_LEVEL).start(total).decode(decoder) if total else b""
+        literals = _literals_model(total).decode(decoder) if total else b""
         lengths = self.coder.lengths(count)
         sizes = [source.varint(8 * self._size + 64) for _ in lengths]
         payloads = [source.take(size) for size in sizes]
@@ -195,7 +195,7 @@ class LanguageModelBlock:
 
 def score_literal(literal: bytes) -> npt.NDArray[np.float64]:
     """Code length in bits of each byte of a literal, a stretch that no token covers."""
-    return context_mixing.ContextMixing(LITERALS_LEVEL).start(len(literal)).score(literal)
+    return _literals_model(len(literal)).score(literal)
 
 
 def _pack_literals(literals: tuple[tuple[int, bytes], ...]) -> bytes:
@@ -216,3 +216,8 @@ def _unpack_literals(source: CodedSource, size: int, tokens: int) -> list[tuple[
         left -= length
         places.append((place, length))
     return places
+
+
+def _literals_model(size: int) -> context_mixing.ContextMixingModel:
+    shape, bits = context_mixing.LEVELS[LITERALS_LEVEL]
+    return context_mixing.start(shape, size, bits)

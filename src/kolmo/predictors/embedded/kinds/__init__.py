@@ -1,1 +1,1 @@
-"""Kinds of data in a block, and the models made for each: pictures, sounds, programs, records, floats (docs/kinds.md)."""
+"""Kinds of data in a block, and a model for each: pictures, sounds, programs, records, floats (docs/kinds.md)."""

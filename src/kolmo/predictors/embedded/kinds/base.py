@@ -47,13 +47,11 @@ class Kind(ABC):
         name: as `kolmo list -v` shows it.
         code: as files record it: 0 to 14, never reused.
         fields: names of the parameters, such as ("stride", "channels").
-        expansion: upper bound on the raw bytes for each byte of payload, by the model's speed.
     """
 
     name: ClassVar[str]
     code: ClassVar[int]
     fields: ClassVar[tuple[str, ...]] = ()
-    expansion: int = DEFAULT_EXPANSION
 
     @abstractmethod
     def model(self, level: int, size: int, parameters: tuple[int, ...]) -> Model:
@@ -71,7 +69,15 @@ class Kind(ABC):
 
     @abstractmethod
     def digest(self, level: int) -> bytes:
-        """SHA-256 over all that determines the probabilities at a level, except for code: shapes, tables, priors, networks."""
+        """SHA-256 over all that determines the probabilities at a level, except for code."""
+
+    def expansion(self, level: int) -> int:
+        """Upper bound on the raw bytes for each byte of payload, by the model's speed: see `Predictor.expansion`."""
+        return DEFAULT_EXPANSION
+
+    def period(self, parameters: tuple[int, ...]) -> int:
+        """Bytes after which the layout repeats, as a row: trials on a part of a piece begin at a multiple."""
+        return 1
 
     def find(self, data: bytes) -> list[Segment]:
         """Segments that headers in a block announce: offsets and sizes are certain, and within the block.
@@ -83,7 +89,7 @@ class Kind(ABC):
     def guess(self, data: bytes) -> list[tuple[int, ...]]:
         """Parameters under which a piece of data without known headers might be of this kind, the best first.
 
-        Cheap, and in integers only, so that all machines decide alike. `choice.py` tries at most three of them on a part of
+        Cheap, and in integers only, so that all machines decide alike. `choice.py` tries the first ones on a part of
         the piece. An empty list: the piece is not of this kind.
         """
         return []

@@ -10,8 +10,9 @@ A number n from 0 on is written as the bits of n + 1 behind as many zeros as it 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
+from kolmo.coder.binary import BinaryDecoder
 from kolmo.errors import CorruptError
 from kolmo.predictors.embedded.kinds.base import MAX_PARAMETER, Kind, Segment
 
@@ -22,7 +23,15 @@ CODE_BITS = 4
 MAX_BITS = 31  # of a number
 
 
-def write_segments(encoder: BinaryEncoder, segments: Sequence[Segment]) -> None:
+class Sink(Protocol):
+    """What decisions are written to: a `BinaryEncoder`."""
+
+    def encode(self, bit: int, probability: int, /) -> None:
+        """Code a decision; the probability is of a 1, in units of 2^-16."""
+        ...
+
+
+def write_segments(encoder: Sink, segments: Sequence[Segment]) -> None:
     """Write the segments of a block, which are sorted and cover it."""
     if len(segments) > 1:
         _write(encoder, MANY, CODE_BITS + 1)
@@ -42,6 +51,23 @@ def write_segments(encoder: BinaryEncoder, segments: Sequence[Segment]) -> None:
                 _write_number(encoder, value)
         if number < len(segments) - 1:
             _write_number(encoder, segment.size - 1)
+
+
+class _Counter:
+    """Counts decisions in place of an encoder."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def encode(self, bit: int, probability: int) -> None:
+        self.count += 1
+
+
+def segment_bits(segments: Sequence[Segment]) -> int:
+    """The bits that `write_segments` takes."""
+    counter = _Counter()
+    write_segments(counter, segments)
+    return counter.count
 
 
 def read_segments(decoder: BinaryDecoder, size: int, kinds: Mapping[int, Kind]) -> list[Segment]:
@@ -91,7 +117,7 @@ def _read_parameters(decoder: BinaryDecoder, code: int, kinds: Mapping[int, Kind
     return tuple(_read_number(decoder) for _ in kinds[code].fields)
 
 
-def _write(encoder: BinaryEncoder, value: int, bits: int) -> None:
+def _write(encoder: Sink, value: int, bits: int) -> None:
     for k in reversed(range(bits)):
         encoder.encode(value >> k & 1, HALF)
 
@@ -103,7 +129,7 @@ def _read(decoder: BinaryDecoder, bits: int) -> int:
     return value
 
 
-def _write_number(encoder: BinaryEncoder, number: int) -> None:
+def _write_number(encoder: Sink, number: int) -> None:
     if not 0 <= number <= MAX_PARAMETER - 1:
         raise ValueError(f"{number} is not a number from 0 to {MAX_PARAMETER - 1}")
     bits = (number + 1).bit_length()
@@ -119,4 +145,4 @@ def _read_number(decoder: BinaryDecoder) -> int:
     return (1 << zeros | _read(decoder, zeros)) - 1
 
 
-__all__ = ["MANY", "TEXT", "read_segments", "streams_of", "write_segments"]
+__all__ = ["MANY", "TEXT", "read_segments", "segment_bits", "streams_of", "write_segments"]

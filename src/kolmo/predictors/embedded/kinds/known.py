@@ -1,0 +1,14 @@
+"""The special kinds that this version knows, by code."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from kolmo.predictors.embedded.kinds.base import Kind
+
+
+@cache
+def special_kinds() -> dict[int, Kind]:
+    """Code -> kind, for the kinds beside text and the general ones."""
+    kinds: list[Kind] = []
+    return {kind.code: kind for kind in kinds}

@@ -1,0 +1,142 @@
+"""A model of a block whose parts are of different kinds: each kind's parts are one stream, with a model of its own.
+
+A block is a list of segments (`kinds.segments`). Segments of equal kind and parameters are joined to a stream; the
+streams are coded one after another. So a text around a picture has one history, and only one model is in memory at a
+time. docs/kinds.md describes the format.
+
+What it is not: the choice of the segments, which the predictor passes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
+from kolmo.errors import CorruptError
+from kolmo.predictors.base import BlockPart, Model
+from kolmo.predictors.embedded.kinds.base import Kind, Segment
+from kolmo.predictors.embedded.kinds.segments import read_segments, segment_bits, streams_of, write_segments
+from kolmo.progress import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+ANY_SIZE = 1 << 40  # of a block whose kinds alone are read
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The segments of a block; `costs` are the probabilities of its bits where there is one segment and they are known.
+
+    They are those of the actual bits, 16 bits each, in the machine's order, as `ContextMixer.costs` returns them.
+    """
+
+    segments: Sequence[Segment]
+    costs: bytes = b""
+
+    def write(self, encoder: BinaryEncoder, data: bytes) -> None:
+        """Code a block from its costs, which are known."""
+        write_segments(encoder, self.segments)
+        encoder.encode_many(*_decisions(data, self.costs))
+
+
+class SegmentedModel:
+    """A running model over one block of `size` bytes.
+
+    Args:
+        level: 1 to 9, of the models of all kinds.
+        size: of the block.
+        kinds: code -> kind.
+        choose: the segments of a block's content; only a writer calls it.
+    """
+
+    def __init__(self, level: int, size: int, kinds: Mapping[int, Kind], choose: Callable[[bytes], Choice]) -> None:
+        self._level, self._size, self._kinds, self._choose = level, size, kinds, choose
+
+    def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
+        """Code the block."""
+        choice = self._choose(data)
+        if choice.costs:
+            choice.write(encoder, data)
+            if progress:
+                progress(len(data))
+            return
+        write_segments(encoder, choice.segments)
+        for stream in streams_of(choice.segments):
+            self._model(stream).encode(encoder, _content(data, stream), progress)
+
+    def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
+        """Decode the block.
+
+        Raises:
+            CorruptError: the payload ends before it does, or its segments are wrong.
+        """
+        segments = read_segments(decoder, self._size, self._kinds)
+        parts: dict[int, bytes] = {}  # offset -> content
+        for stream in streams_of(segments):
+            content, at = self._model(stream).decode(decoder, progress), 0
+            for segment in stream:
+                parts[segment.first] = content[at : at + segment.size]
+                at += segment.size
+        return b"".join(parts[segment.first] for segment in segments)
+
+    def score(self, data: bytes, progress: Progress | None = None) -> npt.NDArray[np.float64]:
+        """Code length of each byte in bits, shape (len(data),); the first one's includes the list of segments."""
+        import numpy as np
+
+        segments = self._choose(data).segments
+        bits = np.empty(len(data))
+        for stream in streams_of(segments):
+            costs, at = self._model(stream).score(_content(data, stream), progress), 0
+            for segment in stream:
+                bits[segment.first : segment.end] = costs[at : at + segment.size]
+                at += segment.size
+        bits[:1] += segment_bits(segments)
+        return bits
+
+    def _model(self, stream: Sequence[Segment]) -> Model:
+        size = sum(segment.size for segment in stream)
+        return self._kinds[stream[0].code].model(self._level, size, stream[0].parameters)
+
+
+def parts_of(payload: bytes, size: int, kinds: Mapping[int, Kind]) -> list[BlockPart]:
+    """What a coded block's parts are: see `Predictor.parts`."""
+    return [
+        BlockPart(
+            kinds[segment.code].name,
+            segment.first,
+            segment.size,
+            dict(zip(kinds[segment.code].fields, segment.parameters, strict=True)),
+        )
+        for segment in read_segments(BinaryDecoder(payload), size, kinds)
+    ]
+
+
+def least_expansion(payload: bytes, level: int, kinds: Mapping[int, Kind]) -> int:
+    """Upper bound on the raw bytes of a block for each byte of its payload: the least of its kinds'."""
+    try:
+        segments = read_segments(BinaryDecoder(payload), ANY_SIZE, kinds)
+    except CorruptError:  # decoding says so
+        return min(kind.expansion(level) for kind in kinds.values())
+    return min(kinds[segment.code].expansion(level) for segment in segments)
+
+
+def _decisions(data: bytes, costs: bytes) -> tuple[bytes, bytes]:
+    """The bits of a block and the probabilities that they are 1, as `BinaryEncoder.encode_many` takes them.
+
+    `costs` are the probabilities of the actual bits.
+    """
+    import numpy as np
+
+    bits = np.unpackbits(np.frombuffer(data, np.uint8))
+    probabilities = np.frombuffer(costs, "=u2").astype(np.int64)
+    return bits.tobytes(), np.where(bits, probabilities, 65536 - probabilities).astype("<u2").tobytes()
+
+
+def _content(data: bytes, stream: Sequence[Segment]) -> bytes:
+    if len(stream) == 1 and stream[0].size == len(data):
+        return data
+    return b"".join(data[segment.first : segment.end] for segment in stream)
