@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kolmo.native.binary.views import binary_view
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 from kolmo.native.mixer.reference import ContextMixer
 from kolmo.native.network.reference import Network, NetworkLanes, network_stretch
@@ -23,6 +24,7 @@ __all__ = [
     "TokenDecoder",
     "TokenEncoder",
     "TokenTree",
+    "binary_view",
     "network_stretch",
     "residual_decode",
     "residual_encode",

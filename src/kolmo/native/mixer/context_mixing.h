@@ -13,13 +13,14 @@
 
 enum {
     CM_CATALOGUE = 48,     /* most contexts in a configuration */
-    CM_CONTEXTS = 96,      /* contexts in the catalogue, from which a configuration picks */
+    CM_CONTEXTS = 84,      /* contexts in the catalogue, from which a configuration picks */
     CM_NEAR = 9,           /* contexts below this are cheap; a configuration of at most this many picks only from them */
     CM_FAR = 36,           /* contexts from here on are computed from a network's prediction, */
     CM_FAR_END = 40,       /* up to here */
     CM_MAX_SELECTORS = 12, /* weight sets in the first mixer layer */
-    CM_SELECTORS = 32,     /* selectors in the catalogue */
-    CM_NETWORK_SELECTORS = 12, /* selectors from here on are computed from a network's prediction */
+    CM_SELECTORS = 25,     /* selectors in the catalogue */
+    CM_NETWORK_SELECTORS = 12, /* selectors from here on are computed from a network's prediction, */
+    CM_NETWORK_SELECTORS_END = 16, /* up to here */
     CM_ORDER1 = 17 * CM_NODES, /* histories of a byte whose trees are not hashed: one for the first nibble, 16 for the second */
     CM_APM_ROWS = 1 << 16, /* curves of the adaptive maps: order 1, and */
     CM_APM_HASHED = 1 << 14, /* order 2, hashed */
@@ -77,7 +78,6 @@ typedef struct {
     int32_t lanes;
     uint32_t coded; /* bytes, over all lanes */
     int32_t network; /* whether the mixer uses a network */
-    int32_t program, values; /* whether contexts or selectors need what cm_binary keeps of programs, of records */
     int32_t far, bytewise; /* whether contexts from CM_NEAR on are picked; whether some need the network's best bytes */
     cm_prediction prediction;
     const uint16_t *logarithms;
@@ -98,7 +98,7 @@ typedef struct {
     int32_t rate_now;
 } cm_model;
 
-static const int32_t cm_selector_sizes[CM_SELECTORS] = {1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256, 256, 512, 512, 256, 0, 0, 0, 0, 1024, 1024, 2048, 2048, 1024, 1024, 1024, 0};
+static const int32_t cm_selector_sizes[CM_SELECTORS] = {1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256, 256, 512, 512, 256, 0, 0, 0, 0, 1024, 1024, 2048, 256, 256};
 
 static inline void cm_learn_words(cm_history *h, uint32_t c, uint32_t kind) {
     uint32_t lower = c >= 'A' && c <= 'Z' ? c + 32 : c;
@@ -287,8 +287,8 @@ KOLMO_INLINE void cm_begin_byte(cm_model *m, const int contexts) {
     cm_near_contexts(h, value);
     if (m->far) cm_far_contexts(h, value);
     if (m->network && m->bytewise) cm_network_contexts(m, value);
-    if (m->program) cm_program_contexts(&m->binary, h->last4, value);
-    if (m->values) {
+    if (m->binary.program) cm_program_contexts(&m->binary, h->last4, value);
+    if (m->binary.values) {
         cm_begin_values(&m->binary, h->bytes, h->position);
         cm_record_contexts(&m->binary, h->bytes, h->position, value);
     }
@@ -313,7 +313,7 @@ static inline void cm_learn_byte(cm_model *m, uint8_t c) {
     h->last4 = h->last4 << 8 | c;
     cm_learn_words(h, c, m->tables.kind[c]);
     cm_learn_layout(h, c);
-    if (m->program) cm_learn_binary(&m->binary, h->bytes, h->position);
+    if (m->binary.program) cm_learn_program(&m->binary, h->bytes, h->position);
     m->coded++;
 }
 
