@@ -110,8 +110,11 @@ LEVELS = {
 }
 
 
-def configuration(shape: Shape, table_bits: int, match_bits: int, binary: tuple[int, int, int] = (0, 0, 0)) -> bytes:
-    """A shape and its table sizes in the layout of `cm_config` in context_mixing.h."""
+def configuration(shape: Shape, table_bits: int, match_bits: int, binary: tuple[int, int, int] = (0, 1, 1)) -> bytes:
+    """A shape and its table sizes in the layout of `cm_config` in context_mixing.h.
+
+    `binary`: a view of `native.binary.views`, the bytes of a record, those of a value.
+    """
     n, s = len(shape.contexts), len(shape.selectors)
     values = [n, s, *shape.contexts, *[0] * (CATALOGUE - n), *shape.selectors, *[0] * (MAX_SELECTORS - s)]
     values += [table_bits, match_bits, shape.match_minimum, shape.rate, shape.rate_start, shape.rate_shift]
@@ -248,9 +251,11 @@ def digest_of(shape: Shape, most_bits: int, inflated: bytes | None = None) -> by
     return digest.digest()
 
 
-def start(shape: Shape, size: int, most_bits: int) -> ContextMixingModel:
-    """A fresh model for a block of `size` bytes."""
-    config = configuration(shape, *table_sizes(shape, size, most_bits))
+def start(
+    shape: Shape, size: int, most_bits: int, binary: tuple[int, int, int] = (0, 1, 1)
+) -> ContextMixingModel:
+    """A fresh model for a block of `size` bytes; `binary` as for `configuration`."""
+    config = configuration(shape, *table_sizes(shape, size, most_bits), binary)
     return ContextMixingModel(kernels.ContextMixer(config, tables.packed(), prior(shape), size), size)
 
 
