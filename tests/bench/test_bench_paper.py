@@ -12,8 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from kolmo.bench.paper import run as running
-from kolmo.bench.paper.cells import Ask, measure
-from kolmo.bench.paper.codecs import Functions, classical, codecs_of, torn_width
+from kolmo.bench.paper.cells import Ask, Figure, measure
+from kolmo.bench.paper.codecs import Codec, Functions, classical, codecs_of, torn_width
+from kolmo.bench.paper.positions import edges
 from kolmo.bench.paper.run import bench_paper
 from kolmo.cli import group
 from kolmo.codec.blocks import encode_block
@@ -22,6 +23,7 @@ from kolmo.modalities import chunks as modalities
 from kolmo.modalities.chunks import ChunkSet, masked, random_chunks, text_chunks
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors.registry import resolve
+from kolmo.progress import Progress
 
 CHUNKS = (b"the same words again and again. " * 4, b"another chunk, \xe4 little longer. " * 4, b"x" * 128)
 TEXT = ChunkSet("text", "here", CHUNKS)
@@ -141,6 +143,22 @@ def test_figures_are_not_computed_twice(tmp_path: Path, monkeypatch: pytest.Monk
     assert [f.packed for f in second.figures] == [f.packed for f in first.figures]
     bench_paper(compressors=["gzip"], chunks=3, output=tmp_path)
     assert len(again) == 1 + 16
+
+
+@pytest.mark.skipif(SLOW, reason="takes a while in NumPy")
+def test_curves_are_of_code_lengths(tmp_path: Path) -> None:
+    needs_samples()
+    assert edges(10) == [0, 1, 2, 4, 8, 10]
+    report = bench_paper(compressors=["cm:1", "gzip"], chunks=2, output=tmp_path)
+    assert {(one.codec, one.modality) for one in report.curves} == {("cm:1", name) for name in modalities.MODALITIES}
+    (text,) = (one for one in report.curves if one.modality == "text")
+    assert text.places == (0, *(1 << k for k in range(11)))
+    (data,) = (one for one in report.sets if one.modality == "text")
+    bits = [resolve("cm:1").start(2048).score(chunk) for chunk in data.chunks]
+    assert text.bits[-1] == pytest.approx(sum(b[1024:].sum() for b in bits) / 2048, rel=1e-4)
+    again = bench_paper(compressors=["cm:1", "gzip"], chunks=2, output=tmp_path)
+    assert again.curves == report.curves
+    assert report.html().count("<polyline") == 4
 
 
 def test_reports(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 codecs.py     compressors under one interface: what is packed is unpacked and compared
 cells.py      one figure: a compressor on a set of chunks, whole or in chunks, with the paper's mask or without
+positions.py  bits by the place in the context; figure.py draws them
 run.py        all figures; resumable
 published.py  the paper's figures
 report.py     tables, CSV, JSON, a page

@@ -20,6 +20,9 @@ from kolmo.errors import KolmoError
 from kolmo.modalities.chunks import PATCH_COLUMNS, PATCH_ROWS
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from kolmo.predictors.base import Predictor
 
 RATE = 16_000  # Hz, of sounds
@@ -107,6 +110,10 @@ class Predicted(Codec):
     def unpack(self, packed: bytes, size: int) -> bytes:
         """Decompress."""
         return decode_block(self._predictor, packed[0], packed[1:], size)
+
+    def score(self, data: bytes) -> npt.NDArray[np.float64]:
+        """Bits of each byte of a chunk."""
+        return self._predictor.start(len(data)).score(data)
 
     @property
     def model_bytes(self) -> int | None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kolmo.bench.paper.cells import Figure
+from kolmo.bench.paper.figure import panels
+from kolmo.bench.paper.positions import Curve
 from kolmo.bench.paper.published import ROWS, SETS
 from kolmo.foreign import csv_table, html_table, markdown_text, short
 from kolmo.modalities.chunks import MODALITIES, ChunkSet
@@ -42,12 +44,14 @@ class PaperReport:
 
     Attributes:
         figures: in the order in which they were computed.
+        curves: of predictors, bits by the place in the chunk.
         sets: the data.
         codecs: labels of the compressors, in the order of the tables.
         machine: in words.
     """
 
     figures: tuple[Figure, ...]
+    curves: tuple[Curve, ...]
     sets: tuple[ChunkSet, ...]
     codecs: tuple[str, ...]
     machine: str
@@ -124,6 +128,7 @@ class PaperReport:
                 for one in self.sets
             ],
             "figures": list(map(_row, self.figures)),
+            "places": [one.record() for one in self.curves],
             "published": [
                 {"codec": row.codec, "chunked": row.chunked, **dict(zip(MODALITIES, row.rates, strict=True))}
                 for row in ROWS
@@ -142,6 +147,8 @@ class PaperReport:
         parts = [*head(title, style, ""), f"<h1>{title}</h1>\n<p>{escaped(_data(self.sets))}</p>\n"]
         parts += [html_table(name, heads, rows) for name, heads, rows in self.tables()]
         parts.append(f"<p>{escaped(NOTE)}</p>\n")
+        if self.curves:
+            parts.append(f"<h2>Bits of a byte by its place in the chunk</h2>\n{panels(self.curves)}\n")
         parts += [html_table(*_published()), f"<p>{escaped(PUBLISHED_NOTE)}</p>\n<p>{escaped(self.machine)}.</p>\n"]
         return "".join([*parts, tail()])
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from kolmo.bench.files import machine
 from kolmo.bench.paper.cells import Ask, Figure, key_of, measure
-from kolmo.bench.paper.codecs import Codec, classical, codecs_of
+from kolmo.bench.paper.codecs import Codec, Predicted, classical, codecs_of
+from kolmo.bench.paper.positions import Curve, curve
 from kolmo.bench.paper.report import PaperReport
 from kolmo.errors import KolmoError
 from kolmo.modalities.chunks import (
@@ -33,6 +34,7 @@ SAMPLES = Path(__file__).parents[2] / "modalities" / "samples"
 STORE = "figures.jsonl"
 DEFAULT_CHUNKS = 64
 DEFAULT_MODELS = ("cm:1", "cm:4", "neural:5")
+Known = dict[str, Figure | Curve]
 FOLDERS = {"text": "text", "images": "images", "audio": "audio"}  # of a folder of one's own
 
 
@@ -87,14 +89,17 @@ def bench_paper(
     ]
     store = None if output is None else Path(output) / STORE
     known = _stored(store)
-    figures = []
+    figures: list[Figure] = []
+    curves: list[Curve] = []
     for one in sets:
         for codec in chosen:
             if codec.modalities and one.modality not in codec.modalities:
                 continue
             for ask in asked(codec):
                 figures.append(_figure(codec, one, ask, known, store, progress or no_phases))
-    return PaperReport(tuple(figures), tuple(sets), tuple(codec.label for codec in chosen), machine())
+            if isinstance(codec, Predicted):
+                curves.append(_curve(codec, one, known, store, progress or no_phases))
+    return PaperReport(tuple(figures), tuple(curves), tuple(sets), tuple(codec.label for codec in chosen), machine())
 
 
 def places_of(data: str | Path | None) -> dict[str, Path]:
@@ -120,33 +125,49 @@ def asked(codec: Codec) -> Iterator[Ask]:
             yield Ask(chunked=False, mask=mask)
 
 
-def _figure(
-    codec: Codec, data: ChunkSet, ask: Ask, known: dict[str, Figure], store: Path | None, progress: Phases
-) -> Figure:
+def _figure(codec: Codec, data: ChunkSet, ask: Ask, known: Known, store: Path | None, progress: Phases) -> Figure:
     key = key_of(codec, data, ask)
-    if key in known:
-        return known[key]
+    if isinstance(stored := known.get(key), Figure):
+        return stored
     with progress(f"{codec.label} {data.modality}", data.size) as done:
         figure = measure(codec, data, ask, done)
-    if store is not None:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        with open(store, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"key": key, **figure.record()}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    _keep(store, key, figure)
     return figure
 
 
-def _stored(store: Path | None) -> dict[str, Figure]:
+def _curve(codec: Predicted, data: ChunkSet, known: Known, store: Path | None, progress: Phases) -> Curve:
+    key = "places-" + key_of(codec, data, Ask(chunked=True, mask=False))
+    if isinstance(stored := known.get(key), Curve):
+        return stored
+    with progress(f"{codec.label} {data.modality}", data.size) as done:
+        found = curve(codec, data, done)
+    _keep(store, key, found)
+    return found
+
+
+def _keep(store: Path | None, key: str, found: Figure | Curve) -> None:
+    if store is None:
+        return
+    store.parent.mkdir(parents=True, exist_ok=True)
+    with open(store, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"key": key, **found.record()}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _stored(store: Path | None) -> Known:
     """Figures of earlier runs, by their keys; a line that was cut short is left out."""
-    found: dict[str, Figure] = {}
+    found: Known = {}
     if store is None or not store.exists():
         return found
     for line in store.read_text("utf-8", errors="replace").split("\n"):
         try:
             record = json.loads(line)
             key = str(record.pop("key"))
-            found[key] = Figure(**record)
+            if "places" in record:
+                found[key] = Curve(**{**record, "places": tuple(record["places"]), "bits": tuple(record["bits"])})
+            else:
+                found[key] = Figure(**record)
         except (ValueError, TypeError, KeyError, AttributeError):
             continue
     return found
