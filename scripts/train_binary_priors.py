@@ -1,7 +1,7 @@
 """Train the priors of programs and records: `python scripts/train_binary_priors.py FOLDER`.
 
-The folder has executables and libraries, of which the code sections are taken. Records and numbers are generated, and the
-tables of the folder's ELF files (symbols, relocations) are taken as well. Each shape runs over all samples; between
+The folder has executables and libraries, of which the code sections are taken. Records and numbers are generated, and
+the tables of the folder's ELF files (symbols, relocations) are taken as well. Each shape runs over all samples; between
 samples it keeps only what a prior contains. The same folder and seed give the same priors.
 """
 
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from train_prior import PRIORS
 
 from kolmo.native import _kernels as kernels
 from kolmo.native import tables
@@ -23,6 +22,7 @@ from kolmo.native.binary.views import NONE, VALUES
 from kolmo.predictors.embedded.context_mixing import Shape, configuration, pack_prior, plain_prior, unpack_prior
 from kolmo.predictors.embedded.kinds import program, record
 from kolmo.predictors.embedded.kinds.binary import BinaryKind, Layout
+from train_prior import PRIORS
 
 TABLE_BITS, MATCH_BITS = 22, 16
 Sample = tuple[bytes, Layout]
@@ -62,13 +62,34 @@ def number_samples(seed: int) -> Iterator[Sample]:
 
     makers: list[tuple[Callable[[int], bytes], int, int, int]] = [
         (lambda n: np.cumsum(draw.integers(1, 2000, n)).astype("<u8").tobytes(), VALUES, 8, 8),
-        (lambda n: ((1 << 60) + (np.cumsum(draw.geometric(0.02, n)) << 22) + draw.integers(0, 4, n)).astype("<u8").tobytes(), VALUES, 8, 8),
-        (lambda n: draw.permutation(draw.integers(0, 1 << 62, 300))[draw.integers(0, 300, n)].astype("<u8").tobytes(), VALUES, 8, 8),
+        (
+            lambda n: (
+                ((1 << 60) + (np.cumsum(draw.geometric(0.02, n)) << 22) + draw.integers(0, 4, n))
+                .astype("<u8")
+                .tobytes()
+            ),
+            VALUES,
+            8,
+            8,
+        ),
+        (
+            lambda n: (
+                draw.permutation(draw.integers(0, 1 << 62, 300))[draw.integers(0, 300, n)].astype("<u8").tobytes()
+            ),
+            VALUES,
+            8,
+            8,
+        ),
         (lambda n: np.cumsum(draw.integers(0, 60, 2 * n)).astype("<u4").tobytes(), VALUES, 4, 4),
         (lambda n: (1_500_000_000 + np.cumsum(draw.integers(0, 9, 2 * n))).astype(">u4").tobytes(), NONE, 4, 4),
         (lambda n: walk(2 * n, 0.5).astype("<f4").tobytes(), VALUES, 4, 4),
         (lambda n: draw.normal(0, 0.05, 2 * n).astype("<f4").tobytes(), VALUES, 4, 4),
-        (lambda n: (draw.normal(0, 1, (n // 16, 32)) * draw.uniform(0.01, 1, 32)).astype("<f4").tobytes(), VALUES, 128, 4),
+        (
+            lambda n: (draw.normal(0, 1, (n // 16, 32)) * draw.uniform(0.01, 1, 32)).astype("<f4").tobytes(),
+            VALUES,
+            128,
+            4,
+        ),
         (lambda n: walk(n, 0.5).tobytes(), VALUES, 8, 8),
         (lambda n: walk(n, 0.5).round(2).tobytes(), VALUES, 8, 8),
         (lambda n: (np.sin(np.arange(n) / 90) * 20 + draw.normal(0, 0.1, n)).round(3).tobytes(), VALUES, 8, 8),

@@ -100,7 +100,12 @@ def test_contexts_are_those_of_the_reference(shape: Shape, binary: tuple[int, in
 
 @needs_native
 @settings(max_examples=20, deadline=None)
-@given(data=st.binary(min_size=1, max_size=100), view=st.integers(0, VIEWS - 1), record=st.integers(8, 40), width=st.integers(1, 8))
+@given(
+    data=st.binary(min_size=1, max_size=100),
+    view=st.integers(0, VIEWS - 1),
+    record=st.integers(8, 40),
+    width=st.integers(1, 8),
+)
 def test_any_layout_gives_the_reference_bits(data: bytes, view: int, record: int, width: int) -> None:
     shape = Shape("any", (0, 1, 3, 50, 55, 61, 70, 75, 77, 82), (1, 20, 21, 22, 23, 24))
     arguments = configuration(shape, 14, 10, (view, record, width)), tables.packed(), plain_prior(shape), len(data)
@@ -108,7 +113,10 @@ def test_any_layout_gives_the_reference_bits(data: bytes, view: int, record: int
 
 
 @needs_native
-@pytest.mark.parametrize("binary", [(-1, 8, 8), (VIEWS, 8, 8), (VALUES, 0, 1), (VALUES, 8, 0), (VALUES, 16, 9), (VALUES, 3, 4), (VALUES, 65537, 4)])
+@pytest.mark.parametrize(
+    "binary",
+    [(-1, 8, 8), (VIEWS, 8, 8), (VALUES, 0, 1), (VALUES, 8, 0), (VALUES, 16, 9), (VALUES, 3, 4), (VALUES, 65537, 4)],
+)
 def test_the_kernel_refuses_layouts_that_do_not_fit(binary: tuple[int, int, int]) -> None:
     for shape in (PROGRAM, RECORD):
         with pytest.raises(ValueError, match="does not fit"):

@@ -33,16 +33,13 @@ class Binary:
     """What contexts of binary data keep of a block's bytes.
 
     Args:
-        view: how the bytes are shown.
-        record: bytes of a record.
-        width: bytes of a value, at most those of a record.
+        layout: how the bytes are shown (a view), bytes of a record, bytes of a value, at most those of a record.
         contexts: of the configuration.
         selectors: of the configuration.
     """
 
-    def __init__(
-        self, view: int, record: int, width: int, contexts: tuple[int, ...], selectors: tuple[int, ...]
-    ) -> None:
+    def __init__(self, layout: tuple[int, ...], contexts: tuple[int, ...], selectors: tuple[int, ...]) -> None:
+        view, record, width = layout
         self._words, self._record, self._width = view == ARM64, record, width
         program = any(PROGRAM <= k < RECORD for k in contexts)
         self._program = program or any(PROGRAM_SELECTORS <= k < RECORD_SELECTORS for k in selectors)

@@ -1,7 +1,7 @@
 """Where instructions begin and end: a reader of x86 code that can never fail. Counterpart of binary/programs.h.
 
-It knows lengths, not meanings: prefixes, opcode, ModRM, SIB, displacement, immediate. Bytes that are not code are read as
-some instruction; that costs bits, never correctness.
+It knows lengths, not meanings: prefixes, opcode, ModRM, SIB, displacement, immediate. Bytes that are not code
+are read as some instruction; that costs bits, never correctness.
 """
 
 from __future__ import annotations

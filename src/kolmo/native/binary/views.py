@@ -17,7 +17,7 @@ MAX_WIDTH = 8  # bytes of a value
 
 
 def binary_view(view: int, width: int, inverse: int, data: bytes) -> bytes:
-    """The bytes as a view shows them, or (`inverse`) the bytes that it shows so.
+    r"""The bytes as a view shows them, or (`inverse`) the bytes that it shows so.
 
     Args:
         view: a view's number.
@@ -26,7 +26,7 @@ def binary_view(view: int, width: int, inverse: int, data: bytes) -> bytes:
         data: any bytes; addresses count from the first.
 
     >>> binary_view(VALUES, 4, 0, bytes([1, 2, 3, 4, 5]))
-    b'\\x04\\x03\\x02\\x01\\x05'
+    b'\x04\x03\x02\x01\x05'
     """
     if not 0 <= view < VIEWS or not 1 <= width <= MAX_WIDTH:
         raise ValueError("there is no such view")

@@ -56,7 +56,7 @@ class ContextMixer:
         self._context = values[2 : 2 + n]
         self._selector = values[2 + CATALOGUE : 2 + CATALOGUE + s]
         table_bits, match_bits, match_minimum, *rates = values[2 + CATALOGUE + MAX_SELECTORS : -3]
-        self._binary = Binary(*values[-3:], self._context, self._selector)
+        self._binary = Binary(values[-3:], self._context, self._selector)
         self._rate, self._rate_start, self._rate_shift, self._final_rate, self._map_limit = rates
         self._size, self._direction = size, ""
 

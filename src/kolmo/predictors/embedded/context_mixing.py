@@ -251,9 +251,7 @@ def digest_of(shape: Shape, most_bits: int, inflated: bytes | None = None) -> by
     return digest.digest()
 
 
-def start(
-    shape: Shape, size: int, most_bits: int, binary: tuple[int, int, int] = (0, 1, 1)
-) -> ContextMixingModel:
+def start(shape: Shape, size: int, most_bits: int, binary: tuple[int, int, int] = (0, 1, 1)) -> ContextMixingModel:
     """A fresh model for a block of `size` bytes; `binary` as for `configuration`."""
     config = configuration(shape, *table_sizes(shape, size, most_bits), binary)
     return ContextMixingModel(kernels.ContextMixer(config, tables.packed(), prior(shape), size), size)

@@ -1,6 +1,7 @@
 """What kinds of binary data share: a context mixer over a view of the bytes, with contexts of programs or records.
 
-docs/binary.md specifies views, contexts and shapes. What it is not: the search for such data (`program.py`, `record.py`).
+docs/binary.md specifies views, contexts and shapes. What it is not: the search for such data (`program.py`,
+`record.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Code in executables and libraries, by their headers: ELF, PE and Mach-O, anywhere in some data.
 
-What it is not: a loader. It reads what it needs to know where code is, and takes nothing on trust: a section that is not
-within the data is left out.
+What it is not: a loader. It reads what it needs to know where code is, and takes nothing on trust: a section that is
+not within the data is left out.
 """
 
 from __future__ import annotations

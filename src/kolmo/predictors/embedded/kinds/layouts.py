@@ -93,7 +93,9 @@ def record_layouts(data: bytes) -> list[tuple[int, ...]]:
     votes[:2] = 0
     length = int(votes.argmax())
     if int(votes[length]) * VOTES < max(total - runs, MIN_BYTES):
-        return [(width, width, 0, 0) for width in (4, 8) if _multiples(gaps, width) * 4 >= (total - runs) * 3 > MIN_BYTES]
+        return [
+            (width, width, 0, 0) for width in (4, 8) if _multiples(gaps, width) * 4 >= (total - runs) * 3 > MIN_BYTES
+        ]
     widths = [width for width in (8, 4, 2) if length % width == 0]
     found: list[tuple[int, ...]] = [(length, width, 0, 0) for width in widths[:1]]
     found += [(length, 1, 0, 0)]

@@ -20,10 +20,31 @@ FULL = Shape(
 )
 
 # Byte sequences of which code of 64 bits, of 32 bits, has one in 64 bytes: moves between registers and the stack.
-MARKS_64 = (b"\x48\x8b", b"\x48\x89", b"\x48\x8d", b"\x48\x83", b"\x4c\x8b", b"\x4c\x89", b"\x0f\xb6", b"\x0f\x84", b"\x0f\x85")
-MARKS_32 = (b"\x8b\x45", b"\x89\x45", b"\x8b\x4d", b"\x55\x8b\xec", b"\x83\xc4", b"\x8b\x44\x24", b"\x8b\x4c\x24", b"\xff\x75")
+MARKS_64 = (
+    b"\x48\x8b",
+    b"\x48\x89",
+    b"\x48\x8d",
+    b"\x48\x83",
+    b"\x4c\x8b",
+    b"\x4c\x89",
+    b"\x0f\xb6",
+    b"\x0f\x84",
+    b"\x0f\x85",
+)
+MARKS_32 = (
+    b"\x8b\x45",
+    b"\x89\x45",
+    b"\x8b\x4d",
+    b"\x55\x8b\xec",
+    b"\x83\xc4",
+    b"\x8b\x44\x24",
+    b"\x8b\x4c\x24",
+    b"\xff\x75",
+)
 RAREST_MARK = 64  # bytes for each
-ARM64_BYTES = bytes.fromhex("949714175435343736f9b9f8a9a8aa2a9111525271d5d6d2d3eb6b8b0bcb4b1b9b")  # usual highest bytes of a word
+ARM64_BYTES = bytes.fromhex(
+    "949714175435343736f9b9f8a9a8aa2a9111525271d5d6d2d3eb6b8b0bcb4b1b9b"
+)  # usual highest bytes of a word
 LEAST_ARM64 = 5  # of eight words that begin so
 
 

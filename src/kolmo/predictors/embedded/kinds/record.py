@@ -32,7 +32,9 @@ class Record(BinaryKind):
         """See `BinaryKind.layout`."""
         record, width, order, offset = parameters
         if not 1 <= width <= views.MAX_WIDTH or not width <= record <= MAX_RECORD or order > BIG or offset >= width:
-            raise CorruptError(f"there are no records of {record} bytes with values of {width}, order {order}, offset {offset}")
+            raise CorruptError(
+                f"there are no records of {record} bytes with values of {width}, order {order}, offset {offset}"
+            )
         return Layout(views.VALUES if order == LITTLE and width > 1 else views.NONE, record, width, offset)
 
     def period(self, parameters: tuple[int, ...]) -> int:
