@@ -43,7 +43,8 @@ def array_layouts(data: bytes) -> list[Array]:
         if alike and max(means) >= CONTRAST * min(means):
             least = min(means)
             if means[-1] * 8 <= least * 9:
-                return [Array(width, 0, 0)]
+                big = [Array(width, 1, 0)] if means[0] * CONTRAST <= max(means) else []
+                return [Array(width, 0, 0), *big]
             if means[0] * 8 <= least * 9:
                 return [Array(width, 1, 0), Array(width, 0, 1), Array(width, 0, 0)]
             return [Array(width, 0, means.index(least) + 1)]
@@ -56,7 +57,8 @@ def looks_float(data: bytes, array: Array) -> bool:
         return False
     first = array.offset + (array.width - 1 if array.order == 0 else 0)
     tops = np.frombuffer(data[first : SAMPLE_BYTES : array.width], np.uint8) & 127
-    return int(((tops >= 0x37) & (tops <= 0x48) | (tops == 0)).sum()) * 10 >= len(tops) * 9 and int(tops.max()) > 0
+    usual = int(((tops >= 0x37) & (tops <= 0x48)).sum())
+    return (usual + int((tops == 0).sum())) * 10 >= len(tops) * 9 and usual * 10 >= len(tops) * 6
 
 
 def with_rows(data: bytes, arrays: list[Array]) -> list[tuple[int, ...]]:
@@ -71,7 +73,7 @@ def with_rows(data: bytes, arrays: list[Array]) -> list[tuple[int, ...]]:
     steps = np.array([int(np.abs(values[far:] - values[far - k : far - k + kept]).sum()) for k in range(1, far)])
     # The shortest distance that is nearly the best; its half must be worse, or the numbers just change slowly.
     row = 2 + int(np.flatnonzero(steps[1:] * 8 <= int(steps[1:].min()) * 9)[0])
-    if int(steps[row - 1]) * 4 <= 3 * int(steps[row // 2 - 1]):
+    if int(steps[row - 1]) * 4 < 3 * int(steps[row // 2 - 1]):
         records = [(row * width, width, order, offset)]
         if width == 8 or offset:
             records.append((row * width, min(width, 4), 0, 0))
@@ -107,12 +109,15 @@ def _multiples(gaps: npt.NDArray[np.int64], width: int) -> int:
 
 
 def _values(data: bytes, array: Array) -> npt.NDArray[np.int64]:
-    """The numbers of an array, or their highest 32 bits."""
+    """The numbers of an array, or 32 bits of them, from the highest byte that varies."""
     width, order, offset = array
     whole = (min(len(data), SMOOTH_VALUES * width + offset) - offset) // width
     table = np.frombuffer(data, np.uint8, max(whole, 0) * width, offset).reshape(-1, width)
     table = table if order else table[:, ::-1]
+    varies = np.flatnonzero((table != table[:1]).any(axis=0))
+    first = int(varies[0]) if len(varies) else 0
     values = np.zeros(len(table), np.int64)
-    for k in range(min(width, 4)):
+    for k in range(first, min(width, first + 4)):
         values = values << 8 | table[:, k]
-    return values - (values >> 8 * min(width, 4) - 1 << 8 * min(width, 4))
+    bits = 8 * min(width - first, 4)
+    return values if first else values - (values >> bits - 1 << bits)
