@@ -156,7 +156,7 @@ def main() -> None:
         for shape in kind.shapes:
             if not options.shape or shape.name in options.shape:
                 packed = train(shape, samples, options.rounds)
-                (PRIORS / f"{shape.name}.bin").write_bytes(packed)
+                (PRIORS / shape.folder / f"{shape.name}.bin").write_bytes(packed)
                 print(f"{shape.name}: {len(packed):,} bytes, SHA-256 {hashlib.sha256(packed).hexdigest()}", flush=True)
 
 

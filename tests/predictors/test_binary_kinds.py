@@ -6,6 +6,7 @@ import contextlib
 import random
 import struct
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_statistics_say_what_data_are() -> None:
     assert Record().guess(ROWS)[0][0] == 16
     table = b"".join(b"%-300d;end of row" % DRAW.randrange(10**6) for _ in range(200))
     assert Record().guess(table)[0][0] == 311
-    text = b" ".join(DRAW.choice([b"time", b"of", b"people", b"the", b"year", b"and", b"way"]) for _ in range(9000))
+    text = Path(__file__).read_bytes()
     for kind in (Program(), Record(), Float()):
         for data in (b"", b"x", bytes(5000), DRAW.randbytes(9000), text):
             for parameters in kind.guess(data):

@@ -75,6 +75,7 @@ class Shape:
     map_limit: int = 500
     match_minimum: int = 6
     network: bool = False
+    folder: str = ""  # of `priors`, where its prior is
 
     @property
     def inputs(self) -> int:
@@ -204,7 +205,7 @@ def _native(typecode: str, data: bytes) -> array[int]:
 @cache
 def _stored_prior(shape: Shape) -> bytes:
     """The prior that ships with the package, as stored."""
-    return (Path(__file__).with_name("priors") / f"{shape.name}.bin").read_bytes()
+    return (Path(__file__).with_name("priors") / shape.folder / f"{shape.name}.bin").read_bytes()
 
 
 def inflated_prior(shape: Shape) -> bytes:

@@ -11,12 +11,13 @@ from kolmo.predictors.embedded.kinds.executables import ARM64, X86_32, X86_64, f
 
 VIEWS = {X86_64: views.X86_64, ARM64: views.ARM64, X86_32: views.X86_32}
 
-FAST = Shape("program-fast", (1, 3, 4, 48, 49, 54), (1, 21))
-LIGHT = Shape("program-light", (1, 2, 3, 4, 6, 20, 48, 49, 52, 54, 57, 59, 61), (1, 2, 20, 21))
+FAST = Shape("program-fast", (1, 3, 4, 48, 49, 54), (1, 21), folder="binary")
+LIGHT = Shape("program-light", (1, 2, 3, 4, 6, 20, 48, 49, 52, 54, 57, 59, 61), (1, 2, 20, 21), folder="binary")
 FULL = Shape(
     "program",
     (1, 2, 3, 4, 5, 6, 20, 21, 22, 23, 24, 28, 29, 32, *range(48, 64)),
     (1, 0, 2, 3, 4, 20, 21),
+    folder="binary",
 )
 
 # Byte sequences of which code of 64 bits, of 32 bits, has one in 64 bytes: moves between registers and the stack.
