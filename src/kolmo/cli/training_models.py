@@ -78,7 +78,7 @@ def choose_settings(given: dict[str, Any]) -> Settings:
 
     network = given["network"]
     lanes, steps = (TRANSFORMER_LANES, TransformerShape.context) if network in TRANSFORMERS else (LANES, STEPS)
-    rates = {}
+    rates: dict[str, Any] = {}
     if network in NUMERIC:
         (lanes, rates["adam_rate"]), steps = NUMERIC[network], 1
     return Settings(
