@@ -10,7 +10,7 @@ from kolmo.predictors.embedded.kinds import layouts
 from kolmo.predictors.embedded.kinds.binary import BinaryKind, Layout
 
 FAST = Shape("record-fast", (1, 64, 65, 70, 72, 73, 74), (1, 22), folder="binary")
-LIGHT = Shape("record-light", (1, 2, 20, 64, 65, 66, 70, 71, 72, 73, 74, 76, 78, 79), (1, 2, 22, 23), folder="binary")
+LIGHT = Shape("record-light", (1, 2, 4, 6, 20, 64, 65, 70, 71, 72, 73, 74, 78, 79), (1, 2, 22, 23), folder="binary")
 FULL = Shape("record", (0, 1, 2, 3, 4, 6, 16, 20, 22, 29, *range(64, 84)), (1, 0, 2, 22, 23, 24), folder="binary")
 
 LITTLE, BIG = 0, 1  # orders of a value's bytes
