@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kolmo.native.binary.views import binary_view
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 from kolmo.native.deflate.reference import deflate
 from kolmo.native.mixer.reference import ContextMixer
@@ -31,6 +32,7 @@ __all__ = [
     "TokenDecoder",
     "TokenEncoder",
     "TokenTree",
+    "binary_view",
     "deflate",
     "network_stretch",
     "residual_decode",

@@ -123,7 +123,7 @@ class Predicted(Codec):
         from kolmo.predictors import embedded
 
         folder = Path(embedded.__file__).parent
-        wanted = ["priors/*.bin", *(["networks/*.safetensors"] if self._predictor.name == "neural" else [])]
+        wanted = ["priors/**/*.bin", *(["networks/*.safetensors"] if self._predictor.name == "neural" else [])]
         return sum(path.stat().st_size for pattern in wanted for path in folder.glob(pattern))
 
     @property

@@ -42,14 +42,30 @@ size_t cm_prior_size(const cm_config *c, int network) {
     return 4 * ((size_t)c->contexts * 256 + CM_MATCH_BUCKETS + c->selectors * inputs + 16 + 257 * CM_APM_STEPS);
 }
 
+/* Whether binary data may be as a configuration says: a value reaches back at most to the record above. */
+static int cm_valid_binary(const cm_config *c) {
+    return c->view >= 0 && c->view < KOLMO_VIEWS && c->width > 0 && c->width <= CM_MAX_VALUE && c->record >= c->width &&
+           c->record <= CM_MAX_RECORD;
+}
+
+/* Contexts of binary data need its parameters; those of a network need one, and the cheap path has the near ones only. */
+static int cm_valid_context(const cm_config *c, int32_t k, int network) {
+    if (k >= CM_PROGRAM) return !network && k < CM_BINARY_END && cm_valid_binary(c);
+    return k >= 0 && k < (network ? CM_FAR_END : c->contexts > CM_NEAR ? CM_FAR : CM_NEAR);
+}
+
+static int cm_valid_selector(const cm_config *c, int32_t k, int network) {
+    if (k >= CM_PROGRAM_SELECTORS) return !network && k < CM_BINARY_SELECTORS_END && cm_valid_binary(c);
+    return k >= 0 && k < (network ? CM_NETWORK_SELECTORS_END : CM_NETWORK_SELECTORS);
+}
+
 /* Returns 0 for an invalid configuration. */
 int cm_valid(const cm_config *c, int network) {
-    const int all = network ? CM_CONTEXTS : c->contexts > CM_NEAR ? CM_FAR : CM_NEAR;
     if (c->contexts < 3 || c->contexts > CM_CATALOGUE || c->selectors < 1 || c->selectors > CM_MAX_SELECTORS) return 0;
     for (int i = 0; i < c->contexts; i++)
-        if (c->context[i] < 0 || c->context[i] >= all) return 0;
+        if (!cm_valid_context(c, c->context[i], network)) return 0;
     for (int j = 0; j < c->selectors; j++)
-        if (c->selector[j] < 0 || c->selector[j] >= (network ? CM_SELECTORS : CM_NETWORK_SELECTORS) || (c->selector[j] == 1 && j)) return 0;
+        if (!cm_valid_selector(c, c->selector[j], network) || (c->selector[j] == 1 && j)) return 0;
     return c->table_bits >= 12 && c->table_bits <= 30 && c->match_bits >= 8 && c->match_bits <= 24 &&
            c->match_minimum >= 4 && c->match_minimum <= 8 && c->rate >= 0 && c->rate < 1024 && c->rate_start >= 0 &&
            c->rate_start < 1024 && c->rate_shift >= 0 && c->rate_shift < 32 && c->final_rate >= 0 &&
@@ -72,6 +88,21 @@ static void cm_begin_lanes(cm_model *m) {
     m->coded = 0;
 }
 
+static void cm_begin_binary(cm_model *m) {
+    const cm_config *c = &m->config;
+    cm_binary fresh = {.view = (uint32_t)c->view, .record = (uint32_t)c->record, .width = (uint32_t)c->width};
+    fresh.x86.wide = c->view == KOLMO_VIEW_X86_64;
+    for (int i = 0; i < c->contexts; i++) {
+        fresh.program |= c->context[i] >= CM_PROGRAM && c->context[i] < CM_RECORD;
+        fresh.values |= c->context[i] >= CM_RECORD;
+    }
+    for (int j = 0; j < c->selectors; j++) {
+        fresh.program |= c->selector[j] >= CM_PROGRAM_SELECTORS && c->selector[j] < CM_RECORD_SELECTORS;
+        fresh.values |= c->selector[j] >= CM_RECORD_SELECTORS;
+    }
+    m->binary = fresh;
+}
+
 /* NULL when memory runs out. `prior` holds cm_prior_size bytes: the state of the model before the first byte. */
 cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t *prior, uint32_t size, int lanes, int network) {
     cm_model *m = (cm_model *)calloc(1, sizeof *m);
@@ -82,10 +113,11 @@ cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t
     m->network = network;
     for (int i = 0; i < config->contexts; i++) {
         m->far |= config->context[i] >= CM_NEAR && config->context[i] < CM_FAR;
-        m->bytewise |= config->context[i] >= CM_FAR;
+        m->bytewise |= config->context[i] >= CM_FAR && config->context[i] < CM_FAR_END;
     }
     for (int j = 0; j < config->selectors; j++) m->bytewise |= config->selector[j] == 13 || config->selector[j] == 15;
     m->lanes = lanes;
+    cm_begin_binary(m);
     m->h = m->histories = (cm_history *)calloc((size_t)lanes, sizeof *m->histories);
     if (!m->h) {
         free(m);
@@ -181,5 +213,6 @@ void cm_forget(cm_model *m, uint32_t size) {
     memset(m->histories->after2, 0, 65536 * sizeof(uint32_t));
     memset(m->histories->bytes, 0, m->histories->size);
     m->histories->size = size;
+    cm_begin_binary(m);
     cm_begin_lanes(m);
 }

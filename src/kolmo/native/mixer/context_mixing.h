@@ -6,18 +6,21 @@
 #ifndef KOLMO_CONTEXT_MIXING_H
 #define KOLMO_CONTEXT_MIXING_H
 
+#include "binary/contexts.h"
 #include "coder/coder.h"
 #include "mixer/primitives.h"
 #include "network/network.h"
 
 enum {
-    CM_CATALOGUE = 36,     /* most contexts in a configuration */
-    CM_CONTEXTS = 40,      /* contexts in the catalogue, from which a configuration picks */
+    CM_CATALOGUE = 48,     /* most contexts in a configuration */
+    CM_CONTEXTS = 84,      /* contexts in the catalogue, from which a configuration picks */
     CM_NEAR = 9,           /* contexts below this are cheap; a configuration of at most this many picks only from them */
-    CM_FAR = 36,           /* contexts from here on are computed from a network's prediction */
+    CM_FAR = 36,           /* contexts from here on are computed from a network's prediction, */
+    CM_FAR_END = 40,       /* up to here */
     CM_MAX_SELECTORS = 12, /* weight sets in the first mixer layer */
-    CM_SELECTORS = 16,     /* selectors in the catalogue */
-    CM_NETWORK_SELECTORS = 12, /* selectors from here on are computed from a network's prediction */
+    CM_SELECTORS = 25,     /* selectors in the catalogue */
+    CM_NETWORK_SELECTORS = 12, /* selectors from here on are computed from a network's prediction, */
+    CM_NETWORK_SELECTORS_END = 16, /* up to here */
     CM_ORDER1 = 17 * CM_NODES, /* histories of a byte whose trees are not hashed: one for the first nibble, 16 for the second */
     CM_APM_ROWS = 1 << 16, /* curves of the adaptive maps: order 1, and */
     CM_APM_HASHED = 1 << 14, /* order 2, hashed */
@@ -35,6 +38,7 @@ typedef struct {
     int32_t rate, rate_start, rate_shift; /* first layer: rate + rate_start * 2^s / (2^s + bytes seen) */
     int32_t final_rate;
     int32_t map_limit; /* most events over which the probability of a bit history is averaged */
+    int32_t view, record, width; /* of binary data: how the bytes are shown; bytes of a record, and of a value */
 } cm_config;
 
 /* The state that follows from the bytes of a lane so far, apart from learned numbers. */
@@ -70,6 +74,7 @@ typedef struct {
     cm_tables tables;
     cm_history *h; /* of the current lane */
     cm_history *histories;
+    cm_binary binary;
     int32_t lanes;
     uint32_t coded; /* bytes, over all lanes */
     int32_t network; /* whether the mixer uses a network */
@@ -93,7 +98,7 @@ typedef struct {
     int32_t rate_now;
 } cm_model;
 
-static const int32_t cm_selector_sizes[CM_SELECTORS] = {1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256, 256, 512, 512, 256};
+static const int32_t cm_selector_sizes[CM_SELECTORS] = {1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256, 256, 512, 512, 256, 0, 0, 0, 0, 1024, 1024, 2048, 256, 256};
 
 static inline void cm_learn_words(cm_history *h, uint32_t c, uint32_t kind) {
     uint32_t lower = c >= 'A' && c <= 'Z' ? c + 32 : c;
@@ -280,8 +285,13 @@ KOLMO_INLINE void cm_begin_byte(cm_model *m, const int contexts) {
     uint32_t value[CM_CONTEXTS];
     cm_seek_match(m);
     cm_near_contexts(h, value);
-    if (contexts > CM_NEAR || (m->network && m->far)) cm_far_contexts(h, value);
+    if (m->far) cm_far_contexts(h, value);
     if (m->network && m->bytewise) cm_network_contexts(m, value);
+    if (m->binary.program) cm_program_contexts(&m->binary, h->last4, value);
+    if (m->binary.values) {
+        cm_begin_values(&m->binary, h->bytes, h->position);
+        cm_record_contexts(&m->binary, h->bytes, h->position, value);
+    }
     for (int i = 0; i < contexts; i++) cm_hash_context(m, i, value[m->config.context[i]]);
     m->apm_row = cm_hash(h->last4 & 0xFFFF, 0);
     uint64_t span = (uint64_t)1 << m->config.rate_shift;
@@ -303,6 +313,7 @@ static inline void cm_learn_byte(cm_model *m, uint8_t c) {
     h->last4 = h->last4 << 8 | c;
     cm_learn_words(h, c, m->tables.kind[c]);
     cm_learn_layout(h, c);
+    if (m->binary.program) cm_learn_program(&m->binary, h->bytes, h->position);
     m->coded++;
 }
 

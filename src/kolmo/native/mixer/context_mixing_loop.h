@@ -48,7 +48,7 @@ KOLMO_INLINE KOLMO_TARGET uint32_t cm_select(const cm_model *m, int selector, ui
     case 13: return (m->prediction.best | 256) >> (8 - bit) == c0 ? m->prediction.best : 256 + m->prediction.second;
     case 14: return (uint32_t)(network_logit + 2048) >> 8 | (uint32_t)(expected_bit + 1) << 4 | bit << 6;
     case 15: return (m->prediction.best | 256) >> (8 - bit) == c0 ? m->prediction.sure << 3 | bit : 64 | bit;
-    default: return 0;
+    default: return cm_select_binary(&m->binary, selector, c0, bit);
     }
 }
 

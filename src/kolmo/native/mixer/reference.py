@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from kolmo.native.binary.contexts import PROGRAM, PROGRAM_SELECTORS, Binary
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 from kolmo.native.mixer.history import History, Shared, match_bucket
 from kolmo.native.mixer.primitives import (
@@ -50,11 +51,12 @@ class ContextMixer:
         self._set_up(config, tables, prior, size, 1, 0)
 
     def _set_up(self, config: bytes, tables: bytes, prior: bytes, size: int, lanes: int, network_inputs: int) -> None:
-        values: tuple[int, ...] = struct.unpack(f"={2 + CATALOGUE + MAX_SELECTORS + 8}i", config)
+        values: tuple[int, ...] = struct.unpack(f"={2 + CATALOGUE + MAX_SELECTORS + 11}i", config)
         n, s = values[:2]
         self._context = values[2 : 2 + n]
         self._selector = values[2 + CATALOGUE : 2 + CATALOGUE + s]
-        table_bits, match_bits, match_minimum, *rates = values[2 + CATALOGUE + MAX_SELECTORS :]
+        table_bits, match_bits, match_minimum, *rates = values[2 + CATALOGUE + MAX_SELECTORS : -3]
+        self._binary = Binary(values[-3:], self._context, self._selector)
         self._rate, self._rate_start, self._rate_shift, self._final_rate, self._map_limit = rates
         self._size, self._direction = size, ""
 
@@ -146,6 +148,7 @@ class ContextMixer:
 
     def _learn_byte(self, byte: int) -> None:
         self._history.learn(byte)
+        self._binary.learn(self._history.position, byte)
         self._coded += 1
 
     def _begin(self, direction: str, size: int, after: str = "") -> None:
@@ -159,6 +162,8 @@ class ContextMixer:
         history = self._history
         history.learn_match()
         values = [*history.contexts(), *self._network_contexts()]
+        values += [0] * (PROGRAM - len(values))
+        values += self._binary.contexts(history.bytes.__getitem__, history.position, history.last4)
         self._hash = [mix(values[c], c) for c in self._context]
         self._plant(0)
         self._apm_row = mix(history.last4 & 0xFFFF, 0)
@@ -218,7 +223,9 @@ class ContextMixer:
         self._sets = [
             first
             + (
-                self._select_by_network(selector, c0, bit)
+                self._binary.select(selector, c0, bit)
+                if selector >= PROGRAM_SELECTORS
+                else self._select_by_network(selector, c0, bit)
                 if selector >= FIRST_NETWORK_SELECTOR
                 else history.select(selector, c0, bit, order, self._expected_bit)
             )

@@ -73,6 +73,7 @@ class Shape:
     map_limit: int = 500
     match_minimum: int = 6
     network: bool = False
+    folder: str = ""  # of `priors`, where its prior is
 
     @property
     def inputs(self) -> int:
@@ -108,12 +109,15 @@ LEVELS = {
 }
 
 
-def configuration(shape: Shape, table_bits: int, match_bits: int) -> bytes:
-    """A shape and its table sizes in the layout of `cm_config` in context_mixing.h."""
+def configuration(shape: Shape, table_bits: int, match_bits: int, binary: tuple[int, int, int] = (0, 1, 1)) -> bytes:
+    """A shape and its table sizes in the layout of `cm_config` in context_mixing.h.
+
+    `binary`: a view of `native.binary.views`, the bytes of a record, those of a value.
+    """
     n, s = len(shape.contexts), len(shape.selectors)
     values = [n, s, *shape.contexts, *[0] * (CATALOGUE - n), *shape.selectors, *[0] * (MAX_SELECTORS - s)]
     values += [table_bits, match_bits, shape.match_minimum, shape.rate, shape.rate_start, shape.rate_shift]
-    return array("i", [*values, shape.final_rate, shape.map_limit]).tobytes()
+    return array("i", [*values, shape.final_rate, shape.map_limit, *binary]).tobytes()
 
 
 def plain_prior(shape: Shape) -> bytes:
@@ -199,7 +203,7 @@ def _native(typecode: str, data: bytes) -> array[int]:
 @cache
 def _stored_prior(shape: Shape) -> bytes:
     """The prior that ships with the package, as stored."""
-    return (Path(__file__).with_name("priors") / f"{shape.name}.bin").read_bytes()
+    return (Path(__file__).with_name("priors") / shape.folder / f"{shape.name}.bin").read_bytes()
 
 
 def inflated_prior(shape: Shape) -> bytes:
@@ -246,9 +250,9 @@ def digest_of(shape: Shape, most_bits: int, inflated: bytes | None = None) -> by
     return digest.digest()
 
 
-def start(shape: Shape, size: int, most_bits: int) -> ContextMixingModel:
-    """A fresh model for a block of `size` bytes."""
-    config = configuration(shape, *table_sizes(shape, size, most_bits))
+def start(shape: Shape, size: int, most_bits: int, binary: tuple[int, int, int] = (0, 1, 1)) -> ContextMixingModel:
+    """A fresh model for a block of `size` bytes; `binary` as for `configuration`."""
+    config = configuration(shape, *table_sizes(shape, size, most_bits), binary)
     return ContextMixingModel(kernels.ContextMixer(config, tables.packed(), prior(shape), size), size)
 
 
