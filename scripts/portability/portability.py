@@ -23,12 +23,14 @@ from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded.context_mixing import FULL, LEVELS, Shape, configuration, plain_prior
 from kolmo.predictors.embedded.context_mixing import prior as prior_of
 from kolmo.predictors.embedded.network import NetworkShape
+from kolmo.predictors.embedded.pixel_network import PixelShape
 
 HERE = Path(__file__).parent
 NATIVE = HERE.parent.parent / "src" / "kolmo" / "native"
 GOLDEN = HERE.parent.parent / "tests" / "golden"
 MIXER = [NATIVE / "mixer" / name for name in ("context_mixing.c", "context_mixing_baseline.c")]
 NETWORK = [NATIVE / "network" / f"network{part}.c" for part in ("", "_baseline", "_avx2", "_avx512")]
+PIXELS = [NATIVE / "pixels" / f"pixel_{part}.c" for part in ("network", "baseline", "avx2", "avx512")]
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-ffp-contract=off", "-fno-math-errno", "-static"]
 MACHINES = {
     "this machine": (["gcc", *FLAGS, "-O3"], []),
@@ -124,6 +126,36 @@ def expected_network(header: Path, symbols: bytes) -> str:
     return f"{fold(sums):016x} {stretched}"
 
 
+def expected_pixels(header: Path) -> str:
+    """The same for a network of pixels and a picture of 7 x 5 pixels of 4 bytes: the line that pixels.c must print."""
+    draw, shape, channels, columns, rows = random.Random(4), PixelShape(64, 1), 4, 5, 7
+    parts = []
+    for name, place in shape.places().items():
+        if place.dtype == "F32":
+            size = {"head_scale": 5e-4, "head_bias": 3.0}.get(name, 5.0 if name.endswith("bias") else 2e-3)
+            parts.append(struct.pack(f"<{place.count}f", *(draw.uniform(-size, size) for _ in range(place.count))))
+        else:
+            kind, most = ("h", 3000) if place.dtype == "I16" else ("b", 127)
+            parts.append(struct.pack(f"<{place.count}{kind}", *(draw.randint(-most, most) for _ in range(place.count))))
+    blob, picture = b"".join(parts), bytes(draw.randrange(256) for _ in range(rows * columns * channels))
+    header.write_text(
+        "#include <stdint.h>\n"
+        + f"enum {{ STRIDE = {columns * channels}, CHANNELS = {channels} }};\n"
+        + declare("int32_t", "config", array("i", shape.config()))
+        + declare("uint8_t", "weights", blob)
+        + declare("uint32_t", "exp2_weights", tables.exp2_weights())
+        + declare("uint16_t", "logarithms", tables.logarithms())
+        + declare("int8_t", "squeezed", tables.squeezed())
+        + declare("uint8_t", "picture", picture)
+    )
+    network, sums, order = kernels.PixelNetwork(shape.config(), blob), array("I"), (1, 0, 2, 3)
+    for place in range(rows * columns):
+        for turn in range(channels):
+            row, column = divmod(place, columns)
+            sums.frombytes(network.predict(picture, columns * channels, channels, order, row, column, turn))
+    return f"{fold(sums):016x}"
+
+
 def expected_neural(data: bytes, header: Path) -> str:
     """The same for a mixer with that network, over lanes: the line that neural.c must print."""
     config, prior, network = configuration(NETWORK_MIXER, 18, 12), plain_prior(NETWORK_MIXER), small_weights()
@@ -168,6 +200,9 @@ def main() -> int:
         line = expected_network(Path(folder) / "network_content.h", data[:150])
         print(f"network, 150 bytes: {line}")
         different += compare(folder, [HERE / "network.c", *NETWORK], line)
+        line = expected_pixels(Path(folder) / "pixels_content.h")
+        print(f"network of pixels, 140 bytes: {line}")
+        different += compare(folder, [HERE / "pixels.c", *PIXELS], line)
         line = expected_neural(data, Path(folder) / "content.h")
         print(f"network and mixer, {len(data)} bytes in {LANES} lanes: {line}")
         different += compare(folder, [HERE / "neural.c", *MIXER, *NETWORK], line)
