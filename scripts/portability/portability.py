@@ -152,9 +152,9 @@ def expected_pixels(header: Path) -> str:
         + declare("uint8_t", "picture", picture)
     )
     network, sums, order = kernels.PixelNetwork(shape.config(), blob), array("I"), (1, 0, 2, 3)
-    for place in range(rows * columns):
+    for pixel in range(rows * columns):
         for turn in range(channels):
-            row, column = divmod(place, columns)
+            row, column = divmod(pixel, columns)
             sums.frombytes(network.predict(picture, columns * channels, channels, order, row, column, turn))
     return f"{fold(sums):016x}"
 
