@@ -26,15 +26,17 @@ from kolmo.training.monitor import Monitor
 
 if TYPE_CHECKING:
     from kolmo.training.monitor import Status
-    from kolmo.training.networks.models import ModelShape
+    from kolmo.training.networks.models import AnyShape
     from kolmo.training.run import Job, Outcome
     from kolmo.training.settings import Budget, Settings
 
 RECURRENT = ("tiny", "small", "base", "large")
+PIXELS = "pixels"
 TRANSFORMERS = ("transformer-200k", "transformer-800k", "transformer-3.2m")
 SIZES = ("layers", "state", "embedding", "slot", "tables")  # of a recurrent network
 LANES, STEPS = 32, 256  # of recurrent networks
 TRANSFORMER_LANES = 8  # of a whole context each
+PIXEL_LANES, PIXEL_ADAM_RATE = 1024, 0.004
 PRODUCT = "network.safetensors"  # of a recurrent network
 SMALLEST_VOCABULARY, LARGEST_VOCABULARY = 257, 65536
 
@@ -100,13 +102,13 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
 @click.option(
     "--model",
     "network",
-    type=click.Choice([*RECURRENT, *TRANSFORMERS]),
+    type=click.Choice([*RECURRENT, *TRANSFORMERS, PIXELS]),
     default="base",
     show_default=True,
-    help="Gated recurrent network, or Transformer.",
+    help="Gated recurrent network, Transformer, or network of pixels.",
 )
-@click.option("--layers", type=click.IntRange(1), metavar="N", help="Layers of a recurrent network.")
-@click.option("--state", type=click.IntRange(1), metavar="N", help="Width of a layer's state.")
+@click.option("--layers", type=click.IntRange(1), metavar="N", help="Layers of a recurrent network, or of one of pixels.")
+@click.option("--state", type=click.IntRange(1), metavar="N", help="Width of a layer's state, or of a network of pixels.")
 @click.option("--embedding", type=click.IntRange(1), metavar="N", help="Width of a byte's embedding.")
 @click.option("--slot", type=click.IntRange(0), metavar="N", help="Width of a hashed table's entries.")
 @click.option(
@@ -133,7 +135,7 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
     callback=parse_budget,
     help="Time, text or steps: 90m, 300MB, 2000steps.",
 )
-@click.option("--lanes", type=click.IntRange(1), metavar="N", help="Texts read at once; default 32, Transformers 8.")
+@click.option("--lanes", type=click.IntRange(1), metavar="N", help="Texts read at once; default 32, Transformers 8; or bytes of each kind, default 1024.")
 @click.option(
     "--window",
     type=click.IntRange(2),
@@ -179,9 +181,10 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print the log as JSON objects, and one at the end.")
 @click.pass_context
 def command(ctx: click.Context, /, *, output: str, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> int:
-    """Train a network on SOURCES, files or folders of text, mixed by their weights.
+    """Train a network on SOURCES, files or folders of text, mixed by their weights; or folders of pictures.
 
-    The same command goes on with a run that was interrupted. Pieces of each source are held out for validation.
+    The same command goes on with a run that was interrupted. Pieces of each source are held out for validation, or every
+    tenth picture.
     """
     if given["device"] not in (None, "auto", "cpu", "cuda"):
         raise click.UsageError(f"--device {given['device']}: training works on cpu or cuda")
@@ -226,7 +229,7 @@ def _job(output: Path, given: dict[str, Any], typed: str) -> Job:
     )
 
 
-def _shape(given: dict[str, Any]) -> ModelShape:
+def _shape(given: dict[str, Any]) -> AnyShape:
     import dataclasses
 
     from kolmo.training.networks.models import SHAPES
@@ -234,6 +237,8 @@ def _shape(given: dict[str, Any]) -> ModelShape:
 
     network = given["network"]
     sizes = {name: given[name] for name in SIZES if given[name] is not None}
+    if network == PIXELS:
+        return _pixel_shape(given, sizes)
     if network in TRANSFORMERS:
         if sizes:
             raise click.UsageError(
@@ -250,21 +255,38 @@ def _shape(given: dict[str, Any]) -> ModelShape:
     return shape
 
 
+def _pixel_shape(given: dict[str, Any], sizes: dict[str, Any]) -> AnyShape:
+    from kolmo.predictors.embedded.pixel_network import PixelShape
+
+    others = ("embedding", "slot", "tables", "positions", "window", "dtype", "validate")
+    wrong = [name for name in others if given[name] not in (None, ())] + ["vocabulary"] * (given["vocabulary"] != "bytes")
+    if wrong:
+        raise click.UsageError(f"--{wrong[0]} is for models of text; --model {PIXELS} is a network of pixels")
+    hidden, layers = sizes.get("state", PixelShape.hidden), sizes.get("layers", PixelShape.layers)
+    shape = PixelShape(hidden, layers)
+    if problem := shape.problem():
+        raise click.UsageError(f"no network of pixels has {problem}")
+    return shape
+
+
 def _settings(given: dict[str, Any]) -> Settings:
     from kolmo.training.networks.transformer import TransformerShape
     from kolmo.training.settings import Settings
 
-    transformer = given["network"] in TRANSFORMERS
+    transformer, pixels = given["network"] in TRANSFORMERS, given["network"] == PIXELS
     lanes, steps = (TRANSFORMER_LANES, TransformerShape.context) if transformer else (LANES, STEPS)
+    if pixels:
+        lanes, steps = PIXEL_LANES, 1
     return Settings(
         given["budget"],
         given["lanes"] or lanes,
         given["window"] or steps,
-        given["dtype"] or "auto",
+        "float32" if pixels else given["dtype"] or "auto",
         given["seed"],
         given["vocabulary"],
         given["quantise_from"],
         given["rate"],
+        **({"adam_rate": PIXEL_ADAM_RATE} if pixels else {}),
     )
 
 
