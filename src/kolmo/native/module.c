@@ -34,6 +34,7 @@ static const struct {
     {"NeuralMixer", &neural_spec, NULL},
     {"PixelNetwork", &pixel_network_spec, &PixelNetworkType},
     {"SampleNetwork", &sample_network_spec, &SampleNetworkType},
+    {"SoundMixer", &sound_mixer_spec, NULL},
     {"TokenTree", &token_tree_spec, &TokenTreeType},
     {"TokenEncoder", &token_encoder_spec, NULL},
     {"TokenDecoder", &token_decoder_spec, NULL},
