@@ -1,9 +1,9 @@
 """Measure the network's gate: sizes and times of level 5 beside level 4, for files of many kinds.
 
-For each kind: bytes of the file at level 4 and at level 5, the way that level 5 chose, and the size with the other
-way. Every file is decompressed and compared. For data that look random, CPU times of both levels, taking turns:
-within one process, and as whole processes with start and end. On a loaded machine they differ by a few per cent from
-run to run.
+For each kind of file: bytes at level 4 and at level 5, the kinds of data that level 5 found, and the size as one
+segment of the other kind: plain where it found text, else text. Every file is decompressed and compared. For data that
+looks random, CPU times of both levels, taking turns: within one process, and as whole processes with start and end. On
+a loaded machine they differ by a few percent from run to run.
 
     KOLMO_DATA=DIR python benchmarks/gate.py --markdown OUT
     KOLMO_DATA=DIR python benchmarks/gate.py --kinds random,png,wheel --repeat 5
@@ -15,10 +15,8 @@ system.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,27 +27,35 @@ from pathlib import Path
 import kolmo
 from harness.kinds import KINDS
 from harness.measuring import run
+from kolmo.coder.binary import BinaryEncoder
 from kolmo.predictors.embedded import neural
+from kolmo.predictors.embedded.kinds.base import Segment
+from kolmo.predictors.embedded.kinds.general import PLAIN, Quick
+from kolmo.predictors.embedded.kinds.segments import TEXT, write_segments
+from kolmo.predictors.embedded.segmented import Choice
+from kolmo.predictors.embedded.text import Text
+from kolmo.predictors.parts import KindShare, described, shares
 
 MAX_TIMED_BYTES = 1 << 16  # bytes of a file that are timed
 MAX_FORCED_BYTES = 1 << 18  # size up to which data that look random are coded with the network as well
-OLD = "import sys; from kolmo.predictors import neural; print(neural.is_worth_hearing(sys.stdin.buffer.read()))"
 
 
 @contextmanager
-def forced(way: neural.Way) -> Iterator[None]:
-    """Code all blocks in this way."""
-    kept = neural.NeuralModel._choose
-    neural.NeuralModel._choose = lambda self, data, progress: (way, b"")  # type: ignore[method-assign]
+def forced(code: int) -> Iterator[None]:
+    """Code all blocks as one segment of this kind."""
+    kept = neural.Neural._choose
+    neural.Neural._choose = lambda self, data: Choice([Segment(code, 0, len(data))])  # type: ignore[method-assign]
     try:
         yield
     finally:
-        neural.NeuralModel._choose = kept  # type: ignore[method-assign]
+        neural.Neural._choose = kept  # type: ignore[method-assign]
 
 
-def chosen(data: bytes) -> neural.Way:
-    """The way that level 5 chooses."""
-    return neural.Neural(5).start(len(data))._choose(data, None)[0]
+def chosen(data: bytes) -> tuple[KindShare, ...]:
+    """The kinds of data that level 5 finds."""
+    encoder, predictor = BinaryEncoder(), neural.Neural(5)
+    write_segments(encoder, predictor._choose(data).segments)
+    return shares(predictor.parts(encoder.finish(), len(data)))
 
 
 def packed(data: bytes, level: int) -> int:
@@ -60,37 +66,20 @@ def packed(data: bytes, level: int) -> int:
     return len(archive)
 
 
-def with_network_before(data: bytes, source: str) -> bool:
-    """What the gate of another version of the package says."""
-    environment = os.environ | {"PYTHONPATH": source}
-    said = subprocess.run([sys.executable, "-c", OLD], input=data, capture_output=True, env=environment, check=True)
-    return said.stdout.strip() == b"True"
-
-
-def sizes(names: Sequence[str], before: str | None) -> Iterator[str]:
+def sizes(names: Sequence[str]) -> Iterator[str]:
     """Rows of the table of sizes."""
-    yield "| kind | bytes | level 4 | level 5 | its way | the other way |" + (" level 5 before |" if before else "")
-    yield "| --- | ---: | ---: | ---: | --- | ---: |" + (" ---: |" if before else "")
+    yield "| file | bytes | level 4 | level 5 | its kinds | as one of the other |"
+    yield "| --- | ---: | ---: | ---: | --- | ---: |"
     for name in names:
         data = KINDS[name]()
-        way, four, five = chosen(data), packed(data, 4), packed(data, 5)
-        other = neural.Way.PLAIN if way is neural.Way.NETWORK else neural.Way.NETWORK
+        kinds, four, five = chosen(data), packed(data, 4), packed(data, 5)
+        found = {share.kind for share in kinds}
         shown = "-"
-        old = ""
-        made: dict[neural.Way, int] = {way: five}
-        if way is not neural.Way.QUICK or len(data) <= MAX_FORCED_BYTES:
-            with forced(other):
-                made[other] = len(kolmo.compress(data, level=5, threads=1))
-            shown = f"{made[other]:,}"
-        if before:
-            with_network = with_network_before(data, before)
-            size = made.get(neural.Way.NETWORK if with_network else neural.Way.PLAIN)
-            if size is None and not with_network:
-                with forced(neural.Way.PLAIN):
-                    size = len(kolmo.compress(data, level=5, threads=1))
-            old = f" {'-' if size is None else f'{size:,}'}{', with_network' if with_network else ''} |"
+        if found != {Quick.name} or len(data) <= MAX_FORCED_BYTES:
+            with forced(PLAIN if Text.name in found else TEXT):
+                shown = f"{packed(data, 5):,}"
         print(name, file=sys.stderr, flush=True)
-        yield f"| {name} | {len(data):,} | {four:,} | {five:,} | {way.name.lower()} | {shown} |{old}"
+        yield f"| {name} | {len(data):,} | {four:,} | {five:,} | {', '.join(described(kinds))} | {shown} |"
 
 
 def cpu(data: bytes, level: int) -> float:
@@ -107,7 +96,7 @@ def speeds(names: Sequence[str], repeat: int, work: Path) -> Iterator[str]:
     path = work / "content"
     for name in names:
         data = KINDS[name]()[:MAX_TIMED_BYTES]
-        if chosen(data) is not neural.Way.QUICK:
+        if {share.kind for share in chosen(data)} != {Quick.name}:
             continue
         path.write_bytes(data)
         cells = []
@@ -128,14 +117,13 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="Measure the network's gate at level 5.")
     parser.add_argument("--kinds", default=",".join(KINDS), help="beginnings of kinds' names (default: all)")
     parser.add_argument("--repeat", type=int, default=5, help="turns of each timed pair (default: %(default)s)")
-    parser.add_argument("--before", metavar="SRC", help="source folder of another version, whose gate is asked too")
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="also write the tables there")
     parser.add_argument("--only", choices=["sizes", "speeds"], help="one of the two tables")
     options = parser.parse_args(arguments)
     names = [name for name in KINDS if any(name.startswith(word) for word in re.split(r",(?! )", options.kinds))]
     parts = []
     if options.only != "speeds":
-        parts.append("\n".join(sizes(names, options.before)))
+        parts.append("\n".join(sizes(names)))
     if options.only != "sizes":
         with tempfile.TemporaryDirectory(prefix="kolmo-gate-") as folder:
             parts.append("\n".join(speeds(names, options.repeat, Path(folder))))

@@ -15,11 +15,15 @@ from kolmo.archive.listing import list_stream
 from kolmo.codec import limits
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.codec.limits import expansion, least_payload
+from kolmo.coder.binary import BinaryEncoder
 from kolmo.container.structures import CODED, PAYLOAD_ALLOWANCE, STORED, BlockHead, Header, PredictorRecord
 from kolmo.errors import CorruptError, KolmoError, SizeLimitError
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors import registry
 from kolmo.predictors.base import DEFAULT_EXPANSION
+from kolmo.predictors.embedded.kinds.base import Segment
+from kolmo.predictors.embedded.kinds.general import PLAIN
+from kolmo.predictors.embedded.kinds.segments import TEXT, write_segments
 
 SPECS = ["cm:1", "cm:4", "cm:9", "neural:5", "neural:9", "order0"]
 HOSTILE = [(spec, first) for spec in SPECS for first in (b"\x00", b"\xff")]  # of neural: with its network, and without
@@ -57,14 +61,23 @@ def test_claims_beyond_the_payload_start_no_model(
             read(data)
 
 
+def beginning(*codes: int) -> bytes:
+    """The payload of a block whose parts are of these kinds, without their content."""
+    encoder = BinaryEncoder()
+    write_segments(encoder, [Segment(code, first, 1) for first, code in enumerate(codes)])
+    return encoder.finish()
+
+
 def test_a_byte_of_a_file_costs_hundredths_of_a_second() -> None:
     """Bytes of content for a byte of file, by what a predictor does in a second."""
+    plain, text, both = (beginning(*codes) for codes in ((PLAIN,), (TEXT,), (PLAIN, TEXT)))
     for spec, first, most in (
-        ("cm:1", b"\0", 1 << 15),
-        ("cm:4", b"\0", 1 << 13),
-        ("cm:9", b"\0", 1 << 13),
-        ("neural:5", b"\x00", 1 << 10),
-        ("neural:5", b"\x80", 1 << 13),
+        ("cm:1", plain, 1 << 15),
+        ("cm:4", plain, 1 << 13),
+        ("cm:9", plain, 1 << 13),
+        ("neural:5", text, 1 << 10),
+        ("neural:5", plain, 1 << 13),
+        ("neural:5", both, 1 << 10),
         ("neural:9", b"", 1 << 10),
         ("order0", b"\0", DEFAULT_EXPANSION),
     ):

@@ -30,11 +30,15 @@ from kolmo.native.dispatch import SLOW
 from kolmo.predictors import model_locations as model_locations
 from kolmo.predictors.embedded import neural
 from kolmo.predictors.embedded.context_mixing import configuration, inflated_prior, prior, prior_of, table_sizes
+from kolmo.predictors.embedded.kinds.base import Segment
+from kolmo.predictors.embedded.kinds.general import PLAIN
 from kolmo.predictors.embedded.kinds.segments import TEXT as TEXT_CODE
+from kolmo.predictors.embedded.kinds.segments import write_segments
 from kolmo.predictors.embedded.network import PRIORS, NetworkShape, Weights, prior_tensors
 from kolmo.predictors.embedded.network_file import dump, is_network, load, save
 from kolmo.predictors.embedded.neural_levels import SHAPES
 from kolmo.predictors.embedded.own_network import MARK_BYTES, Network, OwnNetwork, default_level, open_network, parse
+from kolmo.predictors.embedded.text import Text
 from kolmo.predictors.registry import BUILTIN, level_of, model_of, resolve, restore
 from kolmo.predictors.settings import RunSettings
 from kolmo.training.products import priors
@@ -202,10 +206,10 @@ def test_names_in_files_are_short_and_printable(name: str, label: str, tmp_path:
     [b"", b"\x05", b"\x05abc", b"\x00abcd", b"\x0aabcd", b"\x05abcd\xff", b"\x05abcd\n", b"\x05abcd" + b"n" * 33],
 )
 def test_parameters_that_nobody_wrote(parameters: bytes) -> None:
-    with pytest.raises(PredictorError, match="network version 1 has no parameters"):
-        restore("network", 1, b"abcd", parameters)
-    with pytest.raises(PredictorError, match="network version 2 is not known here"):
+    with pytest.raises(PredictorError, match="network version 2 has no parameters"):
         restore("network", 2, b"abcd", parameters)
+    with pytest.raises(PredictorError, match="network version 1 is not known here"):
+        restore("network", 1, b"abcd", parameters)
 
 
 # -- places where there is no network --
@@ -453,6 +457,13 @@ def test_its_memory_counts() -> None:
         kolmo.decompress(packed, memory_limit=1 << 20)
 
 
+def beginning(code: int) -> bytes:
+    """The payload of a block of one kind, without its content."""
+    encoder = BinaryEncoder()
+    write_segments(encoder, [Segment(code, 0, 1)])
+    return encoder.finish()
+
+
 def test_larger_networks_expand_less() -> None:
     assert NetworkShape().products == 3_047_424
     larger = NetworkShape(6, 640, 128, 128, ((2, 4),) * 4)
@@ -462,8 +473,8 @@ def test_larger_networks_expand_less() -> None:
         source = OwnNetwork(tiny(), "x")
         network = Network(source, 5)
         source.weights = SimpleNamespace(shape=shape)  # type: ignore[assignment]
-        assert network.expansion(b"\x7f") == most
-        assert network.expansion(b"\x80") == neural.Neural(5).expansion(b"\x80")
+        assert network.expansion(beginning(TEXT_CODE)) == most
+        assert network.expansion(beginning(PLAIN)) == neural.Neural(5).expansion(beginning(PLAIN)) == 1 << 13
 
 
 def test_threads_and_blocks(run_folder: Path) -> None:
@@ -474,11 +485,16 @@ def test_threads_and_blocks(run_folder: Path) -> None:
         assert kolmo.decompress(packed.copy().pop(), threads=threads) == data
 
 
+def lanes(predictor: neural.Neural, size: int) -> int:
+    """Lanes of a text of `size` bytes."""
+    return Text(predictor.levels, predictor.source).lanes(predictor.level, size)
+
+
 def test_lanes_are_those_of_the_level(run_folder: Path) -> None:
     network = resolve(f"network:{run_folder}:5")
     assert isinstance(network, Network)
     for size in (1, 1 << 21, 1 << 22, 1 << 23, 1 << 30):
-        assert network.lanes(size) == neural.Neural(5).lanes(size)
+        assert lanes(network, size) == lanes(neural.Neural(5), size)
 
 
 @pytest.mark.skipif(SLOW, reason="takes minutes in NumPy")
@@ -488,7 +504,8 @@ def test_several_lanes_decode(run_folder: Path, monkeypatch: pytest.MonkeyPatch)
     data = TEXT * 12
     encoder = BinaryEncoder()
     network.start(len(data), 2).encode(encoder, data)
-    assert network.lanes(len(data)) == 4  # type: ignore[attr-defined]
+    assert isinstance(network, Network)
+    assert lanes(network, len(data)) == 4
     assert network.start(len(data), 1).decode(BinaryDecoder(encoder.finish())) == data
 
 

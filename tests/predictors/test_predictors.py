@@ -19,7 +19,8 @@ from kolmo.native.dispatch import SLOW
 from kolmo.predictors import base, registry
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness
-from kolmo.predictors.embedded import context_mixing, neural
+from kolmo.predictors.embedded import context_mixing
+from kolmo.predictors.embedded import text as text_kind
 
 NETWORK = f"network:{Path(__file__).parents[1] / 'golden' / 'networks' / 'v1-tiny.safetensors'}"
 SPECS = ["order0:4", "order0:7", "cm:1", "cm:5", "cm:9", "neural:5", "neural:9", f"{NETWORK}:5", f"{NETWORK}:9"]
@@ -144,7 +145,7 @@ def test_ticks_add_up_and_do_not_change_the_bits(
     payload = encoded(predictor, text)
     costs = predictor.start(len(text)).score(text)
     monkeypatch.setattr(base, "SLICE", 33)
-    monkeypatch.setattr(neural, "STEPS", 33)
+    monkeypatch.setattr(text_kind, "STEPS", 33)
     ticks: dict[str, list[int]] = {"encode": [], "decode": [], "score": []}
     encoder = BinaryEncoder()
     predictor.start(len(text)).encode(encoder, text, ticks["encode"].append)
@@ -159,7 +160,7 @@ def test_ticks_add_up_and_do_not_change_the_bits(
 def test_a_tick_that_raises_stops_the_work(predictor: Predictor, text: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     payload = encoded(predictor, text)
     monkeypatch.setattr(base, "SLICE", 5)
-    monkeypatch.setattr(neural, "STEPS", 5)
+    monkeypatch.setattr(text_kind, "STEPS", 5)
 
     def stop(size: int) -> None:
         raise KeyboardInterrupt
@@ -264,11 +265,13 @@ def test_restore_says_what_differs() -> None:
     for name in ("cm", "neural"):
         with pytest.raises(PredictorError, match="version"):
             restore(name, 99, b"abcd", b"\x05")
-        with pytest.raises(PredictorError, match="fingerprint 61626364, the one here has"):
+        with pytest.raises(PredictorError, match="version 1"):
             restore(name, 1, b"abcd", b"\x05")
+        with pytest.raises(PredictorError, match="fingerprint 61626364, the one here has"):
+            restore(name, 2, b"abcd", b"\x05")
         for parameters in (b"", b"\x00", b"\x0a", b"\xff", b"\x05\x05"):
             with pytest.raises(PredictorError, match="parameters"):
-                restore(name, 1, b"abcd", parameters)
+                restore(name, 2, b"abcd", parameters)
 
 
 def test_version_that_restores_as_another(monkeypatch: pytest.MonkeyPatch) -> None:

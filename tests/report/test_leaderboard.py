@@ -466,6 +466,47 @@ def test_bad_tables_of_models(tmp_path: Path, cell: str, message: str) -> None:
         models.ModelTable(table)
 
 
+# Published models
+
+
+def test_published_models_are_rows_beside_ones_own(board: Leaderboard, results: Path) -> None:
+    with_them = leaderboard(results, published=True)
+    assert [one.title for one in with_them.sections] == [one.title for one in board.sections]
+    section = next(one for one in with_them.sections if one.mode == "paper")
+    before = next(one for one in board.sections if one.mode == "paper")
+    assert len(section.entries) == len(before.entries) + 28
+    assert [entry.name for entry in section.measured] == [entry.name for entry in before.entries]
+    averages = [entry.averages["bits_per_character"] for entry in section.entries]
+    assert averages == sorted(averages, key=lambda value: value or 9)  # in one order with one's own
+    llama = next(entry for entry in section.entries if entry.name == "Llama-3-70b")
+    assert llama.averages["bits_per_character"] == pytest.approx((0.496 + 0.204 + 0.376) / 3)
+    assert section.best == before.best
+    assert set(section.gaps) == set(before.gaps)
+    assert [one.name for one in with_them.scatter.placed] == [one.name for one in board.scatter.placed]
+    page = Page(with_them.html())
+    assert "28 published models" in "".join(page.text)
+    assert "*Llama-3-70b* (published)" in with_them.markdown()
+    long = [row for row in rows(with_them.csv()) if row["kind"] == "published"]
+    assert len(long) == 28 * 3
+    assert {row["compared"] for row in long} == {"no: published"}
+    assert rows(with_them.wide()) == rows(board.wide())
+    made = next(one for one in with_them.record()["sections"] if one["mode"] == "paper")
+    assert sum(one["published"] for one in made["models"]) == 28
+
+
+def test_published_models_alone_have_a_table(results: Path, tmp_path: Path) -> None:
+    found = leaderboard(results, mode="strict", published=True)
+    assert [(one.mode, len(one.models)) for one in found.sections] == [("strict", 2), ("strict", 1), ("paper", 0)]
+    assert [column.name for column in found.sections[2].columns] == ["cc", "python", "arxiv_math"]
+    assert "Qwen2-72B" in "".join(Page(found.html()).text)
+    write_result(tmp_path, "one", "cc", PROSE, flat(0.4), mode=("paper", 1900, 512))
+    section = leaderboard(tmp_path, published=True).sections[0]
+    assert [column.name for column in section.columns] == ["cc", "python", "arxiv_math"]
+    one = next(entry for entry in section.entries if entry.name == "one")
+    assert one.averages["bits_per_character"] is None  # of three corpora it has one
+    assert one.cells["cc"].values["bits_per_character"] is not None
+
+
 # Scores
 
 

@@ -1,18 +1,25 @@
-"""What a `.kmo` file holds, frame by frame, read from heads and indexes without decoding or predictors.
+"""What a `.kmo` file holds, frame by frame, read from heads and indexes without decoding the content.
+
+Kinds of data are read from the beginnings of the payloads, where they are asked for.
 
 What it is not: a check of the contents (see `streams.check_stream`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO
 
 from kolmo.container.index import Index
+from kolmo.container.structures import STORED, BlockHead, Header
 from kolmo.container.wire import Reader
-from kolmo.errors import FormatError
-from kolmo.predictors.registry import level_of, model_of
+from kolmo.errors import CorruptError, FormatError
+from kolmo.predictors.base import BlockPart
+from kolmo.predictors.parts import STORED_KIND, UNKNOWN_KIND, KindShare, Shares
+from kolmo.predictors.registry import level_of, model_of, parts_reader
 
+_ReadParts = Callable[[bytes, int], list[BlockPart]]
 EXTREME_RATIO = 256  # raw bytes for each packed byte that a person should know of
 MIN_EXTREME_BYTES = 1 << 16  # raw bytes below which no ratio matters
 
@@ -22,6 +29,7 @@ class FrameInfo:
     """One frame. Sizes and offsets in bytes, `mtime` in nanoseconds; None where the file does not say.
 
     `model` says which language model a file needs, where it needs one.
+    `kinds` says what the blocks were taken for; None where that was not asked for, or the predictor records nothing.
     `checksum` is the content's digest in hexadecimal; None where the frame was not read to its end.
     """
 
@@ -38,6 +46,7 @@ class FrameInfo:
     name: str | None
     mtime: int | None
     mode: int | None
+    kinds: tuple[KindShare, ...] | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -76,9 +85,16 @@ class Listing:
         )
 
 
-def list_stream(source: IO[bytes], *, name: str = "input") -> Listing:
-    """List the frames of a stream; one that cannot seek is read through."""
-    index = Index.walk(Reader(source, name))
+def list_stream(source: IO[bytes], *, name: str = "input", kinds: bool = False) -> Listing:
+    """List the frames of a stream; one that cannot seek is read through.
+
+    Args:
+        source: the file.
+        name: its name in errors.
+        kinds: whether to read what the blocks were taken for. A damaged beginning of a block is of an unknown kind.
+    """
+    examiner = _Examiner()
+    index = Index.walk(Reader(source, name), examiner.examine if kinds else None)
     frames = []
     for span in index.spans:
         header = span.header
@@ -98,6 +114,37 @@ def list_stream(source: IO[bytes], *, name: str = "input") -> Listing:
                 header.name,
                 header.mtime,
                 header.mode,
+                examiner.kinds(header) if kinds else None,
             )
         )
     return Listing(frames, index.error)
+
+
+class _Examiner:
+    """Adds up what the blocks of each frame were taken for."""
+
+    def __init__(self) -> None:
+        self._frames: dict[int, tuple[_ReadParts | None, Shares]] = {}  # by the identity of the frame's header
+
+    def examine(self, header: Header, head: BlockHead, beginning: bytes) -> None:
+        """See `Index.walk`."""
+        record = header.predictor
+        if id(header) not in self._frames:
+            self._frames[id(header)] = parts_reader(record.name, record.version, record.parameters), Shares()
+        read, shares = self._frames[id(header)]
+        if read is not None:
+            shares.add(_parts(read, head, beginning))
+
+    def kinds(self, header: Header) -> tuple[KindShare, ...] | None:
+        """The shares of a frame that was examined."""
+        read, shares = self._frames.get(id(header), (None, Shares()))
+        return None if read is None else shares.sorted()
+
+
+def _parts(read: _ReadParts, head: BlockHead, beginning: bytes) -> list[BlockPart]:
+    if head.kind == STORED:
+        return [BlockPart(STORED_KIND, 0, head.raw_size, {})]
+    try:
+        return read(beginning, head.raw_size)
+    except CorruptError:
+        return [BlockPart(UNKNOWN_KIND, 0, head.raw_size, {})]

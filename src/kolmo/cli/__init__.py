@@ -33,6 +33,7 @@ VERBS = (
     "sample",
     "fit",
     "report",
+    "bench",
     "collect",
     "train",
     "shrink",

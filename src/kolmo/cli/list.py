@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kolmo.archive.listing import FrameInfo, Listing
 
 COLUMNS = "{:>6} {:>6} {:>12} {:>13} {:>7}  {:<10} {}"
+KINDS_WIDTH = 80 - 17 - 1  # behind the name of a detail, with room for a comma
 HEAD = COLUMNS.format("Frames", "Blocks", "Compressed", "Uncompressed", "Ratio", "Predictor", "Filename")
 
 
@@ -29,7 +30,7 @@ HEAD = COLUMNS.format("Frames", "Blocks", "Compressed", "Uncompressed", "Ratio",
 def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: bool, quiet: bool, force: bool) -> int:
     """List what FILES hold: frames, blocks, sizes, predictors.
 
-    With -v, every frame with its checksum, fingerprint and stored name.
+    With -v, every frame with its checksum, fingerprint and stored name, and what its blocks were taken for.
     """
     console = Console(quiet, verbose, as_json)
     listed: list[Listing] = []
@@ -39,7 +40,7 @@ def command(*, files: tuple[str, ...], recursive: bool, verbose: bool, as_json: 
             from kolmo.archive.listing import list_stream
 
             with open_input(path, force=force) as file:
-                listing = list_stream(file, name=shown)
+                listing = list_stream(file, name=shown, kinds=verbose or as_json)
             if as_json:
                 console.record(_json(shown, listing))
             else:
@@ -82,6 +83,7 @@ def _details(frame: FrameInfo) -> list[tuple[str, str]]:
         ("sizes", f"{frame.raw_size} => {frame.packed_size} bytes in {frame.blocks} blocks"),
         ("predictor", f"{_predictor(frame)}, version {frame.version}, fingerprint {frame.fingerprint}"),
         *([("model", frame.model)] if frame.model else []),
+        *_kinds(frame),
         ("checksum", f"{frame.checksum or 'missing'} (BLAKE2b, 8 bytes)"),
     ]
     if frame.name is not None:
@@ -91,6 +93,21 @@ def _details(frame: FrameInfo) -> list[tuple[str, str]]:
     if frame.mode is not None:
         details.append(("mode", f"{frame.mode:04o}"))
     return details
+
+
+def _kinds(frame: FrameInfo) -> list[tuple[str, str]]:
+    """The kinds of data in a frame, on lines of at most 80 columns."""
+    from kolmo.predictors.parts import described
+
+    lines = [""]
+    for phrase in described(frame.kinds or ()):
+        joined = f"{lines[-1]}, {phrase}" if lines[-1] else phrase
+        if lines[-1] and len(joined) > KINDS_WIDTH:
+            lines[-1] += ","
+            lines.append(phrase)
+        else:
+            lines[-1] = joined
+    return [("kinds" if not number else "", text) for number, text in enumerate(lines) if text]
 
 
 def _predictor(frame: FrameInfo) -> str:
@@ -110,6 +127,11 @@ def _json(path: str, listing: Listing) -> dict[str, object]:
         "file": path,
         "raw_size": listing.raw_size,
         "packed_size": listing.packed_size,
-        "frames": [{**asdict(frame), "ratio": frame.ratio} for frame in listing.frames],
+        "frames": [_frame_record(frame) for frame in listing.frames],
         "error": str(listing.error) if listing.error else None,
     }
+
+
+def _frame_record(frame: FrameInfo) -> dict[str, object]:
+    kinds = None if frame.kinds is None else [share.record() for share in frame.kinds]
+    return {**asdict(replace(frame, kinds=None)), "kinds": kinds, "ratio": frame.ratio}

@@ -42,6 +42,7 @@ PAGE = "report.html"
     metavar="SIZE",
     help="Text of documents that the page shows, at most.",
 )
+@click.option("--published", is_flag=True, help="Add 28 published models to the table of mode paper, marked as such.")
 @click.option("--markdown", metavar="OUT", help="Write the tables as Markdown too.")
 @click.option("--csv", metavar="OUT", help="Write all metrics: a row for each model, corpus and subset.")
 @click.option("--wide", metavar="OUT", help="Write a row for each model of the main table, as kolmo fit reads it.")
@@ -62,6 +63,7 @@ def command(
     columns: tuple[str, ...],
     documents: int,
     show: int,
+    published: bool,
     markdown: str | None,
     csv: str | None,
     wide: str | None,
@@ -100,10 +102,11 @@ def command(
             models=models,
             documents=documents,
             limit=show,
+            published=published,
         )
         for kind, path in sinks.items():
             _write(_made(kind, board, console), path, forced[path], console)
-        models_there = {entry.model for section in board.sections for entry in section.entries}
+        models_there = {entry.model for section in board.sections for entry in section.measured}
         corpora = {column.name for section in board.sections for column in section.columns}
         console.line(
             f"{', '.join(results)}: {len(models_there)} models, {len(corpora)} corpora ({', '.join(sinks.values())})"

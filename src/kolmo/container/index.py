@@ -9,6 +9,7 @@ read. What it is not: it decodes nothing and holds no content.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from kolmo.container.frames import read_frames
@@ -16,6 +17,8 @@ from kolmo.container.structures import TAIL_SIZE, BlockHead, Footer, Header
 from kolmo.container.wire import Reader
 from kolmo.errors import FormatError
 
+Examine = Callable[[Header, BlockHead, bytes], None]
+MAX_EXAMINED_BYTES = 1 << 18  # of the beginning of a payload
 MIN_FOOTER = 1 + 1 + 1 + 8 + TAIL_SIZE
 
 
@@ -82,8 +85,14 @@ class Index:
         return cls(spans) if spans else cls.walk(reader)
 
     @classmethod
-    def walk(cls, reader: Reader) -> Index:
-        """The same by walking forward from head to head, passing over the payloads."""
+    def walk(cls, reader: Reader, examine: Examine | None = None) -> Index:
+        """The same by walking forward from head to head, passing over the payloads.
+
+        Args:
+            reader: of the file.
+            examine: called for each block that is wholly there, with its frame's header, its head, and the first
+                `MAX_EXAMINED_BYTES` of its payload; in the order of the blocks.
+        """
         spans: list[Span] = []
         error = None
         try:
@@ -91,7 +100,10 @@ class Index:
                 span = Span(frame.header, frame.offset, frame.header_size, [], None, frame.has_footer)
                 spans.append(span)
                 while head := frame.next_head():
+                    beginning = reader.peek(min(head.payload_size, MAX_EXAMINED_BYTES)) if examine else b""
                     frame.skip(head)
+                    if examine:
+                        examine(frame.header, head, beginning)
                     span.blocks.append((head.raw_size, head.block_size))
                     span.size = reader.offset - span.offset
                 span.digest, span.has_footer = frame.digest, frame.has_footer

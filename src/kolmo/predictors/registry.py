@@ -8,12 +8,13 @@ What it is not: a reader of files; it is handed the record of a predictor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
 from kolmo.errors import KolmoError, LevelError, PredictorError
 from kolmo.foreign import quoted, short
-from kolmo.predictors.base import Predictor
+from kolmo.predictors.base import BlockPart, Predictor
 from kolmo.predictors.guard import guarded
 from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
@@ -175,6 +176,24 @@ def model_of(name: str, parameters: bytes) -> str | None:
         return Record.from_bytes(parameters).describe()
     except (ValueError, KolmoError):
         return None
+
+
+def parts_reader(name: str, version: int, parameters: bytes) -> Callable[[bytes, int], list[BlockPart]] | None:
+    """What reads the parts of a file's blocks from their payloads (`Predictor.parts`); None where files record none.
+
+    It needs no network: only what its predictor is called.
+    """
+    if name == "network":  # the own network need not be here
+        from kolmo.predictors.embedded.own_network import Network
+
+        return _find("neural")().parts if version == Network.version else None
+    if name not in LEVELLED:
+        return None
+    try:
+        predictor: Predictor = _find(name).restore(version, parameters)
+    except PredictorError:
+        return None
+    return predictor.parts
 
 
 _UPDATE = "install a newer version"

@@ -1,6 +1,7 @@
 """Where the bits go: of one content under a predictor, and of corpora under models; summed up, and as pages.
 
 explain.py       scores a content; totals, classes, lines, words: `Explanation`
+sums.py          costs summed up by class, place in a word, word
 text.py          bytes -> characters, words, lines
 page/            an `Explanation` as one HTML page (with page.css and page.js)
 frame.py         what every page is set in

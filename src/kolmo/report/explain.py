@@ -9,12 +9,11 @@ What it is not: it draws nothing (see `report.page`) and reads no files.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from kolmo.codec.blocks import encode_block
 from kolmo.codec.frames import even_blocks, make_header
@@ -23,22 +22,19 @@ from kolmo.container.wire import DIGEST_SIZE
 from kolmo.errors import KolmoError
 from kolmo.foreign import html_table, short
 from kolmo.parallel import available_cores
-from kolmo.predictors.base import Predictor
+from kolmo.predictors.base import BlockPart, Predictor
+from kolmo.predictors.embedded.segmented import SegmentedModel
+from kolmo.predictors.parts import shares
 from kolmo.predictors.registry import DEFAULT_LEVEL, level_of, resolve
 from kolmo.predictors.registry import for_level as predictor_for_level
 from kolmo.progress import Progress
-from kolmo.report.text import CLASSES, OTHER, Text, class_of, cut, is_text
+from kolmo.report.sums import Costs, Share, Word, byte_classes, byte_values, classes, positions, sums, words
+from kolmo.report.text import Text, cut, is_text
 from kolmo.varints import varint
 
 MAX_MEASURED_BYTES = 2 << 20  # the archive of a content up to this size is made, so that its size is measured
 MAX_CONTENT_BYTES = 128 << 20  # the arrays take 30 to 50 times as much memory
 DEFAULT_LIMIT = 200 << 10  # bytes of content that a page shows
-MAX_WORDS = 100
-POSITIONS = ("first letter", "second", "third", "fourth", "fifth", "later")
-BYTE_CLASSES = (*CLASSES[:-1], "zero bytes", "control bytes", "bytes from 0x80")
-PIECE_ITEMS = 1 << 16  # characters or tokens worked on together
-
-Costs = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -87,25 +83,6 @@ class Totals:
         return self.bits / self.characters if self.characters else None
 
 
-@dataclass(frozen=True)
-class Share:
-    """A part of the content: `count` characters (bytes, if it is not text) in `size` bytes cost `bits`."""
-
-    label: str
-    count: int
-    size: int
-    bits: float
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word (or byte value) and the cost of all its occurrences in bits."""
-
-    word: str
-    count: int
-    bits: float
-
-
 @dataclass(frozen=True, repr=False)
 class Explanation:
     """Costs of a content, and sums of them.
@@ -125,6 +102,8 @@ class Explanation:
         text: the content as text; None if it is not text, or empty.
         overhead: sentence on what a file takes beyond the code length under this predictor; empty if that is
             negligible, or if the archive was made.
+        parts: what the predictor took parts of the content for, in order, with their offsets in the content; empty
+            where it does not tell kinds apart.
     """
 
     name: str
@@ -140,6 +119,7 @@ class Explanation:
     words: tuple[Word, ...]
     text: Text | None
     overhead: str = ""
+    parts: tuple[BlockPart, ...] = ()
 
     def __repr__(self) -> str:
         return f"Explanation({', '.join(self._shown())})"
@@ -159,17 +139,17 @@ class Explanation:
         """Cost of each character in bits, shape (characters,); of each byte for a binary."""
         if self.text is None or len(self.text.starts) == len(self.costs):
             return self.costs
-        return _sums(self.costs, self.text.starts)
+        return sums(self.costs, self.text.starts)
 
     def tokens(self) -> Costs:
         """Cost of each token of a text in bits, shape (tokens,); of each byte for a binary."""
-        return self.costs if self.text is None else _sums(self.costs, self.text.starts[self.text.tokens])
+        return self.costs if self.text is None else sums(self.costs, self.text.starts[self.text.tokens])
 
     def lines(self) -> Costs:
         """Cost of each line in bits, its line end included, shape (lines,); none for a binary."""
         if self.text is None:
             return np.zeros(0)
-        return _sums(self.costs, self.text.starts[self.text.lines])
+        return sums(self.costs, self.text.starts[self.text.lines])
 
     def html(self, *, limit: int = DEFAULT_LIMIT) -> str:
         """The page, as one self-contained HTML file. Equal contents give equal pages.
@@ -201,6 +181,7 @@ class Explanation:
             "container_size": totals.container_size,
             "stored": totals.stored,
             "blocks": totals.blocks,
+            "kinds": [share.record() for share in shares(self.parts)],
             "classes": [_plain(share) for share in self.classes],
             "positions": [_plain(share) for share in self.positions],
             "words": [{"word": word.word, "count": word.count, "bits": round(word.bits, 3)} for word in self.words],
@@ -256,10 +237,12 @@ def explain(
     blocks = tuple(range(0, len(data), step))
     costs = np.zeros(len(data))
     payloads: list[BlockHead] = []
+    parts: list[BlockPart] = []
     for start in blocks:
         block = data[start : start + step]
         passed = _halved(progress) if measured else progress  # measuring takes as long again
-        costs[start : start + len(block)] = _score(predictor, block, passed, threads)
+        costs[start : start + len(block)], found = _score(predictor, block, passed, threads)
+        parts += [replace(part, first=start + part.first) for part in found]
         if measured:
             kind, payload = encode_block(predictor, block, passed, threads)
             payloads.append(BlockHead(kind, len(block), len(payload), bytes(DIGEST_SIZE)))
@@ -290,16 +273,19 @@ def explain(
         costs=costs,
         blocks=blocks,
         totals=totals,
-        classes=_byte_classes(data, costs) if text is None else _classes(text, costs),
-        positions=() if text is None else _positions(text, costs),
-        words=_byte_values(data, costs) if text is None else _words(text, costs),
+        classes=byte_classes(data, costs) if text is None else classes(text, costs),
+        positions=() if text is None else positions(text, costs),
+        words=byte_values(data, costs) if text is None else words(text, costs),
         text=text,
         overhead="" if measured else predictor.overhead,
+        parts=tuple(parts),
     )
 
 
-def _score(predictor: Predictor, block: bytes, progress: Progress | None, threads: int) -> Costs:
-    """Costs of a block; `progress` is called for all of its bytes, even if the model does not call it."""
+def _score(
+    predictor: Predictor, block: bytes, progress: Progress | None, threads: int
+) -> tuple[Costs, list[BlockPart]]:
+    """Costs of a block, and its parts; `progress` counts all of its bytes, even if the model does not call it."""
     done = 0
 
     def count(size: int) -> None:
@@ -308,12 +294,13 @@ def _score(predictor: Predictor, block: bytes, progress: Progress | None, thread
         if progress:
             progress(size)
 
-    costs = predictor.start(len(block), threads).score(block, count)
+    model = predictor.start(len(block), threads)
+    costs = model.score(block, count)
     if progress and done < len(block):
         progress(len(block) - done)
     if costs.shape != (len(block),) or not np.isfinite(costs).all():
         raise KolmoError(f"predictor {predictor.name!r} gave no cost for every byte; report this to its makers")
-    return costs
+    return costs, model.parts if isinstance(model, SegmentedModel) else []
 
 
 def _halved(progress: Progress | None) -> Progress | None:
@@ -346,100 +333,6 @@ def _archive_size(predictor: Predictor, block_size: int, heads: Sequence[BlockHe
         return size  # the short form, without an index
     index = tuple((head.raw_size, head.block_size) for head in heads)
     return size + len(Footer(index, header, bytes(DIGEST_SIZE)).to_bytes())
-
-
-def _sums(costs: Costs, starts: npt.NDArray[np.int32]) -> Costs:
-    sums: Costs = np.add.reduceat(costs, starts)
-    return sums
-
-
-def _classes(text: Text, costs: Costs) -> tuple[Share, ...]:
-    counts = _Counts(CLASSES)
-    for piece, sizes, bits in _pieces(text, costs):
-        counts.add(text.classes[piece], sizes, bits)
-    return counts.shares()
-
-
-def _positions(text: Text, costs: Costs) -> tuple[Share, ...]:
-    counts = _Counts(POSITIONS)
-    for piece, sizes, bits in _pieces(text, costs):
-        inside = text.ranks[piece] >= 0
-        counts.add(np.minimum(text.ranks[piece][inside], len(POSITIONS) - 1), sizes[inside], bits[inside])
-    return counts.shares()
-
-
-def _byte_classes(data: bytes, costs: Costs) -> tuple[Share, ...]:
-    table = np.array([byte_class(byte) for byte in range(256)])
-    counts = _Counts(BYTE_CLASSES)
-    for start in range(0, len(data), PIECE_ITEMS):
-        which = table[np.frombuffer(data[start : start + PIECE_ITEMS], np.uint8)]
-        counts.add(which, np.ones(len(which)), costs[start : start + PIECE_ITEMS])
-    return counts.shares()
-
-
-def byte_class(byte: int) -> int:
-    """The class of a byte of a binary, as an index into `BYTE_CLASSES`."""
-    if byte >= 128:
-        return BYTE_CLASSES.index("bytes from 0x80")
-    found = class_of(byte)
-    return found if found != OTHER else BYTE_CLASSES.index("control bytes" if byte else "zero bytes")
-
-
-def _pieces(text: Text, costs: Costs) -> Iterator[tuple[slice, Costs, Costs]]:
-    """Yield slices of the characters, their sizes in bytes and costs in bits; in pieces to save memory."""
-    for first in range(0, len(text.starts), PIECE_ITEMS):
-        piece = slice(first, first + PIECE_ITEMS)
-        begin = int(text.starts[first])
-        end = int(text.starts[first + PIECE_ITEMS]) if first + PIECE_ITEMS < len(text.starts) else len(costs)
-        starts = text.starts[piece] - begin
-        yield piece, np.diff(starts, append=end - begin).astype(np.float64), _sums(costs[begin:end], starts)
-
-
-class _Counts:
-    """Adds up characters, bytes and bits by label."""
-
-    def __init__(self, labels: Sequence[str]) -> None:
-        self._labels = labels
-        self._sums = np.zeros((3, len(labels)))
-
-    def add(self, which: npt.NDArray[np.integer[Any]], sizes: Costs, bits: Costs) -> None:
-        """Add characters, given the index of each one's label; all of shape (characters,)."""
-        for row, weights in enumerate((None, sizes, bits)):
-            self._sums[row] += np.bincount(which, weights, len(self._labels))
-
-    def shares(self) -> tuple[Share, ...]:
-        """The shares of the labels that occur."""
-        rows = zip(self._labels, *self._sums.tolist(), strict=True)
-        return tuple(Share(label, int(count), int(size), bits) for label, count, size, bits in rows if count)
-
-
-def _words(text: Text, costs: Costs) -> tuple[Word, ...]:
-    ends = np.append(text.tokens[1:], len(text.starts))
-    totals: dict[str, list[float]] = {}
-    for first in range(0, len(text.tokens), PIECE_ITEMS):  # in pieces, since lists of numbers are large
-        piece = slice(first, first + PIECE_ITEMS)
-        here = text.words[piece]
-        begin = text.starts[text.tokens[first]]
-        end = text.starts[ends[piece][-1]] if first + PIECE_ITEMS < len(text.tokens) else len(costs)
-        sums = _sums(costs[begin:end], text.starts[text.tokens[piece]] - begin)
-        words = zip(text.tokens[piece][here].tolist(), ends[piece][here].tolist(), sums[here].tolist(), strict=True)
-        for start, stop, bits in words:
-            entry = totals.setdefault(text.string[start:stop], [0, 0.0])
-            entry[0] += 1
-            entry[1] += bits
-    return _most_expensive([Word(word, int(count), bits) for word, (count, bits) in totals.items()])
-
-
-def _byte_values(data: bytes, costs: Costs) -> tuple[Word, ...]:
-    values = np.frombuffer(data, np.uint8)
-    counts = np.bincount(values, minlength=256).tolist()
-    bits = np.bincount(values, costs, 256).tolist()
-    return _most_expensive([Word(f"{byte:02x}", counts[byte], bits[byte]) for byte in range(256) if counts[byte]])
-
-
-def _most_expensive(words: list[Word]) -> tuple[Word, ...]:
-    words.sort(key=lambda word: (-word.bits, word.word))
-    return tuple(words[:MAX_WORDS])
 
 
 def _rounded(value: float | None) -> float | None:

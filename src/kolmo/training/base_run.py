@@ -114,7 +114,7 @@ class Run:
             self.folder.rewind(-1)
             if self.job.init is not None:
                 fill(self.loop.model, self.job.init)
-                self.description["init_sha256"] = digest(self.job.init)
+                self.description["init_sha256"] = digest_of(self.job.init)
         self.folder.begin(self.description)
         finished = self.loop.run()
         self.draw()
@@ -244,7 +244,7 @@ def describe(job: Job) -> dict[str, Any]:
     }
 
 
-def digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
     """SHA-256 of first weights, hexadecimal; empty where there is no file."""
     path = path / "checkpoint.pt" if path.is_dir() else path
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -1,4 +1,4 @@
-"""A whole run: texts or pictures and settings in, a folder with a trained model out; the same call goes on where it was left.
+"""A whole run: data and settings in, a folder with a trained model out; the same call goes on where it was left.
 
 `train` is what `kolmo train` calls.
 """
@@ -9,7 +9,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from kolmo.errors import MissingExtraError
@@ -19,6 +18,7 @@ from kolmo.predictors.embedded.network import Weights
 from kolmo.predictors.embedded.network_file import save
 from kolmo.predictors.embedded.own_network import PRODUCT, open_network
 from kolmo.predictors.embedded.pixel_network import PixelShape
+from kolmo.predictors.embedded.sample_network import SampleShape
 from kolmo.targets import replacing
 from kolmo.training.base_run import (
     Job,
@@ -34,14 +34,14 @@ from kolmo.training.loop import Trainer
 from kolmo.training.monitor import Monitor
 from kolmo.training.networks.models import GatedRecurrent
 from kolmo.training.networks.transformer import Transformer, TransformerShape
-from kolmo.training.pictures.run import open_run
+from kolmo.training.pictures.run import open_run as open_pixel_run
 from kolmo.training.products import card
 from kolmo.training.products.export import quantise
 from kolmo.training.products.folder import RunFolder
 from kolmo.training.products.priors import with_priors
+from kolmo.training.sounds.run import open_run as open_sample_run
 from kolmo.training.texts.cache import prepare
 from kolmo.training.texts.data import TrainingCorpus, open_training_corpus
-from kolmo.training.texts.vocabulary import Vocabulary
 from kolmo.training.validation import beginnings, count_scored, exact_scores, size
 
 
@@ -58,21 +58,25 @@ def train(job: Job, monitor: Monitor | None = None) -> Outcome:
     folder = RunFolder(job.folder)
     with folder.locked():
         job = dataclasses.replace(job, settings=settle(job, folder, device))
-        if isinstance(job.shape, PixelShape):
+        shape = job.shape
+        if isinstance(shape, PixelShape | SampleShape):
             with enough_memory():
-                return open_run(job, folder, device, monitor).go()
+                if isinstance(shape, PixelShape):
+                    return open_pixel_run(job, folder, device, monitor).go()
+                return open_sample_run(job, folder, device, monitor).go()
         with monitor.phase("reading the texts"):
             texts = open_training_corpus(job.sources, job.validate)
         description = _describe(job, texts)
         folder.check(description)
-        if isinstance(job.shape, TransformerShape):
+        if isinstance(shape, TransformerShape):
             _require_safetensors()
         vocabulary, corpus = prepare(texts, job.settings.vocabulary, folder.tokenizer, folder.tokens)
-        if isinstance(job.shape, TransformerShape):
-            job = dataclasses.replace(job, shape=dataclasses.replace(job.shape, vocabulary=vocabulary.size))
+        if isinstance(shape, TransformerShape):
+            shape = dataclasses.replace(shape, vocabulary=vocabulary.size)
+            job = dataclasses.replace(job, shape=shape)
         with enough_memory():
             trainer = Trainer(
-                job.shape,
+                shape,
                 job.settings,
                 corpus,
                 folder,

@@ -223,7 +223,9 @@ class PixelNetwork:
             for begin in range(0, len(at), 4096):
                 part = slice(begin, begin + 4096)
                 where = at[part] + order[turn]
-                sums = self.run(picture, Places(at[part], stride, row[part], column[part], columns), channels, order, turn)
+                sums = self.run(
+                    picture, Places(at[part], stride, row[part], column[part], columns), channels, order, turn
+                )
                 values = picture[where].astype(np.int64)
                 found[where, 0] = np.take_along_axis(sums, 256 + values[:, None], 1)[:, 0]
                 found[where, 1] = sums[:, 1]

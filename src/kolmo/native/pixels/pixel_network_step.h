@@ -28,9 +28,20 @@ KOLMO_INLINE int pixel_is_known(const pixel_room *room, int down, int right) {
     return -down <= room->rows && right >= -room->west && right <= room->east;
 }
 
+KOLMO_INLINE int pixel_is_inside(const pixel_room *room) { return room->rows >= 4 && room->west >= 6 && room->east >= 6; }
+
+/* 1 for each own neighbour that is there, else 0. */
+KOLMO_INLINE void pixel_know(const pixel_room *room, uint8_t *known) {
+    memset(known, 1, PIXEL_OWN);
+    if (pixel_is_inside(room)) return;
+    for (int r = 0, at = 0; r < 5; r++)
+        for (int right = pixel_rows[r][1]; right <= pixel_rows[r][2]; right++)
+            known[at++] = (uint8_t)pixel_is_known(room, pixel_rows[r][0], right);
+}
+
 /* All own neighbours; 0 where there is none. */
 KOLMO_INLINE void pixel_look(const pixel_plane *p, const pixel_room *room, int16_t *restrict values) {
-    const int inside = room->rows >= 4 && room->west >= 6 && room->east >= 6;
+    const int inside = pixel_is_inside(room);
     int at = 0;
     for (int r = 0; r < 5; r++) {
         const int down = pixel_rows[r][0], last = pixel_rows[r][2];
@@ -125,9 +136,7 @@ KOLMO_TARGET void KOLMO_RUN(const kolmo_pixel_network *n, const kolmo_picture *p
     uint8_t known[PIXEL_OWN], u[PIXEL_MAX_HIDDEN];
     int16_t d[PIXEL_MAX_DIFFERENCES] = {0};
     int at = 0;
-    for (int r = 0; r < 5; r++)
-        for (int right = pixel_rows[r][1]; right <= pixel_rows[r][2]; right++)
-            known[at++] = (uint8_t)pixel_is_known(&room, pixel_rows[r][0], right);
+    pixel_know(&room, known);
     const int guess = pixel_compare(p, pixel, turn, colour, &room, known, d), count = pixel_differences[kind];
 
     int32_t shift = 0;

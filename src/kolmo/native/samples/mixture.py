@@ -122,7 +122,12 @@ def sample_masses(bits: int, location: bytes, scale: bytes, weight: bytes, sampl
     edge = 1 << bits - 1 if 1 <= bits <= MAX_BITS else 0
     far = np.abs(np.clip(locations, -(1 << 40), 1 << 40)) > 1 << 33
     out = ((values < -edge) | (values >= edge)).any() or far.any() or (scales < MIN_SCALE).any()
-    if out or (scales > MAX_SCALE).any() or (weights > FULL_WEIGHT).any() or (weights.max(1, initial=0) < FULL_WEIGHT).any():
+    if (
+        out
+        or (scales > MAX_SCALE).any()
+        or (weights > FULL_WEIGHT).any()
+        or (weights.max(1, initial=0) < FULL_WEIGHT).any()
+    ):
         raise ValueError("a value that mixtures do not have")
     own: npt.NDArray[np.uint64] = np.empty(len(values), np.uint64)
     whole = np.empty(len(values), np.uint64)

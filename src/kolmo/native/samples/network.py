@@ -32,7 +32,10 @@ FLAG = 64.0  # input where a statement is true
 BATCH = 4096  # samples predicted at a time
 
 # ln(m) for 1 <= m < 2: coefficients of a polynomial, highest power first.
-LN = [f32(float.fromhex(c)) for c in ("-0x1.bd681cp-5", "0x1.bc58cap-2", "-0x1.70caa6p+0", "0x1.657baap+1", "-0x1.bb526cp+0")]
+LN = [
+    f32(float.fromhex(c))
+    for c in ("-0x1.bd681cp-5", "0x1.bc58cap-2", "-0x1.70caa6p+0", "0x1.657baap+1", "-0x1.bb526cp+0")
+]
 LN_2 = f32(float.fromhex("0x1.62e430p-1"))
 
 
@@ -70,7 +73,9 @@ class _View:
 def look(past: Integers, other: Integers, coefficients: npt.NDArray[np.int32], *, stereo: bool, bits: int) -> _View:
     """The inputs of the network (docs/samples.md, "Inputs"); arguments as attributes of the result."""
     x, y = past, other
-    seen = np.concatenate([x[:, :LAGS], y], 1).astype(np.float64)  # integers; all sums below 2^53, so exact in any order
+    seen = np.concatenate([x[:, :LAGS], y], 1).astype(
+        np.float64
+    )  # integers; all sums below 2^53, so exact in any order
     functions: Integers = (seen @ coefficients.astype(np.float64).T).astype(np.int64)
     d1 = x[:, :-1] - x[:, 1:]
     d2 = d1[:, :32] - d1[:, 1:33]
@@ -131,11 +136,18 @@ class SampleNetwork:
         width, layers = np.frombuffer(config, "=i4").tolist()
         if not (64 <= width <= MAX_WIDTH and width % 64 == 0 and 1 <= layers <= MAX_LAYERS):
             raise ValueError(_CONFIGURATION)
-        size = 4 * FUNCTIONS * (LAGS + OTHER) + width * (INPUTS + 8) + (layers - 1) * width * (width + 8) + OUTPUTS * (width + 8)
+        size = (
+            4 * FUNCTIONS * (LAGS + OTHER)
+            + width * (INPUTS + 8)
+            + (layers - 1) * width * (width + 8)
+            + OUTPUTS * (width + 8)
+        )
         if len(weights) != size:
             raise ValueError(f"the weights do not fit the kernel: {len(weights)} bytes, not {size}")
         self.width, self.layers, self._weights, self._at = width, layers, weights, 0
-        self.coefficients = self._read("<i4", FUNCTIONS * (LAGS + OTHER)).reshape(FUNCTIONS, LAGS + OTHER).astype(np.int32)
+        self.coefficients = (
+            self._read("<i4", FUNCTIONS * (LAGS + OTHER)).reshape(FUNCTIONS, LAGS + OTHER).astype(np.int32)
+        )
         _check(bool((np.abs(self.coefficients.astype(np.int64)) <= MAX_COEFFICIENT).all()))
         self.matrices = [self._matrix(rows, inputs) for rows, inputs in shapes(width, layers)]
 
@@ -177,7 +189,9 @@ class SampleNetwork:
         location, scale, weight = zip(*parts, strict=True) if parts else ((), (), ())
         return b"".join(location), b"".join(scale), b"".join(weight)
 
-    def _mixtures(self, x: Integers, y: Integers | None, first: int, last: int, bits: int) -> tuple[bytes, bytes, bytes]:
+    def _mixtures(
+        self, x: Integers, y: Integers | None, first: int, last: int, bits: int
+    ) -> tuple[bytes, bytes, bytes]:
         at = np.arange(first, last)
         padded = np.concatenate([np.zeros(PAST, np.int64), x])
         past = padded[at[:, None] + PAST - np.arange(1, PAST + 1)]

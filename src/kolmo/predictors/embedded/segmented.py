@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError
-from kolmo.predictors.base import BlockPart, Model
+from kolmo.predictors.base import BlockPart, Model, slices
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
 from kolmo.predictors.embedded.kinds.segments import read_segments, segment_bits, streams_of, write_segments
 from kolmo.progress import Progress
@@ -37,10 +37,11 @@ class Choice:
     segments: Sequence[Segment]
     costs: bytes = b""
 
-    def write(self, encoder: BinaryEncoder, data: bytes) -> None:
+    def write(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
         """Code a block from its costs, which are known."""
         write_segments(encoder, self.segments)
-        encoder.encode_many(*_decisions(data, self.costs))
+        for first, last in slices(len(data), progress):
+            encoder.encode_many(*_decisions(data[first:last], self.costs[16 * first : 16 * last]))
 
 
 class SegmentedModel:
@@ -51,18 +52,21 @@ class SegmentedModel:
         size: of the block.
         kinds: code -> kind.
         choose: the segments of a block's content; only a writer calls it.
+
+    Attributes:
+        parts: what the block was taken for, once it is coded or scored.
     """
 
     def __init__(self, level: int, size: int, kinds: Mapping[int, Kind], choose: Callable[[bytes], Choice]) -> None:
         self._level, self._size, self._kinds, self._choose = level, size, kinds, choose
+        self.parts: list[BlockPart] = []
 
     def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
         """Code the block."""
         choice = self._choose(data)
+        self.parts = _parts(choice.segments, self._kinds)
         if choice.costs:
-            choice.write(encoder, data)
-            if progress:
-                progress(len(data))
+            choice.write(encoder, data, progress)
             return
         write_segments(encoder, choice.segments)
         for stream in streams_of(choice.segments):
@@ -75,6 +79,7 @@ class SegmentedModel:
             CorruptError: the payload ends before it does, or its segments are wrong.
         """
         segments = read_segments(decoder, self._size, self._kinds)
+        self.parts = _parts(segments, self._kinds)
         parts: dict[int, bytes] = {}  # offset -> content
         for stream in streams_of(segments):
             content, at = self._model(stream).decode(decoder, progress), 0
@@ -88,6 +93,7 @@ class SegmentedModel:
         import numpy as np
 
         segments = self._choose(data).segments
+        self.parts = _parts(segments, self._kinds)
         bits = np.empty(len(data))
         for stream in streams_of(segments):
             costs, at = self._model(stream).score(_content(data, stream), progress), 0
@@ -104,15 +110,12 @@ class SegmentedModel:
 
 def parts_of(payload: bytes, size: int, kinds: Mapping[int, Kind]) -> list[BlockPart]:
     """What a coded block's parts are: see `Predictor.parts`."""
-    return [
-        BlockPart(
-            kinds[segment.code].name,
-            segment.first,
-            segment.size,
-            dict(zip(kinds[segment.code].fields, segment.parameters, strict=True)),
-        )
-        for segment in read_segments(BinaryDecoder(payload), size, kinds)
-    ]
+    return _parts(read_segments(BinaryDecoder(payload), size, kinds), kinds)
+
+
+def _parts(segments: Sequence[Segment], kinds: Mapping[int, Kind]) -> list[BlockPart]:
+    named = ((kinds[segment.code], segment) for segment in segments)
+    return [BlockPart(k.name, s.first, s.size, dict(zip(k.fields, s.parameters, strict=True))) for k, s in named]
 
 
 def least_expansion(payload: bytes, level: int, kinds: Mapping[int, Kind]) -> int:

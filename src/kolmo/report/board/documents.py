@@ -82,7 +82,7 @@ def _choose(sections: Sequence[Section], count: int) -> list[ChosenDocuments]:
 
 
 def _documents(section: Section, column: CorpusVersion, count: int) -> ChosenDocuments | None:
-    entries = _with_tables(section.entries, column)
+    entries = _with_tables(section.measured, column)
     if not entries:
         return None
     asked = [(entry, columns) for entry, columns in entries if not entry.reference]
@@ -124,7 +124,7 @@ def _with_tables(entries: Iterable[Entry], column: CorpusVersion) -> list[tuple[
     found: list[tuple[Entry, Mapping[str, Any]]] = []
     for entry in entries:
         cell = entry.cells.get(column.name)
-        if cell is not None and cell.current:
+        if cell is not None and cell.current and cell.result is not None:
             try:
                 columns = cell.result.columns()
             except FileNotFoundError:
@@ -134,8 +134,10 @@ def _with_tables(entries: Iterable[Entry], column: CorpusVersion) -> list[tuple[
     return found
 
 
-def _rows(result: Result, places: Sequence[int], *, content: bool) -> Iterable[tuple[int, Row]]:
+def _rows(result: Result | None, places: Sequence[int], *, content: bool) -> Iterable[tuple[int, Row]]:
     wanted = set(places)
+    if result is None:
+        return
     for place, row in enumerate(result.rows(content=content)):
         if place in wanted:
             yield place, row
@@ -186,10 +188,10 @@ def _section(section: Section, chosen: Sequence[ChosenDocuments]) -> dict[str, A
     costs = []
     for one in chosen:
         here = [column for column in section.columns if (column.name, column.digest) == _version(one)]
-        costs.append([_costs(entry, one) if here else None for entry in section.entries])
+        costs.append([_costs(entry, one) if here else None for entry in section.measured])
     if not any(found for corpus in costs for found in corpus):
         return None
-    return {"title": section.title, "models": _short([entry.name for entry in section.entries]), "costs": costs}
+    return {"title": section.title, "models": _short([entry.name for entry in section.measured]), "costs": costs}
 
 
 def _short(names: Sequence[str]) -> list[str]:

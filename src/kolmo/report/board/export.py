@@ -20,7 +20,7 @@ from kolmo.foreign import csv_table, markdown_text
 from kolmo.report.board.contents import Board
 from kolmo.report.board.fit import is_exact
 from kolmo.report.board.results import MEASURES
-from kolmo.report.board.sections import Cell, Entry, Section
+from kolmo.report.board.sections import PUBLISHED, Cell, Entry, Section
 from kolmo.report.board.table import subsets_of
 from kolmo.report.board.words import compact
 
@@ -59,6 +59,9 @@ def _long_rows(board: Board) -> Iterator[dict[str, Any]]:
     for section in board.sections:
         for entry in section.entries:
             for cell in entry.cells.values():
+                if cell.result is None:
+                    yield _published_row(section, entry, cell)
+                    continue
                 if str(cell.result.folder) in done and entry.reference:
                     continue
                 done.add(str(cell.result.folder))
@@ -83,6 +86,20 @@ def _long_rows(board: Board) -> Iterator[dict[str, Any]]:
                 yield {**about, **{name: cell.result.metrics.get(name) for name in wanted}}
                 for subset, facts in subsets_of(cell).items():
                     yield {**about, "subset": subset, **{name: facts.get(name) for name in wanted}}
+
+
+def _published_row(section: Section, entry: Entry, cell: Cell) -> dict[str, Any]:
+    return {
+        "model": entry.name,
+        "corpus": cell.column.name,
+        "mode": section.mode,
+        "block": section.block,
+        "stride": section.stride,
+        "kind": entry.kind,
+        "parameters": entry.parameters,
+        "compared": "no: published",
+        "bits_per_character": cell.values["bits_per_character"],
+    }
 
 
 def wide_csv(board: Board) -> str:
@@ -113,7 +130,7 @@ def wide_section(board: Board) -> Section:
     ranked = [one for one in board.sections if one.measure == "bits_per_character"]
     if not ranked:
         raise KolmoError("no results hold bits per character, which the wide table is of; evaluate in mode strict")
-    return next((one for one in ranked if is_exact(one)), ranked[0])
+    return next((one for one in ranked if is_exact(one) and one.models), ranked[0])
 
 
 def opencompass_csv(board: Board) -> str:
@@ -168,7 +185,8 @@ def markdown(board: Board) -> str:
         rows = [heads, ["---", *["---:"] * (len(heads) - 1)]]
         for entry in section.entries:
             label = markdown_text(entry.name)
-            row = [f"*{label}* (reference)" if entry.reference else label]
+            kind = "reference" if entry.reference else PUBLISHED if entry.kind == PUBLISHED else ""
+            row = [f"*{label}* ({kind})" if kind else label]
             row += [_marked(section, entry, column.name, digits) for column in section.columns]
             row += [_digits(entry.averages[section.measure], digits)] * several
             row += [_digits(entry.averages["bits_per_byte"], 4)] * extra + [_digits(entry.averages["min_k"], 3)]
@@ -246,6 +264,7 @@ def _section(section: Section) -> dict[str, Any]:
                 "model": entry.name,
                 "spec": entry.spec,
                 "reference": entry.reference,
+                "published": entry.kind == PUBLISHED,
                 "average": _json(entry.averages[section.measure]),
                 "values": {name: _json(cell.values[section.measure]) for name, cell in entry.cells.items()},
                 "other_versions": [name for name, cell in entry.cells.items() if not cell.current],

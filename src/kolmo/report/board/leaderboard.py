@@ -19,6 +19,7 @@ from kolmo.foreign import html_table, short
 from kolmo.report.board.contents import DEFAULT_DOCUMENTS, DEFAULT_LIMIT, DEFAULT_TITLE, Board
 from kolmo.report.board.fit import scatter
 from kolmo.report.board.models import ModelTable, Scores
+from kolmo.report.board.published import with_published
 from kolmo.report.board.results import CheckedResult
 from kolmo.report.board.sections import build_sections
 
@@ -84,6 +85,7 @@ def leaderboard(
     models: str | Path | None = None,
     documents: int = DEFAULT_DOCUMENTS,
     limit: int = DEFAULT_LIMIT,
+    published: bool = False,
 ) -> Leaderboard:
     """A leaderboard of results.
 
@@ -96,6 +98,7 @@ def leaderboard(
         models: a table of facts about models: `model`, `cutoff`, `family`, `parameters`, `licence`, `url`.
         documents: number of documents of each corpus that the page shows.
         limit: maximum bytes of text on the page.
+        published: whether the 28 published models stand beside the results in mode paper, marked as such.
 
     Raises:
         KolmoError: there are no results, or a result or a table cannot be read.
@@ -112,5 +115,7 @@ def leaderboard(
         if not found:
             there = ", ".join(sorted({str(one.mode) for one in given}))
             raise KolmoError(f"{where}: contains no results in mode {mode}; there are some in {there}")
-    sections = tuple(build_sections(found))
-    return Leaderboard(title, sections, scatter(sections, read), documents, limit, read)
+    sections = build_sections(found)
+    if published:
+        sections = with_published(sections, known)
+    return Leaderboard(title, tuple(sections), scatter(sections, read), documents, limit, read)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kolmo.foreign import html
+from kolmo.page_frame import asset, head, tail
 from kolmo.report.board.contents import Board
 from kolmo.report.board.documents import payload
 from kolmo.report.board.figure import figures
@@ -21,7 +22,6 @@ from kolmo.report.board.results import CorpusVersion
 from kolmo.report.board.sections import Entry
 from kolmo.report.board.table import section_tables
 from kolmo.report.board.words import compact, plural
-from kolmo.report.frame import asset, head, tail
 
 EDGES = (0.5, 1, 2, 4, 8, 16, 32)  # bits at which the next colour begins
 STEPS = (0.5, 2, 6)  # bits of difference at which the next colour begins, to either side

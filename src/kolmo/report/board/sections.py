@@ -25,20 +25,22 @@ from kolmo.evaluation.windows.modes import MODES
 from kolmo.report.board.models import Facts
 from kolmo.report.board.results import MEASURES, CheckedResult, CorpusVersion, Numbers
 
+PUBLISHED = "published"  # kind of an entry with numbers from a paper
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
     """A model on a corpus.
 
     Attributes:
-        result: where its rows are.
+        result: where its rows are; None for a published number.
         values: metrics by name.
         column: the version of the corpus that it was evaluated on, which may differ from the section's.
         current: whether it is the section's version.
         seen: "all" or "part": how much of the corpus is not newer than the model's training data; else "".
     """
 
-    result: Result
+    result: Result | None
     values: Numbers
     column: CorpusVersion
     current: bool
@@ -121,9 +123,14 @@ class Section:
         return f"Mode {self.mode}, block {self.block:,}" + (f", stride {self.stride:,}" if self.stride else "")
 
     @property
+    def measured(self) -> tuple[Entry, ...]:
+        """The entries that were evaluated here: not those with published numbers."""
+        return tuple(entry for entry in self.entries if entry.kind != PUBLISHED)
+
+    @property
     def models(self) -> tuple[Entry, ...]:
-        """The entries that are not references."""
-        return tuple(entry for entry in self.entries if not entry.reference)
+        """The measured entries that are not references."""
+        return tuple(entry for entry in self.measured if not entry.reference)
 
     def complete(self, entry: Entry) -> bool:
         """Whether the entry was evaluated on this version of every corpus."""
@@ -164,7 +171,7 @@ def build_sections(found: Sequence[CheckedResult]) -> list[Section]:
 
 
 def _section(mode: str, block: int, stride: int, found: Sequence[CheckedResult]) -> Section:
-    names = sorted({one.corpus.name for one in found}, key=_corpus_order)
+    names = sorted({one.corpus.name for one in found}, key=corpus_order)
     columns = [_column([one for one in found if one.corpus.name == name]) for name in names]
     measured = any(one.values["bits_per_character"] is not None for one in found)
     measure = "bits_per_character" if measured else "token_perplexity"
@@ -173,13 +180,18 @@ def _section(mode: str, block: int, stride: int, found: Sequence[CheckedResult])
         groups.setdefault((one.model, one.kind, one.settings), []).append(one)
     labels = _labels([members[0] for members in groups.values()])
     entries = [_entry(label, members, columns) for label, members in zip(labels, groups.values(), strict=True)]
-    entries.sort(key=lambda entry: (_cost(entry.averages[measure]), _cost(_some(entry, measure)), entry.name))
     best, gaps = _gaps(entries, columns) if measured else ({}, {})
     notes = list(_notes(measure, columns, entries))
-    return Section(mode, block, stride, measure, tuple(columns), tuple(entries), best, gaps, tuple(notes))
+    return Section(mode, block, stride, measure, tuple(columns), ranked(entries, measure), best, gaps, tuple(notes))
 
 
-def _corpus_order(name: str) -> tuple[int, str]:
+def ranked(entries: Sequence[Entry], measure: str) -> tuple[Entry, ...]:
+    """Entries by their average, and those without one by their number on the first corpus, best first."""
+    return tuple(sorted(entries, key=lambda one: (_cost(one.averages[measure]), _cost(_some(one, measure)), one.name)))
+
+
+def corpus_order(name: str) -> tuple[int, str]:
+    """Key to sort corpora by: those of the paper first, in its order, then others by name."""
     paper = ("cc", "python", "arxiv_math")
     return (paper.index(name) if name in paper else len(paper), name)
 
@@ -265,27 +277,29 @@ def _gaps(
 ) -> tuple[dict[str, str], dict[tuple[str, str], Gap]]:
     best, gaps = {}, {}
     for column in columns:
-        ranked = [
+        found = [
             (value, entry.cells[column.name], entry.name)
             for entry in entries
             if column.name in entry.cells
             and entry.cells[column.name].current
             and (value := entry.cells[column.name].values["bits_per_character"]) is not None
         ]
-        if len(ranked) < 2:
+        if len(found) < 2:
             continue
-        ranked.sort(key=lambda one: (one[0], one[2]))
-        _, first, name = ranked[0]
+        found.sort(key=lambda one: (one[0], one[2]))
+        _, first, name = found[0]
         best[column.name] = name
-        for _, cell, other in ranked[1:]:
+        for _, cell, other in found[1:]:
             gap = _gap(cell.result, first.result)
             if gap is not None:
                 gaps[column.name, other] = gap
     return best, gaps
 
 
-def _gap(one: Result, other: Result) -> Gap | None:
+def _gap(one: Result | None, other: Result | None) -> Gap | None:
     """None if the tables are missing, or share fewer than two documents."""
+    if one is None or other is None:
+        return None
     RowStore(one.folder)  # says which extra is missing
     try:
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from kolmo.foreign import html
 from kolmo.report.board.results import MEASURES, CorpusVersion, number
-from kolmo.report.board.sections import Cell, Entry, Section
+from kolmo.report.board.sections import PUBLISHED, Cell, Entry, Section
 from kolmo.report.board.words import compact, plural
 
 RULES = {  # what a mode does, in a sentence
@@ -24,7 +24,7 @@ RULES = {  # what a mode does, in a sentence
     "uncheatable": "Disjoint chunks whose first tokens are not scored, as uncheatable_eval had them until 2025.",
     "uncheatable-bos": "Disjoint chunks behind a start token, all scored, as uncheatable_eval has them now.",
     "llama.cpp": "Chunks whose second halves alone are scored, as llama.cpp's perplexity has them.",
-    "perplexity-2048": "Documents joined by blank lines, full chunks of 2,048 tokens: as papers on small weights have it.",
+    "perplexity-2048": "Documents joined by blank lines, full chunks of 2,048 tokens, as in papers on small weights.",
 }
 
 
@@ -33,7 +33,8 @@ def section_tables(section: Section, place: int) -> Iterator[str]:
     yield f'<section id="section-{place}" class="board">\n<h2>{html(section.title)}</h2>\n'
     rule = RULES.get(section.mode)
     count = len(section.models)
-    counts = [(count, "model"), (len(section.entries) - count, "reference")]
+    published = len(section.entries) - len(section.measured)
+    counts = [(count, "model"), (len(section.measured) - count, "reference"), (published, "published model")]
     head = ", ".join(plural(number, what) for number, what in counts if number)
     yield f'<p class="note">{escape(rule) + " " if rule else ""}{head}.</p>\n'
     yield _board(section, place)
@@ -74,7 +75,8 @@ def _board(section: Section, place: int) -> str:
         heads.append('<th scope="col">dtype</th>')
     scales = {column.name: _scale(section, column) for column in section.columns}
     averages = [entry.averages[section.measure] for entry in section.entries]
-    least = min((value for value in averages if value is not None), default=None)
+    known_averages = (entry.averages[section.measure] for entry in section.measured)
+    least = min((value for value in known_averages if value is not None), default=None)
     rows = []
     for k, entry in enumerate(section.entries):
         cells = [_head(entry)]
@@ -89,7 +91,7 @@ def _board(section: Section, place: int) -> str:
         cells += [_size(values[k]) for _, values in known]
         if dtypes:
             cells.append(f'<td class="text">{html(entry.dtype)}</td>')
-        rows.append(f"<tr{' class=reference' if entry.reference else ''}>{''.join(cells)}</tr>\n")
+        rows.append(f"<tr{_class(entry)}>{''.join(cells)}</tr>\n")
     options = "".join(
         f'<option value="{n}" data-digits="{places}"{" selected" if key == section.measure else ""}>{label}</option>'
         for n, (key, (label, places)) in enumerate(MEASURES.items())
@@ -107,8 +109,14 @@ def _board(section: Section, place: int) -> str:
 def _corpus_head(column: CorpusVersion) -> str:
     dates = f", {column.first} to {column.last}" if column.first else ""
     tip = f"{plural(column.documents, 'document')}, {plural(column.characters, 'character')}{dates}, {column.digest}"
+    if not column.documents:  # published numbers alone
+        return f'<th scope="col" class="num m">{html(column.name)}</th>'
     small = f"{compact(column.documents)} doc{'s' * (column.documents != 1)}, {compact(column.characters)} chars"
     return f'<th scope="col" class="num m" title="{html(tip)}">{html(column.name)}<small>{small}</small></th>'
+
+
+def _class(entry: Entry) -> str:
+    return " class=reference" if entry.reference else f" class={PUBLISHED}" if entry.kind == PUBLISHED else ""
 
 
 def _head(entry: Entry) -> str:
@@ -122,7 +130,8 @@ def _head(entry: Entry) -> str:
     name = f'<small class="folder">{html(folder)}/</small>{html(bare)}' if slash and bare else html(entry.name)
     if facts.url:
         name = f'<a href="{escape(facts.url)}" rel="noreferrer">{name}</a>'
-    tag = ' <small class="tag">reference</small>' if entry.reference else ""
+    word = "reference" if entry.reference else PUBLISHED if entry.kind == PUBLISHED else ""
+    tag = f' <small class="tag">{word}</small>' if word else ""
     return f'<th scope="row" title="{html(about)}"><span>{name}</span>{tag}</th>'
 
 
@@ -224,7 +233,7 @@ def _gaps(section: Section) -> Iterator[str]:
         ends = [0.0, *(end for gap in here for end in (gap.low, gap.high) if end is not None)]
         scales[column.name] = (min(ends), max(ends)) if max(ends) > min(ends) else None
     rows = []
-    for entry in section.entries:
+    for entry in section.measured:
         cells = [_head(entry)]
         for column in columns:
             gap = section.gaps.get((column.name, entry.name))
@@ -255,7 +264,7 @@ def _gaps(section: Section) -> Iterator[str]:
 
 def subsets_of(cell: Cell) -> dict[str, Mapping[str, Any]]:
     """Metrics of each subset of a corpus, where it has several."""
-    found = cell.result.record.get("subsets")
+    found = cell.result.record.get("subsets") if cell.result else None
     if not isinstance(found, Mapping):
         return {}
     return {str(name): facts for name, facts in found.items() if isinstance(facts, Mapping)}

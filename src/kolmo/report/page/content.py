@@ -48,7 +48,10 @@ def content(explanation: Explanation, rows: Rows, spans: list[Span]) -> Iterator
             '<label><input type="radio" name="mode" value="character">character</label></fieldset>'
         )
     edges = ",".join(f"{edge:g}" for edge in COLOUR_EDGES_BITS)
-    yield f'</div>\n<div id="text" tabindex="0" role="group" aria-label="the content, coloured" data-edges="{edges}">\n'
+    widest = 0 if text else int((ends - rows.offsets).max())
+    style = f' style="--row:{3 * widest + 2}ch"' if widest > HEX_COLUMNS else ""
+    label = 'role="group" aria-label="the content, coloured"'
+    yield f'</div>\n<div id="text" tabindex="0" {label} data-edges="{edges}"{style}>\n'
     kind = "r head" if text else "r h head"
     yield f'<div class="{kind}" aria-hidden="true"><a>{"line" if text else "offset"}</a><b>bits</b><s hidden></s>'
     yield "</div>\n" if text else "<code></code></div>\n"
@@ -136,10 +139,11 @@ def _hex_rows(
     explanation: Explanation, rows: Rows, first: int, last: int, sums: list[float], bars: list[float]
 ) -> Iterator[str]:
     """Rows `first` to `last` - 1 of a hex dump; `sums` (bits) and `bars` (0 to 1) are of these rows."""
+    size = len(explanation.data)
     for row in range(first, last):
         start = int(rows.offsets[row])
-        piece = explanation.data[start : start + HEX_COLUMNS]
-        costs = explanation.costs[start : start + HEX_COLUMNS]
+        end = int(rows.offsets[row + 1]) if row + 1 < len(rows.offsets) else size
+        piece, costs = explanation.data[start:end], explanation.costs[start:end]
         levels = np.searchsorted(COLOUR_EDGES_BITS, costs, side="right").tolist()
         cells = "".join(
             f"<i class=c{level}>{byte:02x}</i>" if level else f"<i>{byte:02x}</i>"
@@ -147,7 +151,8 @@ def _hex_rows(
         )
         thousandths = ",".join(map(str, np.rint(1000 * costs).astype(np.int64).tolist()))
         shown = escape("".join(chr(byte) if 32 <= byte < 127 else "·" for byte in piece))
-        anchor = f" id=O{start}" if start % STRETCH_TABLE_BYTES == 0 else ""
+        stretch = -(-start // STRETCH_TABLE_BYTES) * STRETCH_TABLE_BYTES
+        anchor = f" id=O{stretch}" if stretch < end else ""
         yield (
             f'<div class="r h"{anchor} data-o={start} data-b={thousandths}><a>{start:08x}</a>'
             f"<b>{shown_bits(sums[row - first])}</b><s style=width:{100 * bars[row - first]:.0f}%></s>"

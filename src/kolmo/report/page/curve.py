@@ -82,6 +82,3 @@ def _offset_ticks(size: int) -> list[int]:
     unit = 10 ** max(math.floor(math.log10(size)) - 1, 0)
     step = next(unit * factor for factor in (1, 2, 5, 10, 20, 50, 100) if size <= 5 * unit * factor)
     return [0, *(at for at in range(step, size, step) if size - at > size / 6), size]
-
-
-# Where the bits go

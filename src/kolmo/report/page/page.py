@@ -1,6 +1,6 @@
 """An `Explanation` as one HTML page: figures, curve, tables, and the content coloured by cost.
 
-The page needs no other file and no network (`report.frame`). Without scripts everything is shown but the tips under
+The page needs no other file and no network (`kolmo.page_frame`). Without scripts everything is shown but the tips under
 the pointer.
 What it is not: it computes no costs (see `explain`).
 """
@@ -12,10 +12,12 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kolmo.report.frame import asset, head, tail
+from kolmo.page_frame import asset, head, tail
+from kolmo.predictors.parts import described, shares
 from kolmo.report.page.content import content
 from kolmo.report.page.curve import curve
 from kolmo.report.page.markup import plural, shown
+from kolmo.report.page.pictures import pictures
 from kolmo.report.page.rows import Rows
 from kolmo.report.page.tables import breakdown, expensive
 
@@ -27,11 +29,13 @@ def page(explanation: Explanation, limit: int) -> str:
     """The page, with at most `limit` bytes of the content (one stretch at least)."""
     style, script = (asset(Path(__file__).with_name(f"page.{kind}")) for kind in ("css", "js"))
     title = shown(explanation.name)
-    parts = [*head(f"{title}: where the bits go", style, script), *_summary(explanation, title)]
+    drawn = list(pictures(explanation))
+    parts = [*head(f"{title}: where the bits go", style, script, images=bool(drawn)), *_summary(explanation, title)]
     if explanation.data:
         rows = Rows.of(explanation)
         spans = rows.select(explanation, limit)
         parts += curve(explanation)
+        parts += drawn
         parts += breakdown(explanation)
         parts += expensive(explanation, rows, spans)
         parts += content(explanation, rows, spans)
@@ -79,6 +83,9 @@ def _facts(explanation: Explanation) -> Iterator[tuple[str, str, str]]:
         yield "characters", f"{totals.characters:,}", what
     elif totals.size:
         yield "characters", "&ndash;", "no text: every byte is shown for itself"
+    if explanation.parts:
+        kinds = ", ".join(map(shown, described(shares(explanation.parts))))
+        yield "kinds", f"{len(explanation.parts):,}", f"parts, and what the predictor took them for: {kinds}"
     yield (
         "code length",
         f"{totals.code_size:,.1f}",
@@ -101,6 +108,3 @@ def _facts(explanation: Explanation) -> Iterator[tuple[str, str, str]]:
     several = f"; the file is cut into {blocks}, and the predictor starts afresh in each" if blocks else ""
     identity = f"version {explanation.version}, fingerprint {escape(explanation.fingerprint)}"
     yield "predictor", escape(explanation.predictor), identity + several
-
-
-# The curve

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from kolmo.predictors.base import BlockPart
 from kolmo.report.text import Text
 
 if TYPE_CHECKING:
     from kolmo.report.explain import Explanation
 
 HEX_COLUMNS = 16  # bytes in a row of a hex dump
+MAX_HEX_COLUMNS = 32  # in a row of records
+MAX_RECORD_BYTES = 256  # of records that begin a row each
+RECORD_FIELDS = ("width", "stride", "record", "size")  # parameters of kinds that say how long a record is
 STRETCH_TABLE_BYTES = 256  # bytes of a stretch in the table of a binary's most expensive ones
 MAX_ROW_BYTES = 2048  # bytes after which a line is continued in a row of its own
 SELECTED_BYTES = 4096  # bytes that are shown or left out together
@@ -32,7 +36,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Rows:
-    """The content in rows: lines, pieces of long lines, or 16 bytes of a hex dump.
+    """The content in rows: lines, pieces of long lines, or 16 bytes of a hex dump (or a record).
 
     Attributes:
         offsets: byte at which each row begins, shape (rows,).
@@ -49,7 +53,7 @@ class Rows:
         """Cut a content of at least one byte into rows."""
         text = explanation.text
         if text is None:
-            starts = np.arange(0, len(explanation.data), HEX_COLUMNS)
+            starts = _hex_starts(explanation)
             return cls(starts, starts, np.zeros(0, np.int64))
         tokens = text.starts[text.tokens].astype(np.int64)
         lines = text.starts[text.lines].astype(np.int64)
@@ -95,3 +99,31 @@ class Rows:
 def byte_place(text: Text, character: int, explanation: Explanation) -> int:
     """Byte offset of a character, or of the end."""
     return int(text.starts[character]) if character < len(text.starts) else len(explanation.data)
+
+
+def _hex_starts(explanation: Explanation) -> Offsets:
+    """Bytes at which the rows of a hex dump begin: every 16, and of records every one, cut where it is long."""
+    pieces: list[Offsets] = []
+    at, size = 0, len(explanation.data)
+    for part in explanation.parts:
+        record = _record(part)
+        if not record:
+            continue
+        pieces += _plain_starts(at, part.first)
+        at = part.first + part.size
+        begins = np.arange(part.first, at, record)[:, None] + np.arange(0, record, MAX_HEX_COLUMNS)
+        pieces.append(begins[begins < at])
+    return np.concatenate([*pieces, *_plain_starts(at, size)])
+
+
+def _plain_starts(first: int, last: int) -> list[Offsets]:
+    """Rows from `first` to `last` - 1 that begin at multiples of 16, but for the first one."""
+    return [np.array([first]), np.arange((first // HEX_COLUMNS + 1) * HEX_COLUMNS, last, HEX_COLUMNS)] * (first < last)
+
+
+def _record(part: BlockPart) -> int:
+    """Bytes after which a row begins: of a record, or of several short ones; 0 where a part has none."""
+    width = next((part.parameters[name] for name in RECORD_FIELDS if name in part.parameters), 0)
+    if part.kind in ("image", "audio") or not 2 <= width <= MAX_RECORD_BYTES:
+        return 0
+    return width * max(HEX_COLUMNS // width, 1)

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kolmo.report.page.markup import meter, shown, table
-from kolmo.report.page.rows import HEX_COLUMNS, STRETCH_TABLE_BYTES, Rows, Span, byte_place
+from kolmo.report.page.rows import STRETCH_TABLE_BYTES, Rows, Span, byte_place
 
 if TYPE_CHECKING:
-    from kolmo.report.explain import Explanation, Share
+    from kolmo.report.explain import Explanation
+    from kolmo.report.sums import Share
 
 SHOWN_LINES, SHOWN_WORDS, EXCERPT_CHARACTERS = 12, 15, 160
 
 
 def breakdown(explanation: Explanation) -> Iterator[str]:
     """The tables of cost by class of character and by place in a word, as pieces of HTML."""
-    yield '<section>\n<h2>By kind</h2>\n<div class="two">\n'
+    what = "byte" if explanation.text is None else "character"
+    yield f'<section>\n<h2>By class of {what}</h2>\n<div class="two">\n'
     yield _classes(explanation)
     if explanation.positions:
         yield _positions(explanation.positions)
@@ -37,7 +39,7 @@ def _classes(explanation: Explanation) -> str:
             f'<td>{100 * cost:.1f} %</td><td class="x">{meter(cost, part)}</td>'
             f"<td>{share.bits / share.count:.2f}</td></tr>\n"
         )
-    head = ["kind", "bytes" if unit == "byte" else "chars", "cost, bytes", "share", "", f"bits per {unit}"]
+    head = ["class", "bytes" if unit == "byte" else "chars", "cost, bytes", "share", "", f"bits per {unit}"]
     note = (
         "The bar is the share of the cost, the upright mark the share of the bytes: "
         "what reaches past its mark costs more than the average."
@@ -124,7 +126,8 @@ def _stretches(explanation: Explanation, rows: Rows, spans: list[Span]) -> str:
     for place in np.argsort(-costs, kind="stable")[:SHOWN_LINES].tolist():
         start = place * STRETCH_TABLE_BYTES
         piece = explanation.data[start : start + STRETCH_TABLE_BYTES]
-        number = _link(f"O{start}", f"{start:08x}", start // HEX_COLUMNS, spans)
+        row = int(np.searchsorted(rows.offsets, start, side="right")) - 1
+        number = _link(f"O{start}", f"{start:08x}", row, spans)
         ascii_only = "".join(chr(byte) if 32 <= byte < 127 else "·" for byte in piece[:96])
         cells.append(
             f"<tr><td>{number}</td><td>{costs[place]:,.0f}</td>"

@@ -93,7 +93,13 @@ class PixelModel(nn.Module):
 
     def rest(self) -> list[nn.Parameter]:
         """All other parameters."""
-        return [*self.linear, self.first_bias, self.head, self.head_bias, *([self.deeper_bias] if self.shape.layers else [])]
+        return [
+            *self.linear,
+            self.first_bias,
+            self.head,
+            self.head_bias,
+            *([self.deeper_bias] if self.shape.layers else []),
+        ]
 
     def lookups(self) -> list[nn.Parameter]:
         """Hashed tables: none."""

@@ -116,7 +116,9 @@ def open_pictures(sources: Sequence[tuple[Path, float | None]]) -> tuple[Picture
     names = [path.resolve().name for path, _ in sources]
     for name in names:
         if names.count(name) > 1:
-            raise KolmoError(f"{name}: two folders have this name, which their results go by; rename one, or link to it")
+            raise KolmoError(
+                f"{name}: two folders have this name, which their results go by; rename one, or link to it"
+            )
     return tuple(_open(path, weight) for path, weight in sources)
 
 

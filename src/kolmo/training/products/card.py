@@ -120,6 +120,7 @@ KINDS = {
     "gated-recurrent": "Gated linear recurrent network over bytes (docs/neural.md)",
     "transformer": "Decoder-only Transformer (docs/training.md)",
     "pixels": "Network of the neighbours of a pixel (docs/pixels.md)",
+    "samples": "Network of the samples before a sample (docs/samples.md)",
 }
 TEXTS = Material(
     "Texts",
@@ -134,7 +135,16 @@ PICTURES = Material(
     "folder",
     "Every tenth picture of each was held out of the training.",
     (),
-    "Bits per byte at random places of the held-out pictures: in grey, cut into patches of 32 x 64, and in colour, whole",
+    "Bits per byte at random places of the held-out pictures: in grey, in patches of 32 x 64, and in colour, whole",
+    (),
+)
+
+SOUNDS = Material(
+    "Sounds",
+    "folder",
+    "Every tenth sound of each was held out of the training.",
+    (),
+    "Bits per byte of pieces of 2,048 samples of the held-out sounds, each by itself, cut to 8 bits and in 16",
     (),
 )
 

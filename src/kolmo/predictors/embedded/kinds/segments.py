@@ -21,6 +21,8 @@ TEXT = 0  # the code of text that is predicted with the network
 MANY = 15  # in place of a code: segments follow
 CODE_BITS = 4
 MAX_BITS = 31  # of a number
+MAX_SEGMENTS = 1 << 14  # of a block: reading them takes a second at most
+MAX_STREAMS = 1 << 8  # of a block: each has a model of its own, which takes milliseconds to start
 
 
 class Sink(Protocol):
@@ -77,12 +79,12 @@ def read_segments(decoder: BinaryDecoder, size: int, kinds: Mapping[int, Kind]) 
         CorruptError: they do not cover the block, or are of no kind.
     """
     if decoder.decode(HALF):
-        return [Segment(TEXT, 0, size)]
+        return [Segment(TEXT, 0, size, _read_parameters(decoder, TEXT, kinds))]
     code = _read(decoder, CODE_BITS)
     if code != MANY:
         return [Segment(code, 0, size, _read_parameters(decoder, code, kinds))]
     count = _read_number(decoder) + 2
-    if count > size:
+    if count > min(size, MAX_SEGMENTS):
         raise CorruptError(f"it claims {count} segments in {size} bytes")
     streams: list[tuple[int, tuple[int, ...]]] = []
     segments: list[Segment] = []
@@ -92,10 +94,12 @@ def read_segments(decoder: BinaryDecoder, size: int, kinds: Mapping[int, Kind]) 
         if stream > len(streams):
             raise CorruptError(f"segment {number} is of stream {stream}, of which there are {len(streams)}")
         if stream == len(streams):
+            if stream == MAX_STREAMS:
+                raise CorruptError(f"it claims more than {MAX_STREAMS} streams")
             code = _read(decoder, CODE_BITS)
             streams.append((code, _read_parameters(decoder, code, kinds)))
         length = _read_number(decoder) + 1 if number < count - 1 else size - first
-        if length < 1 or first + length > size - (count - 1 - number):
+        if first + length > size - (count - 1 - number):
             raise CorruptError(f"segment {number} ends behind the block")
         code, parameters = streams[stream]
         segments.append(Segment(code, first, length, parameters))

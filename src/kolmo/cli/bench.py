@@ -1,0 +1,118 @@
+"""`kolmo bench`: benchmarks on data of one's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from kolmo.cli import options
+from kolmo.cli.console import STDOUT, Console, may_overwrite, print_lines, standard_output
+
+if TYPE_CHECKING:
+    from kolmo.bench.files import FilesReport
+
+
+@click.group("bench")
+def command() -> None:
+    """Measure kolmo beside others, on your own data."""
+
+
+def _levels(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
+    found = []
+    for word in value.split(","):
+        if not (word.isascii() and word.isdigit() and 1 <= int(word) <= 9):
+            raise click.BadParameter(f"{word!r} is not a level; write levels from 1 to 9, like 1,5,9", ctx, param)
+        found.append(int(word))
+    return list(dict.fromkeys(found))
+
+
+def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    return None if value is None else [word for word in value.split(",") if word]
+
+
+@command.command("files")
+@click.option("--levels", callback=_levels, default="1,5,9", show_default=True, metavar="N,...", help="kolmo's levels.")
+@click.option(
+    "--peers",
+    callback=_names,
+    metavar="NAME,...",
+    help="Other compressors, like zstd,xz,jxl; default: all that are installed. An empty list: none.",
+)
+@click.option(
+    "--repeat",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Runs of each; medians count.",
+)
+@click.option("--markdown", metavar="OUT", help="Write the tables as Markdown.")
+@click.option("--csv", metavar="OUT", help="Write a row for each tool and file.")
+@click.option("--html", metavar="OUT", help="Write a page with tables and a picture.")
+@options.recursive
+@click.option("-f", "--force", is_flag=True, help="Overwrite; follow links.")
+@options.quiet
+@click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=options.PATH)
+def files(
+    *,
+    paths: tuple[str, ...],
+    levels: list[int],
+    peers: list[str] | None,
+    repeat: int,
+    markdown: str | None,
+    csv: str | None,
+    html: str | None,
+    recursive: bool,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Measure kolmo and the compressors that are installed on files: bytes, speed both ways, memory.
+
+    Every output is unpacked and compared. Each tool runs alone, on one core, on one thread.
+    """
+    from kolmo.cli.inputs import expand
+
+    sinks = {kind: path for kind, path in (("markdown", markdown), ("csv", csv), ("html", html)) if path is not None}
+    if list(sinks.values()).count("-") + as_json > 1:
+        raise click.UsageError("only one can have standard output; write the others elsewhere")
+    console = Console(quiet, json=as_json, data_on_stdout="-" in sinks.values())
+    with console.guarded("bench"):
+        for path in sinks.values():
+            if path != "-" and os.path.isfile(path) and not force and not may_overwrite(path, console, ask=True):
+                from kolmo.targets import TargetExistsError
+
+                raise TargetExistsError(f"{path}: already exists; overwrite it with -f, or choose another name")
+        from kolmo.bench.files import bench_files
+
+        found = list(expand(paths, console, recursive=recursive, force=force, packed=False))
+        if console.status:
+            return console.status
+        report = bench_files(found, levels=levels, peers=peers, repeat=repeat, progress=console.progress)
+        _show(report, sinks, console)
+    return console.status
+
+
+def _show(report: FilesReport, sinks: dict[str, str], console: Console) -> None:
+    from kolmo.targets import Attributes, Target
+
+    makers = {"markdown": report.markdown, "csv": report.csv, "html": report.html}
+    for kind, path in sinks.items():
+        out = standard_output(force=True) if path == "-" else path
+        with console.writing_to(STDOUT if path == "-" else path), Target(out, True) as target:
+            target.file.write(makers[kind]().encode())
+            target.keep(Attributes())
+    if console.json:
+        console.record(report.record())
+    elif "-" not in sinks.values():
+        print_lines(_lines(report.text()))
+    for failure in report.failures:
+        console.fail(failure, "bench")
+
+
+def _lines(text: str) -> Sequence[str]:
+    return text.split("\n")
