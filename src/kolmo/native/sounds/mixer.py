@@ -28,7 +28,7 @@ from kolmo.native.mixer.primitives import (
     move,
 )
 from kolmo.native.samples.mixture import SampleMixture, sample_split
-from kolmo.native.samples.network import SampleNetwork
+from kolmo.native.samples.network import OTHER, PAST, SampleNetwork, look, mixtures
 from kolmo.native.sounds.filters import Filter, Stage, within
 from kolmo.native.tables import CURVE_KNOTS, SQUASH_SIZE
 
@@ -40,7 +40,6 @@ CONTEXTS = 6  # hashed contexts, all or none
 SELECTOR_SETS = (192, 128, 2048, 768, 576)  # weight sets
 STORED = 1  # the selector of which a prior has all sets
 FINAL_INPUTS, FINAL_SETS = 8, 128
-PAST = 256  # newest samples of a channel that are kept
 FAR = 1 << 20  # most distance of a value from a prediction, in 1/256 of a scale
 CURVE_ROWS = (2048, 6144)
 TRENDS = (3, 5, 7, 9, 11, 14, 20)  # bounds of `trend`
@@ -262,11 +261,13 @@ class SoundMixer:
         ][: self._config.contexts]
 
     def _ask_network(self, c: int, network: SampleNetwork) -> SampleMixture:
-        own = self._channels[c].past[::-1].astype("=i4")
-        other = None
+        other: Int = np.zeros((1, OTHER), np.int64)
         if c:  # one sample ahead: the sample of the same time is known
-            other = self._channels[c - 1].past[::-1].astype("=i4")
-        return network.next_mixture(own, other, self._config.bits)
+            other = self._channels[c - 1].past[None, :OTHER]
+        past, bits = self._channels[c].past[None], self._config.bits
+        view = look(past, other, network.coefficients, stereo=c > 0, bits=bits)
+        location, scale, weight = mixtures(view, network.outputs(view.inputs))
+        return SampleMixture(bits, location[0].tolist(), scale[0].tolist(), weight[0].tolist())
 
     def _predict_bit(self, c: int, bit: int, known: int) -> int:
         middle = self._low + self._width // 2
