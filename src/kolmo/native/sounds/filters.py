@@ -40,7 +40,7 @@ class Filter:
         self._keep = (65536 - forget) * 2.0**-16
         self._products: Double = np.zeros((order, order))
         self._targets: Double = np.zeros(order)
-        self._waiting = 0
+        self._waiting = self._seen = 0
         self.weights: Int = np.zeros(order, np.int64)
         self.x: Int = np.zeros(order, np.int64)
 
@@ -54,7 +54,8 @@ class Filter:
         self._products = self._products * self._keep + np.outer(x, x)
         self._targets = self._targets * self._keep + x * float(target)
         self._waiting += 1
-        if self._waiting >= self._every:
+        self._seen += 1
+        if self._waiting >= self._every or self._waiting > self._seen >> 4:  # early weights improve fast
             self._waiting = 0
             self._solve()
 

@@ -70,7 +70,9 @@ KOLMO_INLINE KOLMO_TARGET void sound_filter_learn(sound_filter *f, int32_t targe
         const double kept = f->targets[i] * forget, product = xi * y;
         f->targets[i] = kept + product;
     }
-    if (++f->waiting >= f->every) {
+    f->seen += f->seen < 1 << 20;
+    const int32_t soon = f->seen >> 4; /* early weights improve fast */
+    if (++f->waiting >= f->every || f->waiting > soon) {
         f->waiting = 0;
         sound_filter_solve(f);
     }

@@ -81,7 +81,7 @@ QUICK = SoundShape("sound-quick", (Filter(16, 8, 8, 197),), 0, ((16, 524),), 328
 LIGHT = SoundShape("sound-light", (Filter(16, 8, 4, 655), Filter(24, 12, 8, 66)), 1, ((256, 524), (16, 524)), 328, 6, 20)
 FULL = SoundShape(
     "sound-full",
-    (Filter(16, 8, 2, 655), Filter(32, 16, 4, 197), Filter(32, 16, 8, 33)),
+    (Filter(16, 8, 2, 655), Filter(32, 16, 8, 197), Filter(32, 16, 16, 33)),
     1,
     ((256, 524), (32, 524), (16, 524)),
     328,
