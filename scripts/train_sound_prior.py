@@ -1,8 +1,8 @@
 """Train the priors of the mixer of sound on a folder of sounds: `python scripts/train_sound_prior.py FOLDER`.
 
-FOLDER holds files that soundfile reads, of 16 bits; every tenth one (in the order of names) is left out, for measurements. Long pieces
-of 16 bits come first, among them two channels with an echo, noise and tones; then pieces of 2,048 samples of 8 bits, for which a prior
-matters most. The same folder and seed give the same priors.
+FOLDER holds files that soundfile reads, of 16 bits; every tenth one (in the order of names) is left out, for
+measurements. Long pieces of 16 bits come first, among them two channels with an echo, noise and tones; then pieces of
+2,048 samples of 8 bits, for which a prior matters most. The same folder and seed give the same priors.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ def make_pieces(sounds: list[npt.NDArray[np.int16]], long: int, short: int, seed
     pieces: list[Piece] = []
     for i in range(long // 8):
         x = take(LONG // 2).astype(np.int64)
-        y = np.roll(x, int(draw.integers(0, 6))) * int(draw.integers(8, 24)) // 16 + draw.normal(0, 1 << i % 9, len(x)).astype(np.int64)
-        pieces.append(((16, 2, 0, 0, 0), np.stack([x, np.clip(y, -32768, 32767)], 1).astype("<i2").tobytes()))
+        echo = np.roll(x, int(draw.integers(0, 6))) * int(draw.integers(8, 24)) // 16
+        y = np.clip(echo + draw.normal(0, 1 << i % 9, len(x)).astype(np.int64), -32768, 32767)
+        pieces.append(((16, 2, 0, 0, 0), np.stack([x, y], 1).astype("<i2").tobytes()))
     for i in range(long - long // 8):
         x = take(LONG).astype(np.int64)
         if i % 16 == 0:  # tones in noise
             t = np.arange(LONG)
-            x = sum(draw.uniform(0, 4000) * np.sin(t * draw.uniform(0.01, 1.5)) for _ in range(3)) + draw.normal(0, 1 << i // 16 % 10, LONG)
-        pieces.append(((16, 1, 0, 0, 0), np.clip(x, -32768, 32767).astype("<i2").tobytes()))
+            tones = sum(draw.uniform(0, 4000) * np.sin(t * draw.uniform(0.01, 1.5)) for _ in range(3))
+            x = np.clip(tones + draw.normal(0, 1 << i // 16 % 10, LONG), -32768, 32767)
+        pieces.append(((16, 1, 0, 0, 0), x.astype("<i2").tobytes()))
     for _ in range(short):
         x = take(SHORT)
         pieces.append(((8, 1, 0, 1, 0), ((x.astype(np.int64) >> 8) + 128).astype(np.uint8).tobytes()))

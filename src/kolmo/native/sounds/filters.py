@@ -1,7 +1,7 @@
 """Adaptive predictions of samples in NumPy: the specification of sound_filters.h (docs/audio.md, "Predictions").
 
-Sums that a prediction consists of are sums of integers. Least squares is elementwise binary64, one rounding for each operation
-written, in the order written, so C gives the same bits at any vector width.
+Sums that a prediction consists of are sums of integers. Least squares is elementwise binary64, one rounding for each
+operation written, in the order written, so C gives the same bits at any vector width.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def within(value: int, most: int) -> int:
 
 
 class Filter:
-    """Least squares with forgetting: the weights that would have predicted the samples so far best, the newest counting most.
+    """Least squares with forgetting: weights that would have predicted the samples so far best; the newest count most.
 
     Args:
         order: number of inputs.

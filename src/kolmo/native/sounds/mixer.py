@@ -43,7 +43,15 @@ FINAL_INPUTS, FINAL_SETS = 8, 128
 FAR = 1 << 20  # most distance of a value from a prediction, in 1/256 of a scale
 CURVE_ROWS = (2048, 6144)
 TRENDS = (3, 5, 7, 9, 11, 14, 20)  # bounds of `trend`
-DISTANCES = (32, 96, 192, 320, 512, 768, 1280)  # bounds of a middle's distance from the last prediction, in 1/256 of a scale
+DISTANCES = (
+    32,
+    96,
+    192,
+    320,
+    512,
+    768,
+    1280,
+)  # bounds of a middle's distance from the last prediction, in 1/256 of a scale
 NUMBERS = 5 + 1 + 4 * FILTERS + 2 + 2 * STAGES + 1 + 2 + 5  # of a configuration
 
 
@@ -158,7 +166,11 @@ class SoundMixer:
         self._direction = direction
 
     def _code(
-        self, data: bytes | None, size: int, code: Callable[[int, int], int], done: Callable[[range], None] | None = None
+        self,
+        data: bytes | None,
+        size: int,
+        code: Callable[[int, int], int],
+        done: Callable[[range], None] | None = None,
     ) -> bytes:
         """Code `size` bytes; `code` codes a bit (0 where it is not known) with a probability, and returns it.
 
@@ -284,7 +296,9 @@ class SoundMixer:
         if self._config.contexts:
             if bit % 4 == 0:
                 hashes = [mix(h, known) for h in self._hash]
-                self._trees = np.array([find_tree(self._memory, self._buckets, self._tables.priority, h) for h in hashes])
+                self._trees = np.array(
+                    [find_tree(self._memory, self._buckets, self._tables.priority, h) for h in hashes]
+                )
             self._history = self._trees + (1 << bit % 4 | known & (1 << bit % 4) - 1)
             self._at = 256 * np.arange(CONTEXTS) + self._memory[self._history]
             p = self._maps[self._at] >> 20

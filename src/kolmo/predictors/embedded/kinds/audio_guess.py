@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-PLACES = 4  # of a piece that are looked at
-PLACE_BYTES = 4096  # of each
+PLACES = 3  # of a piece that are looked at
+PLACE_BYTES = 2048  # of each
 MIN_BYTES = 256
 FAR = 37  # frames between samples that are not neighbours
-GAIN = 10  # sixteenths of a bit a sample by which neighbours must be nearer to each other than others, on a logarithmic scale
-QUIET = 12  # sixteenths of a bit a sample below which a piece is silence
 LAYOUTS = ((16, 1, 0), (16, 2, 0), (16, 1, 1), (16, 2, 1), (8, 1, 0), (8, 2, 0))  # bits, channels, big
-MOST = 3  # layouts that are worth a trial
+GAINS = {
+    8: 16,
+    16: 12,
+}  # sixteenths of a bit by which a sample is nearer to its neighbour, or a prediction, than to others
 
 
 def guess_sounds(data: bytes) -> list[tuple[int, ...]]:
@@ -29,22 +30,23 @@ def guess_sounds(data: bytes) -> list[tuple[int, ...]]:
     if len(data) < MIN_BYTES:
         return []
     size = min(PLACE_BYTES, len(data))
-    starts = sorted({(len(data) - size) * i // max(PLACES - 1, 1) // 24 * 24 for i in range(PLACES)})
+    starts = sorted({(len(data) - size) * i // (PLACES - 1) // 24 * 24 for i in range(PLACES)})
     pieces = [np.frombuffer(data, np.uint8, size, start).astype(np.int64) for start in starts]
-    found: list[tuple[int, tuple[int, ...]]] = []
+    upper = sum(int((piece >= 128).sum()) for piece in pieces)
+    if not 15 * size * len(pieces) > 16 * upper > size * len(pieces):  # not on both sides of 0, as text
+        return []
+    found: list[tuple[int, tuple[int, ...]]] = []  # cost of a byte, parameters
     for bits, channels, big in LAYOUTS:
         for shift in range(bits // 8):
             for plain in (0, 1) if bits == 8 else (0,):
-                near = far = 0
-                for piece in pieces:
-                    a, b = _costs(_samples(piece[shift:], bits, big, plain), channels)
-                    near, far = near + a, far + b
-                near, far = near // len(pieces), far // len(pieces)
-                if near + GAIN <= far and far >= QUIET:
-                    phase = -shift % (bits // 8 * channels)
-                    # a gain counts for each sample: per byte, layouts compare
-                    found.append(((near - far) * 8 // bits, (bits, channels, big, plain, phase)))
-    return [parameters for _, parameters in sorted(found)[:MOST]]
+                costs = [_costs(_samples(piece[shift:], bits, big, plain), channels) for piece in pieces]
+                near, far = (sum(cost[k] for cost in costs) // len(pieces) for k in (0, 1))
+                if near + GAINS[bits] <= far:
+                    found.append((near * 8 // bits, (bits, channels, big, plain, -shift % (bits // 8 * channels))))
+    found.sort()
+    wide = [parameters for _, parameters in found if parameters[0] > 8]
+    narrow = [parameters for _, parameters in found if parameters[0] == 8]
+    return [*wide[:1], *narrow[:1], *[p for p in wide if p[1] != wide[0][1]][:1]]
 
 
 def _samples(piece: npt.NDArray[np.int64], bits: int, big: int, plain: int) -> npt.NDArray[np.int64]:

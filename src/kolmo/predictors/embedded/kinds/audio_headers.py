@@ -11,7 +11,13 @@ from collections.abc import Iterator
 Sound = tuple[int, int, tuple[int, ...]]  # offset and size of the samples in bytes; parameters of the kind `audio`
 
 PCM, EXTENSIBLE = 1, 0xFFFE  # WAV format tags
-AIFC_LAYOUTS = {b"NONE": (1, 0), b"twos": (1, 0), b"sowt": (0, 0), b"raw ": (1, 1), b"in24": (1, 0)}  # big-endian; unsigned 8 bits
+AIFC_LAYOUTS = {
+    b"NONE": (1, 0),
+    b"twos": (1, 0),
+    b"sowt": (0, 0),
+    b"raw ": (1, 1),
+    b"in24": (1, 0),
+}  # big-endian; unsigned 8 bits
 AU_BYTES = {2: 1, 3: 2, 4: 3}  # AU encoding -> bytes of a sample
 MAX_CHUNKS = 64  # before the samples
 MIN_SOUND_BYTES = 64
@@ -90,7 +96,9 @@ def _aiff(data: bytes, at: int) -> Sound | None:
                 big, plain = layout
         elif name == b"SSND" and size >= 8:
             skipped = 8 + int.from_bytes(data[first : first + 4], "big")
-            return _layout(first + skipped, size - skipped, sample, channels, big, plain, data) if size > skipped else None
+            return (
+                _layout(first + skipped, size - skipped, sample, channels, big, plain, data) if size > skipped else None
+            )
     return None
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
+from kolmo.predictors.embedded.kinds.audio import Audio
 from kolmo.predictors.embedded.kinds.base import Kind
 
 
 @cache
 def special_kinds() -> dict[int, Kind]:
     """Code -> kind, for the kinds beside text and the general ones."""
-    kinds: list[Kind] = []
+    kinds: list[Kind] = [Audio()]
     return {kind.code: kind for kind in kinds}

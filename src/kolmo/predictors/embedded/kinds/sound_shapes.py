@@ -78,7 +78,9 @@ class SoundShape:
 
 
 QUICK = SoundShape("sound-quick", (Filter(16, 8, 8, 197),), 0, ((16, 524),), 328, 0, 16)
-LIGHT = SoundShape("sound-light", (Filter(16, 8, 4, 655), Filter(24, 12, 8, 66)), 1, ((256, 524), (16, 524)), 328, 6, 20)
+LIGHT = SoundShape(
+    "sound-light", (Filter(16, 8, 4, 655), Filter(24, 12, 8, 66)), 1, ((256, 524), (16, 524)), 328, 6, 20
+)
 FULL = SoundShape(
     "sound-full",
     (Filter(16, 8, 2, 655), Filter(32, 16, 8, 197), Filter(32, 16, 16, 33)),
