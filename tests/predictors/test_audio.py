@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
@@ -101,7 +102,7 @@ def test_damaged_headers_stay_within_the_data(seed: int) -> None:
         AUDIO.model(1, size, parameters)
 
 
-def tone(bits: int, channels: int, frames: int, seed: int = 3) -> np.ndarray:
+def tone(bits: int, channels: int, frames: int, seed: int = 3) -> npt.NDArray[np.int64]:
     rng, t = np.random.default_rng(seed), np.arange(frames)[:, None]
     values = 0.3 * (1 << bits - 1) * np.sin(t * 0.05 + np.arange(channels) * 1.5) + rng.normal(
         0, 1 << bits // 4, (frames, channels)

@@ -1,7 +1,7 @@
 """Priors of the mixers of sound: what a mixer believes before the first sample (docs/audio.md, "Priors").
 
-A mixer runs over pieces of sound; between them it forgets the sound but keeps what it learned about histories and weights.
-What it is not: it needs no torch.
+A mixer runs over pieces of sound; between them it forgets the sound but keeps what it learned about histories and
+weights. What it is not: it needs no torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The kind of sound: samples of 8, 16 or 24 bits in one to eight channels (docs/audio.md).
 
-Adaptive linear predictors, from filters of least squares to a long cascade, give each sample distributions; a network's and
-hashed contexts' predictions join them; mixers weigh all of them bit by bit, from a sample's top bit down.
+Adaptive linear predictors, from filters of least squares to a long cascade, give each sample distributions; the
+predictions of hashed contexts join them; mixers weigh all of them bit by bit, from a sample's top bit down.
 
 What it is not: the arithmetic (`kolmo.native.sounds`), the shapes (`sound_shapes.py`), or where sound is in a block
 (`audio_headers.py`, `audio_guess.py`).
@@ -38,8 +38,8 @@ EXPANSION = 1 << 13
 class Audio(Kind):
     """Samples of sound.
 
-    Parameters of a segment: `bits` of a sample (8, 16, 24); `channels` (1 to 8); `big`: 1 for big-endian samples; `unsigned`: 1
-    for unsigned samples; `phase`: bytes of the segment's first frame that are not in the segment.
+    Parameters of a segment: `bits` of a sample (8, 16, 24); `channels` (1 to 8); `big`: 1 for big-endian samples;
+    `unsigned`: 1 for unsigned samples; `phase`: bytes of the segment's first frame that are not in the segment.
     """
 
     name = "audio"

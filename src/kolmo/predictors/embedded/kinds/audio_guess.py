@@ -1,7 +1,7 @@
 """Sound without a header: layouts under which neighbouring samples are alike.
 
-Integers only, on a few thousand bytes, so cheap, and the same on all machines. What it is not: a decision; the writer tries the
-layouts that this finds (`choice.py`).
+Integers only, on a few thousand bytes, so cheap, and the same on all machines. What it is not: a decision; the writer
+tries the layouts that this finds (`choice.py`).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _samples(piece: npt.NDArray[np.int64], bits: int, big: int, plain: int) -> n
 
 
 def _costs(x: npt.NDArray[np.int64], channels: int) -> tuple[int, int]:
-    """Mean logarithm of the distance of neighbours, at best of a linear prediction, and of other samples: in 1/16 of a bit."""
+    """Mean logarithms of the distance of a sample from its neighbour or a line, and from others: in 1/16 of a bit."""
     first = x[channels:] - x[:-channels]
     second = first[channels:] - first[:-channels]
     lag = FAR * channels

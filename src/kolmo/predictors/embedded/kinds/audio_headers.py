@@ -1,7 +1,7 @@
 """Sound behind headers of WAV, AIFF, AIFC and AU files, anywhere in a block. Integer PCM of 8, 16 and 24 bits.
 
-Sizes that a header claims are bounded by the data; a segment may go on in the next block. What it is not: a reader of these
-formats; it takes what it understands, and leaves the rest to other kinds.
+Sizes that a header claims are bounded by the data; a segment may go on in the next block. What it is not: a reader of
+these formats; it takes what it understands, and leaves the rest to other kinds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shapes of the mixer of sound: its predictors and rates at each level, and the prior that it starts from (docs/audio.md).
+"""Shapes of the mixer of sound: predictors and rates at each level, and the prior that it starts from (docs/audio.md).
 
 What it is not: the arithmetic, which is in `kolmo.native.sounds`.
 """
@@ -104,7 +104,7 @@ LEVELS = {1: QUICK, 2: QUICK, 3: LIGHT, 4: LIGHT, 5: FULL, 6: FULL, 7: LARGE, 8:
 
 
 def configuration(shape: SoundShape, parameters: tuple[int, ...], table_bits: int) -> bytes:
-    """A shape, the parameters of a stream and the size of its table in the layout of `sound_config` in sound_mixer.h."""
+    """A shape, a stream's parameters and its table's size in the layout of `sound_config` in sound_mixer.h."""
     f, s = len(shape.filters), len(shape.stages)
     values = [*parameters, f]
     for column in zip(*((x.own, x.other, x.every, x.forget) for x in shape.filters), strict=True):
