@@ -13,7 +13,7 @@ import random
 import sys
 from pathlib import Path
 
-from kolmo.predictors.embedded import neural, neural_levels
+from kolmo.predictors.embedded import neural_levels, text
 from kolmo.predictors.embedded.context_mixing import SHAPES, Shape, plain_prior, unpack_prior
 from kolmo.predictors.embedded.network import Weights
 from kolmo.predictors.embedded.network_file import load
@@ -70,7 +70,7 @@ def main() -> None:
     PRIORS.mkdir(exist_ok=True)
     for shape in (*SHAPES, *neural_levels.SHAPES):
         if not options.shape or shape.name in options.shape:
-            network = (load(options.network) if options.network else neural.network()) if shape.network else None
+            network = (load(options.network) if options.network else text.network()) if shape.network else None
             packed = train(shape, samples, options.rounds, network)
             (PRIORS / f"{shape.name}.bin").write_bytes(packed)
             print(f"{shape.name}: {len(packed):,} bytes, SHA-256 {hashlib.sha256(packed).hexdigest()}")

@@ -35,6 +35,7 @@ FLOORS = {
     "container": 2,
     "corpus": 2,
     "hyperfunctions": 2,
+    "modalities": 2,
     "codec": 3,
     "evaluation": 3,
     "fit": 3,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from kolmo.native import tables
 from kolmo.native.dispatch import kernels
-from kolmo.predictors.embedded.context_mixing import FULL, ContextMixing, Shape, configuration, plain_prior
+from kolmo.predictors.embedded.context_mixing import FULL, LEVELS, Shape, configuration, plain_prior
 from kolmo.predictors.embedded.context_mixing import prior as prior_of
 from kolmo.predictors.embedded.network import NetworkShape
 
@@ -81,8 +81,8 @@ def write_content(config: bytes, prior: bytes, data: bytes, header: Path) -> Non
 
 def expected(level: int, data: bytes, header: Path) -> str:
     """Write the content header for a level; returns the line that main.c must print, from the kernels here."""
-    predictor = ContextMixing(level)
-    config, prior = configuration(predictor.shape, 18, 12), prior_of(predictor.shape)
+    shape, _ = LEVELS[level]
+    config, prior = configuration(shape, 18, 12), prior_of(shape)
     write_content(config, prior, data, header)
     scorer = kernels.ContextMixer(config, tables.packed(), prior, len(data))
     costs = array("H", scorer.costs(data))

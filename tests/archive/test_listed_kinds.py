@@ -118,5 +118,5 @@ def test_shares_are_bounded() -> None:
     assert sum(share.size for share in found) == 10 * len(parts)
     phrases = described(found)
     assert phrases[0] == "image 67%"
-    assert phrases[1] == "image <1% (stride 0, 1 channel)"
+    assert phrases[1] == "image <1% (width 0, 1 channel)"
     assert phrases[-1].startswith(f"{MAX_SHARES + 1 - 12} more ")

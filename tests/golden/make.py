@@ -60,6 +60,9 @@ CASES = {
     **{f"v1-neural-prose-{level}": Case(PROSE, level, "neural") for level in range(5, 10)},
     "v1-neural-code": Case(CODE, predictor="neural"),
     "v1-neural-records": Case(RECORDS, predictor="neural"),
+    "v1-neural-segments": Case(
+        PROSE * 20 + random.Random(2).randbytes(18_000) + (PROSE + CODE) * 8, predictor="neural"
+    ),
     "v1-neural-blocks": Case(PROSE * 2 + CODE, block_size=900, predictor="neural"),
 }
 

@@ -45,7 +45,8 @@ class RampModel:
         costs = [-np.log2((p if bit else 65536 - p) / 65536) for bit, p in self._decisions(data)]
         if progress:
             progress(len(data))
-        return np.array(costs).reshape(-1, 8).sum(axis=1)
+        sums: npt.NDArray[np.float64] = np.array(costs, np.float64).reshape(-1, 8).sum(axis=1)
+        return sums
 
     def _decisions(self, data: bytes) -> Iterable[tuple[int, int]]:
         for at, byte in enumerate(data):

@@ -123,13 +123,13 @@ def test_every_path_gives_the_reference_bits(shape: NetworkShape, kind: str, pat
 @pytest.mark.skipif(NATIVE is None, reason="the C kernels are not built here")
 def test_a_text_again_and_again_gives_the_reference_bits() -> None:
     """Values within the network that ships grow beyond 1024 there, and C once rounded them otherwise than NumPy."""
-    from kolmo.predictors.embedded import neural
+    from kolmo.predictors.embedded import text
 
     symbols = b"\n" + (Path(__file__).parents[1] / "golden" / "v1-neural-blocks.raw").read_bytes()[:559]
-    expected = run(reference, neural.network(), 1, symbols)
+    expected = run(reference, text.network(), 1, symbols)
     for path in PATHS:
         NATIVE.force_path(path)
-        assert run(NATIVE, neural.network(), 1, symbols) == expected, path
+        assert run(NATIVE, text.network(), 1, symbols) == expected, path
 
 
 @pytest.mark.skipif(NATIVE is None, reason="the C kernels are not built here")

@@ -34,6 +34,8 @@ from kolmo.predictors.embedded.kinds.segments import (
 )
 from kolmo.predictors.embedded.neural import Neural
 from kolmo.predictors.embedded.segmented import Choice, SegmentedModel, least_expansion, parts_of
+from kolmo.predictors.embedded.split import split
+from kolmo.predictors.embedded.text import SHIPPED
 
 LEVEL = 1
 RANDOM = random.Random(17).randbytes
@@ -322,7 +324,8 @@ def test_known_costs_are_coded_as_the_model_would() -> None:
     segment = [Segment(PLAIN, 0, len(data))]
     mixer = KINDS[PLAIN].model(LEVEL, len(data), ())
     known = Choice(segment, mixer.costs(data))  # type: ignore[attr-defined]
-    encoder, ticks = BinaryEncoder(), []
+    encoder = BinaryEncoder()
+    ticks: list[int] = []
     SegmentedModel(LEVEL, len(data), KINDS, lambda _: known).encode(encoder, data, ticks.append)
     assert encoder.finish() == coded(data, segment)
     assert sum(ticks) == len(data)
@@ -349,3 +352,32 @@ def test_scores_stand_where_the_bytes_do() -> None:
     assert costs.shape == (len(data),)
     assert np.median(costs[706:1730]) < 0.2
     assert np.median(costs[:700]) > 6
+
+
+# The division into packed data, text and plain data
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_divisions_cover_any_data(seed: int) -> None:
+    rng = random.Random(seed)
+    sizes = [rng.randrange(1, 30_000) for _ in range(8)]
+    data = b"".join(rng.randbytes(size) if rng.random() < 0.5 else bytes(size) for size in sizes)
+    segments = split(data, SHIPPED.kernel)
+    assert segments[0].first == 0
+    assert segments[-1].end == len(data)
+    assert all(a.end == b.first and a.size >= 1 for a, b in pairwise(segments))
+
+
+def test_short_text_between_packed_data_is_text() -> None:
+    text = b"The quick brown fox jumps over the lazy dog, and so on, until it is tired.\n" * 110
+    data = text + RANDOM(40_000) + text + RANDOM(40_000)
+    segments = [s for s in split(data, SHIPPED.kernel) if s.code == TEXT]
+    assert len(segments) == 2
+    assert abs(segments[1].first - len(text) - 40_000) < 1024
+    assert abs(segments[1].end - 2 * len(text) - 40_000) < 1024
+
+
+def test_a_lone_window_that_looks_random_is_no_segment() -> None:
+    numbers = np.arange(10_240, dtype="<u4").tobytes()
+    data = numbers + RANDOM(9000) + numbers
+    assert QUICK not in [segment.code for segment in split(data, SHIPPED.kernel)]

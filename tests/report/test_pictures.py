@@ -7,6 +7,7 @@ import re
 import struct
 import zlib
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,8 +90,8 @@ def test_a_page_with_a_picture() -> None:
     seen, heat = sources(page)
     assert unpacked(seen)[0][:4] == (WIDTH, HEIGHT, 8, 2)
     assert unpacked(heat)[0][:4] == (WIDTH, HEIGHT, 4, 3)
-    assert "image from byte 4 on (stride 120, 3 channels): 40 &times; 30 pixels" in page
-    assert "image 100% (stride 120, 3 channels)" in page
+    assert "image from byte 4 on (width 40, 3 channels): 40 &times; 30 pixels" in page
+    assert "image 100% (width 40, 3 channels)" in page
     without = explained(data).html()
     assert "img-src" not in without
     assert "Pictures and sounds" not in without
@@ -143,24 +144,32 @@ def bmp(height: int, first: int = 54) -> bytes:
 @pytest.mark.parametrize(("height", "first_row"), [(5, 14), (-5, 10)])
 def test_a_bmp_stands_upright(height: int, first_row: int) -> None:
     data = b"before" + bmp(height)
-    seen, _ = sources(explained(data, image(data, 12, 3, 60, order=1)).html())
+    seen, _ = sources(explained(data, image(data, 12, 3, 60, order=0)).html())
     assert unpacked(seen)[2][1:4] == bytes([first_row]) * 3
 
 
 @pytest.mark.parametrize(
     ("bits", "values", "more"),
     [
-        (8, [0, 128, 255], {}),
+        (8, [-128, 0, 127], {"unsigned": 1}),
+        (8, [-128, 0, 127], {}),
         (16, [-32768, 0, 32767], {}),
-        (16, [-2, 3, 5], {"endian": 1}),
+        (16, [-32768, 0, 32767], {"unsigned": 1}),
+        (16, [-2, 3, 5], {"big": 1}),
         (24, [-8388608, -1, 8388607], {}),
     ],
 )
 def test_samples(bits: int, values: list[int], more: dict[str, int]) -> None:
-    order = "big" if more else "little"
-    data = b"".join(value.to_bytes(bits // 8, order, signed=bits > 8) for value in values)
-    found = pictures._samples(data, {"bits": bits, **more})
-    assert found.tolist() == [value - (128 if bits == 8 else 0) for value in values]
+    order: Any = "big" if "big" in more else "little"
+    middle = 1 << bits - 1 if "unsigned" in more else 0
+    data = b"".join((value + middle).to_bytes(bits // 8, order, signed=not middle) for value in values)
+    assert pictures._samples(data, {"bits": bits, **more}).tolist() == values
+
+
+def test_a_sound_that_begins_within_a_frame() -> None:
+    data = bytes([7]) + struct.pack("<200h", *range(200))
+    page = explained(data, BlockPart("audio", 0, len(data), {"bits": 16, "channels": 1, "phase": 1})).html()
+    assert "200 samples" in page
 
 
 @pytest.mark.parametrize(("bits", "channels"), [(8, 1), (16, 1), (16, 2), (24, 2)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -109,10 +108,86 @@ def _show(report: FilesReport, sinks: dict[str, str], console: Console) -> None:
     if console.json:
         console.record(report.record())
     elif "-" not in sinks.values():
-        print_lines(_lines(report.text()))
+        print_lines(report.text().split("\n"))
     for failure in report.failures:
         console.fail(failure, "bench")
 
 
-def _lines(text: str) -> Sequence[str]:
-    return text.split("\n")
+@command.command("paper")
+@click.option("--data", metavar="DIR", type=options.PATH, help="Folder with text, images, audio; default: samples.")
+@click.option("--text", metavar="PATH", type=options.PATH, help="File or folder of texts in place of that of --data.")
+@click.option("--images", metavar="PATH", type=options.PATH, help="The same for pictures.")
+@click.option("--audio", metavar="PATH", type=options.PATH, help="The same for sounds.")
+@click.option(
+    "--compressors",
+    callback=_names,
+    metavar="NAME,...",
+    help="Like gzip,lzma2,flac,neural:5,hf:FOLDER; default: classical ones that are installed, cm:1, cm:4, neural:5.",
+)
+@click.option(
+    "--chunks", type=click.IntRange(min=1), default=64, show_default=True, metavar="N", help="Chunks of each kind."
+)
+@click.option(
+    "--chunk-size",
+    type=click.IntRange(min=16, max=1 << 24),
+    default=2048,
+    show_default=True,
+    metavar="N",
+    help="Bytes of a chunk; a picture's always have 32 x 64 pixels.",
+)
+@click.option("--seed", type=int, default=1, show_default=True, metavar="N", help="Of the random bytes.")
+@options.output("Folder of figures and reports; a later run takes figures from there.", default="bench-paper")
+@options.quiet
+@click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
+def paper(
+    *,
+    data: str | None,
+    text: str | None,
+    images: str | None,
+    audio: str | None,
+    compressors: list[str] | None,
+    chunks: int,
+    chunk_size: int,
+    seed: int,
+    output: str,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Make the table of "Language Modeling Is Compression" on your data.
+
+    Text, grey pictures, 8-bit sound and random bytes, in chunks of 2,048 bytes and whole, under classical compressors,
+    codecs and predictors. Everything is unpacked and compared. A run that is interrupted goes on where it was.
+    """
+    console = Console(quiet, json=as_json)
+    with console.guarded("bench"):
+        from pathlib import Path
+
+        from kolmo.bench.paper.run import bench_paper
+        from kolmo.targets import Attributes, Target, check_folder
+
+        check_folder(output)
+        report = bench_paper(
+            data=data,
+            text=text,
+            images=images,
+            audio=audio,
+            compressors=compressors,
+            chunks=chunks,
+            chunk_size=chunk_size,
+            seed=seed,
+            output=output,
+            progress=console.progress,
+        )
+        made = {"table.md": report.markdown, "figures.csv": report.csv, "report.html": report.html}
+        for name, make in made.items():
+            path = str(Path(output, name))
+            with console.writing_to(path), Target(path, True) as target:
+                target.file.write(make().encode())
+                target.keep(Attributes())
+        if as_json:
+            console.record(report.record())
+        else:
+            print_lines(report.text().split("\n"))
+        for line in report.wrong:
+            console.fail(line, "bench")
+    return console.status

@@ -14,7 +14,8 @@ STORED_KIND = "stored"  # of a block whose bytes are kept as they are
 UNKNOWN_KIND = "unknown"  # of a block whose beginning is damaged
 MAX_SHARES = 256  # shares that are told apart; others are counted without their parameters
 MAX_DESCRIBED = 12  # shares that are put into words
-HIDDEN = ("order", "endian", "signed")  # parameters that say little to a person
+HIDDEN = ("order", "offset", "big", "unsigned", "phase")  # parameters that say little to a person
+ARCHITECTURES = ("x86-64", "arm64", "x86")  # of programs, by their parameter
 
 
 @dataclass(frozen=True)
@@ -73,26 +74,30 @@ parameters={}))
 def described(found: Sequence[KindShare]) -> list[str]:
     """Each share in words, with its percentage of all; a last phrase counts those that are left out.
 
-    >>> described([KindShare("image", 300, 1, {"width": 10, "channels": 3}), KindShare("text", 100, 2, {})])
+    >>> described([KindShare("image", 300, 1, {"stride": 30, "channels": 3}), KindShare("text", 100, 2, {})])
     ['image 75% (width 10, 3 channels)', 'text 25%']
     """
     total = sum(share.size for share in found)
-    phrases = [
-        f"{share.kind} {_percentage(share.size, total)}{in_words(share.parameters)}" for share in found[:MAX_DESCRIBED]
-    ]
+    phrases = [f"{share.kind} {_percentage(share.size, total)}{in_words(share)}" for share in found[:MAX_DESCRIBED]]
     left = found[MAX_DESCRIBED:]
     if left:
         phrases.append(f"{len(left)} more {_percentage(sum(share.size for share in left), total)}")
     return phrases
 
 
-def in_words(parameters: Mapping[str, int]) -> str:
-    """Parameters in brackets behind a space: a count before its noun, other numbers behind their names.
+def in_words(part: KindShare | BlockPart) -> str:
+    """The parameters of a kind in brackets behind a space: a count before its noun, other numbers behind their names.
 
-    >>> in_words({"width": 10, "channels": 3}), in_words({})
-    (' (width 10, 3 channels)', '')
+    >>> in_words(BlockPart("record", 0, 90, {"record": 30, "width": 2, "order": 0, "offset": 0}))
+    ' (record 30, width 2)'
     """
-    words = [_in_words(name, value) for name, value in parameters.items() if name not in HIDDEN]
+    parameters = dict(part.parameters)
+    words = []
+    if part.kind == "image" and parameters.get("channels"):
+        words.append(f"width {parameters.pop('stride', 0) // parameters['channels']}")
+    if part.kind == "program" and parameters.get("architecture", len(ARCHITECTURES)) < len(ARCHITECTURES):
+        words.append(ARCHITECTURES[parameters.pop("architecture")])
+    words += [_in_words(name, value) for name, value in parameters.items() if name not in HIDDEN]
     return f" ({', '.join(words)})" if words else ""
 
 

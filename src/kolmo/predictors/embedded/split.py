@@ -51,27 +51,24 @@ def _code(data: bytes, kernel: Callable[[], kernels.Network]) -> int:
 
 
 def _runs(data: bytes) -> list[tuple[bool, int, int]]:
-    """Runs of windows: whether they look random, first byte, end. Runs shorter than `MIN_PACKED` are not told apart."""
+    """Runs of windows: whether they look random, first byte, end. A lone window that looks random does not count.
+
+    What lies between two runs that look random may be short: they are one stream all the same.
+    """
     count = len(data) // PACKED_WINDOW
     edges = [PACKED_WINDOW * k for k in range(count)] + [len(data)]
-    flags = [_window_is_packed(data[a:b]) for a, b in pairwise(edges)]
-    runs = [(packed, len(list(group))) for packed, group in groupby(flags)]
-    merged: list[list[int]] = []  # packed, windows
-    for packed, length in runs:
-        if merged and (length * PACKED_WINDOW < MIN_PACKED or merged[-1][0] == packed):
-            merged[-1][1] += length
-        else:
-            merged.append([packed, length])
-    if len(merged) > 1 and merged[0][1] * PACKED_WINDOW < MIN_PACKED:
-        merged[1][1] += merged.pop(0)[1]
-    result: list[tuple[bool, int, int]] = []
+    flags: list[bool] = []
+    for packed, group in groupby(_window_is_packed(data[a:b]) for a, b in pairwise(edges)):
+        length = len(list(group))
+        flags += [packed and length * PACKED_WINDOW >= MIN_PACKED] * length
+    runs: list[tuple[bool, int, int]] = []
     first = window = 0
-    for number, (flag, length) in enumerate(merged):
-        window += length
-        last = len(data) if number == len(merged) - 1 else _edge(data, edges[window], bool(flag))
-        result.append((bool(flag), first, last))
+    for packed, group in groupby(flags):
+        window += len(list(group))
+        last = len(data) if window == count else _edge(data, first, edges[window], packed)
+        runs.append((packed, first, last))
         first = last
-    return result
+    return runs
 
 
 def _window_is_packed(window: bytes) -> bool:
@@ -79,9 +76,9 @@ def _window_is_packed(window: bytes) -> bool:
     return all(is_packed(window[at : at + SAMPLE_BYTES]) for at in (0, middle, len(window) - SAMPLE_BYTES))
 
 
-def _edge(data: bytes, near: int, packed: bool) -> int:
-    """Where a run ends that is `packed` or not, within a window before `near` or behind it."""
-    for at in range(near - PACKED_WINDOW, near + PACKED_WINDOW, EDGE_BYTES):
+def _edge(data: bytes, first: int, near: int, packed: bool) -> int:
+    """Where a run from `first` on ends that is `packed` or not, within a window before `near` or behind it."""
+    for at in range(max(near - PACKED_WINDOW, first + EDGE_BYTES), near + PACKED_WINDOW, EDGE_BYTES):
         if is_packed(data[at : at + EDGE_BYTES]) != packed:
             return at
     return near

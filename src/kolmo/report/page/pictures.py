@@ -120,7 +120,7 @@ def _visible(values: Costs, parameters: Mapping[str, int]) -> npt.NDArray[np.uin
     rounded = np.rint(values).astype(np.uint8)
     if values.shape[2] < 3:
         return rounded[:, :, 0]
-    return rounded[:, :, 2::-1] if parameters.get("order", 0) else rounded[:, :, :3]
+    return rounded[:, :, :3] if parameters.get("order", 0) else rounded[:, :, 2::-1]
 
 
 def _is_upside_down(data: bytes, part: BlockPart) -> bool:
@@ -136,8 +136,9 @@ def _is_upside_down(data: bytes, part: BlockPart) -> bool:
 
 def _sound(explanation: Explanation, part: BlockPart) -> Iterator[str]:
     frame, channels = _frame(part), max(1, part.parameters.get("channels", 1))
-    frames = part.size // frame
-    used = slice(part.first, part.first + frames * frame)
+    first = part.first + -part.parameters.get("phase", 0) % frame  # of a frame that is wholly in the part
+    frames = (part.first + part.size - first) // frame
+    used = slice(first, first + frames * frame)
     samples = _samples(explanation.data[used], part.parameters).reshape(frames, channels)
     starts = np.linspace(0, frames, min(MAX_SIDE, frames) + 1).astype(np.int64)[:-1]
     top = np.maximum.reduceat(samples.max(axis=1), starts)
@@ -165,11 +166,9 @@ def _samples(data: bytes, parameters: Mapping[str, int]) -> Costs:
     """Samples around 0, shape (samples,)."""
     width = parameters["bits"] // 8
     values = np.frombuffer(data, np.uint8).reshape(-1, width).astype(np.int64)
-    if width == 1:
-        return values[:, 0] - (0.0 if parameters.get("signed") else 128.0)
-    if parameters.get("endian", parameters.get("big", 0)):
-        values = values[:, ::-1]
-    whole = (values << 8 * np.arange(width)).sum(axis=1)
+    whole = ((values[:, ::-1] if parameters.get("big") else values) << 8 * np.arange(width)).sum(axis=1)
+    if parameters.get("unsigned"):
+        return (whole - (1 << 8 * width - 1)).astype(np.float64)
     return (whole - (whole >> 8 * width - 1 << 8 * width)).astype(np.float64)
 
 
@@ -189,7 +188,7 @@ def _caption(
     bits = float(explanation.costs[part.first : part.first + part.size].sum())
     gradient = f"linear-gradient(90deg,{','.join(colours)})"
     return (
-        f"<figcaption>{shown(part.kind)} from byte {part.first:,} on{shown(in_words(part.parameters))}: {size}, "
+        f"<figcaption>{shown(part.kind)} from byte {part.first:,} on{shown(in_words(part))}: {size}, "
         f"{plural(part.size, 'byte')} in {bits / 8:,.0f}, {bits / part.size:.2f} bits per byte. "
         f'<span class="ramp"><span>{low:.2f}</span><s style="background:{gradient}"></s><span>{high:.2f}</span></span>'
         "</figcaption></figure>\n"

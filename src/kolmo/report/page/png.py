@@ -43,7 +43,8 @@ def indexed(levels: npt.NDArray[np.uint8], colours: Sequence[str]) -> bytes:
     even = np.zeros((rows, columns + columns % 2), np.uint8)
     even[:, :columns] = levels
     palette = b"".join(bytes.fromhex(colour[1:]) for colour in colours)
-    return _file(columns, 4, PALETTE, UNFILTERED, even[:, ::2] << 4 | even[:, 1::2], _chunk(b"PLTE", palette))
+    pairs = (even[:, ::2] << 4 | even[:, 1::2]).astype(np.uint8)
+    return _file(columns, 4, PALETTE, UNFILTERED, pairs, _chunk(b"PLTE", palette))
 
 
 def data_url(png: bytes) -> str:

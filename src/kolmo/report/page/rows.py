@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HEX_COLUMNS = 16  # bytes in a row of a hex dump
 MAX_HEX_COLUMNS = 32  # in a row of records
 MAX_RECORD_BYTES = 256  # of records that begin a row each
-RECORD_FIELDS = ("width", "stride", "record", "size")  # parameters of kinds that say how long a record is
+RECORD_FIELDS = ("record", "width")  # parameters of kinds that say how long a record is
 STRETCH_TABLE_BYTES = 256  # bytes of a stretch in the table of a binary's most expensive ones
 MAX_ROW_BYTES = 2048  # bytes after which a line is continued in a row of its own
 SELECTED_BYTES = 4096  # bytes that are shown or left out together

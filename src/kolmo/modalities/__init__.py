@@ -1,0 +1,5 @@
+"""Data of several kinds as chunks of bytes, cut as in "Language Modeling Is Compression" (Deletang et al., 2024).
+
+chunks.py    text, pictures, sounds and random bytes in chunks; the paper's masks
+decoding.py  files of pictures and sounds as arrays
+"""
