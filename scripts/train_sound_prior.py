@@ -16,7 +16,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kolmo.predictors.embedded.kinds.sound_shapes import PRIORS, SHAPES, SoundShape, plain_prior, unpack_prior
+from kolmo.native.dispatch import kernels
+from kolmo.predictors.embedded.kinds.audio import shipped_network
+from kolmo.predictors.embedded.kinds.sound_shapes import (
+    NARROW,
+    NARROW_BITS,
+    PRIORS,
+    SHAPES,
+    SoundShape,
+    plain_prior,
+    unpack_prior,
+)
+from kolmo.predictors.embedded.sample_network import load
 from kolmo.training.products.sound_priors import Piece, train_sound_prior
 
 LONG = 8192  # samples of a piece of 16 bits
@@ -47,23 +58,31 @@ def make_pieces(sounds: list[npt.NDArray[np.int16]], long: int, short: int, seed
         y = np.clip(echo + draw.normal(0, 1 << i % 9, len(x)).astype(np.int64), -32768, 32767)
         pieces.append(((16, 2, 0, 0, 0), np.stack([x, y], 1).astype("<i2").tobytes()))
     for i in range(long - long // 8):
-        x = take(LONG).astype(np.int64)
+        wave = take(LONG).astype(np.float64)
         if i % 16 == 0:  # tones in noise
             t = np.arange(LONG)
             tones = sum(draw.uniform(0, 4000) * np.sin(t * draw.uniform(0.01, 1.5)) for _ in range(3))
-            x = np.clip(tones + draw.normal(0, 1 << i // 16 % 10, LONG), -32768, 32767)
-        pieces.append(((16, 1, 0, 0, 0), x.astype("<i2").tobytes()))
+            wave = np.clip(tones + draw.normal(0, 1 << i // 16 % 10, LONG), -32768, 32767)
+        pieces.append(((16, 1, 0, 0, 0), wave.astype("<i2").tobytes()))
     for _ in range(short):
-        x = take(SHORT)
-        pieces.append(((8, 1, 0, 1, 0), ((x.astype(np.int64) >> 8) + 128).astype(np.uint8).tobytes()))
+        x = take(SHORT).astype(np.int64)
+        pieces.append(((8, 1, 0, 1, 0), ((x >> 8) + 128).astype(np.uint8).tobytes()))
     return pieces
 
 
-def train(shape: SoundShape, pieces: list[Piece], rounds: int) -> bytes:
+def open_network(path: Path | None) -> kernels.SampleNetwork | None:
+    """A network of samples for the kernel."""
+    if path is None:
+        return shipped_network()
+    weights = load(path)
+    return kernels.SampleNetwork(weights.config, weights.weights)
+
+
+def train(shape: SoundShape, pieces: list[Piece], rounds: int, network: object) -> bytes:
     """Run over the pieces `rounds` times; returns the packed prior."""
     prior, packed = plain_prior(shape), b""
     for number in range(rounds):
-        packed = train_sound_prior(shape, pieces, prior)
+        packed = train_sound_prior(shape, pieces, prior, network)
         prior = unpack_prior(shape, packed)
         print(f"{shape.name}: round {number + 1}, {len(packed):,} bytes stored", file=sys.stderr)
     return packed
@@ -77,6 +96,9 @@ def main() -> None:
     parser.add_argument("--short", type=int, default=500, help="pieces of 2,048 samples of 8 bits")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--network", type=Path, metavar="FILE", help="the network that narrow streams use (the shipped one, or none)"
+    )
     parser.add_argument("--shape", action="append", help="train this shape only")
     options = parser.parse_args()
     pieces = make_pieces(read_sounds(options.folder), options.long, options.short, options.seed)
@@ -85,7 +107,10 @@ def main() -> None:
     PRIORS.mkdir(exist_ok=True)
     for shape in SHAPES:
         if not options.shape or shape.name in options.shape:
-            packed = train(shape, pieces, options.rounds)
+            narrow = shape is NARROW
+            network = open_network(options.network) if narrow else None
+            chosen = [piece for piece in pieces if piece[0][0] == NARROW_BITS] if narrow else pieces
+            packed = train(shape, chosen, options.rounds, network)
             (PRIORS / f"{shape.name}.bin").write_bytes(packed)
             print(f"{shape.name}: {len(packed):,} bytes, SHA-256 {hashlib.sha256(zlib.decompress(packed)).hexdigest()}")
 

@@ -39,10 +39,28 @@ def wave(kind: str, size: int, bits: int) -> bytes:
     return b"".join(int(v).to_bytes(bits // 8, "little", signed=True) for v in values)[:size]
 
 
-def mixer(module: object, shape: SoundShape, parameters: tuple[int, ...], size: int) -> reference.SoundMixer:
+def random_network(module: object) -> reference.SampleNetwork:
+    """Small random weights of a network of samples (docs/samples.md)."""
+    rng, width = np.random.default_rng(5), 64
+    parts = [rng.integers(-3000, 3000, 24 * 48).astype("<i4")]
+    for rows, inputs in ((width, 128), (31, width)):
+        parts += [
+            rng.integers(-60, 60, rows * inputs).astype("i1"),
+            np.full(rows, 1e-4, "<f4"),
+            rng.normal(0, 0.1, rows).astype("<f4"),
+        ]
+    network: reference.SampleNetwork = module.SampleNetwork(  # type: ignore[attr-defined]
+        np.array([width, 1], "=i4").tobytes(), b"".join(part.tobytes() for part in parts)
+    )
+    return network
+
+
+def mixer(
+    module: object, shape: SoundShape, parameters: tuple[int, ...], size: int, network: object = None
+) -> reference.SoundMixer:
     config = sound_shapes.configuration(shape, parameters, shape.table_bits)
     constants = tables.packed(), tables.softplus().tobytes()
-    result: reference.SoundMixer = module.SoundMixer(config, *constants, sound_shapes.plain_prior(shape), size, None)  # type: ignore[attr-defined]
+    result: reference.SoundMixer = module.SoundMixer(config, *constants, sound_shapes.plain_prior(shape), size, network)  # type: ignore[attr-defined]
     return result
 
 
@@ -69,6 +87,15 @@ def test_paths_and_numpy_give_the_same_bits(
     data, parameters = wave(kind, size, bits), (bits, channels, big, plain, phase)
     costs = mixer(kernels, shape, parameters, size).costs(data)
     assert costs == mixer(reference, shape, parameters, size).costs(data)
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[6]], ids=str)
+def test_with_a_network(path: str, case: tuple[str, int, int, int, int, int, int]) -> None:
+    kind, bits, channels, big, plain, phase, size = case
+    data, parameters = wave(kind, size, bits), (bits, channels, big, plain, phase)
+    costs = mixer(kernels, SMALL, parameters, size, random_network(kernels)).costs(data)
+    assert costs == mixer(reference, SMALL, parameters, size, random_network(reference)).costs(data)
+    assert costs != mixer(kernels, SMALL, parameters, size).costs(data)
 
 
 @pytest.mark.parametrize("module", [kernels, reference], ids=["C", "NumPy"])

@@ -287,10 +287,6 @@ class SoundMixer:
         x = np.zeros(self._inputs, np.int64)
         n = self._experts
         x[:n] = np.clip((self._below - self._above) >> 4, -2047, 2047)
-        if self._network:
-            self._mass_middle = self._mixture.below(middle)
-            x[n] = sample_split(self._mass_below, self._mass_middle, self._mass_above)
-            n += 1
         upper = int(middle * 256 - 128 >= self._predictions[-1])
         x[n] = -256 if upper else 256
         if self._config.contexts:
@@ -304,6 +300,9 @@ class SoundMixer:
             p = self._maps[self._at] >> 20
             x[n + 1 : n + 1 + 2 * CONTEXTS : 2] = self._tables.stretch[p]
             x[n + 2 : n + 2 + 2 * CONTEXTS : 2] = p - 2048 >> 2
+        if self._network:
+            self._mass_middle = self._mixture.below(middle)
+            x[n + 1 + 2 * self._config.contexts] = sample_split(self._mass_below, self._mass_middle, self._mass_above)
         self._x = x
         distance = sum(away >= bound for bound in DISTANCES)
         ratio = max(((self._width << 15) // (self._size_now + 1)).bit_length() - 1, 0)

@@ -85,10 +85,6 @@ KOLMO_INLINE KOLMO_TARGET int32_t sound_predict_bit(sound_model *m, sound_bit *b
     const int32_t away = sound_levels(m, experts, middle, b->middle);
     for (int k = 0; k < experts; k++) b->x[k] = cm_clamp((b->below[k] - b->above[k]) >> 4, -2047, 2047);
     int n = experts;
-    if (m->network) {
-        b->mass_middle = kolmo_sample_mixture_below(&m->mixture, middle);
-        b->x[n++] = kolmo_sample_split(m->mixture.tables, b->mass_below, b->mass_middle, b->mass_above);
-    }
     const int upper = (double)((int64_t)middle * 256 - 128) >= m->place[experts - SOUND_SPANS];
     b->x[n++] = upper ? -256 : 256; /* a constant, towards the prediction */
     if (contexts) {
@@ -103,6 +99,10 @@ KOLMO_INLINE KOLMO_TARGET int32_t sound_predict_bit(sound_model *m, sound_bit *b
             b->x[n++] = m->tables.stretch[p];
             b->x[n++] = (p - 2048) >> 2;
         }
+    }
+    if (m->network) {
+        b->mass_middle = kolmo_sample_mixture_below(&m->mixture, middle);
+        b->x[n] = kolmo_sample_split(m->mixture.tables, b->mass_below, b->mass_middle, b->mass_above);
     }
     const uint32_t distance = away < 32 ? 0 : away < 96 ? 1 : away < 192 ? 2 : away < 320 ? 3 : away < 512 ? 4 : away < 768 ? 5 : away < 1280 ? 6 : 7;
     const uint32_t ratio = sound_log2(((uint64_t)b->width << 15) / ((uint64_t)v->size + 1));

@@ -5,7 +5,7 @@ sound_run *kolmo_sound_path = sound_run_baseline;
 
 static int sound_predictions(const sound_config *c) { return c->filters + c->stages + 1; }
 
-/* Of the first layer: logits, a network's, a constant, two for each context; a multiple of 8. */
+/* Of the first layer: logits, a constant, two for each context, a network's logit; a multiple of 8. */
 static int sound_inputs(const sound_config *c, int network) {
     return (sound_predictions(c) * SOUND_SPANS + (network ? 1 : 0) + 1 + 2 * c->contexts + 7) & ~7;
 }

@@ -9,12 +9,14 @@ What it is not: the arithmetic (`kolmo.native.sounds`), the shapes (`sound_shape
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError
 from kolmo.native import tables
 from kolmo.native.dispatch import SLOW, kernels
+from kolmo.predictors.embedded import sample_network
 from kolmo.predictors.embedded.context_mixing import code_lengths
 from kolmo.predictors.embedded.kinds import sound_shapes
 from kolmo.predictors.embedded.kinds.audio_guess import guess_sounds
@@ -33,6 +35,16 @@ SLICE = 960 if SLOW else 64800  # bytes between reports of progress: whole frame
 CHANNEL_BYTES = 300_000  # upper bound on a channel's predictors
 SHARED_BYTES = 3 << 20  # upper bound on mixers, curves and tables
 EXPANSION = 1 << 13
+NETWORK = sample_network.SHIPPED.is_file()  # whether the package has a network of samples
+
+
+@cache
+def shipped_network() -> kernels.SampleNetwork | None:
+    """The network of samples that is in the package; None where there is none."""
+    if not NETWORK:
+        return None
+    weights = sample_network.shipped()
+    return kernels.SampleNetwork(weights.config, weights.weights)
 
 
 class Audio(Kind):
@@ -53,10 +65,11 @@ class Audio(Kind):
             raise CorruptError(f"sound of {bits} bits in {channels} channels ({big}, {plain}) is not known")
         if phase >= self.period(parameters):
             raise CorruptError(f"sound that begins at byte {phase} of a frame of {self.period(parameters)}")
-        shape = sound_shapes.LEVELS[level]
+        shape = sound_shapes.shape_of(level, bits, size)
         config = sound_shapes.configuration(shape, parameters, sound_shapes.table_bits(shape, size))
         constants = tables.packed(), tables.softplus().tobytes()
-        mixer = kernels.SoundMixer(config, *constants, sound_shapes.prior(shape), size, None)
+        network = shipped_network() if shape is sound_shapes.NARROW else None
+        mixer = kernels.SoundMixer(config, *constants, sound_shapes.prior(shape), size, network)
         return SoundModel(mixer, size, phase, bits // 8)
 
     def memory(self, level: int, size: int) -> int:
@@ -66,7 +79,7 @@ class Audio(Kind):
 
     def digest(self, level: int) -> bytes:
         """See `Kind.digest`."""
-        return sound_shapes.digest_of(sound_shapes.LEVELS[level], b"")
+        return sound_shapes.digest_of(level, sample_network.shipped().fingerprint if NETWORK else b"")
 
     def expansion(self, level: int) -> int:
         """See `Kind.expansion`."""

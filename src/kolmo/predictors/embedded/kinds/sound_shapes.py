@@ -9,7 +9,7 @@ import hashlib
 import sys
 import zlib
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -52,7 +52,6 @@ class SoundShape:
         final_forget: of the filter that combines all predictions.
         contexts: hashed ones, 0 or 6.
         table_bits: log2 of the most bytes of their trees.
-        network: whether the network's prediction is an input.
         rate, rate_start, rate_shift, final_rate, map_limit: as in `context_mixing.Shape`, by samples.
     """
 
@@ -63,7 +62,6 @@ class SoundShape:
     final_forget: int
     contexts: int
     table_bits: int
-    network: bool = False
     rate: int = 150
     rate_start: int = 400
     rate_shift: int = 10
@@ -72,9 +70,8 @@ class SoundShape:
 
     @property
     def inputs(self) -> int:
-        """Inputs of the first layer: logits, the network's, a constant, two for each context; padded for vectors."""
-        experts = SPANS * (len(self.filters) + len(self.stages) + 1)
-        return experts + self.network + 1 + 2 * self.contexts + 7 & ~7
+        """Inputs of the first layer: logits, a constant, two for each context, a network's; padded for vectors."""
+        return SPANS * (len(self.filters) + len(self.stages) + 1) + 1 + 2 * self.contexts + 1 + 7 & ~7
 
 
 QUICK = SoundShape("sound-quick", (Filter(16, 8, 8, 197),), 0, ((16, 524),), 328, 0, 16)
@@ -99,8 +96,17 @@ LARGE = SoundShape(
     6,
     24,
 )
-SHAPES = (QUICK, LIGHT, FULL, LARGE)
+NARROW = replace(LARGE, name="sound-narrow")
+SHAPES = (QUICK, LIGHT, FULL, LARGE, NARROW)
 LEVELS = {1: QUICK, 2: QUICK, 3: LIGHT, 4: LIGHT, 5: FULL, 6: FULL, 7: LARGE, 8: LARGE, 9: LARGE}
+NARROW_BITS = 8  # of a sample
+NARROW_BYTES = {5: 1 << 15, 6: 1 << 15, 7: 1 << 30, 8: 1 << 30, 9: 1 << 30}  # most bytes of a stream, by level
+
+
+def shape_of(level: int, bits: int, size: int) -> SoundShape:
+    """The shape for a stream of `size` bytes, of samples of `bits` bits."""
+    narrow = bits == NARROW_BITS and size <= NARROW_BYTES.get(level, 0)
+    return NARROW if narrow else LEVELS[level]
 
 
 def configuration(shape: SoundShape, parameters: tuple[int, ...], table_bits: int) -> bytes:
@@ -124,7 +130,7 @@ def plain_prior(shape: SoundShape) -> bytes:
     history; weights of the first layer: one set of selector 0, all of selector 1, one of each other; final weights.
     """
     maps = ([1 << 31 | NEVER] + [1 << 31] * 255) * shape.contexts
-    experts = SPANS * (len(shape.filters) + len(shape.stages) + 1) + shape.network
+    experts = SPANS * (len(shape.filters) + len(shape.stages) + 1)
     weights = [(1 << 27) // experts] * experts + [0] * (shape.inputs - experts)
     sets = weights * (SELECTOR_SETS[STORED_SELECTOR] + len(SELECTOR_SETS) - 1)
     selectors = len(SELECTOR_SETS)
@@ -178,12 +184,18 @@ def table_bits(shape: SoundShape, size: int) -> int:
     return min(max((size * 64 - 1).bit_length(), 12), shape.table_bits)
 
 
-def digest_of(shape: SoundShape, network: bytes) -> bytes:
-    """SHA-256 over all that determines a mixer's probabilities, except for code: plain integers, little-endian."""
-    numbers = array("i", configuration(shape, (0, 0, 0, 0, 0), shape.table_bits)) + array("i", SELECTOR_SETS)
-    digest = hashlib.sha256(_swapped(numbers))
+def digest_of(level: int, network: bytes) -> bytes:
+    """SHA-256 over all that determines the probabilities at a level, but for code: plain integers, little-endian.
+
+    Args:
+        level: 1 to 9.
+        network: fingerprint of the network that narrow streams use; empty without one.
+    """
+    digest = hashlib.sha256(_swapped(array("i", [*SELECTOR_SETS, NARROW_BITS, NARROW_BYTES.get(level, 0)])))
+    for shape in (LEVELS[level], *[NARROW] * (level in NARROW_BYTES)):
+        digest.update(_swapped(array("i", configuration(shape, (0, 0, 0, 0, 0), shape.table_bits))))
+        digest.update(zlib.decompress(stored_prior(shape)))
     for table in (tables.stretch(), tables.squash(), tables.reciprocal(), tables.softplus()):
         digest.update(_swapped(table[:]))
-    digest.update(tables.automaton()[0] + tables.priorities())
-    digest.update(zlib.decompress(stored_prior(shape)) + network)
+    digest.update(tables.automaton()[0] + tables.priorities() + (network if level in NARROW_BYTES else b""))
     return digest.digest()
