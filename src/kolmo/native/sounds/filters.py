@@ -14,6 +14,7 @@ Double = npt.NDArray[np.float64]
 
 WEIGHT_BITS = 20  # binary places of a filter's weights
 MAX_WEIGHT = 2000.0
+TINY = 2.0**-150  # vanishes but in zeros: a long silence would leave subnormal numbers, which are slow
 STAGE_BITS = 22  # of a stage's
 MAX_STAGE_WEIGHT = 1 << 26
 MAX_GAIN = 2147483647.0
@@ -50,9 +51,9 @@ class Filter:
 
     def learn(self, target: int) -> None:
         """Learn that `x` led to a target, in the unit of `x`."""
-        x = self.x.astype(np.float64)
+        x, y = self.x.astype(np.float64) + TINY, float(target) + TINY
         self._products = self._products * self._keep + np.outer(x, x)
-        self._targets = self._targets * self._keep + x * float(target)
+        self._targets = self._targets * self._keep + x * y
         self._waiting += 1
         self._seen += 1
         if self._waiting >= self._every or self._waiting > self._seen >> 4:  # early weights improve fast

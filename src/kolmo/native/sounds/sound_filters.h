@@ -58,8 +58,9 @@ static KOLMO_TARGET void sound_filter_solve(sound_filter *f) {
 KOLMO_INLINE KOLMO_TARGET void sound_filter_learn(sound_filter *f, int32_t target) {
     const int n = f->order;
     double x[SOUND_ORDER];
-    const double forget = f->forget, y = target;
-    for (int i = 0; i < n; i++) x[i] = f->x[i];
+    /* The tiny number vanishes but in zeros: without it, a long silence leaves subnormal numbers, which are slow. */
+    const double forget = f->forget, tiny = 0x1p-150, y = target + tiny;
+    for (int i = 0; i < n; i++) x[i] = f->x[i] + tiny;
     for (int i = 0; i < n; i++) {
         double *restrict row = f->products[i];
         const double xi = x[i];

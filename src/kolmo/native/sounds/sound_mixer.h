@@ -42,7 +42,8 @@ typedef struct {
 
 /* Recursive least squares with forgetting: see sound_filters.h. */
 typedef struct {
-    int32_t order, every, waiting, seen, shift; /* seen: samples so far, up to 2^20; shift: from a product of weight and input to 1/256 of a sample */
+    int32_t order, every, waiting; /* inputs; samples between computations of weights, and since the last one */
+    int32_t seen, shift; /* samples so far, up to 2^20; from a product of weight and input to 1/256 of a sample */
     double forget, least;
     double products[SOUND_ORDER][SOUND_ORDER], targets[SOUND_ORDER]; /* upper triangle */
     int32_t weights[SOUND_ORDER], x[SOUND_ORDER]; /* weights in 2^-20 */
