@@ -104,13 +104,13 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
     "--layers",
     type=click.IntRange(1),
     metavar="N",
-    help="Layers of a recurrent network, or of one of pixels or samples.",
+    help="Layers of a network, but for Transformers.",
 )
 @click.option(
     "--state",
     type=click.IntRange(1),
     metavar="N",
-    help="Width of a layer's state, or of a network of pixels or samples.",
+    help="Width of a network's layers, but for Transformers.",
 )
 @click.option("--embedding", type=click.IntRange(1), metavar="N", help="Width of a byte's embedding.")
 @click.option("--slot", type=click.IntRange(0), metavar="N", help="Width of a hashed table's entries.")
@@ -142,7 +142,7 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
     "--lanes",
     type=click.IntRange(1),
     metavar="N",
-    help="Texts read at once; default 32, Transformers 8; or bytes of each kind, default 1024; or samples, default 512.",
+    help="Texts read at once; default 32, Transformers 8. Of pixels, 1024 of each kind; of samples, 512.",
 )
 @click.option(
     "--window",

@@ -32,6 +32,7 @@ static const struct {
     {"Network", &network_spec, &NetworkType},
     {"NetworkLanes", &network_lanes_spec, &NetworkLanesType},
     {"NeuralMixer", &neural_spec, NULL},
+    {"PixelMixer", &pixel_mixer_spec, NULL},
     {"PixelNetwork", &pixel_network_spec, &PixelNetworkType},
     {"SampleNetwork", &sample_network_spec, &SampleNetworkType},
     {"SoundMixer", &sound_mixer_spec, NULL},

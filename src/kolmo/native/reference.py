@@ -6,6 +6,7 @@ from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 from kolmo.native.mixer.reference import ContextMixer
 from kolmo.native.network.reference import Network, NetworkLanes, network_stretch
 from kolmo.native.neural.reference import NeuralMixer
+from kolmo.native.pixel_mixer.reference import PixelMixer
 from kolmo.native.pixels.network import PixelNetwork
 from kolmo.native.residual.reference import residual_decode, residual_encode
 from kolmo.native.samples.mixture import sample_log2, sample_masses, sample_split
@@ -24,6 +25,7 @@ __all__ = [
     "Network",
     "NetworkLanes",
     "NeuralMixer",
+    "PixelMixer",
     "PixelNetwork",
     "SampleNetwork",
     "SoundMixer",

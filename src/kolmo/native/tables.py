@@ -239,3 +239,17 @@ def squeezed() -> array[int]:
             q += 1
         sizes.append(q)
     return array("b", [-size for size in reversed(sizes[1:])] + sizes)
+
+
+@cache
+def logistic() -> array[int]:
+    """`logistic()[i]` = 2^28 / (1 + e^(-z)), rounded, z = (i - 1024) / 64; 0 and 2^28 at the ends; i in 0..2048."""
+    one, step = 1 << _PRECISION, _exp(1, 64)
+    powers = [one]  # e^(k/64)
+    for _ in range(1024):
+        powers.append(powers[-1] * step >> _PRECISION)
+    values = []
+    for x in range(-1024, 1025):
+        top = powers[x] if x >= 0 else one
+        values.append(((top << 29) // (one + powers[abs(x)]) + 1) >> 1)
+    return array("I", [0, *values[1:-1], 1 << 28])

@@ -1,7 +1,7 @@
 """The training loop: batches in, a better model and a log out, until the budget is spent.
 
-`Loop` is what all trainings share; `Trainer` is that of models of text, `pictures.trainer` that of pixels. What it is not: it
-opens no text and makes no product; `run` does, around it.
+`Loop` is what all trainings share; `Trainer` is that of models of text, `pictures.trainer` that of pixels. What it is
+not: it opens no text and makes no product; `run` does, around it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The network of docs/pixels.md in NumPy: the specification of pixel_network*.{h,c} and the fallback where no C was built.
+"""The network of docs/pixels.md in NumPy: the specification of pixel_network.{h,c}, and the fallback without C.
 
 Sums are sums of integers; all else is elementwise in binary32, one rounding for each operation written. So the C kernel
 and torch give the same bits.

@@ -12,7 +12,15 @@ typedef struct {
     ptrdiff_t down, right;
 } pixel_plane;
 
-/* Rows of neighbours and their first and last columns, in the order of the inputs. */
+/* The byte's own neighbours in the order of the inputs: rows down and columns to the right; and as rows: down, first, last. */
+static const int8_t pixel_down[PIXEL_OWN] = {
+    0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2, -2,
+    -3, -3, -3, -3, -3, -3, -3, -3, -3, -4, -4, -4, -4, -4,
+};
+static const int8_t pixel_right[PIXEL_OWN] = {
+    -6, -5, -4, -3, -2, -1, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, -4, -3,
+    -2, -1, 0, 1, 2, 3, 4, -2, -1, 0, 1, 2,
+};
 static const int8_t pixel_rows[5][3] = {{0, -6, -1}, {-1, -6, 6}, {-2, -5, 5}, {-3, -4, 4}, {-4, -2, 2}};
 /* The neighbours that another channel has, and those that have flags: their numbers among the byte's own. */
 enum { PIXEL_WEST = 5, PIXEL_NORTH = 12, PIXEL_CORNER = 11 };
@@ -32,26 +40,23 @@ KOLMO_INLINE int pixel_is_inside(const pixel_room *room) { return room->rows >= 
 
 /* 1 for each own neighbour that is there, else 0. */
 KOLMO_INLINE void pixel_know(const pixel_room *room, uint8_t *known) {
-    memset(known, 1, PIXEL_OWN);
-    if (pixel_is_inside(room)) return;
-    for (int r = 0, at = 0; r < 5; r++)
-        for (int right = pixel_rows[r][1]; right <= pixel_rows[r][2]; right++)
-            known[at++] = (uint8_t)pixel_is_known(room, pixel_rows[r][0], right);
+    if (pixel_is_inside(room)) memset(known, 1, PIXEL_OWN);
+    else
+        for (int i = 0; i < PIXEL_OWN; i++) known[i] = (uint8_t)pixel_is_known(room, pixel_down[i], pixel_right[i]);
 }
 
 /* All own neighbours; 0 where there is none. */
 KOLMO_INLINE void pixel_look(const pixel_plane *p, const pixel_room *room, int16_t *restrict values) {
-    const int inside = pixel_is_inside(room);
-    int at = 0;
-    for (int r = 0; r < 5; r++) {
-        const int down = pixel_rows[r][0], last = pixel_rows[r][2];
-        if (inside) {
-            const uint8_t *line = p->here + down * p->down;
-            for (int right = pixel_rows[r][1]; right <= last; right++) values[at++] = line[right * p->right];
-        } else {
-            for (int right = pixel_rows[r][1]; right <= last; right++)
-                values[at++] = pixel_is_known(room, down, right) ? p->here[down * p->down + right * p->right] : 0;
+    if (!pixel_is_inside(room)) {
+        for (int i = 0; i < PIXEL_OWN; i++) {
+            const int down = pixel_down[i], right = pixel_right[i];
+            values[i] = pixel_is_known(room, down, right) ? p->here[down * p->down + right * p->right] : 0;
         }
+        return;
+    }
+    for (int r = 0, at = 0; r < 5; r++) {
+        const uint8_t *line = p->here + pixel_rows[r][0] * p->down;
+        for (int right = pixel_rows[r][1]; right <= pixel_rows[r][2]; right++) values[at++] = line[right * p->right];
     }
 }
 

@@ -1,7 +1,7 @@
 """Mixtures of distributions of a sample (docs/samples.md, "Mixtures"): the specification of sample_mixture.{h,c}.
 
-Integers alone. A sample is coded from its top bit down: each bit halves an interval of values, and its logit follows from the
-weights of all samples below the two ends and the middle.
+Integers alone. A sample is coded from its top bit down: each bit halves an interval of values, and its logit follows
+from the weights of all samples below the two ends and the middle.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ def sample_split(low: int, middle: int, high: int) -> int:
     """ln(P(middle <= sample < high) / P(low <= sample < middle)) in 1/256, from the weights below the three values.
 
     Args:
-        low, middle, high: results of `SampleMixture.below`, in increasing order.
+        low: of the interval's lower end, as `SampleMixture.below` gives it.
+        middle: of its middle.
+        high: of its upper end; the three increase.
 
     Returns:
         The logit, within +-2047.

@@ -1,7 +1,7 @@
-"""The network of docs/samples.md in NumPy: the specification of sample_network*.{h,c}, and the fallback where no C was built.
+"""The network of docs/samples.md in NumPy: the specification of sample_*.{h,c}, and the fallback where no C was built.
 
-It has no state: a prediction depends on the samples before it alone. Sums are sums of integers; all else is elementwise in
-binary32, one rounding for each operation written.
+It has no state: a prediction depends on the samples before it alone. Sums are sums of integers; all else is elementwise
+in binary32, one rounding for each operation written.
 """
 
 from __future__ import annotations
@@ -175,8 +175,8 @@ class SampleNetwork:
             bits: of a sample, 1 to 24.
 
         Returns:
-            Locations (int64), scales (int32) and weights (uint32) of mixtures, native byte order, each (samples, 8): see
-            `SampleMixture`.
+            Locations (int64), scales (int32) and weights (uint32) of mixtures, native byte order, each (samples, 8):
+            see `SampleMixture`.
 
         Raises:
             ValueError: no such bits, samples out of their range, or another number of them in the other channel.

@@ -167,7 +167,7 @@ def _uniform(rows: int, inputs: int) -> Tensor:
 
 
 def _first_functions() -> Tensor:
-    """Predictions of order 0, 2 and 3, and by a resonance, without and with the other channel; then residuals of the resonance."""
+    """Predictions of order 0, 2 and 3, and by a resonance, without and with the other channel; then its residuals."""
     base, found = torch.tensor(RESONANCE), torch.zeros(FUNCTIONS, LAGS + OTHER)
     found[:GUESSES, :2] = base
     found[1, :2] = torch.tensor([1.0, 0.0])
@@ -202,7 +202,7 @@ def quantise(model: SampleModel) -> SampleWeights:
 
     whole = np.rint(numbers(model.functions) * (LINEAR_STEP * LINEAR_UNIT)).clip(-MAX_COEFFICIENT, MAX_COEFFICIENT)
     parts = [whole.astype("<i4").tobytes()]
-    layers = [(model.first, model.first_bias, INPUT_SCALE)]
+    layers: list[tuple[Tensor, Tensor, float]] = [(model.first, model.first_bias, INPUT_SCALE)]
     layers += [(model.deeper[k], model.deeper_bias[k], STEP_SCALE) for k in range(model.shape.layers - 1)]
     for weight, bias, unit in [*layers, (model.head, model.head_bias, STEP_SCALE)]:
         found = numbers(weight)

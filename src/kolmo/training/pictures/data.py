@@ -1,7 +1,7 @@
 """Pictures to train and to validate on, and random bytes of them with what precedes these.
 
-What it is not: it knows no model. A picture is used twice: in colour, byte by byte in the turns green, red, blue, and in
-grey, the mean of its channels, mostly cut into patches of 32 x 64 pixels that know nothing of each other.
+What it is not: it knows no model. A picture is used twice: in colour, byte by byte in the turns green, red, blue, and
+in grey, the mean of its channels, mostly cut into patches of 32 x 64 pixels that know nothing of each other.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch import Tensor
 from kolmo.bits import LN2
 from kolmo.native.pixels.network import TURNS, Inputs
 from kolmo.predictors.embedded.pixel_network import PixelShape
-from kolmo.training.loop import MAX_VALIDATIONS, MIN_VALIDATIONS, SECONDS_BETWEEN_VALIDATIONS, Loop
+from kolmo.training.loop import MIN_VALIDATIONS, SECONDS_BETWEEN_VALIDATIONS, Loop
 from kolmo.training.monitor import Monitor
 from kolmo.training.networks.pixels import PixelModel
 from kolmo.training.optim import Optimisers
@@ -22,7 +22,8 @@ from kolmo.training.pictures.data import PictureSource, PixelSampler
 from kolmo.training.products.folder import RunFolder
 from kolmo.training.settings import Settings
 
-MEASURED_BYTES = 10_000  # of each source and kind, the same ones in every validation
+MAX_VALIDATIONS = 10  # of a run, evenly spaced; the last one is at its end
+MEASURED_BYTES = 5_000  # of each source and kind, the same ones in every validation
 MEASURED_AT_ONCE = 2_500
 MEASURED_SEED = 9
 

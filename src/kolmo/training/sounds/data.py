@@ -1,7 +1,7 @@
 """Sounds to train and to validate on.
 
-What it is not: it knows no model, and draws no batches; `sampler` does. Samples are read as integers of 16 bits, and of sounds with
-several channels the first two.
+What it is not: it knows no model, and draws no batches; `sampler` does. Samples are read as integers of 16 bits, and of
+sounds with several channels the first two.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Random samples of sounds, changed as recordings differ: in loudness, speed, colour, noise, bits, channels.
 
-A pool of tracks, each a part of a sound with changes of its own, is renewed bit by bit. What a batch holds is a function of the
-seed and its number alone, so a run goes on wherever it was left.
+A pool of tracks, each a part of a sound with changes of its own, is renewed bit by bit. What a batch holds follows from
+the seed and its number alone, so a run goes on wherever it was left.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ PART = 24_000  # most samples of a sound in a track, before its speed is changed
 BEGINNINGS = 0.13  # share of samples with fewer than PAST before them
 BITS = ((8, 0.6), (16, 0.37), (24, 0.03))  # of a track's samples, with their shares
 STEREO = 0.15  # share of tracks that are made of two sounds of one channel
-NATURAL, ANY_SPEED = 0.4, 0.35  # shares of sounds as they are, and at a speed from 0.7 to 1.45;
+NATURAL = 0.5  # share of sounds that are changed in loudness at most; of the others:
+SAME_SPEED, ANY_SPEED = 0.2, 0.45  # shares of sounds at their speed, and at one from 0.7 to 1.45;
 SPEEDS = ((1.378, 0.1), (2.756, 0.08), (0.5, 0.07))  # and at others: 16 kHz as 22, 44 and 8
 COLOURED, NOISY, LOUDNESS = (
     0.5,
@@ -80,16 +81,16 @@ def _changed(
     length = min(len(first), PART)
     at = int(rng.integers(0, len(first) - length + 1))
     waves = [wave[at : at + length].astype(np.float32) for wave in (first, second) if wave is not None]
-    u = rng.random()
-    speed = 1.0 if u < NATURAL else rng.uniform(0.7, 1.45)
-    if u >= NATURAL + ANY_SPEED:
+    natural, u = bool(rng.random() < NATURAL), rng.random()
+    speed = 1.0 if natural or u < SAME_SPEED else rng.uniform(0.7, 1.45)
+    if not natural and u >= SAME_SPEED + ANY_SPEED:
         shares = np.array([share for _, share in SPEEDS])
         speed = float(rng.choice([s for s, _ in SPEEDS], p=shares / shares.sum()))
-    tilt = rng.uniform(0, 0.5) if rng.random() < COLOURED else 0.0
+    tilt = rng.uniform(0, 0.5) if not natural and rng.random() < COLOURED else 0.0
     knots = rng.normal(0, tilt, 8) if tilt else np.zeros(8)
     if speed != 1 or tilt:
         waves = [_filtered(wave, speed, knots) for wave in waves]
-    if rng.random() < NOISY:
+    if not natural and rng.random() < NOISY:
         level = float(np.exp(rng.uniform(-1, 4.5)))
         waves = [wave + (level * rng.standard_normal(len(wave))).astype(np.float32) for wave in waves]
     if len(waves) == 1:
@@ -147,9 +148,12 @@ class SampleSampler:
         which = np.searchsorted(ends, drawn, side="right")
         at = drawn - ends[which] + lengths[which] + self._begins[which]
         known = np.where(rng.random(self.count) < BEGINNINGS, rng.integers(0, PAST + 1, self.count), PAST)
-        places, seen = torch.from_numpy(at), torch.from_numpy(known)[:, None]
-        past = self._own[places[:, None] - torch.arange(1, PAST + 1)] * (torch.arange(PAST) < seen)
-        other = self._other[places[:, None] - torch.arange(OTHER)] * (torch.arange(OTHER) <= seen)
+        places, begins = torch.from_numpy(at), torch.from_numpy(known)
+        past = self._own.unfold(0, PAST, 1)[places - PAST].flip(1)
+        other = self._other.unfold(0, OTHER, 1)[places - OTHER + 1].flip(1)
+        cut = torch.nonzero(begins < PAST)[:, 0]
+        past[cut] *= torch.arange(PAST) < begins[cut, None]
+        other[cut] *= torch.arange(OTHER) <= begins[cut, None]
         bits, stereo = (torch.tensor([getattr(t, name) for t in self._tracks])[which] for name in ("bits", "stereo"))
         return Batch(past, other, bits, stereo.long(), self._own[places])
 

@@ -104,7 +104,7 @@ def whole(piece: Piece) -> Batch:
 
 
 def draw_pieces(sources: Sequence[SoundSource]) -> dict[str, list[Piece]]:
-    """Pieces of held-out sounds, evenly spaced, with 8 and with 16 bits, by source; of two channels the second, given the first."""
+    """Pieces of held-out sounds, evenly spaced, with 8 and 16 bits, by source; of two channels the second one."""
     found = dict[str, list[Piece]]()
     for source in sources:
         places = [(sound, at) for sound in source.held_out for at in range(0, len(sound) - CHUNK + 1, CHUNK)]

@@ -6,10 +6,11 @@ from functools import cache
 
 from kolmo.predictors.embedded.kinds.audio import Audio
 from kolmo.predictors.embedded.kinds.base import Kind
+from kolmo.predictors.embedded.kinds.image import Image
 
 
 @cache
 def special_kinds() -> dict[int, Kind]:
     """Code -> kind, for the kinds beside text and the general ones."""
-    kinds: list[Kind] = [Audio()]
+    kinds: list[Kind] = [Image(), Audio()]
     return {kind.code: kind for kind in kinds}
