@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded.kinds.audio import shipped_network
-from kolmo.predictors.embedded.kinds.sound_shapes import (
+from kolmo.predictors.embedded.kinds.sound.shapes import (
     NARROW,
     NARROW_BITS,
     PRIORS,
@@ -70,7 +70,7 @@ def make_pieces(sounds: list[npt.NDArray[np.int16]], long: int, short: int, seed
     return pieces
 
 
-def open_network(path: Path | None) -> kernels.SampleNetwork | None:
+def open_network(path: Path | None) -> kernels.SampleNetwork:
     """A network of samples for the kernel."""
     if path is None:
         return shipped_network()
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(
-        "--network", type=Path, metavar="FILE", help="the network that narrow streams use (the shipped one, or none)"
+        "--network", type=Path, metavar="FILE", help="the network that narrow streams use (the shipped one)"
     )
     parser.add_argument("--shape", action="append", help="train this shape only")
     options = parser.parse_args()

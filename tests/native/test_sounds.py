@@ -10,8 +10,8 @@ import pytest
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError
 from kolmo.native import reference, tables
-from kolmo.predictors.embedded.kinds import sound_shapes
-from kolmo.predictors.embedded.kinds.sound_shapes import Filter, SoundShape
+from kolmo.predictors.embedded.kinds.sound import shapes as sound_shapes
+from kolmo.predictors.embedded.kinds.sound.shapes import Filter, SoundShape
 
 kernels = pytest.importorskip("kolmo.native._kernels")
 

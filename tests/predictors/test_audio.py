@@ -11,8 +11,8 @@ import pytest
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError
 from kolmo.predictors.embedded.kinds.audio import Audio
-from kolmo.predictors.embedded.kinds.audio_guess import guess_sounds
-from kolmo.predictors.embedded.kinds.audio_headers import find_sounds
+from kolmo.predictors.embedded.kinds.sound.guess import guess_sounds
+from kolmo.predictors.embedded.kinds.sound.headers import find_sounds
 
 AUDIO = Audio()
 

@@ -66,27 +66,15 @@ static const struct {
     sound_run *sounds;
     int masses;
 } paths[] = {
-<<<<<<< HEAD
-    {"baseline", has_baseline, cm_run_baseline, cm_run_lanes_baseline, network_run_baseline, pixel_run_baseline, sample_run_baseline, sound_run_baseline, 0},
+    {"baseline", has_baseline, cm_run_baseline, cm_run_lanes_baseline, network_run_baseline, pixel_run_baseline, pm_run_baseline, sample_run_baseline, sound_run_baseline, 0},
 #if defined(KOLMO_AVX2)
-    {"avx2", has_avx2, cm_run_avx2, cm_run_lanes_avx2, network_run_avx2, pixel_run_avx2, sample_run_avx2, sound_run_avx2, 1},
+    {"avx2", has_avx2, cm_run_avx2, cm_run_lanes_avx2, network_run_avx2, pixel_run_avx2, pm_run_avx2, sample_run_avx2, sound_run_avx2, 1},
 #endif
 #if defined(KOLMO_AVX512)
-    {"avx512", has_avx512, cm_run_avx2, cm_run_lanes_avx2, network_run_avx512, pixel_run_avx512, sample_run_avx512, sound_run_avx2, 2},
+    {"avx512", has_avx512, cm_run_avx2, cm_run_lanes_avx2, network_run_avx512, pixel_run_avx512, pm_run_avx2, sample_run_avx512, sound_run_avx2, 2},
 #endif
 #if defined(KOLMO_AMX)
-    {"amx", has_amx, cm_run_avx2, cm_run_lanes_avx2, network_run_amx, pixel_run_avx512, sample_run_avx512, sound_run_avx2, 2},
-=======
-    {"baseline", has_baseline, cm_run_baseline, cm_run_lanes_baseline, network_run_baseline, pixel_run_baseline, pm_run_baseline, sample_run_baseline, 0},
-#if defined(KOLMO_AVX2)
-    {"avx2", has_avx2, cm_run_avx2, cm_run_lanes_avx2, network_run_avx2, pixel_run_avx2, pm_run_avx2, sample_run_avx2, 1},
-#endif
-#if defined(KOLMO_AVX512)
-    {"avx512", has_avx512, cm_run_avx2, cm_run_lanes_avx2, network_run_avx512, pixel_run_avx512, pm_run_avx2, sample_run_avx512, 2},
-#endif
-#if defined(KOLMO_AMX)
-    {"amx", has_amx, cm_run_avx2, cm_run_lanes_avx2, network_run_amx, pixel_run_avx512, pm_run_avx2, sample_run_avx512, 2},
->>>>>>> main
+    {"amx", has_amx, cm_run_avx2, cm_run_lanes_avx2, network_run_amx, pixel_run_avx512, pm_run_avx2, sample_run_avx512, sound_run_avx2, 2},
 #endif
 };
 

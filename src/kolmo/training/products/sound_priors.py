@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kolmo.native import tables
-from kolmo.predictors.embedded.kinds.sound_shapes import SoundShape, configuration, pack_prior, unpack_prior
+from kolmo.predictors.embedded.kinds.sound.shapes import SoundShape, configuration, pack_prior, unpack_prior
 
 TABLE_BITS = 18
 Piece = tuple[tuple[int, ...], bytes]  # parameters of the kind `audio`; samples

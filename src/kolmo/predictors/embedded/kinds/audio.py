@@ -3,8 +3,8 @@
 Adaptive linear predictors, from filters of least squares to a long cascade, give each sample distributions; the
 predictions of hashed contexts join them; mixers weigh all of them bit by bit, from a sample's top bit down.
 
-What it is not: the arithmetic (`kolmo.native.sounds`), the shapes (`sound_shapes.py`), or where sound is in a block
-(`audio_headers.py`, `audio_guess.py`).
+What it is not: the arithmetic (`kolmo.native.sounds`), the shapes (`sound/shapes.py`), or where sound is in a block
+(`sound/headers.py`, `sound/guess.py`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from kolmo.native import tables
 from kolmo.native.dispatch import SLOW, kernels
 from kolmo.predictors.embedded import sample_network
 from kolmo.predictors.embedded.context_mixing import code_lengths
-from kolmo.predictors.embedded.kinds import sound_shapes
-from kolmo.predictors.embedded.kinds.audio_guess import guess_sounds
-from kolmo.predictors.embedded.kinds.audio_headers import find_sounds
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
+from kolmo.predictors.embedded.kinds.sound import shapes
+from kolmo.predictors.embedded.kinds.sound.guess import guess_sounds
+from kolmo.predictors.embedded.kinds.sound.headers import find_sounds
 from kolmo.progress import Progress
 
 if TYPE_CHECKING:
@@ -35,14 +35,11 @@ SLICE = 960 if SLOW else 64800  # bytes between reports of progress: whole frame
 CHANNEL_BYTES = 300_000  # upper bound on a channel's predictors
 SHARED_BYTES = 3 << 20  # upper bound on mixers, curves and tables
 EXPANSION = 1 << 13
-NETWORK = sample_network.SHIPPED.is_file()  # whether the package has a network of samples
 
 
 @cache
-def shipped_network() -> kernels.SampleNetwork | None:
-    """The network of samples that is in the package; None where there is none."""
-    if not NETWORK:
-        return None
+def shipped_network() -> kernels.SampleNetwork:
+    """The network of samples that is in the package."""
     weights = sample_network.shipped()
     return kernels.SampleNetwork(weights.config, weights.weights)
 
@@ -65,21 +62,21 @@ class Audio(Kind):
             raise CorruptError(f"sound of {bits} bits in {channels} channels ({big}, {plain}) is not known")
         if phase >= self.period(parameters):
             raise CorruptError(f"sound that begins at byte {phase} of a frame of {self.period(parameters)}")
-        shape = sound_shapes.shape_of(level, bits, size)
-        config = sound_shapes.configuration(shape, parameters, sound_shapes.table_bits(shape, size))
+        shape = shapes.shape_of(level, bits, size)
+        config = shapes.configuration(shape, parameters, shapes.table_bits(shape, size))
         constants = tables.packed(), tables.softplus().tobytes()
-        network = shipped_network() if shape is sound_shapes.NARROW else None
-        mixer = kernels.SoundMixer(config, *constants, sound_shapes.prior(shape), size, network)
+        network = shipped_network() if shape is shapes.NARROW else None
+        mixer = kernels.SoundMixer(config, *constants, shapes.prior(shape), size, network)
         return SoundModel(mixer, size, phase, bits // 8)
 
     def memory(self, level: int, size: int) -> int:
         """See `Kind.memory`."""
-        shape = sound_shapes.LEVELS[level]
-        return (1 << sound_shapes.table_bits(shape, size)) + MAX_CHANNELS * CHANNEL_BYTES + SHARED_BYTES
+        shape = shapes.LEVELS[level]
+        return (1 << shapes.table_bits(shape, size)) + MAX_CHANNELS * CHANNEL_BYTES + SHARED_BYTES
 
     def digest(self, level: int) -> bytes:
         """See `Kind.digest`."""
-        return sound_shapes.digest_of(level, sample_network.shipped().fingerprint if NETWORK else b"")
+        return shapes.digest_of(level, sample_network.shipped().fingerprint)
 
     def expansion(self, level: int) -> int:
         """See `Kind.expansion`."""

@@ -20,7 +20,7 @@ FILTERS, STAGES, SPANS, CONTEXTS = 4, 3, 3, 6  # most filters and stages; averag
 SELECTOR_SETS = (192, 128, 2048, 768, 576)  # weight sets of each selector
 STORED_SELECTOR = 1  # whose sets a prior has, each; of the others it has one
 FINAL_INPUTS = 8
-PRIORS = Path(__file__).parent.parent / "priors"
+PRIORS = Path(__file__).parent.parent.parent / "priors" / "sound"
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,10 @@ class SoundShape:
         return SPANS * (len(self.filters) + len(self.stages) + 1) + 1 + 2 * self.contexts + 1 + 7 & ~7
 
 
-QUICK = SoundShape("sound-quick", (Filter(16, 8, 8, 197),), 0, ((16, 524),), 328, 0, 16)
-LIGHT = SoundShape(
-    "sound-light", (Filter(16, 8, 4, 655), Filter(24, 12, 8, 66)), 1, ((256, 524), (16, 524)), 328, 6, 20
-)
+QUICK = SoundShape("quick", (Filter(16, 8, 8, 197),), 0, ((16, 524),), 328, 0, 16)
+LIGHT = SoundShape("light", (Filter(16, 8, 4, 655), Filter(24, 12, 8, 66)), 1, ((256, 524), (16, 524)), 328, 6, 20)
 FULL = SoundShape(
-    "sound-full",
+    "full",
     (Filter(16, 8, 2, 655), Filter(32, 16, 8, 197), Filter(32, 16, 16, 33)),
     1,
     ((256, 524), (32, 524), (16, 524)),
@@ -88,7 +86,7 @@ FULL = SoundShape(
     22,
 )
 LARGE = SoundShape(
-    "sound-large",
+    "large",
     (Filter(16, 8, 1, 655), Filter(32, 16, 2, 197), Filter(32, 16, 4, 33), Filter(12, 6, 1, 1311)),
     1,
     ((512, 524), (32, 524), (16, 524)),
@@ -96,7 +94,7 @@ LARGE = SoundShape(
     6,
     24,
 )
-NARROW = replace(LARGE, name="sound-narrow")
+NARROW = replace(LARGE, name="narrow")
 SHAPES = (QUICK, LIGHT, FULL, LARGE, NARROW)
 LEVELS = {1: QUICK, 2: QUICK, 3: LIGHT, 4: LIGHT, 5: FULL, 6: FULL, 7: LARGE, 8: LARGE, 9: LARGE}
 NARROW_BITS = 8  # of a sample
@@ -189,7 +187,7 @@ def digest_of(level: int, network: bytes) -> bytes:
 
     Args:
         level: 1 to 9.
-        network: fingerprint of the network that narrow streams use; empty without one.
+        network: fingerprint of the network that narrow streams use.
     """
     digest = hashlib.sha256(_swapped(array("i", [*SELECTOR_SETS, NARROW_BITS, NARROW_BYTES.get(level, 0)])))
     for shape in (LEVELS[level], *[NARROW] * (level in NARROW_BYTES)):
