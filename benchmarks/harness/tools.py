@@ -74,9 +74,17 @@ PEERS = {
         version="",
         suffix=".zpaq",
     ),
-    "paq8px-8": Tool(
-        "paq8px -8", ("paq8px",), f"-8 {PLAIN} {PACKED}", f"-d {PACKED} {RESTORED}", version="", suffix=".paq8px"
-    ),
+    **{
+        f"paq8px-{level}": Tool(
+            f"paq8px -{level}",
+            ("paq8px",),
+            f"-{level} {PLAIN} {PACKED}",
+            f"-d {PACKED} {RESTORED}",
+            version="",
+            suffix=".paq8px",
+        )
+        for level in (6, 8)
+    },
 }
 
 

@@ -6,6 +6,7 @@ Files that exist are never replaced: decoding them is the promise that the tests
 from __future__ import annotations
 
 import random
+import struct
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -34,6 +35,51 @@ CODE = (
 RECORDS = b"".join(n.to_bytes(4, "little") + b"\0\0" + (n * n % 251).to_bytes(2, "big") for n in range(300))
 
 
+def noise(count: int, most: int, seed: int) -> list[int]:
+    """Integers from -`most` to `most`, the same every time."""
+    draw = random.Random(seed)
+    return [draw.randint(-most, most) for _ in range(count)]
+
+
+def picture(width: int, height: int) -> bytes:
+    """A PPM file: slopes of three colours with some noise."""
+    places = [(x, y) for y in range(height) for x in range(width)]
+    pixels = [(40 + 3 * x + y, 60 + 2 * x + 2 * y, 30 + x + 3 * y) for x, y in places]
+    flat = [value + more for pixel, more in zip(pixels, noise(len(pixels), 2, 5), strict=True) for value in pixel]
+    return f"P6\n{width} {height}\n255\n".encode() + bytes(min(max(value, 0), 255) for value in flat)
+
+
+def sound(count: int) -> bytes:
+    """A WAV file: an oscillation of 16 bits, by a recursion in integers, with some noise."""
+    before, now, samples = 0, 1500, []
+    for more in noise(count, 40, 6):
+        before, now = now, (2 * now * 32000 >> 15) - before
+        samples.append(max(min(now, 30000), -30000) + more)
+    body = struct.pack(f"<{count}h", *samples)
+    head = struct.pack("<4sIHHIIHH4sI", b"fmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", len(body))
+    return struct.pack("<4sI4s", b"RIFF", 4 + len(head) + len(body), b"WAVE") + head + body
+
+
+def program(count: int) -> bytes:
+    """Instructions of x86-64, among them calls of few functions from many places."""
+    code, draw = b"", random.Random(7)
+    for _ in range(count):
+        place = draw.randrange(8, 80, 8)
+        code += bytes([0x48, 0x8B, 0x45, 256 - place, 0x48, 0x89, 0xC7, 0xE8])
+        code += struct.pack("<i", draw.choice((100, 2000, 4200)) - len(code) - 4)
+        code += bytes([0x48, 0x89, 0x45, 256 - place, 0x0F, 0x84]) + struct.pack("<i", draw.randrange(16, 200))
+    return code
+
+
+FLOATS = struct.pack("<600d", *(100 + k / 7 + more / 1024 for k, more in enumerate(noise(600, 512, 8))))
+KINDS = {
+    "image": PROSE + picture(40, 30) + PROSE[:90],
+    "audio": sound(2500) + PROSE,
+    "program": program(250),
+    "float": FLOATS,
+}
+
+
 @dataclass(frozen=True)
 class Case:
     """A content, and how it is written."""
@@ -58,6 +104,8 @@ CASES = {
     **{f"v1-prose-{level}": Case(PROSE, level=level) for level in range(1, 10)},
     **{f"v1-code-{level}": Case(CODE, level=level) for level in (1, 5, 9)},
     **{f"v1-neural-prose-{level}": Case(PROSE, level, "neural") for level in range(5, 10)},
+    **{f"v1-{kind}": Case(raw, level=3) for kind, raw in KINDS.items()},
+    **{f"v1-neural-{kind}": Case(raw, predictor="neural") for kind, raw in KINDS.items()},
     "v1-neural-code": Case(CODE, predictor="neural"),
     "v1-neural-records": Case(RECORDS, predictor="neural"),
     "v1-neural-segments": Case(

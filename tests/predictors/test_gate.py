@@ -32,7 +32,7 @@ from kolmo.predictors.embedded.segmented import Choice
 pytestmark = pytest.mark.skipif(SLOW, reason="takes minutes in NumPy")
 
 MORE = 5  # bytes that level 5 may have more: four for its longer name, and five bits for the kind of each block
-MORE_OF_SEVERAL = 32  # where it is of several kinds: their list, and more models that start afresh
+MORE_OF_SEVERAL = 64  # where it is of several kinds: their list, and more models that start afresh
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 C = b"""#include <stdio.h>
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
+from kolmo.native.deflate.reference import deflate
 from kolmo.native.mixer.reference import ContextMixer
 from kolmo.native.network.reference import Network, NetworkLanes, network_stretch
 from kolmo.native.neural.reference import NeuralMixer
@@ -32,6 +33,7 @@ __all__ = [
     "TokenDecoder",
     "TokenEncoder",
     "TokenTree",
+    "deflate",
     "network_stretch",
     "residual_decode",
     "residual_encode",

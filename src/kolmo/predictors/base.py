@@ -166,6 +166,16 @@ class Predictor(ABC):
         raise PredictorError(f"predictor {self.name!r} does not sample; choose another, such as cm or neural")
 
 
+def unknown_version(name: str, version: int, here: int) -> PredictorError:
+    """The error for a file of a version of a predictor that is not `here`, the only one that is known.
+
+    >>> unknown_version("cm", 3, 2)
+    PredictorError('cm version 3 is not known here; upgrade kolmo')
+    """
+    remedy = "upgrade kolmo" if version > here else "it was never released; decode with the kolmo that wrote it"
+    return PredictorError(f"{name} version {version} is not known here; {remedy}")
+
+
 SLICE = 1 << 10 if SLOW else 1 << 16  # bytes between calls of `progress`, of a fast model
 
 

@@ -46,12 +46,10 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1 << 16  # bytes whose code lengths are computed together
 DRAWN_BYTES = 32  # bytes of a sample that are decoded from one string of random bits
 MIDDLE = b"\x80" + bytes(11)  # read as a payload: the middle of the decoder's interval, and zeros to read ahead
-CODE_BYTES = (
-    17 * DRAWN_BYTES
-)  # bytes of that string: a byte costs at most eight decisions of 16 bits, and the coder reads ahead
-MIN_SAMPLE_ROOM = (
-    1 << 16
-)  # least block that a sample's model is made for: a short sample is the beginning of a longer one
+# Bytes of that string: a byte costs at most eight decisions of 16 bits, and the coder reads ahead.
+CODE_BYTES = 17 * DRAWN_BYTES
+# Least block that a sample's model is made for: a short sample is the beginning of a longer one.
+MIN_SAMPLE_ROOM = 1 << 16
 MAX_SAMPLE_BYTES = 1 << 30
 CURVES = 257 * CURVE_KNOTS  # knots of a prior's curves: one for each partial byte, and one for all
 

@@ -1,4 +1,4 @@
-"""Which blocks the predictors `neural` and `network` code with the network (docs/neural.md, "A block").
+"""Which data the predictors `neural` and `network` code with the network (docs/neural.md, "A block").
 
 It uses integers only, so that all machines decide alike. What it is not: part of the format; files store the result.
 """
@@ -11,22 +11,12 @@ from collections.abc import Callable, Sequence
 from kolmo.native import tables
 from kolmo.native.dispatch import kernels
 
-MAX_PLACES, MAX_SAMPLES, SAMPLE_BYTES = (
-    32,
-    8,
-    512,
-)  # of a block: places that are examined, samples taken from them, bytes of a sample
+MAX_PLACES = 32  # of a piece of data that are examined
+MAX_SAMPLES, SAMPLE_BYTES = 8, 512  # that are taken from them, and their size
 MAX_TOGETHER = 64  # samples that the network reads at the same time
-MIN_GOOD_SAMPLES = 2  # a block uses the network where it predicts this many samples clearly better
-MAX_TRIAL_BYTES = (
-    MAX_SAMPLES * SAMPLE_BYTES
-)  # blocks up to this size are coded in all ways, since the gate would take as long
-DISTANCES = (
-    1,
-    2,
-    3,
-    4,
-)  # distances between bytes whose exclusive ors are flat in random data, but not in sounds and images
+MIN_GOOD_SAMPLES = 2  # data is text where the network predicts this many samples clearly better
+MAX_TRIAL_BYTES = MAX_SAMPLES * SAMPLE_BYTES  # blocks up to this size are coded in all ways: the gate takes as long
+DISTANCES = (1, 2, 3, 4)  # between bytes whose exclusive ors are flat in random data, but not in sounds and images
 MAX_COST = 6 * 2839  # cap on the cost of one sampled byte: 6 bits in units of 1/4096 nat; the mixer seldom pays more
 FIRST_BYTE = 10  # the byte that the network reads before the first of a lane: a line end
 

@@ -15,7 +15,7 @@ from functools import cache
 from kolmo.coder.binary import BinaryEncoder
 from kolmo.errors import PredictorError
 from kolmo.foreign import quoted
-from kolmo.predictors.base import BlockPart, Predictor
+from kolmo.predictors.base import BlockPart, Predictor, unknown_version
 from kolmo.predictors.choice import Choice as Drawing
 from kolmo.predictors.choice import Randomness
 from kolmo.predictors.embedded import context_mixing
@@ -66,7 +66,7 @@ class Neural(Predictor):
             PredictorError: another version, or parameters that this version does not write.
         """
         if version != cls.version:
-            raise PredictorError(f"neural version {version} is not known here; upgrade kolmo")
+            raise unknown_version(cls.name, version, cls.version)
         if len(parameters) != 1 or parameters[0] not in LEVELS:
             raise PredictorError(
                 f"neural version 2 has no parameters {quoted(parameters.hex(), 40)}; the file is damaged or newer"

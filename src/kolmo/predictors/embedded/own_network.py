@@ -18,6 +18,7 @@ from pathlib import Path
 from kolmo.errors import PredictorError
 from kolmo.foreign import quoted, short
 from kolmo.native.dispatch import kernels
+from kolmo.predictors.base import unknown_version
 from kolmo.predictors.embedded.context_mixing import Shape, inflated_prior, prior, prior_of
 from kolmo.predictors.embedded.network import NetworkShape, Weights
 from kolmo.predictors.embedded.network_file import load
@@ -143,7 +144,7 @@ class Network(Neural):
             PredictorError: the network is not here, or is another one; the message names both.
         """
         if version != cls.version:
-            raise PredictorError(f"network version {version} is not known here; upgrade kolmo")
+            raise unknown_version(cls.name, version, cls.version)
         level, mark, label = parse(parameters)
         named = f"the network {quoted(label)}" if label else "a network"
         path = (settings.model or "").removeprefix("network:") or recall(mark)

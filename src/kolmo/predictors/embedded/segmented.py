@@ -80,9 +80,11 @@ class SegmentedModel:
         """
         segments = read_segments(decoder, self._size, self._kinds)
         self.parts = _parts(segments, self._kinds)
-        parts: dict[int, bytes] = {}  # offset -> content
+        if len(segments) == 1:
+            return self._model(segments).decode(decoder, progress)
+        parts: dict[int, memoryview] = {}  # offset -> content
         for stream in streams_of(segments):
-            content, at = self._model(stream).decode(decoder, progress), 0
+            content, at = memoryview(self._model(stream).decode(decoder, progress)), 0
             for segment in stream:
                 parts[segment.first] = content[at : at + segment.size]
                 at += segment.size

@@ -166,10 +166,15 @@ def _samples(data: bytes, parameters: Mapping[str, int]) -> Costs:
     """Samples around 0, shape (samples,)."""
     width = parameters["bits"] // 8
     values = np.frombuffer(data, np.uint8).reshape(-1, width).astype(np.int64)
-    whole = ((values[:, ::-1] if parameters.get("big") else values) << 8 * np.arange(width)).sum(axis=1)
-    if parameters.get("unsigned"):
-        return (whole - (1 << 8 * width - 1)).astype(np.float64)
-    return (whole - (whole >> 8 * width - 1 << 8 * width)).astype(np.float64)
+    if parameters.get("big"):
+        values = values[:, ::-1]
+    whole = np.zeros(len(values), np.int64)
+    for k in range(width):
+        whole |= values[:, k] << 8 * k
+    middle = 1 << 8 * width - 1
+    if not parameters.get("unsigned"):
+        whole ^= middle
+    return (whole - middle).astype(np.float64)
 
 
 # Both

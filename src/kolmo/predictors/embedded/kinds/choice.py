@@ -15,10 +15,13 @@ from kolmo.predictors.embedded.kinds.general import PLAIN, QUICK
 from kolmo.predictors.embedded.kinds.segments import MAX_SEGMENTS, MAX_STREAMS, streams_of, write_segments
 
 WINDOW_BYTES = 1 << 16  # of plain data, that kinds guess about separately
-TRIAL_BYTES = 1 << 14  # of a piece, that is coded to compare kinds; more where rows are long
-MAX_TRIAL_BYTES = 1 << 16
-TRIAL_PERIODS = 8  # rows, or the like, that a trial covers
-MAX_TRIALS = 3  # guesses of a kind that are tried
+# A trial codes this part of a piece, within these bytes; or so many rows, or the like, where they are longer.
+TRIAL_PARTS, MIN_TRIAL_BYTES, TRIAL_BYTES = 8, 1 << 13, 1 << 14
+TRIAL_PERIODS, MAX_TRIAL_BYTES = 8, 1 << 16
+FAST_LEVELS = 2  # levels up to this one try less, since models of special kinds take several times as long there
+# Trials of guesses code so many bytes of a block at most, and this part of it; on fast levels, and on others.
+FREE_TRIAL_BYTES, TRIAL_SHARES = 1 << 18, (32, 8)
+MAX_TRIALS = (1, 3)  # guesses of a kind that are tried, likewise
 MAX_REFUSED = 16  # announcements of a block that trials refuse, after which headers are not believed any more
 MIN_PIECE_BYTES = 256  # of which kinds guess what it is
 FIRST_SPECIAL = 3  # codes from here on are special kinds
@@ -36,23 +39,24 @@ def choose(data: bytes, level: int, kinds: Mapping[int, Kind], split: Split) -> 
         split: divides data without known headers into segments of the general kinds.
     """
     special = _special(kinds)
+    trials = _Trials(data, level, kinds)
     segments: list[Segment] = []
-    for segment in _covering(_believed(data, level, kinds, special), len(data)):
+    for segment in _covering(_believed(data, trials, special), len(data)):
         if segment.code != PLAIN:
             segments.append(segment)
             continue
         for part in split(data[segment.first : segment.end]):
             part = Segment(part.code, segment.first + part.first, part.size)
-            segments += _guessed(data, part, level, kinds, special) if part.code in (PLAIN, QUICK) else [part]
+            segments += _guessed(data, part, trials, special) if part.code in (PLAIN, QUICK) else [part]
     return _limited(_joined(segments))
 
 
 def candidates(data: bytes, level: int, kinds: Mapping[int, Kind]) -> list[list[Segment]]:
     """What a small block might be, except for text and what looks random: plain first."""
     special = _special(kinds)
-    guesses = [(kind.code, parameters) for kind in special for parameters in kind.guess(data)[:MAX_TRIALS]]
+    guesses = [(kind.code, parameters) for kind in special for parameters in kind.guess(data)[: MAX_TRIALS[1]]]
     whole = [[Segment(code, 0, len(data), parameters)] for code, parameters in [(PLAIN, ()), *guesses]]
-    believed = _believed(data, level, kinds, special)
+    believed = _believed(data, _Trials(data, level, kinds), special)
     return [*whole, *([_limited(list(_covering(believed, len(data))))] if believed else [])]
 
 
@@ -87,7 +91,7 @@ def _announced(data: bytes, special: Sequence[Kind]) -> list[Segment]:
     return sorted((s for kind in special for s in kind.find(data)), key=lambda s: (s.first, -s.size, s.code))
 
 
-def _believed(data: bytes, level: int, kinds: Mapping[int, Kind], special: Sequence[Kind]) -> list[Segment]:
+def _believed(data: bytes, trials: _Trials, special: Sequence[Kind]) -> list[Segment]:
     """Announced segments that a trial confirms, without those that overlap an earlier one.
 
     Segments of equal kind and parameters share the outcome of a trial, unless a later one is larger than all before
@@ -102,9 +106,7 @@ def _believed(data: bytes, level: int, kinds: Mapping[int, Kind], special: Seque
         key, size = (segment.code, segment.parameters), min(segment.size, TRIAL_BYTES)
         tried, confirmed = outcomes.get(key, (0, False))
         if size > tried and (tried or len(outcomes) < MAX_STREAMS):
-            confirmed = (
-                _Trials(data, segment.first, segment.end, level, kinds).gain(segment.code, segment.parameters) > 0
-            )
+            confirmed = trials.gain(segment, PLAIN) > 0
             outcomes[key] = size, confirmed
             refused += not confirmed
         if confirmed:
@@ -128,9 +130,7 @@ def _covering(segments: Sequence[Segment], size: int) -> Iterator[Segment]:
 # Guessed
 
 
-def _guessed(
-    data: bytes, part: Segment, level: int, kinds: Mapping[int, Kind], special: Sequence[Kind]
-) -> list[Segment]:
+def _guessed(data: bytes, part: Segment, trials: _Trials, special: Sequence[Kind]) -> list[Segment]:
     """A plain or packed segment, or segments of special kinds and of its own that code it in fewer bytes.
 
     Kinds guess about windows of it one by one; neighbours of which the same kinds guess something are one piece.
@@ -141,42 +141,50 @@ def _guessed(
     edges = [part.first + part.size * k // count for k in range(count + 1)]
     windows = [(a, b, tuple(kind for kind in special if kind.guess(data[a:b]))) for a, b in pairwise(edges)]
     segments: list[Segment] = []
-    for kinds_here, group in groupby(windows, key=lambda window: window[2]):
+    for kinds, group in groupby(windows, key=lambda window: window[2]):
         run = list(group)
         first, last = run[0][0], run[-1][1]
-        trials = _Trials(data, first, last, level, kinds, part.code)
         best, most = Segment(part.code, first, last - first), 0
-        for kind in kinds_here:
-            for parameters in kind.guess(data[first:last])[:MAX_TRIALS]:
-                gain = trials.gain(kind.code, parameters)
+        for kind in kinds if trials.coded <= trials.limit else ():
+            for parameters in kind.guess(data[first:last])[: trials.most]:
+                guess = Segment(kind.code, first, last - first, parameters)
+                gain = trials.gain(guess, part.code)
                 if gain > most:
-                    best, most = Segment(kind.code, first, last - first, parameters), gain
+                    best, most = guess, gain
         segments.append(best)
     return segments
 
 
 class _Trials:
-    """Compares kinds with a general one by what they make of a part in the middle of a piece."""
+    """Compares kinds by what they make of a part in the middle of a piece of a block.
 
-    def __init__(
-        self, data: bytes, first: int, last: int, level: int, kinds: Mapping[int, Kind], general: int = PLAIN
-    ) -> None:
-        self._data, self._first, self._last, self._level, self._kinds = data, first, last, level, kinds
-        self._general = general
-        self._sizes: dict[tuple[int, int], int] = {}  # part -> its bytes under the general kind
+    Attributes:
+        coded: bytes that were coded for it so far.
+        limit: bytes after which no more guesses are tried.
+        most: guesses of a kind that are tried.
+    """
 
-    def gain(self, code: int, parameters: tuple[int, ...]) -> int:
-        """Bytes that a kind saves beside the general one."""
-        period = self._kinds[code].period(parameters)
-        size = max(TRIAL_BYTES, min(TRIAL_PERIODS * period, MAX_TRIAL_BYTES))
-        size = min(self._last - self._first, size)
-        start = self._first + (self._last - self._first - size) // 2 // period * period
+    def __init__(self, data: bytes, level: int, kinds: Mapping[int, Kind]) -> None:
+        self._data, self._level, self._kinds = data, level, kinds
+        self._general: tuple[tuple[int, int, int], int] = ((0, 0, 0), 0)  # last trial of a general kind, its bytes
+        self.coded = 0
+        self.limit = FREE_TRIAL_BYTES + len(data) // TRIAL_SHARES[level > FAST_LEVELS]
+        self.most = MAX_TRIALS[level > FAST_LEVELS]
+
+    def gain(self, guess: Segment, general: int) -> int:
+        """Bytes that a guess saves beside a general kind."""
+        period = self._kinds[guess.code].period(guess.parameters)
+        size = min(max(guess.size // TRIAL_PARTS, MIN_TRIAL_BYTES), TRIAL_BYTES)
+        size = min(max(size, min(TRIAL_PERIODS * period, MAX_TRIAL_BYTES)), guess.size)
+        start = guess.first + (guess.size - size) // 2 // period * period
         part = self._data[start : start + size]
-        if (start, size) not in self._sizes:
-            self._sizes[start, size] = self._size(self._general, (), part)
-        return self._sizes[start, size] - self._size(code, parameters, part)
+        key = start, size, general
+        if self._general[0] != key:
+            self._general = key, self._size(general, (), part)
+        return self._general[1] - self._size(guess.code, guess.parameters, part)
 
     def _size(self, code: int, parameters: tuple[int, ...], part: bytes) -> int:
+        self.coded += len(part)
         encoder = BinaryEncoder()
         self._kinds[code].model(self._level, len(part), parameters).encode(encoder, part)
         return len(encoder.finish())

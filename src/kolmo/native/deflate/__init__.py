@@ -1,0 +1,1 @@
+"""Deflate streams made as zlib makes them."""
