@@ -13,7 +13,33 @@ from math import isqrt
 # Sizes that a model's configuration and prior depend on, as in context_mixing.h.
 CATALOGUE = 48  # most contexts in a configuration
 MAX_SELECTORS = 12
-SELECTOR_SIZES = (1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256, 256, 512, 512, 256, 512, 256, 0, 0, 1024, 1024, 2048, 256, 256)  # weight sets
+SELECTOR_SIZES = (
+    1,
+    256,
+    256,
+    768,
+    256,
+    1088,
+    2048,
+    2048,
+    2048,
+    1024,
+    2048,
+    256,
+    256,
+    512,
+    512,
+    256,
+    512,
+    256,
+    0,
+    0,
+    1024,
+    1024,
+    2048,
+    256,
+    256,
+)  # weight sets
 FIRST_NETWORK_SELECTOR = 12  # selectors from here on are computed from a network's prediction
 MATCH_BUCKETS = 32  # quantised match lengths
 FINAL_INPUTS = 16  # of the second layer, padded

@@ -90,7 +90,6 @@ static void cm_begin_lanes(cm_model *m) {
         m->histories[k] = fresh;
     }
     m->h = m->histories;
-    m->coded = 0;
 }
 
 static void cm_begin_binary(cm_model *m) {

@@ -78,7 +78,6 @@ typedef struct {
     cm_history *histories;
     cm_binary binary;
     int32_t lanes;
-    uint32_t coded; /* bytes, over all lanes */
     int32_t network; /* whether the mixer uses a network */
     int32_t far, bytewise; /* whether contexts from CM_NEAR on are picked; whether some need the network's best bytes */
     int32_t lined;         /* whether contexts or selectors of lines are picked */
@@ -317,7 +316,6 @@ static inline void cm_learn_byte(cm_model *m, uint8_t c) {
     cm_learn_layout(h, c);
     if (m->lined) cm_learn_lines(&h->lines, h->bytes, h->position, c);
     if (m->binary.program) cm_learn_program(&m->binary, h->bytes, h->position);
-    m->coded++;
 }
 
 /* Set the network's prediction of the next byte; of equal weights the first counts. */

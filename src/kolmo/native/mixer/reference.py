@@ -67,7 +67,6 @@ class ContextMixer:
         self._stretch, self._squash = constants.stretch, constants.squash
         self._lanes = lanes_of(constants.kinds, match_bits, match_minimum, size, lanes)
         self._history = self._lanes[0]
-        self._coded = 0
 
         # One memory for all trees: the buckets, then those of order 0 and order 1.
         self._buckets = (1 << table_bits) // BUCKET
@@ -155,7 +154,6 @@ class ContextMixer:
         self._history.learn(byte)
         self._history.lines.learn(self._history.bytes.__getitem__, self._history.position, byte)
         self._binary.learn(self._history.position, byte)
-        self._coded += 1
 
     def _begin(self, direction: str, size: int, after: str = "") -> None:
         if self._direction not in ("", direction, after):

@@ -84,7 +84,7 @@ class Shape:
 
 FAST = Shape("fast", (1, 3, 5, 8), (1,))
 LIGHT = Shape("light", (1, 2, 3, 4, 6, 8, 9, 17, 18, 20), (1, 2, 3))
-MEDIUM = Shape("medium", (0, 1, 2, 3, 4, 6, 8, 9, 10, 16, 20, 27, 41, 45), (1, 0, 2, 3, 6))
+MEDIUM = Shape("medium", (0, 1, 2, 3, 4, 6, 8, 9, 10, 16, 17, 18, 20, 45), (1, 0, 2, 3, 6))
 FULL = Shape(
     "full",
     (0, 1, 2, 3, 4, 6, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 22, 23, 25, 27, 29, 41, 43, 44, 45),
@@ -92,7 +92,7 @@ FULL = Shape(
 )
 LARGE = Shape(
     "large",
-    (*(c for c in range(36) if c not in (12, 24, 29, 32)), 41, 42, 43, 44, 45, 46),  # 38: their inputs fill vectors
+    (*(c for c in FULL.contexts if c != 29), 5, 7, 12, 13, 21, 26, 28, 30, 31, 33, 35, 42, 46),  # 38: they fill vectors
     (1, 0, 2, 3, 4, 5, 6, 7, 8, 10, 11, 16),
 )
 SHAPES = (FAST, LIGHT, MEDIUM, FULL, LARGE)
@@ -255,9 +255,7 @@ def digest_of(shape: Shape, most_bits: int, inflated: bytes | None = None) -> by
     return digest.digest()
 
 
-def start(
-    shape: Shape, size: int, most_bits: int, binary: tuple[int, int, int] = (0, 1, 1)
-) -> ContextMixingModel:
+def start(shape: Shape, size: int, most_bits: int, binary: tuple[int, int, int] = (0, 1, 1)) -> ContextMixingModel:
     """A fresh model for a block of `size` bytes; `binary` as for `configuration`."""
     config = configuration(shape, *table_sizes(shape, size, most_bits), binary)
     return ContextMixingModel(kernels.ContextMixer(config, tables.packed(), prior(shape), size), size)
