@@ -17,6 +17,7 @@ from click.core import ParameterSource
 
 from kolmo.cli import options
 from kolmo.cli.console import MAX_TITLE_CHARACTERS, Console
+from kolmo.cli.training_models import NUMERIC, RECURRENT, TRANSFORMERS, choose_settings, choose_shape
 from kolmo.errors import MissingExtraError
 from kolmo.foreign import short
 from kolmo.installing import install
@@ -26,15 +27,9 @@ from kolmo.training.monitor import Monitor
 
 if TYPE_CHECKING:
     from kolmo.training.monitor import Status
-    from kolmo.training.networks.models import ModelShape
     from kolmo.training.run import Job, Outcome
-    from kolmo.training.settings import Budget, Settings
+    from kolmo.training.settings import Budget
 
-RECURRENT = ("tiny", "small", "base", "large")
-TRANSFORMERS = ("transformer-200k", "transformer-800k", "transformer-3.2m")
-SIZES = ("layers", "state", "embedding", "slot", "tables")  # of a recurrent network
-LANES, STEPS = 32, 256  # of recurrent networks
-TRANSFORMER_LANES = 8  # of a whole context each
 PRODUCT = "network.safetensors"  # of a recurrent network
 SMALLEST_VOCABULARY, LARGEST_VOCABULARY = 257, 65536
 
@@ -100,13 +95,23 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
 @click.option(
     "--model",
     "network",
-    type=click.Choice([*RECURRENT, *TRANSFORMERS]),
+    type=click.Choice([*RECURRENT, *TRANSFORMERS, *NUMERIC]),
     default="base",
     show_default=True,
-    help="Gated recurrent network, or Transformer.",
+    help="Gated recurrent network, Transformer, or network of pixels or of samples of sound.",
 )
-@click.option("--layers", type=click.IntRange(1), metavar="N", help="Layers of a recurrent network.")
-@click.option("--state", type=click.IntRange(1), metavar="N", help="Width of a layer's state.")
+@click.option(
+    "--layers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Layers of a network, but for Transformers.",
+)
+@click.option(
+    "--state",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Width of a network's layers, but for Transformers.",
+)
 @click.option("--embedding", type=click.IntRange(1), metavar="N", help="Width of a byte's embedding.")
 @click.option("--slot", type=click.IntRange(0), metavar="N", help="Width of a hashed table's entries.")
 @click.option(
@@ -133,7 +138,12 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
     callback=parse_budget,
     help="Time, text or steps: 90m, 300MB, 2000steps.",
 )
-@click.option("--lanes", type=click.IntRange(1), metavar="N", help="Texts read at once; default 32, Transformers 8.")
+@click.option(
+    "--lanes",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Texts read at once; default 32, Transformers 8. Of pixels, 1024 of each kind; of samples, 512.",
+)
 @click.option(
     "--window",
     type=click.IntRange(2),
@@ -179,9 +189,10 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print the log as JSON objects, and one at the end.")
 @click.pass_context
 def command(ctx: click.Context, /, *, output: str, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> int:
-    """Train a network on SOURCES, files or folders of text, mixed by their weights.
+    """Train a network on SOURCES, files or folders of text, mixed by their weights; or folders of pictures or sounds.
 
-    The same command goes on with a run that was interrupted. Pieces of each source are held out for validation.
+    The same command goes on with a run that was interrupted. Pieces of each source are held out for validation, or
+    every tenth picture or sound.
     """
     if given["device"] not in (None, "auto", "cpu", "cuda"):
         raise click.UsageError(f"--device {given['device']}: training works on cpu or cuda")
@@ -211,60 +222,18 @@ def _require_torch() -> None:
 def _job(output: Path, given: dict[str, Any], typed: str) -> Job:
     from kolmo.training.run import Job
 
-    shape = _shape(given)
+    shape = choose_shape(given)
     return Job(
         output,
         shape,
         given["sources"],
-        _settings(given),
+        choose_settings(given),
         given["validate"],
         given["init"],
         given["device"] or "auto",
         given["threads"],
         given["save_every"],
         typed,
-    )
-
-
-def _shape(given: dict[str, Any]) -> ModelShape:
-    import dataclasses
-
-    from kolmo.training.networks.models import SHAPES
-    from kolmo.training.networks.transformer import TRANSFORMERS as SIZES_OF
-
-    network = given["network"]
-    sizes = {name: given[name] for name in SIZES if given[name] is not None}
-    if network in TRANSFORMERS:
-        if sizes:
-            raise click.UsageError(
-                f"--{next(iter(sizes))} is for recurrent networks; --model {network} is a Transformer"
-            )
-        changes = {"positions": given["positions"], "context": given["window"]}
-        return dataclasses.replace(SIZES_OF[network], **{k: v for k, v in changes.items() if v is not None})
-    if given["positions"] is not None or given["vocabulary"] != "bytes":
-        option = "--positions" if given["positions"] is not None else "--vocabulary"
-        raise click.UsageError(f"{option} is for Transformers; --model {network} is a recurrent network over bytes")
-    shape = dataclasses.replace(SHAPES[network], **sizes)
-    if problem := shape.problem():
-        raise click.UsageError(f"no recurrent network has {problem}")
-    return shape
-
-
-def _settings(given: dict[str, Any]) -> Settings:
-    from kolmo.training.networks.transformer import TransformerShape
-    from kolmo.training.settings import Settings
-
-    transformer = given["network"] in TRANSFORMERS
-    lanes, steps = (TRANSFORMER_LANES, TransformerShape.context) if transformer else (LANES, STEPS)
-    return Settings(
-        given["budget"],
-        given["lanes"] or lanes,
-        given["window"] or steps,
-        given["dtype"] or "auto",
-        given["seed"],
-        given["vocabulary"],
-        given["quantise_from"],
-        given["rate"],
     )
 
 

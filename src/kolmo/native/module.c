@@ -32,12 +32,16 @@ static const struct {
     {"Network", &network_spec, &NetworkType},
     {"NetworkLanes", &network_lanes_spec, &NetworkLanesType},
     {"NeuralMixer", &neural_spec, NULL},
+    {"PixelMixer", &pixel_mixer_spec, NULL},
+    {"PixelNetwork", &pixel_network_spec, &PixelNetworkType},
+    {"SampleNetwork", &sample_network_spec, &SampleNetworkType},
     {"TokenTree", &token_tree_spec, &TokenTreeType},
     {"TokenEncoder", &token_encoder_spec, NULL},
     {"TokenDecoder", &token_decoder_spec, NULL},
 };
 
-static PyMethodDef *const tables_of_functions[] = {training_functions, network_functions, trellis_functions, residual_functions, binary_functions};
+static PyMethodDef *const tables_of_functions[] = {training_functions, network_functions, trellis_functions, residual_functions,
+                                                 sample_functions};
 
 static int add_types(PyObject *module) {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {

@@ -10,6 +10,8 @@
 
 #include "coder/coder.h"
 #include "network/network.h"
+#include "pixels/pixel_network.h"
+#include "samples/sample_network.h"
 
 typedef struct {
     PyObject_HEAD
@@ -29,8 +31,18 @@ typedef struct {
     kolmo_network *network;
 } Network;
 
+typedef struct {
+    PyObject_HEAD
+    kolmo_pixel_network *network;
+} PixelNetwork;
+
+typedef struct {
+    PyObject_HEAD
+    kolmo_sample_network *network;
+} SampleNetwork;
+
 /* Set once, when the module is made. */
-extern PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType, *TokenTreeType;
+extern PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType, *PixelNetworkType, *SampleNetworkType, *TokenTreeType;
 extern PyObject *CorruptError;
 
 /* Whether the object is in use by another thread; sets the error. */
@@ -39,6 +51,10 @@ int kolmo_taken(int busy);
 int kolmo_encoder_taken(const Encoder *encoder);
 /* Whether the decoder has read past its payload; sets the error. */
 int kolmo_exhausted(const kolmo_decoder *decoder);
+/* A table of native/tables.py, of `size` bytes; 0 where it has another size, with the error set. */
+int kolmo_constant(PyObject *tables, const char *name, void *into, Py_ssize_t size);
+/* The constants of the networks; 0 where that fails, with the error set. */
+int kolmo_network_constants(kolmo_network_tables *constants);
 /* A new object of a type, and the end of one. */
 void *kolmo_instance(PyTypeObject *type);
 void kolmo_release(PyObject *self);

@@ -7,6 +7,9 @@
 #include <string.h>
 
 #include "network/network.h"
+#include "pixel_mixer/pixel_mixer.h"
+#include "pixels/pixel_layout.h"
+#include "samples/sample_weights.h"
 #include "tokens/heaps.h"
 
 #if defined(KOLMO_AMX)
@@ -49,24 +52,27 @@ static int has_amx(void) {
 }
 #endif
 
-/* Slowest first. The context mixer has no path of its own for AVX-512 and AMX, nor have masses of logits for AMX. */
+/* Slowest first. Mixers have no path of their own for AVX-512 and AMX, nor have masses of logits, pixels and samples for AMX. */
 static const struct {
     const char *name;
     int (*is_here)(void);
     cm_run mixer;
     cm_run_lanes mixer_lanes;
     network_run *network;
+    pixel_run *pixels;
+    pm_run *pixel_mixer;
+    sample_run *samples;
     int masses;
 } paths[] = {
-    {"baseline", has_baseline, cm_run_baseline, cm_run_lanes_baseline, network_run_baseline, 0},
+    {"baseline", has_baseline, cm_run_baseline, cm_run_lanes_baseline, network_run_baseline, pixel_run_baseline, pm_run_baseline, sample_run_baseline, 0},
 #if defined(KOLMO_AVX2)
-    {"avx2", has_avx2, cm_run_avx2, cm_run_lanes_avx2, network_run_avx2, 1},
+    {"avx2", has_avx2, cm_run_avx2, cm_run_lanes_avx2, network_run_avx2, pixel_run_avx2, pm_run_avx2, sample_run_avx2, 1},
 #endif
 #if defined(KOLMO_AVX512)
-    {"avx512", has_avx512, cm_run_avx2, cm_run_lanes_avx2, network_run_avx512, 2},
+    {"avx512", has_avx512, cm_run_avx2, cm_run_lanes_avx2, network_run_avx512, pixel_run_avx512, pm_run_avx2, sample_run_avx512, 2},
 #endif
 #if defined(KOLMO_AMX)
-    {"amx", has_amx, cm_run_avx2, cm_run_lanes_avx2, network_run_amx, 2},
+    {"amx", has_amx, cm_run_avx2, cm_run_lanes_avx2, network_run_amx, pixel_run_avx512, pm_run_avx2, sample_run_avx512, 2},
 #endif
 };
 
@@ -83,6 +89,9 @@ int kolmo_choose_path(const char *name) {
         run_context_mixing = paths[i].mixer;
         run_lanes = paths[i].mixer_lanes;
         kolmo_network_path = paths[i].network;
+        kolmo_pixel_path = paths[i].pixels;
+        kolmo_pixel_mixer_path = paths[i].pixel_mixer;
+        kolmo_sample_path = paths[i].samples;
         kolmo_choose_masses(paths[i].masses);
         return 1;
     }

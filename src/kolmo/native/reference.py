@@ -7,7 +7,11 @@ from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 from kolmo.native.mixer.reference import ContextMixer
 from kolmo.native.network.reference import Network, NetworkLanes, network_stretch
 from kolmo.native.neural.reference import NeuralMixer
+from kolmo.native.pixel_mixer.reference import PixelMixer
+from kolmo.native.pixels.network import PixelNetwork
 from kolmo.native.residual.reference import residual_decode, residual_encode
+from kolmo.native.samples.mixture import sample_log2, sample_masses, sample_split
+from kolmo.native.samples.network import SampleNetwork
 from kolmo.native.tokens.reference import TokenDecoder, TokenEncoder, TokenTree
 from kolmo.native.trellis.reference import trellis_count, trellis_decode, trellis_encode, trellis_quantise
 
@@ -21,6 +25,9 @@ __all__ = [
     "Network",
     "NetworkLanes",
     "NeuralMixer",
+    "PixelMixer",
+    "PixelNetwork",
+    "SampleNetwork",
     "TokenDecoder",
     "TokenEncoder",
     "TokenTree",
@@ -28,6 +35,9 @@ __all__ = [
     "network_stretch",
     "residual_decode",
     "residual_encode",
+    "sample_log2",
+    "sample_masses",
+    "sample_split",
     "trellis_count",
     "trellis_decode",
     "trellis_encode",

@@ -46,6 +46,8 @@ FINAL_INPUTS = 16  # of the second layer, padded
 CURVE_KNOTS = 24  # of an adaptive map's curve
 NEVER = 1023  # count of a probability that never changes
 
+SIGMOID_REACH, SIGMOID_STEPS = 24, 32  # the table of `sigmoid`: -24..24, in steps of 1/32
+
 SQUASH_SIZE = 6144  # the logistic function on -12..12, in steps of 1/256
 _PRECISION = 128  # fractional bits while computing
 
@@ -221,3 +223,41 @@ def logarithms() -> array[int]:
         values.append((total >> _PRECISION - 14) + 1 >> 1)
         over = 2 * i + 2050
     return array("H", values)
+
+
+@cache
+def sigmoid() -> array[int]:
+    """`sigmoid()[i]` = 2^32 / (1 + e^-z), rounded, at most 2^32 - 1, for z = i / 32 - 24; i in 0..1536."""
+    one, step, power = 1 << _PRECISION, _exp(1, SIGMOID_STEPS), 1 << _PRECISION
+    half = []  # at z = 0, -1/32, ...
+    for _ in range(SIGMOID_REACH * SIGMOID_STEPS + 1):
+        half.append(((one << 33) // (one + power) + 1) >> 1)
+        power = power * step >> _PRECISION
+    upper = [min((1 << 32) - value, (1 << 32) - 1) for value in half[1:]]
+    return array("I", half[::-1] + upper)
+
+
+@cache
+def squeezed() -> array[int]:
+    """`squeezed()[d + 255]` = sign(d) * 127 ln(1 + |d|) / ln 256, rounded, halves away from zero; d in -255..255."""
+    sizes = []
+    q = 0
+    for d in range(256):  # the greatest q with (q - 1/2) / 127 <= ln(1 + d) / ln 256
+        while 256 ** (2 * q + 1) <= (1 + d) ** 254:
+            q += 1
+        sizes.append(q)
+    return array("b", [-size for size in reversed(sizes[1:])] + sizes)
+
+
+@cache
+def logistic() -> array[int]:
+    """`logistic()[i]` = 2^28 / (1 + e^(-z)), rounded, z = (i - 1024) / 64; 0 and 2^28 at the ends; i in 0..2048."""
+    one, step = 1 << _PRECISION, _exp(1, 64)
+    powers = [one]  # e^(k/64)
+    for _ in range(1024):
+        powers.append(powers[-1] * step >> _PRECISION)
+    values = []
+    for x in range(-1024, 1025):
+        top = powers[x] if x >= 0 else one
+        values.append(((top << 29) // (one + powers[abs(x)]) + 1) >> 1)
+    return array("I", [0, *values[1:-1], 1 << 28])

@@ -1,6 +1,7 @@
 """The training loop: batches in, a better model and a log out, until the budget is spent.
 
-What it is not: it opens no text and makes no product; `run` does, around it.
+`Loop` is what all trainings share; `Trainer` is that of models of text, `pictures.trainer` that of pixels. What it is
+not: it opens no text and makes no product; `run` does, around it.
 """
 
 from __future__ import annotations
@@ -37,54 +38,48 @@ VALIDATION_SHARE, LAST_SHARE = 0.2, 0.1  # all but the last one together; the la
 VALIDATION_TIME, LAST_TIME = 0.1, 0.05  # the same in time, with a budget of time
 
 
-class Trainer:
-    """A model in training.
+class Loop:
+    """A model in training: budget, log, validations and checkpoints.
 
-    With a budget of steps or bytes, the result depends on settings, texts and threads alone, however often the training
-    was interrupted.
+    A subclass sets `model`, `optimisers` and `validations`, and defines `learn`, `measure`, `content` and `fill`.
 
     Args:
-        shape: of the model.
         settings: see there.
-        corpus: texts, in the vocabulary's symbols.
         folder: takes log and checkpoint.
-        vocabulary: of the symbols.
-        device: of torch.
         save_every: seconds of training between checkpoints.
         monitor: is told of steps, phases and log lines, and may stop the training.
     """
 
-    def __init__(
-        self,
-        shape: ModelShape,
-        settings: Settings,
-        corpus: TrainingCorpus,
-        folder: RunFolder,
-        *,
-        vocabulary: Vocabulary | None = None,
-        device: str = "cpu",
-        save_every: float = 120.0,
-        monitor: Monitor | None = None,
-    ) -> None:
+    model: Any
+    optimisers: Any
+    validations: int  # in the run
+
+    def __init__(self, settings: Settings, folder: RunFolder, save_every: float, monitor: Monitor | None) -> None:
         torch.manual_seed(settings.seed)
-        self.settings, self.corpus, self.folder = settings, corpus, folder
-        self.vocabulary: Vocabulary = vocabulary or ByteVocabulary()
+        self.settings, self.folder = settings, folder
         self.monitor = monitor or Monitor()
         self.save_every = save_every
-        self.model = build(shape).to(device)
-        self.feed = Feed(self.model, settings.lanes, device)
-        self.state: Any = self.model.start(settings.lanes)
-        self.sampler = Sampler(corpus.sources, settings.lanes, settings.steps, settings.seed, self.vocabulary.line_end)
-        self.optimisers = Optimisers(self.model, settings)
-        self.dtype: torch.dtype = getattr(torch, settings.dtype)
         self.step = self.seen = self.validated = 0
         self.spent = 0.0  # seconds
         self.losses: list[Tensor] = []  # since the last log entry, bits per byte
         self.bits: float | None = None
         self.began = 0, 0.0  # `seen` and `spent` when this sitting began
-        self.passages = corpus.passages()
-        self.validations = self._validations()
-        self.pace: float | None = None  # symbols a second of the last validation
+
+    def learn(self, progress: float) -> tuple[Tensor, int]:
+        """One batch: its bits per byte, and its bytes."""
+        raise NotImplementedError
+
+    def measure(self) -> dict[str, Any]:
+        """What the log says of a validation; empty when stopped."""
+        raise NotImplementedError
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint holds besides model, optimisers and progress."""
+        raise NotImplementedError
+
+    def fill(self, saved: dict[str, Any]) -> None:
+        """Take it back."""
+        raise NotImplementedError
 
     @property
     def progress(self) -> float:
@@ -112,6 +107,132 @@ class Trainer:
                 self.save()
         return True
 
+    def save(self) -> None:
+        """Write the checkpoint."""
+        self.folder.save(
+            {
+                "model": self.model.state_dict(),
+                "optimisers": self.optimisers.state(),
+                "spent": self.spent,
+                "step": self.step,
+                "seen": self.seen,
+                "validated": self.validated,
+                "losses": torch.stack(self.losses) if self.losses else torch.zeros(0),
+                **self.content(),
+            }
+        )
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            KolmoError: it is that of another run.
+        """
+        try:
+            self.model.load_state_dict(saved["model"])
+            self.optimisers.restore(saved["optimisers"])
+            self.fill(saved)
+            self.spent, self.step = float(saved["spent"]), int(saved["step"])
+            self.seen = int(saved.get("seen", self.step * self.settings.lanes * self.settings.steps))
+            self.validated = min(int(saved.get("validated", self._due())), self._due())
+            self.losses = list(saved.get("losses", torch.zeros(0)).to(next(self.model.parameters()).device))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise KolmoError(f"{self.folder.checkpoint}: the checkpoint of another run ({reason.strip()})") from None
+        self.folder.rewind(self.step)
+        if any(entry["step"] == self.step and "validation" in entry for entry in self.folder.entries()):
+            self.validated = max(self.validated, self._due())  # killed after validating, before it was saved
+        self.began = self.seen, self.spent
+
+    def status(self) -> Status:
+        """How far it is."""
+        seen, spent = self.seen - self.began[0], self.spent - self.began[1]
+        progress = min(self.progress, 1.0)
+        left = self.spent * (1 - progress) / progress if progress else math.inf
+        return Status(progress, self.step, self.seen, self.spent, seen / max(spent, 1e-9), left, self.bits)
+
+    def _learn(self) -> None:
+        """One batch."""
+        began = time.perf_counter()
+        progress = self.progress
+        self.model.quantised = progress >= self.settings.quantise_from
+        bits, size = self.learn(progress)
+        self.losses.append(bits)
+        self.step += 1
+        self.seen += size
+        if self.step % LOG_EVERY == 0 or self.step in LOG_EARLY:
+            self._log()
+        self.spent += time.perf_counter() - began
+        self.monitor.step(self.status())
+
+    def _log(self) -> None:
+        self.bits = float(torch.stack(self.losses).mean())
+        self.losses.clear()
+        if not math.isfinite(self.bits):
+            raise KolmoError(
+                f"{self.folder.path}: the loss is not a number after {self.step} steps; lower the argument rate"
+            )
+        self._note({"train": self.bits})
+
+    def _due(self) -> int:
+        """Validations that belong before this place."""
+        return int(min(self.progress, 1.0) * self.validations + 1e-9)
+
+    def _validate(self) -> None:
+        if self.losses and self.progress >= 1:
+            self._log()
+        if entry := self.measure():
+            self._note(entry)
+            self.validated = self._due()
+
+    def _note(self, content: dict[str, Any]) -> None:
+        entry = {"step": self.step, "seconds": round(self.spent, 1), "bytes": self.seen, **content}
+        self.folder.append(entry)
+        self.monitor.note(entry)
+
+
+class Trainer(Loop):
+    """A model of text in training.
+
+    With a budget of steps or bytes, the result depends on settings, texts and threads alone, however often the training
+    was interrupted.
+
+    Args:
+        shape: of the model.
+        settings: see there.
+        corpus: texts, in the vocabulary's symbols.
+        folder: takes log and checkpoint.
+        vocabulary: of the symbols.
+        device: of torch.
+        save_every: seconds of training between checkpoints.
+        monitor: is told of steps, phases and log lines, and may stop the training.
+    """
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        settings: Settings,
+        corpus: TrainingCorpus,
+        folder: RunFolder,
+        *,
+        vocabulary: Vocabulary | None = None,
+        device: str = "cpu",
+        save_every: float = 120.0,
+        monitor: Monitor | None = None,
+    ) -> None:
+        super().__init__(settings, folder, save_every, monitor)
+        self.corpus = corpus
+        self.vocabulary: Vocabulary = vocabulary or ByteVocabulary()
+        self.model = build(shape).to(device)
+        self.feed = Feed(self.model, settings.lanes, device)
+        self.state: Any = self.model.start(settings.lanes)
+        self.sampler = Sampler(corpus.sources, settings.lanes, settings.steps, settings.seed, self.vocabulary.line_end)
+        self.optimisers = Optimisers(self.model, settings)
+        self.dtype: torch.dtype = getattr(torch, settings.dtype)
+        self.passages = corpus.passages()
+        self.validations = self._validations()
+        self.pace: float | None = None  # symbols a second of the last validation
+
     def validation(self, stop: Stop, each: int | None = None) -> dict[str, float]:
         """Bits per byte of each passage, by name; empty when stopped.
 
@@ -137,59 +258,8 @@ class Trainer:
             symbols = min(symbols, part * settings.budget.amount * self.pace)
         return select(self.passages, symbols)
 
-    def save(self) -> None:
-        """Write the checkpoint."""
-        content = {
-            "model": self.model.state_dict(),
-            "optimisers": self.optimisers.state(),
-            "sampler": json.dumps(self.sampler.state()),
-            "hasher": self.feed.state(),
-            "state": getattr(self.state, "layers", []),
-            "spent": self.spent,
-            "step": self.step,
-            "seen": self.seen,
-            "validated": self.validated,
-            "losses": torch.stack(self.losses) if self.losses else torch.zeros(0),
-        }
-        self.folder.save(content)
-
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Go on from a checkpoint.
-
-        Raises:
-            KolmoError: it is that of another run.
-        """
-        try:
-            self.model.load_state_dict(saved["model"])
-            self.optimisers.restore(saved["optimisers"])
-            self.sampler.restore(json.loads(saved["sampler"]))
-            self.feed.restore(saved["hasher"])
-            if saved["state"]:
-                self.state.layers = [h.to(self.feed.device) for h in saved["state"]]
-            self.spent, self.step = float(saved["spent"]), int(saved["step"])
-            self.seen = int(saved.get("seen", self.step * self.settings.lanes * self.settings.steps))
-            self.validated = min(int(saved.get("validated", self._due())), self._due())
-            self.losses = list(saved.get("losses", torch.zeros(0)).to(self.feed.device))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise KolmoError(f"{self.folder.checkpoint}: the checkpoint of another run ({reason.strip()})") from None
-        self.folder.rewind(self.step)
-        if any(entry["step"] == self.step and "validation" in entry for entry in self.folder.entries()):
-            self.validated = max(self.validated, self._due())  # killed after validating, before it was saved
-        self.began = self.seen, self.spent
-
-    def status(self) -> Status:
-        """How far it is."""
-        seen, spent = self.seen - self.began[0], self.spent - self.began[1]
-        progress = min(self.progress, 1.0)
-        left = self.spent * (1 - progress) / progress if progress else math.inf
-        return Status(progress, self.step, self.seen, self.spent, seen / max(spent, 1e-9), left, self.bits)
-
-    def _learn(self) -> None:
+    def learn(self, progress: float) -> tuple[Tensor, int]:
         """One batch."""
-        began = time.perf_counter()
-        progress = self.progress
-        self.model.quantised = progress >= self.settings.quantise_from
         symbols, jumped = self.sampler.batch()
         self.feed.reset(jumped)
         self.state.reset(self.feed.move(jumped))
@@ -200,22 +270,33 @@ class Trainer:
         loss.backward()
         self.optimisers.step(progress)
         size = int(self.vocabulary.lengths[symbols[1:]].sum())
-        self.losses.append(loss.detach() * (targets.numel() / size / LN2))
-        self.step += 1
-        self.seen += size
-        if self.step % LOG_EVERY == 0 or self.step in LOG_EARLY:
-            self._log()
-        self.spent += time.perf_counter() - began
-        self.monitor.step(self.status())
+        return loss.detach() * (targets.numel() / size / LN2), size
 
-    def _log(self) -> None:
-        self.bits = float(torch.stack(self.losses).mean())
-        self.losses.clear()
-        if not math.isfinite(self.bits):
-            raise KolmoError(
-                f"{self.folder.path}: the loss is not a number after {self.step} steps; lower the argument rate"
-            )
-        self._note({"train": self.bits})
+    def measure(self) -> dict[str, Any]:
+        """Scores of a portion of the held-out text."""
+        each, began = self.portion(), time.perf_counter()
+        scores = self.validation(self.monitor.stop, each)
+        if not scores:
+            return {}
+        passages = beginnings(self.passages, each)
+        self.pace = count(passages) / max(time.perf_counter() - began, 1e-9)
+        scored, whole = (size(found, self.vocabulary) for found in (passages, self.passages))
+        return {"validation": scores, "scored": scored, "held_out": whole, "piece": each}
+
+    def content(self) -> dict[str, Any]:
+        """Where the texts are, and what the network remembers of them."""
+        return {
+            "sampler": json.dumps(self.sampler.state()),
+            "hasher": self.feed.state(),
+            "state": getattr(self.state, "layers", []),
+        }
+
+    def fill(self, saved: dict[str, Any]) -> None:
+        """Take it back."""
+        self.sampler.restore(json.loads(saved["sampler"]))
+        self.feed.restore(saved["hasher"])
+        if saved["state"]:
+            self.state.layers = [h.to(self.feed.device) for h in saved["state"]]
 
     def _validations(self) -> int:
         """Number of validations in the run."""
@@ -227,25 +308,5 @@ class Trainer:
             wanted = VALIDATION_SHARE * symbols / count(beginnings(self.passages, MIN_SCORED_SYMBOLS))
         return int(min(max(wanted, MIN_VALIDATIONS), MAX_VALIDATIONS))
 
-    def _due(self) -> int:
-        """Validations that belong before this place."""
-        return int(min(self.progress, 1.0) * self.validations + 1e-9)
 
-    def _validate(self) -> None:
-        if self.losses and self.progress >= 1:
-            self._log()
-        each, began = self.portion(), time.perf_counter()
-        if scores := self.validation(self.monitor.stop, each):
-            passages = beginnings(self.passages, each)
-            self.pace = count(passages) / max(time.perf_counter() - began, 1e-9)
-            scored, whole = (size(found, self.vocabulary) for found in (passages, self.passages))
-            self._note({"validation": scores, "scored": scored, "held_out": whole, "piece": each})
-            self.validated = self._due()
-
-    def _note(self, content: dict[str, Any]) -> None:
-        entry = {"step": self.step, "seconds": round(self.spent, 1), "bytes": self.seen, **content}
-        self.folder.append(entry)
-        self.monitor.note(entry)
-
-
-__all__ = ["Feed", "Trainer"]
+__all__ = ["Feed", "Loop", "Trainer"]

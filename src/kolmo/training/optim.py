@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kolmo.training.networks.models import Model
+from kolmo.training.networks.models import AnyModel
 from kolmo.training.settings import Settings
 
 BETAS = (0.9, 0.99)
@@ -72,7 +72,7 @@ class Optimisers:
     Their order, and that of their parameters, is the checkpoint's.
     """
 
-    def __init__(self, model: Model, settings: Settings) -> None:
+    def __init__(self, model: AnyModel, settings: Settings) -> None:
         self.settings = settings
         factor = settings.rate
         self.all: list[torch.optim.Optimizer] = [

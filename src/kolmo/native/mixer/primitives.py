@@ -75,10 +75,10 @@ class AdaptiveMap:
         t = self._table[row]
         return int(t[low] * (256 - fraction) + t[low + 1] * fraction) >> 8
 
-    def update(self, y: int) -> None:
-        """Move the nearer knot of the last `refine` towards the bit."""
+    def update(self, y: int, shift: int = 5) -> None:
+        """Move the nearer knot of the last `refine` towards the bit, by 2^-shift of the distance."""
         v = int(self._table[self._at])
-        self._table[self._at] = v + ((65535 + 31 - v if y else -v) >> 5)
+        self._table[self._at] = v + ((65535 + (1 << shift) - 1 - v if y else -v) >> shift)
 
 
 def rates(reciprocal: Int, errors: Int, rate: int, boost: int) -> Int:

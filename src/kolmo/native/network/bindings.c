@@ -9,31 +9,6 @@ typedef struct {
     int busy;
 } Lanes;
 
-/* A table of native/tables.py, of `size` bytes. */
-static int network_constant(PyObject *tables, const char *name, void *into, Py_ssize_t size) {
-    PyObject *table = PyObject_CallMethod(tables, name, NULL);
-    PyObject *bytes = table ? PyObject_CallMethod(table, "tobytes", NULL) : NULL;
-    Py_XDECREF(table);
-    char *data;
-    Py_ssize_t length;
-    int failed = !bytes || PyBytes_AsStringAndSize(bytes, &data, &length) < 0;
-    if (!failed && length != size) {
-        PyErr_Format(PyExc_ValueError, "%s does not fit the kernel", name);
-        failed = 1;
-    }
-    if (!failed) memcpy(into, data, (size_t)size);
-    Py_XDECREF(bytes);
-    return !failed;
-}
-
-static int network_constants(kolmo_network_tables *c) {
-    PyObject *tables = PyImport_ImportModule("kolmo.native.tables");
-    int done = tables && network_constant(tables, "exp2_weights", c->exp2, sizeof c->exp2) &&
-               network_constant(tables, "logarithms", c->log, sizeof c->log);
-    Py_XDECREF(tables);
-    return done;
-}
-
 static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     const char *config, *weights;
     Py_ssize_t config_size, size;
@@ -51,7 +26,7 @@ static PyObject *network_new(PyTypeObject *type, PyObject *args, PyObject *kwarg
         PyErr_SetString(PyExc_ValueError, problem);
         return NULL;
     }
-    if (!network_constants(&constants)) return NULL;
+    if (!kolmo_network_constants(&constants)) return NULL;
     Network *self = (Network *)kolmo_instance(type);
     if (!self) return NULL;
     Py_BEGIN_ALLOW_THREADS
@@ -139,7 +114,7 @@ static PyObject *network_stretch(PyObject *module, PyObject *args) {
     unsigned int zeros, ones;
     kolmo_network_tables constants;
     (void)module;
-    if (!PyArg_ParseTuple(args, "II:network_stretch", &zeros, &ones) || !network_constants(&constants)) return NULL;
+    if (!PyArg_ParseTuple(args, "II:network_stretch", &zeros, &ones) || !kolmo_network_constants(&constants)) return NULL;
     if (!zeros || !ones) {
         PyErr_SetString(PyExc_ValueError, "weights are positive");
         return NULL;

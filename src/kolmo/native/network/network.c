@@ -4,9 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__SSE2__) || defined(_M_X64)
-#include <emmintrin.h>
-#endif
+#include "products/arithmetic.h"
 
 network_run *kolmo_network_path = network_run_baseline;
 
@@ -242,41 +240,16 @@ void kolmo_network_lanes_free(kolmo_network_lanes *l) {
     free(l);
 }
 
-/* Sets rounding to nearest and subnormal numbers, whatever the program has set; returns the settings before. */
-static uint64_t plain_arithmetic(void) {
-#if defined(__SSE2__) || defined(_M_X64)
-    uint64_t had = _mm_getcsr();
-    _mm_setcsr(0x1F80);
-#elif defined(__aarch64__) && defined(__GNUC__)
-    uint64_t had, plain = 0;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(had));
-    __asm__ volatile("msr fpcr, %0" : : "r"(plain));
-#else
-    uint64_t had = 0;
-#endif
-    return had;
-}
-
-static void restore_arithmetic(uint64_t had) {
-#if defined(__SSE2__) || defined(_M_X64)
-    _mm_setcsr((unsigned)had);
-#elif defined(__aarch64__) && defined(__GNUC__)
-    __asm__ volatile("msr fpcr, %0" : : "r"(had));
-#else
-    (void)had;
-#endif
-}
-
 static void run_steps(kolmo_network_lanes *lanes, const uint8_t *symbols, int steps, int first, int last,
                       uint32_t *sums, kolmo_team *team, int part, int parts) {
-    uint64_t had = plain_arithmetic();
+    uint64_t had = kolmo_plain_arithmetic();
     for (int t = 0; t < steps; t += lanes->steps) {
         int some = steps - t < lanes->steps ? steps - t : lanes->steps;
         size_t at = (size_t)t * (size_t)lanes->lanes;
         kolmo_network_path(lanes, symbols + at, some, first, last, sums + at * NETWORK_SUMS, team, part, parts,
                            NULL);
     }
-    restore_arithmetic(had);
+    kolmo_restore_arithmetic(had);
 }
 
 void kolmo_network_step(kolmo_network_lanes *lanes, const uint8_t *symbols, int steps, int first, int last,
@@ -291,9 +264,9 @@ void kolmo_network_share(kolmo_network_lanes *lanes, const uint8_t *symbols, int
 
 void kolmo_network_look_ahead(kolmo_network_lanes *lanes, const network_tree *tree, uint32_t *sums, kolmo_team *team, int part,
                               int parts) {
-    uint64_t had = plain_arithmetic();
+    uint64_t had = kolmo_plain_arithmetic();
     kolmo_network_path(lanes, tree->symbol, 1, 0, lanes->lanes, sums, team, part, parts, tree);
-    restore_arithmetic(had);
+    kolmo_restore_arithmetic(had);
 }
 
 void kolmo_network_follow(kolmo_network_lanes *lanes, int lane, int place) {

@@ -91,7 +91,7 @@ class ExactLanes:
             y = (h * g) * _squeeze(g)
             x = x + _normalise(y, 16) @ out.T * out_scale
         head, head_scale, head_bias = n.head
-        return _weigh(_normalise(x, 24) @ head.T * head_scale + head_bias, n.exp2)
+        return weigh(_normalise(x, 24) @ head.T * head_scale + head_bias, n.exp2)
 
 
 def _normalise(x: Tensor, scale: float) -> Tensor:
@@ -111,7 +111,8 @@ def _root(x: Tensor) -> Tensor:
     return x.double().sqrt().float()
 
 
-def _weigh(logits: Tensor, exp2: Tensor) -> Tensor:
+def weigh(logits: Tensor, exp2: Tensor) -> Tensor:
+    """Weights of 256 values and their partial sums, int64 (..., 512), from logits in nats, (..., 256)."""
     d = (logits - logits.amax(-1, keepdim=True)) * 1.44269504
     q = -(d * 1024).clamp(-24576, 0).round().long()
     sums = logits.new_zeros((*logits.shape[:-1], 512), dtype=torch.int64)
@@ -121,4 +122,4 @@ def _weigh(logits: Tensor, exp2: Tensor) -> Tensor:
     return sums
 
 
-__all__ = ["ExactLanes", "ExactNetwork"]
+__all__ = ["ExactLanes", "ExactNetwork", "weigh"]

@@ -17,7 +17,16 @@ from kolmo.installing import install
 from kolmo.predictors.embedded.network import NetworkShape, Weights
 from kolmo.predictors.embedded.network_file import FORMAT
 from kolmo.predictors.embedded.network_file import load as load_network
+from kolmo.predictors.embedded.pixel_network import FORMAT as PIXELS
+from kolmo.predictors.embedded.pixel_network import PixelShape
+from kolmo.predictors.embedded.pixel_network import load as load_pixels
+from kolmo.predictors.embedded.sample_network import FORMAT as SAMPLES
+from kolmo.predictors.embedded.sample_network import SampleShape
+from kolmo.predictors.embedded.sample_network import load as load_samples
+from kolmo.training.networks import samples
 from kolmo.training.networks.cells import normalise, recur, straight_through
+from kolmo.training.networks.pixels import PixelModel, floats
+from kolmo.training.networks.samples import SampleModel
 from kolmo.training.networks.transformer import Transformer, TransformerShape
 
 INPUT_SCALE = 24.0  # root mean square of a layer's integers before its first product,
@@ -130,6 +139,9 @@ def _unchanged(weight: Tensor, levels: int) -> Tensor:
 
 Model = GatedRecurrent | Transformer
 ModelShape = NetworkShape | TransformerShape
+EXACT = ("network", "pixels", "samples")  # names of products
+AnyModel = Model | PixelModel | SampleModel  # those of text, of pixels, and of samples
+AnyShape = ModelShape | PixelShape | SampleShape
 
 
 def build(shape: ModelShape) -> Model:
@@ -169,14 +181,16 @@ def load(folder: Path | str) -> Model:
     return model
 
 
-def fill(model: Model, path: Path) -> None:
+def fill(model: AnyModel, path: Path) -> None:
     """Give a model the weights of a run's folder, of its checkpoint, or of its product.
 
     Raises:
         KolmoError: nothing is there, it is damaged, or it is of another shape.
     """
     if path.is_dir():
-        places = (path / name for name in ("checkpoint.pt", "model.safetensors", "network.safetensors"))
+        places = (
+            path / name for name in ("checkpoint.pt", "model.safetensors", *(f"{kind}.safetensors" for kind in EXACT))
+        )
         path = next((place for place in places if place.exists()), path)
     if not path.is_file():
         raise KolmoError(f"{path}: no weights; name a run's folder, checkpoint.pt, or a .safetensors that it made")
@@ -195,7 +209,8 @@ def _read(path: Path) -> Any:
         from safetensors import safe_open
 
         with safe_open(path, "pt") as file:
-            if (file.metadata() or {}).get("format") != FORMAT:
+            kind = (file.metadata() or {}).get("format")
+            if kind not in (FORMAT, PIXELS, SAMPLES):
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except ImportError:
         raise MissingExtraError(f"{path}: needs safetensors; {install('train')}") from None
@@ -203,7 +218,9 @@ def _read(path: Path) -> Any:
         raise
     except Exception:  # torch and safetensors raise what the damage happens to lead to
         raise KolmoError(f"{path}: no weights of kolmo's, or damaged; name a run's folder, or a file in it") from None
-    return _floats(load_network(path))
+    if kind == SAMPLES:
+        return samples.floats(load_samples(path))
+    return floats(load_pixels(path)) if kind == PIXELS else _floats(load_network(path))
 
 
 def _floats(weights: Weights) -> dict[str, Tensor]:
@@ -232,6 +249,8 @@ __all__ = [
     "INPUT_SCALE",
     "SHAPES",
     "STATE_SCALE",
+    "AnyModel",
+    "AnyShape",
     "GatedRecurrent",
     "Model",
     "ModelShape",

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-if TYPE_CHECKING:
-    from kolmo.predictors.embedded.network import Weights
+
+@dataclass(frozen=True)
+class Material:
+    """How a card speaks of what a model was trained on.
+
+    Attributes:
+        title: of the section.
+        column: of the tables.
+        held_out: what was held out.
+        priors: where the priors of an exact network are from.
+        validated: what the bits per byte are of.
+        use: of an exact network.
+    """
+
+    title: str
+    column: str
+    held_out: str
+    priors: tuple[str, ...]
+    validated: str
+    use: tuple[str, ...]
 
 
 def write(
@@ -17,7 +36,8 @@ def write(
     trained: dict[str, Any],
     scores: dict[str, dict[str, float]],
     scored: tuple[int, int],
-    network: Weights | None = None,
+    hash_: bytes | None = None,
+    material: Material | None = None,
 ) -> str:
     """Markdown.
 
@@ -29,16 +49,17 @@ def write(
         trained: `seconds`, `bytes` and `steps` of training.
         scores: bits per byte of each text: `float`, and `exact` where the product is exact.
         scored: bytes that these are of, and bytes that are held out.
-        network: the product, where it is exact.
+        hash_: the product's fingerprint, where it is exact.
+        material: what it was trained on; None: texts.
     """
     model = dict(description["model"])
-    kind = {"gated-recurrent": "Gated linear recurrent network over bytes (docs/neural.md)", "transformer": TRANSFORMER}
+    material = material or TEXTS
     facts = [
-        ("model", kind[model.pop("kind")]),
+        ("model", KINDS[model.pop("kind")]),
         ("sizes", ", ".join(f"{key} {_plain(value)}" for key, value in model.items())),
         ("parameters", f"{parameters:,}"),
         ("file", f"`{product}`, {size:,} bytes"),
-        *_facts(network),
+        *([("hash", f"`{hash_.hex()}`")] if hash_ else []),
         ("trained", f"{trained['bytes']:,} bytes in {trained['steps']:,} steps, {_time(trained['seconds'])}"),
         ("settings", ", ".join(f"{key} {_plain(value)}" for key, value in description["settings"].items())),
         *([("first weights", f"SHA-256 `{description['init_sha256']}`")] if "init_sha256" in description else []),
@@ -50,7 +71,7 @@ def write(
     ]
     texts += [(s["name"], "validation", f"{s['bytes']:,}", f"`{s['sha256']}`") for s in description["validate"]]
     exact = any("exact" in score for score in scores.values())
-    head = ("text", "floating point", "exact") if exact else ("text", "bits per byte")
+    head = (material.column, "floating point", "exact") if exact else (material.column, "bits per byte")
     rows = [(name, *(f"{bits:.4f}" for bits in score.values())) for name, score in scores.items()]
     return "\n".join(
         [
@@ -64,21 +85,17 @@ def write(
             description["command"],
             "```",
             "",
-            *(USE if network else ()),
-            "## Texts",
+            *(material.use if hash_ else ()),
+            f"## {material.title}",
             "",
-            "Pieces of each, evenly spaced, were held out of the training. A share is that of the training bytes.",
-            *(
-                ["The priors of the mixers, which are in the file, were learned from beginnings of these pieces."]
-                * bool(network)
-            ),
+            f"{material.held_out} A share is that of the training bytes.",
+            *(material.priors if hash_ else ()),
             "",
-            *_table(("text", "share", "bytes", "SHA-256"), texts, "rr"),
+            *_table((material.column, "share", "bytes", "SHA-256"), texts, "rr"),
             "",
             "## Validation",
             "",
-            "Bits per byte on the held-out pieces and on the texts for validation alone, each from a fresh state"
-            f"{_part(*scored)}.",
+            f"{material.validated}{_part(*scored)}.",
             "",
             *_table(head, rows, "rr"),
             "",
@@ -99,13 +116,37 @@ USE = (
 )
 
 
-def _facts(network: Weights | None) -> list[tuple[str, str]]:
-    if network is None:
-        return []
-    return [("hash", f"`{network.fingerprint.hex()}`")]
+KINDS = {
+    "gated-recurrent": "Gated linear recurrent network over bytes (docs/neural.md)",
+    "transformer": "Decoder-only Transformer (docs/training.md)",
+    "pixels": "Network of the neighbours of a pixel (docs/pixels.md)",
+    "samples": "Network of the samples before a sample (docs/samples.md)",
+}
+TEXTS = Material(
+    "Texts",
+    "text",
+    "Pieces of each, evenly spaced, were held out of the training.",
+    ("The priors of the mixers, which are in the file, were learned from beginnings of these pieces.",),
+    "Bits per byte on the held-out pieces and on the texts for validation alone, each from a fresh state",
+    USE,
+)
+PICTURES = Material(
+    "Pictures",
+    "folder",
+    "Every tenth picture of each was held out of the training.",
+    (),
+    "Bits per byte at random places of the held-out pictures: in grey, in patches of 32 x 64, and in colour, whole",
+    (),
+)
 
-
-TRANSFORMER = "Decoder-only Transformer (docs/training.md)"
+SOUNDS = Material(
+    "Sounds",
+    "folder",
+    "Every tenth sound of each was held out of the training.",
+    (),
+    "Bits per byte of pieces of 2,048 samples of the held-out sounds, each by itself, cut to 8 bits and in 16",
+    (),
+)
 
 
 def _table(head: tuple[str, ...], rows: list[Any], right: str) -> list[str]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cache
 
 from kolmo.predictors.embedded.kinds.base import Kind
+from kolmo.predictors.embedded.kinds.image import Image
 
 
 @cache
 def special_kinds() -> dict[int, Kind]:
     """Code -> kind, for the kinds beside text and the general ones."""
-    kinds: list[Kind] = []
+    kinds: list[Kind] = [Image()]
     return {kind.code: kind for kind in kinds}

@@ -1,0 +1,1 @@
+"""The mixer of pictures: docs/image.md."""

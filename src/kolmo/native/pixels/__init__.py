@@ -1,0 +1,1 @@
+"""The network that predicts pixels (docs/pixels.md)."""

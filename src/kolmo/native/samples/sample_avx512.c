@@ -1,0 +1,15 @@
+/* The network that predicts samples, for AVX-512 with VNNI, chosen at run time. */
+#include "samples/sample_weights.h"
+#if defined(KOLMO_AVX512)
+#if defined(__clang__)
+#define KOLMO_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
+#else
+#define KOLMO_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,prefer-vector-width=512")))
+#endif
+#define SAMPLE_RUN sample_run_avx512
+#include "products/tile_avx512.h"
+
+#include "samples/sample_step.h"
+#else
+typedef int kolmo_no_avx512_samples; /* ISO C wants something in every file */
+#endif

@@ -1,0 +1,1 @@
+"""Pictures to train on: reading them, and drawing bytes from them."""

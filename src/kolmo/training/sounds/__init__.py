@@ -1,0 +1,1 @@
+"""Training networks of samples on folders of sounds."""
