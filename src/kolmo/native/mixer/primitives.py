@@ -83,7 +83,8 @@ class AdaptiveMap:
 
 def rates(reciprocal: Int, errors: Int, rate: int, boost: int) -> Int:
     """The rates of weight sets: each falls with the sum of the set's errors, from about rate + boost to rate."""
-    return rate + (boost * reciprocal[np.minimum(15 + (errors >> 16), 1022)] >> 12)
+    now: Int = rate + (boost * reciprocal[np.minimum(15 + (errors >> 16), 1022)] >> 12)
+    return now
 
 
 def count_errors(errors: Int, at: Int, error: Int) -> None:
