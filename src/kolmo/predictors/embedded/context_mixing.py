@@ -59,8 +59,8 @@ class Shape:
     """Which contexts and weight sets a model has, and how fast it learns.
 
     Rates are in units of 2^-13 of the error (see `cm_scaled_error`); that of a weight set falls from about rate + boost
-    to rate with the sum of its errors (see `cm_rate`). Selector 1 counts the orders whose context has a history, so it is
-    first: the kernels prefetch the weights of the others.
+    to rate with the sum of its errors (see `cm_rate`). Selector 1 counts the orders whose context has a history, so it
+    is first: the kernels prefetch the weights of the others.
     """
 
     name: str
