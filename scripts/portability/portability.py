@@ -20,10 +20,12 @@ from pathlib import Path
 
 from kolmo.native import tables
 from kolmo.native.dispatch import kernels
+from kolmo.native.samples.mixture import SampleMixture
 from kolmo.predictors.embedded.context_mixing import FULL, LEVELS, Shape, configuration, plain_prior
 from kolmo.predictors.embedded.context_mixing import prior as prior_of
 from kolmo.predictors.embedded.network import NetworkShape
 from kolmo.predictors.embedded.pixel_network import PixelShape
+from kolmo.predictors.embedded.sample_network import SampleShape
 
 HERE = Path(__file__).parent
 NATIVE = HERE.parent.parent / "src" / "kolmo" / "native"
@@ -31,6 +33,7 @@ GOLDEN = HERE.parent.parent / "tests" / "golden"
 MIXER = [NATIVE / "mixer" / name for name in ("context_mixing.c", "context_mixing_baseline.c")]
 NETWORK = [NATIVE / "network" / f"network{part}.c" for part in ("", "_baseline", "_avx2", "_avx512")]
 PIXELS = [NATIVE / "pixels" / f"pixel_{part}.c" for part in ("network", "baseline", "avx2", "avx512")]
+SAMPLES = [NATIVE / "samples" / f"sample_{part}.c" for part in ("network", "mixture", "baseline", "avx2", "avx512")]
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-ffp-contract=off", "-fno-math-errno", "-static"]
 MACHINES = {
     "this machine": (["gcc", *FLAGS, "-O3"], []),
@@ -149,11 +152,44 @@ def expected_pixels(header: Path) -> str:
         + declare("uint8_t", "picture", picture)
     )
     network, sums, order = kernels.PixelNetwork(shape.config(), blob), array("I"), (1, 0, 2, 3)
-    for place in range(rows * columns):
+    for pixel in range(rows * columns):
         for turn in range(channels):
-            row, column = divmod(place, columns)
+            row, column = divmod(pixel, columns)
             sums.frombytes(network.predict(picture, columns * channels, channels, order, row, column, turn))
     return f"{fold(sums):016x}"
+
+
+def expected_samples(header: Path) -> str:
+    """The same for a network of samples and 90 samples of two channels: the line that samples.c must print."""
+    draw, shape, count = random.Random(5), SampleShape(64, 2), 90
+    blob = b""
+    for name, place in shape.places().items():
+        if place.dtype == "F32":
+            size = 0.4 if name.endswith("bias") else 3e-4
+            blob += struct.pack(f"<{place.count}f", *(draw.uniform(-size, size) for _ in range(place.count)))
+        else:
+            kind, most = ("i", 1 << 17) if place.dtype == "I32" else ("b", 127)
+            blob += struct.pack(f"<{place.count}{kind}", *(draw.randint(-most, most) for _ in range(place.count)))
+    own, other = (array("i", (draw.randint(-32768, 32767) >> draw.randrange(16) for _ in range(count))) for _ in "12")
+    header.write_text(
+        "#include <stdint.h>\n"
+        + declare("int32_t", "config", array("i", shape.config()))
+        + declare("uint8_t", "weights", blob)
+        + declare("uint32_t", "sigmoid", tables.sigmoid())
+        + declare("uint32_t", "exp2_weights", tables.exp2_weights())
+        + declare("uint16_t", "logarithms", tables.logarithms())
+        + declare("int32_t", "sound", own + other)
+    )
+    network, values = kernels.SampleNetwork(shape.config(), blob), list[int]()
+    for beside in (None, other.tobytes()):
+        found = network.predict(own.tobytes(), beside, 16)
+        location, scale, weight = (array(kind, part) for kind, part in zip("qiI", found, strict=True))
+        for i, sample in enumerate(own):
+            parts = [numbers[8 * i : 8 * i + 8].tolist() for numbers in (location, scale, weight)]
+            values += [number for component in zip(*parts, strict=True) for number in component]
+            mixture, value = SampleMixture(16, *parts), sample & ~1
+            values += [mixture.below(value), mixture.logit(-32768, value // 2, 32768)]
+    return f"{fold(value % (1 << 64) for value in values):016x}"
 
 
 def expected_neural(data: bytes, header: Path) -> str:
@@ -203,6 +239,9 @@ def main() -> int:
         line = expected_pixels(Path(folder) / "pixels_content.h")
         print(f"network of pixels, 140 bytes: {line}")
         different += compare(folder, [HERE / "pixels.c", *PIXELS], line)
+        line = expected_samples(Path(folder) / "samples_content.h")
+        print(f"network of samples, 180 samples: {line}")
+        different += compare(folder, [HERE / "samples.c", *SAMPLES], line)
         line = expected_neural(data, Path(folder) / "content.h")
         print(f"network and mixer, {len(data)} bytes in {LANES} lanes: {line}")
         different += compare(folder, [HERE / "neural.c", *MIXER, *NETWORK], line)

@@ -81,8 +81,8 @@ def test_each_decodes_the_other(shape: Shape) -> None:
 @given(
     data=st.binary(min_size=1, max_size=120) | st.text(min_size=1, max_size=60).map(lambda text: text.encode()),
     table_bits=st.integers(12, 16),
-    contexts=st.sets(st.integers(0, 35), min_size=10, max_size=14),
-    selectors=st.sets(st.integers(2, 11), min_size=1, max_size=5),
+    contexts=st.sets(st.sampled_from([*range(36), *range(40, 47)]), min_size=10, max_size=14),
+    selectors=st.sets(st.sampled_from([*range(2, 12), 16, 17]), min_size=1, max_size=5),
 )
 def test_any_shape_gives_the_reference_bits(
     data: bytes, table_bits: int, contexts: set[int], selectors: set[int]

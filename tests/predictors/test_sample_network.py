@@ -210,7 +210,7 @@ def test_the_shipped_network_gives_the_same_bits(path: str) -> None:
     weights = sample_network.shipped()
     NATIVE.force_path(path)
     rng, time = np.random.default_rng(3), np.arange(600)
-    for bits, most in ((8, 3.0), (16, 9.5)):
+    for bits, most in ((8, 4.0), (16, 12.0)):
         wave = (2.0 ** (bits - 3)) * (np.sin(time / 9) + 0.5 * np.sin(time / 3.7)) + rng.normal(
             0, 2.0 ** (bits - 8), 600
         )

@@ -78,9 +78,9 @@ def choose_settings(given: dict[str, Any]) -> Settings:
 
     network = given["network"]
     lanes, steps = (TRANSFORMER_LANES, TransformerShape.context) if network in TRANSFORMERS else (LANES, STEPS)
-    rates: dict[str, Any] = {}
+    adam_rate = Settings.adam_rate
     if network in NUMERIC:
-        (lanes, rates["adam_rate"]), steps = NUMERIC[network], 1
+        (lanes, adam_rate), steps = NUMERIC[network], 1
     return Settings(
         given["budget"],
         given["lanes"] or lanes,
@@ -90,5 +90,5 @@ def choose_settings(given: dict[str, Any]) -> Settings:
         given["vocabulary"],
         given["quantise_from"],
         given["rate"],
-        **rates,
+        adam_rate=adam_rate,
     )

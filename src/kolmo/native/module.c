@@ -35,6 +35,7 @@ static const struct {
     {"PixelMixer", &pixel_mixer_spec, NULL},
     {"PixelNetwork", &pixel_network_spec, &PixelNetworkType},
     {"SampleNetwork", &sample_network_spec, &SampleNetworkType},
+    {"SoundMixer", &sound_mixer_spec, NULL},
     {"TokenTree", &token_tree_spec, &TokenTreeType},
     {"TokenEncoder", &token_encoder_spec, NULL},
     {"TokenDecoder", &token_decoder_spec, NULL},

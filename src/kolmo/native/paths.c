@@ -10,6 +10,7 @@
 #include "pixel_mixer/pixel_mixer.h"
 #include "pixels/pixel_layout.h"
 #include "samples/sample_weights.h"
+#include "sounds/sound_mixer.h"
 #include "tokens/heaps.h"
 
 #if defined(KOLMO_AMX)
@@ -62,17 +63,18 @@ static const struct {
     pixel_run *pixels;
     pm_run *pixel_mixer;
     sample_run *samples;
+    sound_run *sounds;
     int masses;
 } paths[] = {
-    {"baseline", has_baseline, cm_run_baseline, cm_run_lanes_baseline, network_run_baseline, pixel_run_baseline, pm_run_baseline, sample_run_baseline, 0},
+    {"baseline", has_baseline, cm_run_baseline, cm_run_lanes_baseline, network_run_baseline, pixel_run_baseline, pm_run_baseline, sample_run_baseline, sound_run_baseline, 0},
 #if defined(KOLMO_AVX2)
-    {"avx2", has_avx2, cm_run_avx2, cm_run_lanes_avx2, network_run_avx2, pixel_run_avx2, pm_run_avx2, sample_run_avx2, 1},
+    {"avx2", has_avx2, cm_run_avx2, cm_run_lanes_avx2, network_run_avx2, pixel_run_avx2, pm_run_avx2, sample_run_avx2, sound_run_avx2, 1},
 #endif
 #if defined(KOLMO_AVX512)
-    {"avx512", has_avx512, cm_run_avx2, cm_run_lanes_avx2, network_run_avx512, pixel_run_avx512, pm_run_avx2, sample_run_avx512, 2},
+    {"avx512", has_avx512, cm_run_avx2, cm_run_lanes_avx2, network_run_avx512, pixel_run_avx512, pm_run_avx2, sample_run_avx512, sound_run_avx2, 2},
 #endif
 #if defined(KOLMO_AMX)
-    {"amx", has_amx, cm_run_avx2, cm_run_lanes_avx2, network_run_amx, pixel_run_avx512, pm_run_avx2, sample_run_avx512, 2},
+    {"amx", has_amx, cm_run_avx2, cm_run_lanes_avx2, network_run_amx, pixel_run_avx512, pm_run_avx2, sample_run_avx512, sound_run_avx2, 2},
 #endif
 };
 
@@ -92,6 +94,7 @@ int kolmo_choose_path(const char *name) {
         kolmo_pixel_path = paths[i].pixels;
         kolmo_pixel_mixer_path = paths[i].pixel_mixer;
         kolmo_sample_path = paths[i].samples;
+        kolmo_sound_path = paths[i].sounds;
         kolmo_choose_masses(paths[i].masses);
         return 1;
     }

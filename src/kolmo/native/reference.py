@@ -13,6 +13,7 @@ from kolmo.native.pixels.network import PixelNetwork
 from kolmo.native.residual.reference import residual_decode, residual_encode
 from kolmo.native.samples.mixture import sample_log2, sample_masses, sample_split
 from kolmo.native.samples.network import SampleNetwork
+from kolmo.native.sounds.mixer import SoundMixer
 from kolmo.native.tokens.reference import TokenDecoder, TokenEncoder, TokenTree
 from kolmo.native.trellis.reference import trellis_count, trellis_decode, trellis_encode, trellis_quantise
 
@@ -29,6 +30,7 @@ __all__ = [
     "PixelMixer",
     "PixelNetwork",
     "SampleNetwork",
+    "SoundMixer",
     "TokenDecoder",
     "TokenEncoder",
     "TokenTree",

@@ -30,8 +30,8 @@ SELECTOR_SIZES = (
     512,
     512,
     256,
-    0,
-    0,
+    512,
+    256,
     0,
     0,
     1024,
@@ -235,6 +235,24 @@ def sigmoid() -> array[int]:
         power = power * step >> _PRECISION
     upper = [min((1 << 32) - value, (1 << 32) - 1) for value in half[1:]]
     return array("I", half[::-1] + upper)
+
+
+@cache
+def softplus() -> array[int]:
+    """`softplus()[i]` = 4096 ln(1 + e^(-i/256)), rounded; i in 0..3072."""
+    one, step = 1 << 64, (1 << 2 * _PRECISION) // _exp(1, 256)
+    values, power = [], 1 << _PRECISION
+    for _ in range(3073):
+        u = power >> _PRECISION - 64
+        ratio = (u << 64) // (2 * one + u)  # ln(1 + u) = 2 artanh(u / (2 + u)), by its series
+        square, term, total, k = ratio * ratio >> 64, ratio, 0, 1
+        while term:
+            total += term // k
+            term = term * square >> 64
+            k += 2
+        values.append((total * 2 * 4096 * 2 + one) // (2 * one))
+        power = power * step >> _PRECISION
+    return array("H", values)
 
 
 @cache

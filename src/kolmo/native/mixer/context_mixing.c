@@ -30,7 +30,10 @@ void cm_free(cm_model *m) {
     free(m->buckets_base);
     free(m->order1);
     free(m->maps);
-    for (int j = 0; j < CM_MAX_SELECTORS; j++) free(m->weights[j]);
+    for (int j = 0; j < CM_MAX_SELECTORS; j++) {
+        free(m->weights[j]);
+        free(m->errors[j]);
+    }
     free(m->final_weights);
     free(m->apm[0]);
     free(m->apm[1]);
@@ -51,11 +54,13 @@ static int cm_valid_binary(const cm_config *c) {
 /* Contexts of binary data need its parameters; those of a network need one, and the cheap path has the near ones only. */
 static int cm_valid_context(const cm_config *c, int32_t k, int network) {
     if (k >= CM_PROGRAM) return !network && k < CM_BINARY_END && cm_valid_binary(c);
+    if (k >= CM_LINES) return k < CM_LINES_END && (network || c->contexts > CM_NEAR);
     return k >= 0 && k < (network ? CM_FAR_END : c->contexts > CM_NEAR ? CM_FAR : CM_NEAR);
 }
 
 static int cm_valid_selector(const cm_config *c, int32_t k, int network) {
     if (k >= CM_PROGRAM_SELECTORS) return !network && k < CM_BINARY_SELECTORS_END && cm_valid_binary(c);
+    if (k >= CM_LINES_SELECTORS) return k < CM_LINES_SELECTORS_END && (network || c->contexts > CM_NEAR);
     return k >= 0 && k < (network ? CM_NETWORK_SELECTORS_END : CM_NETWORK_SELECTORS);
 }
 
@@ -67,9 +72,9 @@ int cm_valid(const cm_config *c, int network) {
     for (int j = 0; j < c->selectors; j++)
         if (!cm_valid_selector(c, c->selector[j], network) || (c->selector[j] == 1 && j)) return 0;
     return c->table_bits >= 12 && c->table_bits <= 30 && c->match_bits >= 8 && c->match_bits <= 24 &&
-           c->match_minimum >= 4 && c->match_minimum <= 8 && c->rate >= 0 && c->rate < 1024 && c->rate_start >= 0 &&
-           c->rate_start < 1024 && c->rate_shift >= 0 && c->rate_shift < 32 && c->final_rate >= 0 &&
-           c->final_rate < 1024 && c->map_limit > 0 && c->map_limit < 1023;
+           c->match_minimum >= 4 && c->match_minimum <= 8 && c->rate >= 0 && c->rate < 1024 && c->boost >= 0 &&
+           c->boost <= CM_MAX_BOOST && c->final_rate >= 0 && c->final_rate < 1024 && c->final_boost >= 0 &&
+           c->final_boost <= CM_MAX_BOOST && c->map_limit > 0 && c->map_limit < 1023;
 }
 
 /* Divide the block into lanes of equal length, the last ones shorter; all share the memory of the first. */
@@ -85,7 +90,6 @@ static void cm_begin_lanes(cm_model *m) {
         m->histories[k] = fresh;
     }
     m->h = m->histories;
-    m->coded = 0;
 }
 
 static void cm_begin_binary(cm_model *m) {
@@ -114,8 +118,12 @@ cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t
     for (int i = 0; i < config->contexts; i++) {
         m->far |= config->context[i] >= CM_NEAR && config->context[i] < CM_FAR;
         m->bytewise |= config->context[i] >= CM_FAR && config->context[i] < CM_FAR_END;
+        m->lined |= config->context[i] >= CM_LINES && config->context[i] < CM_LINES_END;
     }
-    for (int j = 0; j < config->selectors; j++) m->bytewise |= config->selector[j] == 13 || config->selector[j] == 15;
+    for (int j = 0; j < config->selectors; j++) {
+        m->bytewise |= config->selector[j] == 13 || config->selector[j] == 15;
+        m->lined |= config->selector[j] >= CM_LINES_SELECTORS && config->selector[j] < CM_LINES_SELECTORS_END;
+    }
     m->lanes = lanes;
     cm_begin_binary(m);
     m->h = m->histories = (cm_history *)calloc((size_t)lanes, sizeof *m->histories);
@@ -141,7 +149,8 @@ cm_model *cm_new(const cm_config *config, const cm_tables *tables, const int32_t
     for (int j = 0; j < config->selectors; j++) {
         size_t n = (size_t)cm_selector_sizes[config->selector[j]] * m->inputs;
         m->weights[j] = (int32_t *)malloc(n * sizeof(int32_t));
-        lacking |= !m->weights[j];
+        m->errors[j] = (uint32_t *)calloc((size_t)cm_selector_sizes[config->selector[j]], sizeof(uint32_t));
+        lacking |= !m->weights[j] || !m->errors[j];
     }
     if (lacking) {
         cm_free(m);
@@ -213,6 +222,9 @@ void cm_forget(cm_model *m, uint32_t size) {
     memset(m->histories->after2, 0, 65536 * sizeof(uint32_t));
     memset(m->histories->bytes, 0, m->histories->size);
     m->histories->size = size;
+    for (int j = 0; j < m->config.selectors; j++)
+        memset(m->errors[j], 0, (size_t)cm_selector_sizes[m->config.selector[j]] * sizeof(uint32_t));
+    memset(m->final_errors, 0, sizeof m->final_errors);
     cm_begin_binary(m);
     cm_begin_lanes(m);
 }

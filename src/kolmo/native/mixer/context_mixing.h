@@ -8,6 +8,7 @@
 
 #include "binary/contexts.h"
 #include "coder/coder.h"
+#include "mixer/lines.h"
 #include "mixer/primitives.h"
 #include "network/network.h"
 
@@ -27,6 +28,7 @@ enum {
     CM_MATCH_BUCKETS = 32,
     CM_GAPS = 256, /* bound on the record lengths that are detected */
     CM_STACK = 64, /* open brackets that are kept */
+    CM_MAX_BOOST = 2900, /* of a rate, so that no step of a weight overflows */
 };
 
 typedef struct {
@@ -35,8 +37,7 @@ typedef struct {
     int32_t table_bits;    /* log2 of the memory of buckets in bytes */
     int32_t match_bits;    /* log2 of the entries of the match table */
     int32_t match_minimum; /* least length of a match in bytes */
-    int32_t rate, rate_start, rate_shift; /* first layer: rate + rate_start * 2^s / (2^s + bytes seen) */
-    int32_t final_rate;
+    int32_t rate, boost, final_rate, final_boost; /* of the layers: see cm_rate */
     int32_t map_limit; /* most events over which the probability of a bit history is averaged */
     int32_t view, record, width; /* of binary data: how the bytes are shown; bytes of a record, and of a value */
 } cm_config;
@@ -60,6 +61,7 @@ typedef struct {
     uint32_t last_seen[256], last_gap[256];
     uint32_t gap_votes[CM_GAPS];
     uint32_t record; /* length of a record, 0 when unknown */
+    cm_lines lines;
 } cm_history; /* one for each lane; all lanes share bytes, after2 and match_table */
 
 /* A network's prediction of the next byte (docs/neural.md). */
@@ -76,9 +78,9 @@ typedef struct {
     cm_history *histories;
     cm_binary binary;
     int32_t lanes;
-    uint32_t coded; /* bytes, over all lanes */
     int32_t network; /* whether the mixer uses a network */
     int32_t far, bytewise; /* whether contexts from CM_NEAR on are picked; whether some need the network's best bytes */
+    int32_t lined;         /* whether contexts or selectors of lines are picked */
     cm_prediction prediction;
     const uint16_t *logarithms;
     uint32_t bucket_mask;
@@ -90,15 +92,15 @@ typedef struct {
     int32_t inputs;     /* of the first layer, a multiple of 8 */
     int32_t *weights[CM_MAX_SELECTORS];
     int32_t *final_weights; /* 256 x 16 */
+    uint32_t *errors[CM_MAX_SELECTORS], final_errors[256]; /* of each weight set: the sum of its errors, see cm_rate */
     uint16_t *apm[2];
     uint32_t hash[CM_CATALOGUE];
     uint8_t *tree[CM_CATALOGUE]; /* the nibble's tree in each context of the configuration */
     uint32_t selected[CM_MAX_SELECTORS];
     uint32_t apm_row;
-    int32_t rate_now;
 } cm_model;
 
-static const int32_t cm_selector_sizes[CM_SELECTORS] = {1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256, 256, 512, 512, 256, 0, 0, 0, 0, 1024, 1024, 2048, 256, 256};
+static const int32_t cm_selector_sizes[CM_SELECTORS] = {1, 256, 256, 768, 256, 1088, 2048, 2048, 2048, 1024, 2048, 256, 256, 512, 512, 256, 512, 256, 0, 0, 1024, 1024, 2048, 256, 256};
 
 static inline void cm_learn_words(cm_history *h, uint32_t c, uint32_t kind) {
     uint32_t lower = c >= 'A' && c <= 'Z' ? c + 32 : c;
@@ -287,6 +289,7 @@ KOLMO_INLINE void cm_begin_byte(cm_model *m, const int contexts) {
     cm_near_contexts(h, value);
     if (m->far) cm_far_contexts(h, value);
     if (m->network && m->bytewise) cm_network_contexts(m, value);
+    if (m->lined) cm_lines_contexts(&h->lines, h->bytes, h->position, h->last4 & 255, value);
     if (m->binary.program) cm_program_contexts(&m->binary, h->last4, value);
     if (m->binary.values) {
         cm_begin_values(&m->binary, h->bytes, h->position);
@@ -294,8 +297,6 @@ KOLMO_INLINE void cm_begin_byte(cm_model *m, const int contexts) {
     }
     for (int i = 0; i < contexts; i++) cm_hash_context(m, i, value[m->config.context[i]]);
     m->apm_row = cm_hash(h->last4 & 0xFFFF, 0);
-    uint64_t span = (uint64_t)1 << m->config.rate_shift;
-    m->rate_now = m->config.rate + (int32_t)((uint64_t)m->config.rate_start * span / (span + m->coded));
     if (h->position > h->origin) cm_learn_match(m); /* while the buckets are being fetched */
     for (int i = 0; i < contexts; i++)
         if (m->config.context[i] == 20) cm_hash_context(m, i, cm_match_context(h));
@@ -313,8 +314,8 @@ static inline void cm_learn_byte(cm_model *m, uint8_t c) {
     h->last4 = h->last4 << 8 | c;
     cm_learn_words(h, c, m->tables.kind[c]);
     cm_learn_layout(h, c);
+    if (m->lined) cm_learn_lines(&h->lines, h->bytes, h->position, c);
     if (m->binary.program) cm_learn_program(&m->binary, h->bytes, h->position);
-    m->coded++;
 }
 
 /* Set the network's prediction of the next byte; of equal weights the first counts. */
@@ -334,8 +335,8 @@ static inline void cm_read_network(cm_model *m, const uint32_t *sums) {
     o->sure = (uint32_t)(((uint64_t)most << 3) / ((uint64_t)sums[1] + 1));
 }
 
-/* Inputs of the first layer: two for each context, two for the match, a bias, two for a network; padded for vectors. */
-static inline int32_t cm_inputs(const cm_config *c, int network) { return (2 * c->contexts + 3 + (network ? 2 : 0) + 7) & ~7; }
+/* Inputs of the first layer: two for each context, two for the match, a bias, three for a network; padded for vectors. */
+static inline int32_t cm_inputs(const cm_config *c, int network) { return (2 * c->contexts + 3 + (network ? 3 : 0) + 7) & ~7; }
 
 size_t cm_prior_size(const cm_config *c, int network);
 int cm_valid(const cm_config *c, int network);

@@ -16,6 +16,7 @@ typedef struct {
     uint16_t *knot[3];
     uint32_t *match_map;
     int32_t *weights[CM_MAX_SELECTORS], *final_weights;
+    uint32_t *errors[CM_MAX_SELECTORS], *final_errors;
     int32_t expected_bit, mixed; /* -1: no prediction */
 } cm_bit;
 
@@ -48,6 +49,8 @@ KOLMO_INLINE KOLMO_TARGET uint32_t cm_select(const cm_model *m, int selector, ui
     case 13: return (m->prediction.best | 256) >> (8 - bit) == c0 ? m->prediction.best : 256 + m->prediction.second;
     case 14: return (uint32_t)(network_logit + 2048) >> 8 | (uint32_t)(expected_bit + 1) << 4 | bit << 6;
     case 15: return (m->prediction.best | 256) >> (8 - bit) == c0 ? m->prediction.sure << 3 | bit : 64 | bit;
+    case 16:
+    case 17: return cm_select_lines(&h->lines, selector, bit);
     default: return cm_select_binary(&m->binary, selector, c0, bit);
     }
 }
@@ -78,10 +81,12 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_predict(cm_model *m, cm_bit *b, const int c
         int32_t q = m->tables.squash[b->network_logit + CM_SQUASH / 2];
         b->x[2 * contexts + 3] = b->network_logit;
         b->x[2 * contexts + 4] = (q - 32768) >> 6;
+        b->x[2 * contexts + 5] = 2 * b->network_logit; /* its weight learns four times as fast */
     }
     for (int j = 1; j < selectors; j++) { /* the first selector may need the contexts' states */
         uint32_t set = cm_select(m, m->config.selector[j], c0, bit, 0, b->expected_bit, b->network_logit);
         b->weights[j] = m->weights[j] + (size_t)set * inputs;
+        b->errors[j] = m->errors[j] + set;
         for (int k = 0; k < inputs; k += 16) KOLMO_PREFETCH(b->weights[j] + k);
     }
     for (int i = 0; i < contexts; i++) {
@@ -97,13 +102,18 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_predict(cm_model *m, cm_bit *b, const int c
         if (i >= 2 && i < 9) order += state != 0; /* of the contexts that configurations put there */
     }
     for (int j = 0; j < selectors; j++) {
-        if (j == 0) b->weights[j] = m->weights[j] + (size_t)cm_select(m, m->config.selector[j], c0, bit, order, b->expected_bit, b->network_logit) * inputs;
+        if (j == 0) {
+            uint32_t set = cm_select(m, m->config.selector[j], c0, bit, order, b->expected_bit, b->network_logit);
+            b->weights[j] = m->weights[j] + (size_t)set * inputs;
+            b->errors[j] = m->errors[j] + set;
+        }
         b->y[j] = cm_dot(b->weights[j], b->x, inputs);
         b->p[j] = m->tables.squash[b->y[j] + CM_SQUASH / 2];
     }
     int32_t s = b->y[0], p;
     if (selectors > 1) {
         b->final_weights = m->final_weights + c0 * 16;
+        b->final_errors = m->final_errors + c0;
         s = cm_dot(b->final_weights, b->y, 16);
     }
     p = b->mixed = m->tables.squash[s + CM_SQUASH / 2];
@@ -120,9 +130,16 @@ KOLMO_INLINE KOLMO_TARGET void cm_update(cm_model *m, cm_bit *b, const int conte
         int32_t v = *b->knot[k];
         *b->knot[k] = (uint16_t)(v + ((y ? 65535 + 31 - v : -v) >> 5));
     }
-    if (selectors > 1) cm_train(b->final_weights, b->y, 16, cm_scaled_error(y, b->mixed, m->config.final_rate));
-    for (int j = 0; j < selectors; j++)
-        cm_train(b->weights[j], b->x, inputs, cm_scaled_error(y, b->p[j], m->rate_now));
+    const cm_config *c = &m->config;
+    if (selectors > 1) {
+        int32_t rate = cm_rate(&m->tables, *b->final_errors, c->final_rate, c->final_boost);
+        cm_train(b->final_weights, b->y, 16, cm_scaled_error(y, b->mixed, rate));
+        cm_count_error(b->final_errors, y, b->mixed);
+    }
+    for (int j = 0; j < selectors; j++) {
+        cm_train(b->weights[j], b->x, inputs, cm_scaled_error(y, b->p[j], cm_rate(&m->tables, *b->errors[j], c->rate, c->boost)));
+        cm_count_error(b->errors[j], y, b->p[j]);
+    }
     uint32_t limit = (uint32_t)m->config.map_limit;
     for (int i = 0; i < contexts; i++) {
         cm_move(&m->tables, b->map[i], y, limit);

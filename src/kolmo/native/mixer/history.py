@@ -6,6 +6,7 @@ Specification and fallback; see docs/context-mixing.md for what each context is 
 
 from __future__ import annotations
 
+from kolmo.native.mixer.lines import Lines
 from kolmo.native.mixer.primitives import MASK, mix
 
 GAPS = 256  # bound on the record lengths that are detected
@@ -69,6 +70,7 @@ class History:
         self.last_gap = [0] * 256
         self.gap_votes = [0] * GAPS
         self.record = 0
+        self.lines = Lines()
 
     def learn(self, c: int) -> None:
         """Add a byte."""

@@ -81,6 +81,18 @@ class AdaptiveMap:
         self._table[self._at] = v + ((65535 + (1 << shift) - 1 - v if y else -v) >> shift)
 
 
+def rates(reciprocal: Int, errors: Int, rate: int, boost: int) -> Int:
+    """The rates of weight sets: each falls with the sum of the set's errors, from about rate + boost to rate."""
+    now: Int = rate + (boost * reciprocal[np.minimum(15 + (errors >> 16), 1022)] >> 12)
+    return now
+
+
+def count_errors(errors: Int, at: Int, error: Int) -> None:
+    """Add the errors of predictions, in 2^-16, to the sums of their weight sets."""
+    sums = errors[at]
+    errors[at] = sums + np.where(sums < 1 << 26, np.abs(error), 0)
+
+
 def move(reciprocal: Int, maps: Int, at: Int, y: int, limit: int) -> None:
     """Move averaging probabilities (22 bits, with a 10-bit count) towards the bit."""
     v = maps[at]

@@ -25,6 +25,18 @@ KOLMO_INLINE KOLMO_TARGET int32_t cm_scaled_error(int32_t y, int32_t p, int32_t 
     return (((y << 16) - p) * rate + (1 << 12)) >> 13;
 }
 
+/* The rate of a weight set falls with the sum of its errors (16 bits each), from about rate + boost to rate: a set that
+ * was rarely used, or was always right, still learns fast. */
+KOLMO_INLINE KOLMO_TARGET int32_t cm_rate(const cm_tables *tables, uint32_t errors, int32_t rate, int32_t boost) {
+    uint32_t at = 15 + (errors >> 16);
+    return rate + (int32_t)((uint32_t)boost * tables->reciprocal[at < 1022 ? at : 1022] >> 12);
+}
+
+/* Add the error of a prediction to a set's sum. */
+KOLMO_INLINE KOLMO_TARGET void cm_count_error(uint32_t *errors, int32_t y, int32_t p) {
+    if (*errors < 1u << 26) *errors += (uint32_t)(y ? 65536 - p : p);
+}
+
 /* Move an averaging probability (22 bits, with a 10-bit count) towards the bit. */
 KOLMO_INLINE KOLMO_TARGET void cm_move(const cm_tables *tables, uint32_t *map, int32_t y, uint32_t limit) {
     uint32_t v = *map, count = v & 1023;

@@ -16,6 +16,7 @@ import numpy as np
 from kolmo.native.binary.contexts import PROGRAM, PROGRAM_SELECTORS, Binary
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 from kolmo.native.mixer.history import History, Shared, match_bucket
+from kolmo.native.mixer.lines import LINES, LINES_SELECTORS
 from kolmo.native.mixer.primitives import (
     BUCKET,
     HALF,
@@ -24,10 +25,12 @@ from kolmo.native.mixer.primitives import (
     AdaptiveMap,
     Tables,
     bounded,
+    count_errors,
     dot,
     find_tree,
     mix,
     move,
+    rates,
 )
 from kolmo.native.tables import (
     CATALOGUE,
@@ -55,16 +58,15 @@ class ContextMixer:
         n, s = values[:2]
         self._context = values[2 : 2 + n]
         self._selector = values[2 + CATALOGUE : 2 + CATALOGUE + s]
-        table_bits, match_bits, match_minimum, *rates = values[2 + CATALOGUE + MAX_SELECTORS : -3]
+        table_bits, match_bits, match_minimum, *numbers = values[2 + CATALOGUE + MAX_SELECTORS : -3]
         self._binary = Binary(values[-3:], self._context, self._selector)
-        self._rate, self._rate_start, self._rate_shift, self._final_rate, self._map_limit = rates
+        self._rate, self._boost, self._final_rate, self._final_boost, self._map_limit = numbers
         self._size, self._direction = size, ""
 
         self._tables = constants = Tables(tables)
         self._stretch, self._squash = constants.stretch, constants.squash
         self._lanes = lanes_of(constants.kinds, match_bits, match_minimum, size, lanes)
         self._history = self._lanes[0]
-        self._coded = 0
 
         # One memory for all trees: the buckets, then those of order 0 and order 1.
         self._buckets = (1 << table_bits) // BUCKET
@@ -81,7 +83,9 @@ class ContextMixer:
         sizes = [SELECTOR_SIZES[j] for j in self._selector]
         self._weights = np.repeat(weights.reshape(s, inputs), sizes, axis=0)  # the sets of all selectors
         self._first_set = np.cumsum([0, *sizes[:-1]]).tolist()
+        self._errors = np.zeros(sum(sizes), np.int64)  # of each weight set: the sum of its errors, see `rates`
         self._final = np.tile(final, (256, 1))
+        self._final_errors = np.zeros(256, np.int64)
         self._refiners = [AdaptiveMap(curves.reshape(256, -1), APM_ROWS)]
         if s > 1:  # a model with one selector is meant to be fast, and has only the first map
             self._refiners.append(AdaptiveMap(curve.reshape(1, -1), APM_HASHED))
@@ -148,8 +152,8 @@ class ContextMixer:
 
     def _learn_byte(self, byte: int) -> None:
         self._history.learn(byte)
+        self._history.lines.learn(self._history.bytes.__getitem__, self._history.position, byte)
         self._binary.learn(self._history.position, byte)
-        self._coded += 1
 
     def _begin(self, direction: str, size: int, after: str = "") -> None:
         if self._direction not in ("", direction, after):
@@ -162,13 +166,13 @@ class ContextMixer:
         history = self._history
         history.learn_match()
         values = [*history.contexts(), *self._network_contexts()]
+        values += [0] * (LINES - len(values))
+        values += history.lines.contexts(history.bytes.__getitem__, history.position, history.last4 & 255)
         values += [0] * (PROGRAM - len(values))
         values += self._binary.contexts(history.bytes.__getitem__, history.position, history.last4)
         self._hash = [mix(values[c], c) for c in self._context]
         self._plant(0)
         self._apm_row = mix(history.last4 & 0xFFFF, 0)
-        span = 1 << self._rate_shift
-        self._rate_now = self._rate + self._rate_start * span // (span + self._coded)
 
     def _network_contexts(self) -> list[int]:
         """Values of contexts that depend on a network's prediction; none without a network."""
@@ -225,6 +229,8 @@ class ContextMixer:
             + (
                 self._binary.select(selector, c0, bit)
                 if selector >= PROGRAM_SELECTORS
+                else history.lines.select(selector, bit)
+                if selector >= LINES_SELECTORS
                 else self._select_by_network(selector, c0, bit)
                 if selector >= FIRST_NETWORK_SELECTOR
                 else history.select(selector, c0, bit, order, self._expected_bit)
@@ -236,6 +242,7 @@ class ContextMixer:
         self._p = self._squash[self._y[: len(self._sets)] + HALF]
         s = int(self._y[0])
         if len(self._selector) > 1:
+            self._final_at = c0
             self._final_set = self._final[c0]
             s = int(dot(self._final_set, self._y))
         self._mixed = mixed = int(self._squash[s + HALF])
@@ -250,9 +257,13 @@ class ContextMixer:
         for refiner in self._refiners:
             refiner.update(y)
         if len(self._selector) > 1:
-            error = ((y << 16) - self._mixed) * self._final_rate + 4096 >> 13
-            self._final_set[:] = bounded(self._final_set + self._y * error)
-        errors = ((y << 16) - self._p) * self._rate_now + 4096 >> 13
+            at, wrong = np.array([self._final_at]), np.array([(y << 16) - self._mixed])
+            rate = rates(self._tables.reciprocal, self._final_errors[at], self._final_rate, self._final_boost)
+            self._final_set[:] = bounded(self._final_set + self._y * (wrong * rate + 4096 >> 13))
+            count_errors(self._final_errors, at, wrong)
+        sets, wrong = np.array(self._sets), (y << 16) - self._p
+        errors = wrong * rates(self._tables.reciprocal, self._errors[sets], self._rate, self._boost) + 4096 >> 13
+        count_errors(self._errors, sets, wrong)
         # Online gradient descent on the code length (Mattern 2013): error times input.
         self._weights[self._sets] = bounded(self._chosen + errors[:, None] * self._x)
         move(self._tables.reciprocal, self._maps, self._map_at, y, self._map_limit)

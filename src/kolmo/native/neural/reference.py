@@ -33,7 +33,7 @@ class NeuralMixer(ContextMixer):
     ) -> None:
         if not 1 <= lanes <= min(size, 256) or threads < 1:
             raise ValueError("lanes or threads do not fit")
-        self._set_up(config, tables, prior, size, lanes, 2)
+        self._set_up(config, tables, prior, size, lanes, 3)
         self._network = network.start(lanes)
         self._newest = bytearray([FIRST_BYTE]) * lanes  # each lane's last byte
         self._steps = -(-size // lanes)
@@ -120,6 +120,7 @@ class NeuralMixer(ContextMixer):
         n = 2 * len(self._context) + 3
         logit = network_stretch(self._sums[2 * c0], self._sums[2 * c0 + 1])
         self._x[n] = logit
+        self._x[n + 2] = 2 * logit
         self._x[n + 1] = int(self._squash[logit + HALF]) - 32768 >> 6
         return logit
 

@@ -58,18 +58,18 @@ CURVES = 257 * CURVE_KNOTS  # knots of a prior's curves: one for each partial by
 class Shape:
     """Which contexts and weight sets a model has, and how fast it learns.
 
-    Rates are in units of 2^-13 of the error (see `cm_scaled_error`); the first layer's falls from `rate + rate_start`
-    to `rate`, halfway after 2^`rate_shift` bytes. Selector 1 counts the orders whose context has a history, so it is
-    first: the kernels prefetch the weights of the others.
+    Rates are in units of 2^-13 of the error (see `cm_scaled_error`); that of a weight set falls from about rate + boost
+    to rate with the sum of its errors (see `cm_rate`). Selector 1 counts the orders whose context has a history, so it
+    is first: the kernels prefetch the weights of the others.
     """
 
     name: str
     contexts: tuple[int, ...]
     selectors: tuple[int, ...]
     rate: int = 90
-    rate_start: int = 100
-    rate_shift: int = 15
-    final_rate: int = 80
+    boost: int = 2400
+    final_rate: int = 60
+    final_boost: int = 400
     map_limit: int = 500
     match_minimum: int = 6
     network: bool = False
@@ -78,18 +78,22 @@ class Shape:
     @property
     def inputs(self) -> int:
         """Inputs of the first layer, padded for vectors."""
-        return 2 * len(self.contexts) + 3 + 2 * self.network + 7 & ~7
+        return 2 * len(self.contexts) + 3 + 3 * self.network + 7 & ~7
 
 
 FAST = Shape("fast", (1, 3, 5, 8), (1,))
 LIGHT = Shape("light", (1, 2, 3, 4, 6, 8, 9, 17, 18, 20), (1, 2, 3))
-MEDIUM = Shape("medium", (0, 1, 2, 3, 4, 6, 8, 9, 10, 16, 17, 18, 20, 27), (1, 0, 2, 3, 6))
+MEDIUM = Shape("medium", (0, 1, 2, 3, 4, 6, 8, 9, 10, 16, 17, 18, 20, 45), (1, 0, 2, 3, 6))
 FULL = Shape(
     "full",
-    (0, 1, 2, 3, 4, 6, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 22, 23, 25, 27, 29),
+    (0, 1, 2, 3, 4, 6, 8, 9, 10, 11, 14, 15, 16, 17, 18, 19, 20, 22, 23, 25, 27, 29, 41, 43, 44, 45),
     (1, 0, 2, 3, 4, 6, 7),
 )
-LARGE = Shape("large", (*FULL.contexts, 5, 7, 12, 13, 21, 24, 26, 28, 30, 31, 32, 33, 34, 35), (1, 0, *range(2, 12)))
+LARGE = Shape(
+    "large",
+    (*(c for c in FULL.contexts if c != 29), 5, 7, 12, 13, 21, 26, 28, 30, 31, 33, 35, 42, 46),  # 38: they fill vectors
+    (1, 0, 2, 3, 4, 5, 6, 7, 8, 10, 11, 16),
+)
 SHAPES = (FAST, LIGHT, MEDIUM, FULL, LARGE)
 
 # Upper bound on the raw bytes for each byte of payload, by a shape's speed: each byte costs about 0.02 s at most.
@@ -116,8 +120,8 @@ def configuration(shape: Shape, table_bits: int, match_bits: int, binary: tuple[
     """
     n, s = len(shape.contexts), len(shape.selectors)
     values = [n, s, *shape.contexts, *[0] * (CATALOGUE - n), *shape.selectors, *[0] * (MAX_SELECTORS - s)]
-    values += [table_bits, match_bits, shape.match_minimum, shape.rate, shape.rate_start, shape.rate_shift]
-    return array("i", [*values, shape.final_rate, shape.map_limit, *binary]).tobytes()
+    values += [table_bits, match_bits, shape.match_minimum, shape.rate, shape.boost, shape.final_rate]
+    return array("i", [*values, shape.final_boost, shape.map_limit, *binary]).tobytes()
 
 
 def plain_prior(shape: Shape) -> bytes:

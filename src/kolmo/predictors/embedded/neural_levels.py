@@ -28,20 +28,21 @@ class Level:
 FULL = replace(
     context_mixing.FULL,
     name="neural-full",
-    contexts=(*context_mixing.FULL.contexts, 5, 28, 31, 35, 37, 38, 39),  # 29: their inputs fill vectors
+    contexts=(*(c for c in context_mixing.FULL.contexts if c not in (18, 29)), 5, 31, 35, 37, 38, 39, 42, 46),
     selectors=(1, 2, 3, 4, 5, 6, 7, 13, 15),
-    rate=130,
+    boost=1600,
     final_rate=45,
+    final_boost=360,
     network=True,
 )
-# A configuration has room for 36 contexts: those of the network take the places of the least useful ones.
 LARGE = replace(
     context_mixing.LARGE,
     name="neural-large",
-    contexts=(*(c for c in context_mixing.LARGE.contexts if c not in (5, 24, 29, 32)), 36, 37, 38, 39),
+    contexts=(*(c for c in context_mixing.LARGE.contexts if c not in (5, 18)), 34, 36, 37, 38, 39),  # 41
     selectors=(1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 15),
-    rate=130,
+    boost=1600,
     final_rate=45,
+    final_boost=360,
     network=True,
 )
 # The kernels compile a path of its own for the counts of each of these two; their inputs fill vectors too.
@@ -49,13 +50,13 @@ FAST = replace(FULL, name="neural-fast", contexts=(1, 2, 3, 5, 8), selectors=(1,
 LIGHT = replace(
     FULL,
     name="neural-light",
-    contexts=(1, 2, 3, 4, 6, 8, 9, 15, 17, 18, 19, 20, 25),
+    contexts=(1, 2, 3, 4, 6, 8, 9, 15, 17, 19, 20, 25, 45),
     selectors=(1, 14, 2, 3, 6),
 )
 SHAPES = (FAST, LIGHT, FULL, LARGE)
 LEVELS = {
-    5: Level(FULL, context_mixing.FULL, 27, 1 << 21, 4),
-    6: Level(FULL, context_mixing.FULL, 28, 1 << 30, 1),
+    5: Level(FULL, context_mixing.LARGE, 27, 1 << 21, 4),
+    6: Level(FULL, context_mixing.LARGE, 28, 1 << 30, 1),
     7: Level(LARGE, context_mixing.LARGE, 27, 1 << 30, 1),
     8: Level(LARGE, context_mixing.LARGE, 28, 1 << 30, 1),
     9: Level(LARGE, context_mixing.LARGE, 29, 1 << 30, 1),

@@ -22,6 +22,9 @@ FAST_LEVELS = 2  # levels up to this one try less, since models of special kinds
 # Trials of guesses code so many bytes of a block at most, and this part of it; on fast levels, and on others.
 FREE_TRIAL_BYTES, TRIAL_SHARES = 1 << 18, (32, 8)
 MAX_TRIALS = (1, 3)  # guesses of a kind that are tried, likewise
+RANKING_LEVEL = 1  # whose fast models rank guesses, where there are more than
+MAX_FINALISTS = 2  # so many; those are then tried at the block's own level
+LEAST_GAIN = 64  # a guess has to save one part in so many, since a trial is of a part only
 MAX_REFUSED = 16  # announcements of a block that trials refuse, after which headers are not believed any more
 MIN_PIECE_BYTES = 256  # of which kinds guess what it is
 FIRST_SPECIAL = 3  # codes from here on are special kinds
@@ -54,8 +57,9 @@ def choose(data: bytes, level: int, kinds: Mapping[int, Kind], split: Split) -> 
 def candidates(data: bytes, level: int, kinds: Mapping[int, Kind]) -> list[list[Segment]]:
     """What a small block might be, except for text and what looks random: plain first."""
     special = _special(kinds)
-    guesses = [(kind.code, parameters) for kind in special for parameters in kind.guess(data)[: MAX_TRIALS[1]]]
-    whole = [[Segment(code, 0, len(data), parameters)] for code, parameters in [(PLAIN, ()), *guesses]]
+    guesses = [Segment(kind.code, 0, len(data), p) for kind in special for p in kind.guess(data)[: MAX_TRIALS[1]]]
+    finalists = _finalists(guesses, lambda guess: _coded(kinds[guess.code], RANKING_LEVEL, guess.parameters, data))
+    whole = [[guess] for guess in [Segment(PLAIN, 0, len(data)), *finalists]]
     believed = _believed(data, _Trials(data, level, kinds), special)
     return [*whole, *([_limited(list(_covering(believed, len(data))))] if believed else [])]
 
@@ -145,14 +149,29 @@ def _guessed(data: bytes, part: Segment, trials: _Trials, special: Sequence[Kind
         run = list(group)
         first, last = run[0][0], run[-1][1]
         best, most = Segment(part.code, first, last - first), 0
-        for kind in kinds if trials.coded <= trials.limit else ():
-            for parameters in kind.guess(data[first:last])[: trials.most]:
-                guess = Segment(kind.code, first, last - first, parameters)
-                gain = trials.gain(guess, part.code)
-                if gain > most:
-                    best, most = guess, gain
+        guesses = [
+            Segment(kind.code, first, last - first, parameters)
+            for kind in (kinds if trials.coded <= trials.limit else ())
+            for parameters in kind.guess(data[first:last])[: trials.most]
+        ]
+        for guess in _finalists(guesses, trials.rank):
+            gain = trials.gain(guess, part.code)
+            if gain > most:
+                best, most = guess, gain
         segments.append(best)
     return segments
+
+
+def _finalists(guesses: list[Segment], rank: Callable[[Segment], int]) -> list[Segment]:
+    """The guesses that fast models code in the fewest bytes."""
+    return guesses if len(guesses) <= MAX_FINALISTS else sorted(guesses, key=rank)[:MAX_FINALISTS]
+
+
+def _coded(kind: Kind, level: int, parameters: tuple[int, ...], data: bytes) -> int:
+    """Bytes that a fresh model makes of some data."""
+    encoder = BinaryEncoder()
+    kind.model(level, len(data), parameters).encode(encoder, data)
+    return len(encoder.finish())
 
 
 class _Trials:
@@ -172,22 +191,28 @@ class _Trials:
         self.most = MAX_TRIALS[level > FAST_LEVELS]
 
     def gain(self, guess: Segment, general: int) -> int:
-        """Bytes that a guess saves beside a general kind."""
+        """Bytes that a guess saves on a part of its piece beside a general kind; 0 where that is little."""
+        start, size = self._part(guess)
+        key = start, size, general
+        if self._general[0] != key:
+            self._general = key, self._size(self._level, general, (), start, size)
+        gain = self._general[1] - self._size(self._level, guess.code, guess.parameters, start, size)
+        return gain if gain * LEAST_GAIN > self._general[1] else 0
+
+    def rank(self, guess: Segment) -> int:
+        """Bytes that a fast model makes of the part."""
+        return self._size(RANKING_LEVEL, guess.code, guess.parameters, *self._part(guess))
+
+    def _part(self, guess: Segment) -> tuple[int, int]:
+        """First byte and size of the part of a piece that is tried."""
         period = self._kinds[guess.code].period(guess.parameters)
         size = min(max(guess.size // TRIAL_PARTS, MIN_TRIAL_BYTES), TRIAL_BYTES)
         size = min(max(size, min(TRIAL_PERIODS * period, MAX_TRIAL_BYTES)), guess.size)
-        start = guess.first + (guess.size - size) // 2 // period * period
-        part = self._data[start : start + size]
-        key = start, size, general
-        if self._general[0] != key:
-            self._general = key, self._size(general, (), part)
-        return self._general[1] - self._size(guess.code, guess.parameters, part)
+        return guess.first + (guess.size - size) // 2 // period * period, size
 
-    def _size(self, code: int, parameters: tuple[int, ...], part: bytes) -> int:
-        self.coded += len(part)
-        encoder = BinaryEncoder()
-        self._kinds[code].model(self._level, len(part), parameters).encode(encoder, part)
-        return len(encoder.finish())
+    def _size(self, level: int, code: int, parameters: tuple[int, ...], start: int, size: int) -> int:
+        self.coded += size
+        return _coded(self._kinds[code], level, parameters, self._data[start : start + size])
 
 
 # As a list

@@ -44,7 +44,8 @@ def tone(number: int, channels: int = 1) -> npt.NDArray[np.int16]:
     wave = 4000 * np.sin(time / (5 + number)) + 2000 * np.sin(time / 17.3) + 500 * np.sin(time / (2 + number / 3))
     beside = 0.7 * np.roll(wave, 3) + rng.normal(0, 30, len(wave))
     both = np.stack([wave + rng.normal(0, 40, len(wave)), beside], 1)[:, :channels]
-    return np.rint(both).astype(np.int16)
+    rounded: npt.NDArray[np.int16] = np.rint(both).astype(np.int16)
+    return rounded
 
 
 @pytest.fixture

@@ -1,0 +1,78 @@
+"""Sound without a header: layouts under which neighbouring samples are alike.
+
+Integers only, on a few thousand bytes, so cheap, and the same on all machines. What it is not: a decision; the writer
+tries the layouts that this finds (`choice.py`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+PLACES = 3  # of a piece that are looked at
+PLACE_BYTES = 2048  # of each
+MIN_BYTES = 256
+FAR = 37  # frames between samples that are not neighbours
+LAYOUTS = ((16, 1, 0), (16, 2, 0), (16, 1, 1), (16, 2, 1), (8, 1, 0), (8, 2, 0))  # bits, channels, big
+GAINS = {
+    8: 16,
+    16: 12,
+}  # sixteenths of a bit by which a sample is nearer to its neighbour, or a prediction, than to others
+
+
+def guess_sounds(data: bytes) -> list[tuple[int, ...]]:
+    """Parameters of the kind `audio` that fit a piece of data, the best first; none where it is no sound."""
+    import numpy as np
+
+    if len(data) < MIN_BYTES:
+        return []
+    size = min(PLACE_BYTES, len(data))
+    starts = sorted({(len(data) - size) * i // (PLACES - 1) // 24 * 24 for i in range(PLACES)})
+    pieces = [np.frombuffer(data, np.uint8, size, start).astype(np.int64) for start in starts]
+    upper = sum(int((piece >= 128).sum()) for piece in pieces)
+    if not 15 * size * len(pieces) > 16 * upper > size * len(pieces):  # not on both sides of 0, as text
+        return []
+    found: list[tuple[int, tuple[int, ...]]] = []  # cost of a byte, parameters
+    for bits, channels, big in LAYOUTS:
+        for shift in range(bits // 8):
+            for plain in (0, 1) if bits == 8 else (0,):
+                costs = [_costs(_samples(piece[shift:], bits, big, plain), channels) for piece in pieces]
+                near, far = (sum(cost[k] for cost in costs) // len(pieces) for k in (0, 1))
+                if near + GAINS[bits] <= far:
+                    found.append((near * 8 // bits, (bits, channels, big, plain, -shift % (bits // 8 * channels))))
+    found.sort()
+    wide = [parameters for _, parameters in found if parameters[0] > 8]
+    narrow = [parameters for _, parameters in found if parameters[0] == 8]
+    return [*wide[:1], *narrow[:1], *[p for p in wide if p[1] != wide[0][1]][:1]]
+
+
+def _samples(piece: npt.NDArray[np.int64], bits: int, big: int, plain: int) -> npt.NDArray[np.int64]:
+    if bits == 8:
+        return piece if plain else (piece ^ 128) - 128
+    pairs = piece[: len(piece) // 2 * 2].reshape(-1, 2)
+    value = pairs[:, 1 - big] * 256 + pairs[:, big]
+    return (value ^ 32768) - 32768
+
+
+def _costs(x: npt.NDArray[np.int64], channels: int) -> tuple[int, int]:
+    """Mean logarithms of the distance of a sample from its neighbour or a line, and from others: in 1/16 of a bit."""
+    first = x[channels:] - x[:-channels]
+    second = first[channels:] - first[:-channels]
+    lag = FAR * channels
+    return min(_logarithm(first), _logarithm(second)), _logarithm(x[lag:] - x[:-lag])
+
+
+def _logarithm(values: npt.NDArray[np.int64]) -> int:
+    """Mean of log2(1 + 2 |value|), in 1/16."""
+    import numpy as np
+
+    sizes = (2 * np.abs(values) + 1).astype(np.uint32)
+    exponent = np.zeros(len(sizes), np.int64)
+    for step in (16, 8, 4, 2, 1):
+        large = sizes >= np.uint32(1 << step)
+        exponent += step * large
+        sizes = np.where(large, sizes >> np.uint32(step), sizes)
+    return int(exponent.sum() * 16 // max(len(values), 1))
