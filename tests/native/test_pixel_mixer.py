@@ -54,12 +54,15 @@ def blocks(size: int, seed: int) -> bytes:
     return bytes(out[:size])
 
 
+LARGE = replace(FULL, contexts=tuple(range(17)))  # all contexts of the catalogue
 CASES = [
     (LIGHT, 1, 1, 1),
     (LIGHT, 2, 3, 3),
     (FULL, 5, 4, 4),
     (FULL, 200, 17, 1),
     (FULL, 301, 23, 3),
+    (LARGE, 242, 23, 3),
+    (LARGE, 100, 9, 1),
     (FULL, 230, 25, 4),
     (LIGHT, 130, 10, 2),
     (FULL, 67, 67, 1),

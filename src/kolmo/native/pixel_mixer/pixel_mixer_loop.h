@@ -246,6 +246,6 @@ KOLMO_INLINE KOLMO_TARGET void pm_code(pm_model *m, const int mode, const int co
 
 KOLMO_TARGET void KOLMO_RUN(pm_model *m, int mode, uint8_t *data, size_t size, void *coder, uint16_t *costs) {
     const int contexts = m->config.contexts, selectors = m->config.selectors, inputs = m->inputs;
-    if (contexts == 17 && selectors == 6) pm_code(m, mode, 17, 6, 40, data, size, coder, costs);
+    if (contexts == 11 && selectors == 6) pm_code(m, mode, 11, 6, 32, data, size, coder, costs);
     else pm_code(m, mode, contexts, selectors, inputs, data, size, coder, costs);
 }

@@ -59,7 +59,7 @@ class Shape:
 
 LIGHT = Shape("light", (0, 2, 3, 6, 12, 14), 2, 22)
 MEDIUM = Shape("medium", (0, 2, 3, 4, 6, 7, 8, 12, 14, 15), 4, 22)
-FULL = Shape("full", tuple(range(17)), 6, 24, network=True)
+FULL = Shape("full", (0, 1, 2, 3, 4, 6, 7, 8, 12, 14, 15), 6, 24, network=True)
 SHAPES = (LIGHT, MEDIUM, FULL)
 LEVELS = {level: LIGHT if level < 4 else MEDIUM if level < 5 else FULL for level in range(1, 10)}
 
