@@ -20,7 +20,7 @@ from kolmo.predictors.embedded.network_file import load
 from kolmo.training.products.priors import train_prior
 
 PRIORS = Path(__file__).parent.parent / "src" / "kolmo" / "predictors" / "embedded" / "priors"
-SIZES = (2_000, 8_000, 30_000, 120_000, 250_000)  # of samples: a prior matters most for small inputs
+SIZES: tuple[int, ...] = (2_000, 8_000, 30_000, 120_000, 250_000)  # of samples: a prior matters most for small inputs
 
 
 def take_samples(folder: Path, weights: dict[str, int], total: int, seed: int) -> list[bytes]:

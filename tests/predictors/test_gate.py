@@ -26,8 +26,9 @@ from kolmo.errors import PredictorError
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors.embedded import gate, neural, text
 from kolmo.predictors.embedded.gate import MAX_TRIAL_BYTES, MIN_GOOD_SAMPLES, SAMPLE_BYTES, looks_packed
-from kolmo.predictors.embedded.neural import SHIPPED, Neural
+from kolmo.predictors.embedded.neural import Neural
 from kolmo.predictors.embedded.segmented import Choice
+from kolmo.predictors.embedded.text import SHIPPED
 
 pytestmark = pytest.mark.skipif(SLOW, reason="takes minutes in NumPy")
 
