@@ -173,7 +173,7 @@ def make_models() -> None:
     """The files of language models: of stories260K in float64, whose noise is far below what is tolerated."""
     from kolmo.predictors.language_models.huggingface import HuggingFace
 
-    sys.path.insert(0, str(HERE.parent))
+    sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
     from harness.models import stories
 
     folder = stories(Path(tempfile.gettempdir()) / "stories260K")

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kolmo.errors import PredictorError
 from kolmo.foreign import quoted
+from kolmo.native.tables import FINAL_INPUTS
+from kolmo.predictors.embedded import neural_levels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -25,12 +27,10 @@ MAX_LAYERS, MAX_TABLES, MAX_WIDTH = 32, 8, 1024
 ORDERS = (0, 2, 3, 4)  # orders of a hashed table; 0 is the current word
 MAX_FLOAT = 2.0**20  # greatest magnitude of a float: up to it, no operation overflows
 DTYPES = {"I8": "i1", "U8": "u1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "F32": "<f4"}  # NumPy's names
-# Priors of the mixers, in this order: name, contexts, weights. Version of their shapes; curves are alike in all.
-PRIORS = (
-    ("fast", 5, 2 * 16 + 16),
-    ("light", 13, 5 * 32 + 16),
-    ("full", 29, 9 * 64 + 16),
-    ("large", 36, 12 * 80 + 16),
+# Priors of the mixers, in this order: name, contexts, weights; curves are alike in all.
+PRIORS = tuple(
+    (shape.name.removeprefix("neural-"), len(shape.contexts), len(shape.selectors) * shape.inputs + FINAL_INPUTS)
+    for shape in neural_levels.SHAPES
 )
 MATCHES, CURVES = 32, 257 * 24
 MAX_PRIOR_WEIGHT = 15 << 11  # greatest weight of a prior, 15 in units of 2^-11: beyond it the mixer's sums may overflow
