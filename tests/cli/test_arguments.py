@@ -56,6 +56,8 @@ def test_every_flag_exists() -> None:
 
 # Texts outside `cli` that name flags of commands all the same, and why.
 SHELL = {
+    "bench/paper/codecs.py": "names of compressors at their levels",
+    "bench/peers.py": "options of other compressors, which it runs",
     "collection/arxiv/markdown.py": "options of pandoc, which it runs",
     "collection/card.py": "whole commands of kolmo, to be typed",
     "collection/engine.py": "options of squeue, which it runs",

@@ -255,7 +255,7 @@ def test_runner_sees_the_same(folder: Path) -> None:
     assert run("--version").output.startswith("kolmo ")
     assert run("compress", "--block-size", "x").exit_code == 2
     verbs = {"compress", "decompress", "test", "list", "explain", "eval", "sample", "fit", "report", "train"}
-    verbs |= {"shrink", "expand", "info", "models", "collect"}
+    verbs |= {"shrink", "expand", "info", "models", "collect", "bench"}
     assert set(group.list_commands(None)) == verbs  # type: ignore[arg-type]
     assert order0.Order0.name == "order0"
 

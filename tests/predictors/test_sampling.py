@@ -196,9 +196,9 @@ def test_seeds_differ_unless_given() -> None:
 
 def test_cm_draws_the_same_everywhere() -> None:
     plain = kolmo.sample(PROMPT[:39], "cm:1", 20, seed=2, temperature=1)
-    assert plain.hex() == "9210a6fd9a270a9a513cc78a67481fdbc2b72704"
+    assert plain.hex() == "7b74224ae22240d9bb2e2e64bc9a336821df6e4e"
     assert hashlib.sha256(remapped_bits(0.7) or b"").hexdigest()[:16] == "80adfedae142a51b"
-    assert kolmo.sample(PROMPT[:39], "cm:1", 20, seed=2).hex() == "92839c1adb35c3e097bfdc75696e6794ba8d6e5d"
+    assert kolmo.sample(PROMPT[:39], "cm:1", 20, seed=2).hex() == "7649b36163074323b0b16ee769298f6e3b6e6e5f"
 
 
 @pytest.mark.parametrize("spec", ["cm:4", "neural:5"])
