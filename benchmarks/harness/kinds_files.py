@@ -86,7 +86,7 @@ def patches() -> list[Pixels]:
 
 
 def recordings(which: str) -> list[Path]:
-    """Speech that no network was trained on: all of `lj`, or every tenth file of `arctic`, as `kolmo train` holds out."""
+    """Speech of no training: all of `lj`, or every tenth file of `arctic`, as `kolmo train` holds out."""
     if which == "lj":
         return sorted((data_folder() / "bench/audio").glob("*.flac"))
     return sorted((data_folder() / "train/speech").iterdir())[9::10]

@@ -21,6 +21,7 @@ from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness
 from kolmo.predictors.embedded import context_mixing
 from kolmo.predictors.embedded import text as text_kind
+from kolmo.predictors.embedded.kinds.image import Image
 
 NETWORK = f"network:{Path(__file__).parents[1] / 'golden' / 'networks' / 'v1-tiny.safetensors'}"
 SPECS = ["order0:4", "order0:7", "cm:1", "cm:5", "cm:9", "neural:5", "neural:9", f"{NETWORK}:5", f"{NETWORK}:9"]
