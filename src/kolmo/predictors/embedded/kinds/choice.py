@@ -16,7 +16,7 @@ from kolmo.predictors.embedded.kinds.segments import MAX_SEGMENTS, MAX_STREAMS, 
 
 WINDOW_BYTES = 1 << 16  # of plain data, that kinds guess about separately
 # A trial codes this part of a piece, within these bytes; or so many rows, or the like, where they are longer.
-TRIAL_PARTS, MIN_TRIAL_BYTES, TRIAL_BYTES = 8, 1 << 13, 1 << 14
+TRIAL_PARTS, MIN_TRIAL_BYTES, TRIAL_BYTES = 16, 1 << 13, 1 << 16
 TRIAL_PERIODS, MAX_TRIAL_BYTES = 8, 1 << 16
 FAST_LEVELS = 2  # levels up to this one try less, since models of special kinds take several times as long there
 # Trials of guesses code so many bytes of a block at most, and this part of it; on fast levels, and on others.
@@ -159,7 +159,37 @@ def _guessed(data: bytes, part: Segment, trials: _Trials, special: Sequence[Kind
             if gain > most:
                 best, most = guess, gain
         segments.append(best)
-    return segments
+    return _extended(segments, part.code, trials)
+
+
+def _extended(segments: list[Segment], general: int, trials: _Trials) -> list[Segment]:
+    """The segments, those of special kinds continued over general ones beside them where that saves bytes.
+
+    In front, a rest that is no whole period stays general, so that a layout keeps its phase.
+    """
+    result: list[Segment] = []
+    for segment in segments:  # forward
+        last = result[-1] if result else None
+        if last and last.code != general and segment.code == general:
+            phase = -last.size % trials.period(last)
+            tried = Segment(last.code, segment.first + phase, segment.size - phase, last.parameters)
+            if tried.size >= MIN_PIECE_BYTES and trials.gain(tried, general) > 0:
+                segment = Segment(last.code, segment.first, segment.size, last.parameters)
+        result.append(segment)
+    result.reverse()
+    segments, result = result, []
+    for segment in segments:  # backward
+        after = result[-1] if result else None
+        if after and after.code != general and segment.code == general:
+            rest = segment.size % trials.period(after)
+            tried = Segment(after.code, segment.first + rest, segment.size - rest, after.parameters)
+            if tried.size >= MIN_PIECE_BYTES and trials.gain(tried, general) > 0:
+                result.append(tried)
+                segment = Segment(general, segment.first, rest)
+        if segment.size:
+            result.append(segment)
+    result.reverse()
+    return result
 
 
 def _finalists(guesses: list[Segment], rank: Callable[[Segment], int]) -> list[Segment]:
@@ -199,13 +229,17 @@ class _Trials:
         gain = self._general[1] - self._size(self._level, guess.code, guess.parameters, start, size)
         return gain if gain * LEAST_GAIN > self._general[1] else 0
 
+    def period(self, segment: Segment) -> int:
+        """Bytes after which the segment's layout repeats."""
+        return self._kinds[segment.code].period(segment.parameters)
+
     def rank(self, guess: Segment) -> int:
         """Bytes that a fast model makes of the part."""
         return self._size(RANKING_LEVEL, guess.code, guess.parameters, *self._part(guess))
 
     def _part(self, guess: Segment) -> tuple[int, int]:
         """First byte and size of the part of a piece that is tried."""
-        period = self._kinds[guess.code].period(guess.parameters)
+        period = self.period(guess)
         size = min(max(guess.size // TRIAL_PARTS, MIN_TRIAL_BYTES), TRIAL_BYTES)
         size = min(max(size, min(TRIAL_PERIODS * period, MAX_TRIAL_BYTES)), guess.size)
         return guess.first + (guess.size - size) // 2 // period * period, size
