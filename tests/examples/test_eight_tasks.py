@@ -37,11 +37,3 @@ def test_shots_and_metrics_are_the_papers(monkeypatch: pytest.MonkeyPatch) -> No
     average = (6 * 50 + 25 + 75) / 8
     assert table[2] == f"| a | 50.00 | 50.00 | 50.00 | 50.00 | 50.00 | 75.00 | 25.00 | 50.00 | {average:.2f} |"
     assert len(table) == 4
-
-
-def test_the_harness_has_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(EXAMPLES))
-    tasks = pytest.importorskip("lm_eval.tasks", reason="lm-eval is not installed")
-    known = set(tasks.TaskManager().all_tasks)
-    example = importlib.import_module("eight_tasks")
-    assert set(example.TASKS) <= known
