@@ -31,7 +31,7 @@ from kolmo.evaluation.windows.passages import ScoredPassage  # noqa: E402
 from kolmo.predictors.registry import resolve  # noqa: E402
 
 TEXT = (Path(__file__).parents[2] / "examples" / "sample.txt").read_bytes().decode()
-PARTS = [TEXT[:3000], TEXT[3000:3400], "", TEXT[20000:26000], "Ende.", TEXT[40000:41000]]
+PARTS = [TEXT[:1800], TEXT[3000:3400], "", TEXT[20000:23000], "Ende.", TEXT[40000:40600]]
 LN2 = math.log(2)
 
 

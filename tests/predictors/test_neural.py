@@ -73,7 +73,7 @@ def test_every_path_gives_the_reference_bits(lanes: int) -> None:
 
 
 @pytest.mark.skipif(NATIVE is None, reason="the C kernels are not built here")
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     data=st.binary(min_size=1, max_size=150) | st.text(min_size=1, max_size=60).map(str.encode), lanes=st.integers(1, 9)
 )
@@ -91,7 +91,7 @@ def test_a_match_in_another_lane_ends_where_the_block_begins(data: bytes, lanes:
         assert scored(NATIVE, data, lanes) == expected
 
 
-@pytest.mark.parametrize("lanes", [1, 4, 7])
+@pytest.mark.parametrize("lanes", [1, 7])
 def test_each_decodes_the_other(lanes: int) -> None:
     modules = [module for module in (reference, NATIVE) if module]
     payloads = set()
