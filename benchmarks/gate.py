@@ -43,18 +43,18 @@ MAX_FORCED_BYTES = 1 << 18  # size up to which data that look random are coded w
 @contextmanager
 def forced(code: int) -> Iterator[None]:
     """Code all blocks as one segment of this kind."""
-    kept = neural.Neural._choose
-    neural.Neural._choose = lambda self, data: Choice([Segment(code, 0, len(data))])  # type: ignore[method-assign]
+    kept = neural.Neural.choose
+    neural.Neural.choose = lambda self, data: Choice([Segment(code, 0, len(data))])  # type: ignore[method-assign]
     try:
         yield
     finally:
-        neural.Neural._choose = kept  # type: ignore[method-assign]
+        neural.Neural.choose = kept  # type: ignore[method-assign]
 
 
 def chosen(data: bytes) -> tuple[KindShare, ...]:
     """The kinds of data that level 5 finds."""
     encoder, predictor = BinaryEncoder(), neural.Neural(5)
-    write_segments(encoder, predictor._choose(data).segments)
+    write_segments(encoder, predictor.choose(data).segments)
     return shares(predictor.parts(encoder.finish(), len(data)))
 
 

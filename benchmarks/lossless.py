@@ -10,7 +10,7 @@ machine has other speeds, and so has the same one on another day.
     KOLMO_DATA=DIR python benchmarks/lossless.py --quick
     KOLMO_DATA=DIR python benchmarks/lossless.py --markdown docs/benchmarks/lossless.md --scaling --stream
 
-`DIR/bench/text` holds the files (see harness/files.py). Only the standard library is used. Needs POSIX (os.wait4).
+`DIR/bench/text` holds the files (see harness/files.py). Needs nothing but kolmo, and POSIX (os.wait4).
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.files import HEADLINE, MB, ON_REQUEST, SOURCES, build
-from harness.measuring import ToolError, log, measure, one_core
+from harness.measuring import log, measure, one_core
 from harness.report import machine, render, startup, versions
 from harness.scaling import scaling, streaming
 from harness.tables import tables
 from harness.tools import PEERS, Tool, kolmo
+from kolmo.bench.processes import ToolError
 
 
 def choose(words: str, known: Sequence[str], what: str) -> list[str]:

@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from harness import sections
-from harness.measuring import Cost, log, run
+from harness.measuring import log, run
 from harness.tables import own_peak, table
 from harness.tools import kolmo
+from kolmo.bench.processes import Cost
 from kolmo.safetensors import lay_out, read_header, read_span, write_header
 from kolmo.weights.sources.dtypes import from_floats, to_floats
 

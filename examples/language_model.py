@@ -129,7 +129,7 @@ def subjects(options: argparse.Namespace) -> Iterator[Subject]:
     """Both models; of --smoke, stories260K and one that was hardly trained, on a page."""
     sample = (HERE / "sample.txt").read_text("utf-8")
     if options.smoke:
-        yield from (stories(options, sample[:600]), made(sample[:600]))
+        yield from (stories(options, sample[:300]), made(sample[:600]))
         return
     yield stories(options, sample[:CHARACTERS])
     text = place(options, "bench", "text", "wiki.test.raw").read_text("utf-8")[:CHARACTERS]

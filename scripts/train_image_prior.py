@@ -20,7 +20,7 @@ import numpy.typing as npt
 from kolmo.native import _kernels as kernels
 from kolmo.predictors.embedded import pixel_network
 from kolmo.predictors.embedded.kinds.image import NETWORK
-from kolmo.predictors.embedded.kinds.image_model import COLOUR, GREY, SHAPES, plain_prior, unpack_prior
+from kolmo.predictors.embedded.kinds.image.model import COLOUR, GREY, SHAPES, plain_prior, unpack_prior
 from kolmo.training.products.picture_priors import train_picture_prior
 
 PRIORS = Path(__file__).parent.parent / "src" / "kolmo" / "predictors" / "embedded" / "priors" / "image"

@@ -1,4 +1,4 @@
-"""What the benchmark commands share, for Python's standard library alone.
+"""What the benchmark commands share, for Python's standard library and kolmo alone.
 
 files.py      the benchmark files, built from what KOLMO_DATA points to
 tools.py      the compressors and their command lines

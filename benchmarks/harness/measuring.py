@@ -1,4 +1,4 @@
-"""Running and measuring: one process and what it took, one round trip, all tools on all files."""
+"""Running and measuring: one round trip, all tools on all files."""
 
 from __future__ import annotations
 
@@ -6,66 +6,22 @@ import contextlib
 import filecmp
 import os
 import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.files import KB
 from harness.tools import PACKED, PLAIN, RESTORED, Tool
+from kolmo.bench import processes
+from kolmo.bench.processes import Cost, ToolError
 
-
-class ToolError(Exception):
-    """A tool failed, or did not give the content back."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one process and the children it waited for took."""
-
-    cpu: float  # user + system seconds
-    wall: float  # seconds
-    peak: int  # bytes resident, at most
-
-
-# Users' defaults for these tools would change what is measured.
-ENVIRONMENT = {
-    key: value
-    for key, value in os.environ.items()
-    if key not in {"GZIP", "BZIP", "BZIP2", "XZ_OPT", "XZ_DEFAULTS", "ZSTD_CLEVEL", "ZSTD_NBTHREADS"}
-}
-RSS_UNIT = 1 if sys.platform == "darwin" else 1024
-
-
-def wait(process: subprocess.Popen[bytes], start: float) -> Cost:
-    """Wait for a child and return what it took; sets its return code."""
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return Cost(cpu=usage.ru_utime + usage.ru_stime, wall=wall, peak=usage.ru_maxrss * RSS_UNIT)
+ENVIRONMENT = processes.environment(one_thread=False)
 
 
 def run(command: Sequence[str], work: Path, output: Path | None = None) -> Cost:
-    """Run a command in `work`, its stdout in `output`; raise ToolError on any other exit status than 0."""
-    with open(output or os.devnull, "wb") as out, tempfile.TemporaryFile() as errors:
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            command, cwd=work, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=out, stderr=errors
-        )
-        try:
-            cost = wait(process, start)
-        except BaseException:
-            process.kill()
-            raise
-        if process.returncode != 0:
-            errors.seek(0)
-            lines = errors.read(100_000).decode(errors="replace").split("\n")
-            said = next((line.strip() for line in reversed(lines) if line.strip()), "no message")
-            raise ToolError(f"exit status {process.returncode}: {said}")
-    return cost
+    """As `processes.run`, with as many threads as a program takes by itself."""
+    return processes.run(command, work, output, one_thread=False)
 
 
 def round_trip(tool: Tool, program: Sequence[str], plain: Path, work: Path) -> tuple[int, Cost, Cost]:

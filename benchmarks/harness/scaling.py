@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import IO
 
 from harness.files import MB, SCALING, build
-from harness.measuring import ENVIRONMENT, ToolError, log, round_trip, wait
+from harness.measuring import ENVIRONMENT, log, round_trip
 from harness.tables import table
 from harness.tools import kolmo
+from kolmo.bench.processes import ToolError, wait
 
 
 def scaling(level: int, repeat: int, work: Path) -> tuple[str, dict[str, object]]:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.files import HEADLINE, MB, SOURCES
-from harness.measuring import RSS_UNIT, Cell, Cells
+from harness.measuring import Cell, Cells
 from harness.tools import Tool
+from kolmo.bench.processes import RSS_UNIT
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -15,6 +15,7 @@ import pytest
 from archives_made import cc, pages_of, tree, write_wet
 
 from kolmo.collection.collecting import collect
+from kolmo.collection.common_crawl.pipeline import CommonCrawl
 from kolmo.collection.engine import StageEngine, run_stages
 from kolmo.collection.stages import Shard, Stage, Work
 from kolmo.corpus import Document
@@ -63,13 +64,17 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own
-def test_two_nodes(cluster: None, tmp_path: Path) -> None:
+def test_two_nodes(cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len([node for node in ray.nodes() if node["Alive"]]) == 2
     engine = StageEngine("ray", workers=2)
     work = Work(str(tmp_path / "nodes"))
     Path(work.folder).mkdir()
     run_stages([Stage("node", [NoteNode()], 2)], work, engine)
     assert len({path.read_text() for path in Path(work.folder).glob("node-*")}) == 2
+    # Each task starts a process, so the pipeline ends where its shards have been compared with each other.
+    stages = CommonCrawl.stages
+    monkeypatch.setattr(CommonCrawl, "stages", lambda self, work: stages(self, work)[:4])
+    monkeypatch.setattr(CommonCrawl, "notes", lambda self, work: {})
     files = [write_wet(tmp_path / f"s{n}.warc.wet.gz", pages_of(100 * n, 12)) for n in range(2)]
     collect(cc(tmp_path, files), str(tmp_path / "local"))
     collect(cc(tmp_path, files), str(tmp_path / "ray"), engine=engine)

@@ -735,12 +735,16 @@ def through(answers: Answers) -> None:
 
 @pytest.mark.parametrize("style", ["vllm", "llama.cpp"])
 def test_no_part_of_an_answer_is_trusted(style: str) -> None:
-    """Each part of each answer is replaced by each value; what is said then is one line that names the server."""
+    """Each part of each answer is replaced by each value; what is said then is one line that names the server.
+
+    Of a list, the first element and the last one stand for all.
+    """
     usual = Answers(style)
     through(usual)
-    assert len(usual.parts) > 40
+    places = {tuple(min(key, 1) if isinstance(key, int) else key for key in place): place for place in usual.parts}
+    assert len(places) > 20
     said = []
-    for place in usual.parts:
+    for place in places.values():
         for value in WRONG:
             try:
                 through(Answers(style, (place, value)))

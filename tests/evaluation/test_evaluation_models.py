@@ -31,7 +31,7 @@ from kolmo.evaluation.windows.passages import ScoredPassage  # noqa: E402
 from kolmo.predictors.registry import resolve  # noqa: E402
 
 TEXT = (Path(__file__).parents[2] / "examples" / "sample.txt").read_bytes().decode()
-PARTS = [TEXT[:3000], TEXT[3000:3400], "", TEXT[20000:26000], "Ende.", TEXT[40000:41000]]
+PARTS = [TEXT[:1800], TEXT[3000:3400], "", TEXT[20000:23000], "Ende.", TEXT[40000:40600]]
 LN2 = math.log(2)
 
 
@@ -181,13 +181,15 @@ def test_a_stream_depends_on_what_came_before(tmp_path: Path, folder_of: Callabl
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "rwkv", "mamba", "mistral"])
 def test_strict_mode_does_not_depend_on_batches(folder_of: Callable[[str], Path], family: str) -> None:
+    parts = [PARTS[0][:800], PARTS[1], "", PARTS[3][:2000], "Ende."]
     found = [
-        evaluate(f"hf:{folder_of(family)}", texts("real", PARTS), block_size=96, stride=32, batch_size=size)[0]
-        for size in (1, 8, 32)
+        evaluate(f"hf:{folder_of(family)}", texts("real", parts), block_size=96, stride=32, batch_size=size)[0]
+        for size in (1, 16)
     ]
     values = [result.bits_per_character for result in found]
-    assert values == pytest.approx([values[0]] * 3, rel=1e-4)
-    one, other = (np.concatenate([row.token_nats for row in result.rows()]) for result in (found[0], found[2]))
+    assert values == pytest.approx([values[0]] * 2, rel=1e-4)
+    one, other = (np.concatenate([row.token_nats for row in result.rows()]) for result in found)
+    assert len(one) > 16 * 32  # more windows than one batch has
     np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
 
 

@@ -9,6 +9,7 @@ import importlib
 import json
 import threading
 from collections.abc import Callable
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from kolmo.predictors.language_models.token_table import byte_alphabet
 
@@ -44,9 +46,7 @@ class Bigrams:
     window = WINDOW
 
     def __init__(self) -> None:
-        logits = np.random.default_rng(5).normal(0, 2, (257, 257))
-        self.table = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        self.letters = {byte: letter for letter, byte in byte_alphabet().items()}
+        self.table, self.letters = _bigrams()
 
     def logprobs(self, ids: list[int]) -> list[float]:
         return [float(self.table[a, b]) for a, b in pairwise(ids)]
@@ -57,6 +57,14 @@ class Bigrams:
 
     def detokenize(self, ids: list[int]) -> str:
         return bytes(token for token in ids if token < 256).decode("utf-8", "replace")
+
+
+@cache
+def _bigrams() -> tuple[npt.NDArray[np.float64], dict[int, str]]:
+    """Logarithms of the probabilities, and how bytes are spelt."""
+    logits = np.random.default_rng(5).normal(0, 2, (257, 257))
+    table = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return table, {byte: letter for letter, byte in byte_alphabet().items()}
 
 
 class Folder:

@@ -13,7 +13,7 @@ from helpers.implementations import NATIVE
 from kolmo.native import reference, tables
 from kolmo.native.dispatch import kernels
 from kolmo.native.pixel_mixer import shapes
-from kolmo.predictors.embedded.kinds.image_model import COLOUR, FULL, GREY, LIGHT, Shape, configuration, plain_prior
+from kolmo.predictors.embedded.kinds.image.model import COLOUR, FULL, GREY, LIGHT, Shape, configuration, plain_prior
 from kolmo.predictors.embedded.pixel_network import PixelShape
 
 PATHS = NATIVE.PATHS if NATIVE else ()

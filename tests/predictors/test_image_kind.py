@@ -15,9 +15,9 @@ from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors.embedded.kinds.image import Image
-from kolmo.predictors.embedded.kinds.image_guess import guess_layouts
-from kolmo.predictors.embedded.kinds.image_headers import BGR, RGB, find_pixels
-from kolmo.predictors.embedded.kinds.image_model import (
+from kolmo.predictors.embedded.kinds.image.guess import guess_layouts
+from kolmo.predictors.embedded.kinds.image.headers import BGR, RGB, find_pixels
+from kolmo.predictors.embedded.kinds.image.model import (
     COLOUR,
     FULL,
     GREY,

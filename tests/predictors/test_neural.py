@@ -62,7 +62,7 @@ def scored(module: ModuleType, data: bytes, lanes: int, cuts: int = 1, threads: 
 
 
 @pytest.mark.skipif(NATIVE is None, reason="the C kernels are not built here")
-@pytest.mark.parametrize("lanes", [1, 2, 3, 8, 16])
+@pytest.mark.parametrize("lanes", [1, 3, 16])
 def test_every_path_gives_the_reference_bits(lanes: int) -> None:
     expected = scored(reference, TEXT, lanes)
     assert len(expected) == 16 * len(TEXT)
@@ -73,7 +73,7 @@ def test_every_path_gives_the_reference_bits(lanes: int) -> None:
 
 
 @pytest.mark.skipif(NATIVE is None, reason="the C kernels are not built here")
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     data=st.binary(min_size=1, max_size=150) | st.text(min_size=1, max_size=60).map(str.encode), lanes=st.integers(1, 9)
 )
@@ -91,7 +91,7 @@ def test_a_match_in_another_lane_ends_where_the_block_begins(data: bytes, lanes:
         assert scored(NATIVE, data, lanes) == expected
 
 
-@pytest.mark.parametrize("lanes", [1, 4, 7])
+@pytest.mark.parametrize("lanes", [1, 7])
 def test_each_decodes_the_other(lanes: int) -> None:
     modules = [module for module in (reference, NATIVE) if module]
     payloads = set()
@@ -170,10 +170,10 @@ def test_binary_is_left_to_the_plain_mixer() -> None:
 
 @pytest.mark.skipif(SLOW, reason="takes minutes in NumPy")
 def test_lanes_and_threads_round_trip(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(neural_levels.LEVELS, 5, replace(neural_levels.LEVELS[5], lane=1 << 12))
+    monkeypatch.setitem(neural_levels.LEVELS, 5, replace(neural_levels.LEVELS[5], lane=1 << 11))
     words = b"the of and to in a is that for it as was with be by on not he his but at are this have from".split()
     draw = random.Random(5)
-    data = b" ".join(draw.choice(words) for _ in range(4_000))
+    data = b" ".join(draw.choice(words) for _ in range(1_600))
     monkeypatch.setattr(
         neural, "split", lambda data, kernel: [Segment(TEXT_CODE, 0, len(data))]
     )  # words without order need not be

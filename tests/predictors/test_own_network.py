@@ -106,7 +106,7 @@ def test_the_long_golden_file_uses_the_network() -> None:
     raw = (NETWORK.parent / "v1-network-long.raw").read_bytes()
     predictor = resolve(f"network:{NETWORK}")
     assert isinstance(predictor, neural.Neural)
-    assert [segment.code for segment in predictor._choose(raw).segments] == [TEXT_CODE]
+    assert [segment.code for segment in predictor.choose(raw).segments] == [TEXT_CODE]
 
 
 # -- which network it is --

@@ -1,11 +1,9 @@
-"""The exact network of pixels (docs/pixels.md): the same bits from NumPy and C on every path; and its file."""
+"""The exact network of pixels (docs/pixels.md): the same bits from NumPy and C on every path."""
 
 from __future__ import annotations
 
-import json
 import random
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +16,7 @@ from kolmo.errors import PredictorError
 from kolmo.native import reference, tables
 from kolmo.native.pixels import network as page
 from kolmo.predictors.embedded import pixel_network
-from kolmo.predictors.embedded.pixel_network import PixelShape, PixelWeights, dump, load, save
+from kolmo.predictors.embedded.pixel_network import PixelShape, PixelWeights, load
 
 PATHS = NATIVE.PATHS if NATIVE else ()
 SHAPES = [PixelShape(64, 2), PixelShape(128, 0), PixelShape(192, 3)]
@@ -178,75 +176,3 @@ def test_the_shape_is_the_pages() -> None:
         assert shape.problem()
         with pytest.raises(PredictorError, match=r"docs/pixels\.md"):
             PixelWeights(shape, b"")
-
-
-# The file
-
-
-def test_a_file_comes_back(tmp_path: Path) -> None:
-    about = {"pictures": "a, b", "trained_bytes": "7", "bits_per_byte": "3.1"}
-    weights = PixelWeights(PixelShape(128, 1), make(PixelShape(128, 1)).weights, about)
-    save(weights, tmp_path / "pixels.safetensors")
-    found = load(tmp_path / "pixels.safetensors")
-    assert found == weights
-    assert found.about == about
-    assert found.fingerprint == weights.fingerprint != make(PixelShape(128, 1), 2).fingerprint
-    assert load(dump(found)) == weights
-
-
-def changed(change: Callable[[dict[str, Any]], Any]) -> bytes:
-    data = dump(make(PixelShape(64, 1)))
-    length = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8 : 8 + length])
-    change(header)
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + data[8 + length :]
-
-
-HOSTILE: dict[str, bytes] = {
-    "empty": b"",
-    "short": dump(make(PixelShape()))[:-1],
-    "long": dump(make(PixelShape())) + b"\0",
-    "header": b"\xff" * 16,
-    "claim": struct.pack("<Q", 1 << 60) + b"{}",
-    "not JSON": struct.pack("<Q", 2) + b"{]",
-    "format": changed(lambda h: h["__metadata__"].update(format="kolmo-network")),
-    "version": changed(lambda h: h["__metadata__"].update(version="2")),
-    "hidden": changed(lambda h: h["__metadata__"].update(hidden="064")),
-    "large": changed(lambda h: h["__metadata__"].update(hidden="4096")),
-    "other shape": changed(lambda h: h["__metadata__"].update(hidden="128")),
-    "layers": changed(lambda h: h["__metadata__"].update(layers="9")),
-    "more metadata": changed(lambda h: h["__metadata__"].update(x="y")),
-    "about": changed(lambda h: h["__metadata__"].update(trained_bytes="-1")),
-    "no metadata": changed(lambda h: h.pop("__metadata__")),
-    "strange tensor": changed(lambda h: h.update(x=h.pop("head"))),
-    "dtype": changed(lambda h: h["head"].update(dtype="U8")),
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files_are_refused(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "pixels.safetensors"
-    path.write_bytes(HOSTILE[name])
-    for source in (path, HOSTILE[name]):
-        with pytest.raises(PredictorError, match="get it again"):
-            load(source)
-
-
-def test_values_out_of_their_range_are_refused() -> None:
-    shape, good = PixelShape(64, 0), make(PixelShape(64, 0)).weights
-    places = shape.places()
-    for name, bad in (
-        ("first.red", b"\x80"),
-        ("head_scale", struct.pack("<f", 2.0**21)),
-        ("head_bias", b"\0\0\xc0\x7f"),
-    ):
-        at = places[name].begin
-        with pytest.raises(PredictorError, match=f"tensor '{name}'"):
-            PixelWeights(shape, good[:at] + bad + good[at + len(bad) :])
-
-
-def test_files_that_are_none(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(PredictorError, match="kolmo train"):
-            load(path)

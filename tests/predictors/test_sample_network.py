@@ -1,13 +1,11 @@
-"""Mixtures and the exact network of samples (docs/samples.md): the same bits from NumPy and C; and the file."""
+"""Mixtures and the exact network of samples (docs/samples.md): the same bits from NumPy and C."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import struct
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +20,7 @@ from kolmo.native.samples import mixture as mixtures
 from kolmo.native.samples import network as page
 from kolmo.native.samples.mixture import MAX_SCALE, MIN_SCALE, SampleMixture
 from kolmo.predictors.embedded import sample_network
-from kolmo.predictors.embedded.sample_network import SHIPPED, SampleShape, SampleWeights, dump, load, save
+from kolmo.predictors.embedded.sample_network import SHIPPED, SampleShape, SampleWeights
 
 PATHS = NATIVE.PATHS if NATIVE else ()
 SHAPES = [SampleShape(), SampleShape(64, 1), SampleShape(256, 4)]
@@ -284,76 +282,3 @@ def test_the_shape_is_the_pages() -> None:
         assert shape.problem()
         with pytest.raises(PredictorError, match=r"docs/samples\.md"):
             SampleWeights(shape, b"")
-
-
-# The file
-
-
-def test_a_file_comes_back(tmp_path: Path) -> None:
-    about = {"sounds": "a, b", "trained_bytes": "7", "bits_per_byte": "3.1"}
-    weights = SampleWeights(SampleShape(128, 1), make(SampleShape(128, 1)).weights, about)
-    save(weights, tmp_path / "samples.safetensors")
-    found = load(tmp_path / "samples.safetensors")
-    assert found == weights
-    assert found.about == about
-    assert found.fingerprint == weights.fingerprint != make(SampleShape(128, 1), 2).fingerprint
-    assert load(dump(found)) == weights
-
-
-def changed(change: Callable[[dict[str, Any]], Any]) -> bytes:
-    data = dump(make(SampleShape(64, 1)))
-    length = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8 : 8 + length])
-    change(header)
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + data[8 + length :]
-
-
-HOSTILE: dict[str, bytes] = {
-    "empty": b"",
-    "short": dump(make(SampleShape()))[:-1],
-    "long": dump(make(SampleShape())) + b"\0",
-    "header": b"\xff" * 16,
-    "claim": struct.pack("<Q", 1 << 60) + b"{}",
-    "not JSON": struct.pack("<Q", 2) + b"{]",
-    "format": changed(lambda h: h["__metadata__"].update(format="kolmo-pixels")),
-    "version": changed(lambda h: h["__metadata__"].update(version="2")),
-    "width": changed(lambda h: h["__metadata__"].update(width="064")),
-    "large": changed(lambda h: h["__metadata__"].update(width="4096")),
-    "other shape": changed(lambda h: h["__metadata__"].update(width="128")),
-    "layers": changed(lambda h: h["__metadata__"].update(layers="9")),
-    "more metadata": changed(lambda h: h["__metadata__"].update(x="y")),
-    "about": changed(lambda h: h["__metadata__"].update(trained_bytes="-1")),
-    "no metadata": changed(lambda h: h.pop("__metadata__")),
-    "strange tensor": changed(lambda h: h.update(x=h.pop("head"))),
-    "dtype": changed(lambda h: h["head"].update(dtype="U8")),
-}
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_files_are_refused(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "samples.safetensors"
-    path.write_bytes(HOSTILE[name])
-    for source in (path, HOSTILE[name]):
-        with pytest.raises(PredictorError, match="get it again"):
-            load(source)
-
-
-def test_values_out_of_their_range_are_refused() -> None:
-    shape, good = SampleShape(64, 1), make(SampleShape(64, 1)).weights
-    places = shape.places()
-    for name, bad in (
-        ("functions", struct.pack("<i", -(1 << 20) - 1)),
-        ("layer.0", b"\x80"),
-        ("head_scale", struct.pack("<f", 2.0**21)),
-        ("head_bias", b"\0\0\xc0\x7f"),
-    ):
-        at = places[name].begin
-        with pytest.raises(PredictorError, match=f"tensor '{name}'"):
-            SampleWeights(shape, good[:at] + bad + good[at + len(bad) :])
-
-
-def test_files_that_are_none(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(PredictorError, match="kolmo train"):
-            load(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -23,8 +22,7 @@ from kolmo.report import Explanation, explain
 from kolmo.report import text as texts
 from kolmo.report.page import curve, rows
 
-COMMAND = [*command.COMMAND, "explain", "-m", "order0"]
-ENVIRONMENT = command.ENVIRONMENT
+VERB = ["explain", "-m", "order0"]
 
 PROSE = b"It's a long way; the way is long.\r\nSome 42 words, and more_words...\n\n" * 3 + b"no end"
 UTF8 = "Naïve café, 日本語、テスト。 e\u0301 👩‍💻 שלום \u202eevil\u2028 x\u00a0y\n".encode() * 2
@@ -342,7 +340,7 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def spawn(arguments: list[str], data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([*COMMAND, *arguments], input=data, env=ENVIRONMENT, capture_output=True, timeout=60)
+    return command.spawn([*VERB, *arguments], data)
 
 
 @pytest.fixture
@@ -426,18 +424,6 @@ def test_usage_errors(arguments: list[str]) -> None:
 
 
 def test_terminal(folder: Path) -> None:
-    master, slave = pty.openpty()
-    process = subprocess.Popen([*COMMAND, "-"], env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=slave, stderr=slave)
-    os.close(slave)
-    screen = b""
-    while True:
-        try:
-            piece = os.read(master, 4096)
-        except OSError:
-            break
-        if not piece:
-            break
-        screen += piece
-    os.close(master)
-    assert process.wait(60) == 1
+    status, screen = command.on_terminal([*VERB, "-"], stdin=subprocess.DEVNULL)
+    assert status == 1
     assert b"(stdout): is a terminal, no place for a page" in screen

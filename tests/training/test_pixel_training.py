@@ -1,62 +1,31 @@
-"""Training on pictures: data, model, the exact network in torch, and `kolmo train --model pixels`."""
+"""Training on pictures: data, model, and the exact network in torch."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 Image = pytest.importorskip("PIL.Image")
-import click  # noqa: E402
-from click.testing import CliRunner  # noqa: E402
 
-from kolmo.cli import group  # noqa: E402
-from kolmo.errors import KolmoError  # noqa: E402
+from helpers.media_made import make_pictures  # noqa: E402
 from kolmo.native.dispatch import kernels  # noqa: E402
-from kolmo.predictors.embedded.pixel_network import PixelShape, PixelWeights, load  # noqa: E402
+from kolmo.predictors.embedded.pixel_network import PixelShape, PixelWeights  # noqa: E402
 from kolmo.training.networks.exact_pixels import ExactPixels  # noqa: E402
 from kolmo.training.networks.pixels import PixelModel, floats, quantise  # noqa: E402
 from kolmo.training.pictures.data import ORDER, PixelSampler, open_pictures  # noqa: E402
 
-FAST = ["--model", "pixels", "--lanes", "32", "-T", "1", "-q"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three pictures in colour and one in grey; a file that is none."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "some" / "deeper").mkdir(parents=True)
-    rng = np.random.default_rng(1)
-    for number in range(3):
-        walk = np.clip(np.cumsum(rng.integers(-6, 7, (36, 70, 1)), 1) + 128, 0, 255)
-        Image.fromarray((walk + rng.integers(0, 3, (36, 70, 3))).clip(0, 255).astype(np.uint8)).save(
-            f"some/{number}.png"
-        )
-    Image.fromarray(rng.integers(0, 9, (20, 30)).astype(np.uint8)).save("some/deeper/grey.bmp")
-    (tmp_path / "some" / "notes.txt").write_text("not a picture")
+    make_pictures(tmp_path / "some")
     return tmp_path
-
-
-def train(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(group, ["train", *FAST, *arguments], standalone_mode=False)
-    if isinstance(result.exception, click.ClickException):
-        return result.exception.exit_code, result.exception.format_message()
-    if result.exception is not None:
-        raise result.exception
-    return result.return_value, result.output
 
 
 def test_pictures_are_read_and_held_out(folder: Path) -> None:
@@ -161,93 +130,3 @@ def test_gradients_are_those_of_the_plain_formula() -> None:
     assert torch.autograd.gradcheck(
         lambda a, b: _Nats.apply(a, b, outside.clone(), target), (logits.requires_grad_(), fraction.requires_grad_())
     )
-
-
-def test_from_pictures_to_network(folder: Path) -> None:
-    code, output = train("some", "-o", "run", "--budget", "30steps")
-    assert code == 0, output
-    weights = load("run/pixels.safetensors")
-    assert weights.about["pictures"] == "some"
-    assert weights.about["trained_bytes"] == str(30 * 4 * 32)
-    card = Path("run/card.md").read_text()
-    assert weights.fingerprint.hex() in card
-    assert "| some, grey patches |" in card
-    entries = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
-    scores: dict[str, Any] = entries[-1]["scores"]
-    assert all(abs(score["exact"] / score["float"] - 1) < 0.003 for score in scores.values())
-    before = Path("run/pixels.safetensors").read_bytes()
-    assert train("some", "-o", "run", "--budget", "30steps")[0] == 0  # finished: nothing is done again
-    assert Path("run/pixels.safetensors").read_bytes() == before
-    assert train("some", "-o", "more", "--budget", "2steps", "--init", "run/pixels.safetensors")[0] == 0
-
-
-def test_interrupted_is_as_good_as_in_one_go(folder: Path) -> None:
-    from kolmo.training.monitor import Monitor, Status
-    from kolmo.training.pictures.trainer import PixelTrainer
-    from kolmo.training.products.folder import RunFolder
-    from kolmo.training.settings import Budget, Settings
-
-    class Stopping(Monitor):
-        steps = 0
-
-        def step(self, status: Status) -> None:
-            self.steps += 1
-
-        def stop(self) -> bool:
-            return self.steps == 5
-
-    sources = open_pictures([(folder / "some", None)])
-    settings = Settings(Budget(12, "steps"), lanes=16, steps=1, quantise_from=0.5)
-
-    def trainer(name: str, monitor: Monitor | None = None) -> PixelTrainer:
-        (folder / name).mkdir(exist_ok=True)
-        made = PixelTrainer(PixelShape(), settings, sources, RunFolder(folder / name), monitor=monitor)
-        saved = made.folder.load()
-        if saved:
-            made.restore(saved)
-        return made
-
-    whole = trainer("one")
-    assert whole.run()
-    assert not trainer("two", Stopping()).run()
-    parts = trainer("two")
-    assert parts.run()
-    for expected, found in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
-        assert torch.equal(expected, found)
-
-
-def test_errors_are_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "one").mkdir()
-    (folder / "some" / "0.png").rename(folder / "one" / "0.png")
-    with pytest.raises(KolmoError, match="too few"):
-        open_pictures([(folder / "one", None)])
-    with pytest.raises(KolmoError, match="not a folder"):
-        open_pictures([(folder / "none", None)])
-    with pytest.raises(KolmoError, match="this name"):
-        open_pictures([(folder / "one", None), (folder / "one", None)])
-    (folder / "one" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
-    code, output = train("one", "-o", "run")
-    assert code != 0
-    assert output.count("\n") == 1
-    assert "not a picture that Pillow reads" in output
-    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
-    code, output = train("one", "-o", "run")
-    assert code != 0
-    assert output.count("\n") == 1
-    assert "Pillow" in output
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--tables", "2:8"], "--tables is for models of text"),
-        (["--vocabulary", "bpe:300"], "--vocabulary is for models of text"),
-        (["--validate", "x"], "--validate is for models of text"),
-        (["--state", "100"], "no network of pixels has a width of 100"),
-        (["--layers", "9"], "no network of pixels has 9 layers"),
-    ],
-)
-def test_usage_errors(arguments: list[str], message: str, folder: Path) -> None:
-    code, output = train("some", "-o", "run", *arguments)
-    assert code == 2
-    assert message in output

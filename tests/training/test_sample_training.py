@@ -1,25 +1,18 @@
-"""Training on sounds: data, model, the exact network in torch, and `kolmo train --model samples`."""
+"""Training on sounds: data, model, and the exact network in torch."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 torch = pytest.importorskip("torch")
 soundfile = pytest.importorskip("soundfile")
-import click  # noqa: E402
-from click.testing import CliRunner  # noqa: E402
 
-from kolmo.cli import group  # noqa: E402
-from kolmo.errors import KolmoError  # noqa: E402
+from helpers.media_made import make_sounds, tone  # noqa: E402
 from kolmo.native.dispatch import kernels  # noqa: E402
-from kolmo.predictors.embedded.sample_network import SampleShape, load  # noqa: E402
+from kolmo.predictors.embedded.sample_network import SampleShape  # noqa: E402
 from kolmo.training.networks.exact_samples import ExactSamples  # noqa: E402
 from kolmo.training.networks.samples import SampleModel, floats, quantise  # noqa: E402
 from kolmo.training.sounds.data import open_sounds  # noqa: E402
@@ -27,47 +20,14 @@ from kolmo.training.sounds.run import exact_scores  # noqa: E402
 from kolmo.training.sounds.sampler import RENEW_EVERY, RENEWED, TRACKS, SampleSampler, make_track  # noqa: E402
 from kolmo.training.sounds.trainer import draw_pieces, whole  # noqa: E402
 
-FAST = ["--model", "samples", "--lanes", "64", "-T", "1", "-q"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def tone(number: int, channels: int = 1) -> npt.NDArray[np.int16]:
-    """A chord with noise, different for each number."""
-    rng, time = np.random.default_rng(number), np.arange(6000)
-    wave = 4000 * np.sin(time / (5 + number)) + 2000 * np.sin(time / 17.3) + 500 * np.sin(time / (2 + number / 3))
-    beside = 0.7 * np.roll(wave, 3) + rng.normal(0, 30, len(wave))
-    both = np.stack([wave + rng.normal(0, 40, len(wave)), beside], 1)[:, :channels]
-    rounded: npt.NDArray[np.int16] = np.rint(both).astype(np.int16)
-    return rounded
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three sounds of one channel and one of two; one that is too short, and a file that is none."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "some" / "deeper").mkdir(parents=True)
-    for number in range(3):
-        soundfile.write(f"some/{number}.flac", tone(number), 16000, subtype="PCM_16")
-    soundfile.write("some/deeper/both.wav", tone(7, 2), 44100, subtype="PCM_16")
-    soundfile.write("some/short.wav", tone(1)[:100], 16000, subtype="PCM_16")
-    (tmp_path / "some" / "notes.txt").write_text("not a sound")
+    make_sounds(tmp_path / "some")
     return tmp_path
-
-
-def train(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(group, ["train", *FAST, *arguments], standalone_mode=False)
-    if isinstance(result.exception, click.ClickException):
-        return result.exception.exit_code, result.exception.format_message()
-    if result.exception is not None:
-        raise result.exception
-    return result.return_value, result.output
 
 
 def test_sounds_are_read_and_held_out(folder: Path) -> None:
@@ -164,92 +124,3 @@ def test_weights_come_back(shape: SampleShape) -> None:
         if place.dtype != "F32":
             part = slice(place.begin, place.begin + place.size)
             assert again.weights[part] == weights.weights[part], name
-
-
-def test_from_sounds_to_network(folder: Path) -> None:
-    code, output = train("some", "-o", "run", "--budget", "40steps")
-    assert code == 0, output
-    weights = load("run/samples.safetensors")
-    assert weights.about["sounds"] == "some"
-    card = Path("run/card.md").read_text()
-    assert weights.fingerprint.hex() in card
-    assert "| some, 8 bits |" in card
-    entries = [json.loads(line) for line in Path("run/log.jsonl").read_text().splitlines()]
-    scores: dict[str, Any] = entries[-1]["scores"]
-    assert all(abs(score["exact"] / score["float"] - 1) < 0.003 for score in scores.values())
-    assert int(weights.about["trained_bytes"]) == entries[-1]["bytes"]
-    before = Path("run/samples.safetensors").read_bytes()
-    assert train("some", "-o", "run", "--budget", "40steps")[0] == 0  # finished: nothing is done again
-    assert Path("run/samples.safetensors").read_bytes() == before
-    assert train("some", "-o", "more", "--budget", "2steps", "--init", "run/samples.safetensors")[0] == 0
-
-
-def test_interrupted_is_as_good_as_in_one_go(folder: Path) -> None:
-    from kolmo.training.monitor import Monitor, Status
-    from kolmo.training.products.folder import RunFolder
-    from kolmo.training.settings import Budget, Settings
-    from kolmo.training.sounds.trainer import SampleTrainer
-
-    class Stopping(Monitor):
-        steps = 0
-
-        def step(self, status: Status) -> None:
-            self.steps += 1
-
-        def stop(self) -> bool:
-            return self.steps == 5
-
-    sources = open_sounds([(folder / "some", None)])
-    settings = Settings(Budget(12, "steps"), lanes=16, steps=1, quantise_from=0.5)
-
-    def trainer(name: str, monitor: Monitor | None = None) -> SampleTrainer:
-        (folder / name).mkdir(exist_ok=True)
-        made = SampleTrainer(SampleShape(), settings, sources, RunFolder(folder / name), monitor=monitor)
-        saved = made.folder.load()
-        if saved:
-            made.restore(saved)
-        return made
-
-    in_one_go = trainer("one")
-    assert in_one_go.run()
-    assert not trainer("two", Stopping()).run()
-    parts = trainer("two")
-    assert parts.run()
-    for expected, found in zip(in_one_go.model.parameters(), parts.model.parameters(), strict=True):
-        assert torch.equal(expected, found)
-
-
-def test_errors_are_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "one").mkdir()
-    (folder / "some" / "0.flac").rename(folder / "one" / "0.flac")
-    with pytest.raises(KolmoError, match="too few"):
-        open_sounds([(folder / "one", None)])
-    with pytest.raises(KolmoError, match="not a folder"):
-        open_sounds([(folder / "none", None)])
-    with pytest.raises(KolmoError, match="this name"):
-        open_sounds([(folder / "one", None), (folder / "one", None)])
-    (folder / "one" / "broken.wav").write_bytes(b"RIFF\x10\0\0\0WAVEbroken")
-    code, output = train("one", "-o", "run")
-    assert code != 0
-    assert output.count("\n") == 1
-    assert "not a sound that soundfile reads" in output
-    monkeypatch.setitem(__import__("sys").modules, "soundfile", None)
-    code, output = train("one", "-o", "run")
-    assert code != 0
-    assert output.count("\n") == 1
-    assert "soundfile" in output
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--tables", "2:8"], "--tables is for models of text"),
-        (["--validate", "x"], "--validate is for models of text"),
-        (["--state", "100"], "no network of samples has a width of 100"),
-        (["--layers", "9"], "no network of samples has 9 layers"),
-    ],
-)
-def test_usage_errors(arguments: list[str], message: str, folder: Path) -> None:
-    code, output = train("some", "-o", "run", *arguments)
-    assert code == 2
-    assert message in output

@@ -40,23 +40,35 @@ class Cost:
     peak: int
 
 
-def run(command: Sequence[str], folder: Path, output: Path | None = None) -> Cost:
+def environment(*, one_thread: bool = True) -> dict[str, str]:
+    """The environment of a process that is measured: without users' defaults, and by default with one thread."""
+    kept = {key: value for key, value in os.environ.items() if key not in DEFAULTS}
+    return kept | THREADS if one_thread else kept
+
+
+def run(command: Sequence[str], folder: Path, output: Path | None = None, *, one_thread: bool = True) -> Cost:
     """Run a command in a folder, its standard output in a file.
+
+    Args:
+        command: program and arguments.
+        folder: where it runs.
+        output: takes its standard output; None: nothing does.
+        one_thread: whether numerical libraries in it are told to take one thread.
 
     Raises:
         ToolError: it cannot be started, or its exit status is not 0.
     """
-    environment = {key: value for key, value in os.environ.items() if key not in DEFAULTS} | THREADS
+    variables = environment(one_thread=one_thread)
     with open(output or os.devnull, "wb") as out, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         try:
             process = subprocess.Popen(
-                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=errors
+                command, cwd=folder, env=variables, stdin=subprocess.DEVNULL, stdout=out, stderr=errors
             )
         except OSError as error:
             raise ToolError(f"{short(command[0])}: {error.strerror}; leave it out, or install it again") from None
         try:
-            cost = _wait(process, start)
+            cost = wait(process, start)
         except BaseException:
             process.kill()
             process.wait()
@@ -69,8 +81,8 @@ def run(command: Sequence[str], folder: Path, output: Path | None = None) -> Cos
     return cost
 
 
-def _wait(process: subprocess.Popen[bytes], start: float) -> Cost:
-    """Wait for a child; sets its return code."""
+def wait(process: subprocess.Popen[bytes], start: float) -> Cost:
+    """Wait for a child that was started at `start` of `time.perf_counter`; sets its return code."""
     if sys.platform == "win32":  # which tells neither
         process.wait()
         wall = time.perf_counter() - start

@@ -63,7 +63,7 @@ class Spread:
 
 
 class PixelMixer:
-    """A model of the bytes of one picture; `kolmo.predictors.embedded.kinds.image_model` explains the arguments."""
+    """A model of the bytes of one picture; `kolmo.predictors.embedded.kinds.image.model` explains the arguments."""
 
     def __init__(self, config: bytes, base: bytes, tables: bytes, prior: bytes, network: PixelNetwork | None) -> None:
         if tables != shapes.packed():

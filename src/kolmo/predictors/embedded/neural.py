@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
+from typing import ClassVar
 
 from kolmo.coder.binary import BinaryEncoder
-from kolmo.errors import PredictorError
-from kolmo.foreign import quoted
-from kolmo.predictors.base import BlockPart, Predictor, unknown_version
 from kolmo.predictors.choice import Choice as Drawing
 from kolmo.predictors.choice import Randomness
 from kolmo.predictors.embedded import context_mixing
@@ -28,80 +26,34 @@ from kolmo.predictors.embedded.kinds.general import PLAIN, QUICK, Plain, Quick
 from kolmo.predictors.embedded.kinds.known import special_kinds
 from kolmo.predictors.embedded.kinds.segments import TEXT
 from kolmo.predictors.embedded.neural_levels import LEVELS, Level
-from kolmo.predictors.embedded.segmented import Choice, SegmentedModel, least_expansion, parts_of
+from kolmo.predictors.embedded.segmented import Choice, SegmentedPredictor
 from kolmo.predictors.embedded.split import split
 from kolmo.predictors.embedded.text import SHIPPED, NetworkSource, NeuralModel, Text
 
 
-class Neural(Predictor):
+class Neural(SegmentedPredictor):
     """The predictor `neural` at a level from 5 to 9 (small)."""
 
     name = "neural"
     version = 2
-    levels: Mapping[int, Level] = LEVELS
+    levels: ClassVar[Mapping[int, Level]] = LEVELS
     source: NetworkSource = SHIPPED
 
     def __init__(self, level: int = 5) -> None:
-        if level not in self.levels:
-            raise PredictorError(f"neural has levels 5 to 9, not {level}; use neural:5 to neural:9")
-        self.level = level
+        super().__init__(level)
         self._level = self.levels[level]
-
-    @classmethod
-    def from_spec(cls, argument: str) -> Neural:
-        """From the part of a spec behind `neural:`: a level, or nothing for the default.
-
-        Raises:
-            PredictorError: the argument is not a level.
-        """
-        if argument and not (argument.isascii() and argument.isdigit()):
-            raise PredictorError(f"neural has levels 5 to 9, not {quoted(argument)}; use neural:5 to neural:9")
-        return cls(int(argument or 5))
-
-    @classmethod
-    def restore(cls, version: int, parameters: bytes) -> Neural:
-        """From what a file recorded.
-
-        Raises:
-            PredictorError: another version, or parameters that this version does not write.
-        """
-        if version != cls.version:
-            raise unknown_version(cls.name, version, cls.version)
-        if len(parameters) != 1 or parameters[0] not in LEVELS:
-            raise PredictorError(
-                f"neural version 2 has no parameters {quoted(parameters.hex(), 40)}; the file is damaged or newer"
-            )
-        return cls(parameters[0])
-
-    def parameters(self) -> bytes:
-        """The level, one byte."""
-        return bytes([self.level])
 
     def fingerprint(self) -> bytes:
         """First 4 bytes of a SHA-256 over constants, shapes, sizes, priors and the network."""
         return _fingerprint(self.level)
 
-    def memory(self, size: int) -> int:
-        """Bytes that a model of a block of `size` bytes allocates (the C kernels; NumPy takes several times more)."""
-        return max(kind.memory(self.level, size) for kind in self._kinds().values())
-
-    def expansion(self, payload: bytes) -> int:
-        """Upper bound on the raw bytes of a block for each byte of its payload, smaller where it uses the network."""
-        return least_expansion(payload, self.level, self._kinds())
-
-    def parts(self, payload: bytes, size: int) -> list[BlockPart]:
-        """The parts of a coded block of `size` bytes, as its payload records them."""
-        return parts_of(payload, size, self._kinds())
-
-    def start(self, size: int, threads: int = 1) -> SegmentedModel:
-        """A fresh model for a block of `size` bytes."""
-        return SegmentedModel(self.level, size, self._kinds(threads), self._choose)
-
-    def _kinds(self, threads: int = 1) -> Mapping[int, Kind]:
+    def kinds(self, threads: int = 1) -> Mapping[int, Kind]:
+        """Code -> kind, of all kinds; up to `threads` may work on a model of text."""
         return kinds_of(self.levels, self.source, threads)
 
-    def _choose(self, data: bytes) -> Choice:
-        kinds = self._kinds()
+    def choose(self, data: bytes) -> Choice:
+        """The segments of a block's content."""
+        kinds = self.kinds()
         if len(data) > MAX_TRIAL_BYTES:
             return Choice(choose(data, self.level, kinds, lambda piece: split(piece, self.source.kernel)))
         # A small block is coded in all ways, since tests would take as long.

@@ -110,6 +110,11 @@ class Network(Neural):
         self._fingerprint = fingerprint_of(self.levels, level, source)
 
     @classmethod
+    def no_level(cls, given: str) -> PredictorError:
+        """The error for a level that there is not."""
+        return PredictorError(f"network has levels 1 to 9, not {given}; use network:PATH:1 to network:PATH:9")
+
+    @classmethod
     def from_spec(cls, argument: str, *, level: int | None = None, settings: RunSettings = DEFAULT_SETTINGS) -> Network:
         """From the part of a spec behind `network:`, a path, and a level after a colon.
 
@@ -129,7 +134,7 @@ class Network(Neural):
                 raise PredictorError(f"network:{argument} and level {level} exclude each other; give one of them")
             level = int(tail)
         if level is not None and level not in cls.levels:
-            raise PredictorError(f"network has levels 1 to 9, not {level}; use network:PATH:1 to network:PATH:9")
+            raise cls.no_level(str(level))
         if not path:
             raise PredictorError("network: names no file; give a run's folder, as network:runs/notes")
         source = open_network(path)

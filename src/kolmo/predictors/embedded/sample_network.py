@@ -5,38 +5,22 @@ What it is not: the kernel (`kolmo.native`: SampleNetwork), or the training (`ko
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import os
-import re
-import stat
-from array import array
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cache, cached_property
-from math import prod
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
 
-from kolmo.errors import PredictorError
-from kolmo.foreign import quoted
-from kolmo.safetensors import HeaderError, Place, header_length, parse_header, write_header
-from kolmo.targets import replacing
+from kolmo.predictors.embedded.layered_network import LayeredShape, LayeredWeights, NetworkFile, Tensor, about_patterns
 
-FORMAT, VERSION = "kolmo-samples", "1"
-MAX_HEADER_BYTES = 1 << 14
+FORMAT = "kolmo-samples"
 MAX_WIDTH, MAX_LAYERS = 256, 8
 FUNCTIONS, COEFFICIENTS = 24, 48  # linear functions of the past, and coefficients of each
 INPUTS, OUTPUTS = 128, 31
 MAX_COEFFICIENT = 1 << 20
-MAX_FLOAT_BITS = 0x49800000  # 2^20 in binary32: up to it, no operation overflows
-# Optional metadata for people, as patterns; the fingerprint does not cover it.
-ABOUT = {"sounds": "[^\n]{1,1000}", "trained_bytes": "[0-9]{1,18}", "bits_per_byte": "[0-9]{1,4}\\.[0-9]{1,9}"}
 SHIPPED = Path(__file__).parent / "networks" / "samples.safetensors"
 
 
 @dataclass(frozen=True)
-class SampleShape:
+class SampleShape(LayeredShape):
     """Sizes of a network that predicts samples.
 
     Attributes:
@@ -57,68 +41,27 @@ class SampleShape:
             return f"a width of {self.width}, not a multiple of 64 from 64 to {MAX_WIDTH}"
         return None if 1 <= self.layers <= MAX_LAYERS else f"{self.layers} layers, not 1 to {MAX_LAYERS}"
 
-    @property
-    def parameters(self) -> int:
-        """Number of learned parameters: weights and biases, without quantisation steps."""
-        return sum(prod(shape) for name, _, shape in self.tensors() if not name.endswith("_scale"))
-
-    def config(self) -> bytes:
-        """In the layout that `kernels.SampleNetwork` takes: 32-bit integers in the machine's order."""
-        return array("i", [self.width, self.layers]).tobytes()
-
-    def metadata(self) -> dict[str, str]:
-        """The shape as a file's metadata."""
-        return {"width": str(self.width), "layers": str(self.layers)}
-
-    def tensors(self) -> list[tuple[str, str, tuple[int, ...]]]:
+    def tensors(self) -> list[Tensor]:
         """Name, dtype and shape of all tensors, in the order of docs/samples.md."""
-        found: list[tuple[str, str, tuple[int, ...]]] = [("functions", "I32", (FUNCTIONS, COEFFICIENTS))]
+        found: list[Tensor] = [("functions", "I32", (FUNCTIONS, COEFFICIENTS))]
         names = [*(f"layer.{k}" for k in range(self.layers)), "head"]
         for k, name in enumerate(names):
             rows, inputs = OUTPUTS if name == "head" else self.width, self.width if k else INPUTS
             found += [(name, "I8", (rows, inputs)), (f"{name}_scale", "F32", (rows,)), (f"{name}_bias", "F32", (rows,))]
         return found
 
-    def places(self) -> dict[str, Place]:
-        """Places of all tensors, one after another, from 0 on."""
-        places, at = {}, 0
-        for name, dtype, shape in self.tensors():
-            places[name] = Place(dtype, shape, at)
-            at += places[name].size
-        return places
-
 
 @dataclass(frozen=True)
-class SampleWeights:
-    """A network that predicts samples.
+class SampleWeights(LayeredWeights[SampleShape]):
+    """A network that predicts samples; attributes and errors are those of `LayeredWeights`."""
 
-    Attributes:
-        shape: its sizes.
-        weights: all tensors in the order of docs/samples.md, as in the file, without padding.
-        about: metadata for people (`ABOUT`).
+    page = "docs/samples.md"
+    limits = {"I8": 127, "I32": MAX_COEFFICIENT}  # noqa: RUF012
+    patterns = about_patterns("sounds")
 
-    Raises:
-        PredictorError: docs/samples.md does not allow a size or a value.
-    """
 
-    shape: SampleShape
-    weights: bytes
-    about: Mapping[str, str] = field(default_factory=dict, compare=False)
-
-    def __post_init__(self) -> None:
-        problem = self.shape.problem() or _value_problem(self) or _about_problem(self.about)
-        if problem:
-            raise PredictorError(f"not a network of docs/samples.md: {problem}")
-
-    @cached_property
-    def config(self) -> bytes:
-        """The shape in the layout that `kernels.SampleNetwork` takes."""
-        return self.shape.config()
-
-    @cached_property
-    def fingerprint(self) -> bytes:
-        """SHA-256 over shape and tensors."""
-        return hashlib.sha256(",".join(self.shape.metadata().values()).encode() + self.weights).digest()
+FILE = NetworkFile(FORMAT, "samples", SampleShape(MAX_WIDTH, MAX_LAYERS), SampleWeights)
+load, dump, save = FILE.load, FILE.dump, FILE.save
 
 
 @cache
@@ -131,111 +74,4 @@ def shipped() -> SampleWeights:
     return load(SHIPPED)
 
 
-def load(source: str | Path | bytes) -> SampleWeights:
-    """Read a network from a file, or from a file's bytes.
-
-    Raises:
-        PredictorError: the network cannot be read, or does not conform to docs/samples.md.
-    """
-    where = "the network of samples" if isinstance(source, bytes) else str(source)
-    try:
-        return _parse(source if isinstance(source, bytes) else _read(Path(source)))
-    except OSError as error:
-        raise PredictorError(f"{where}: {error.strerror}; name a network that `kolmo train` exported") from None
-    except (HeaderError, PredictorError) as error:
-        raise PredictorError(f"{where}: {error}; the file is damaged, or from a newer version: get it again") from None
-
-
-def dump(weights: SampleWeights) -> bytes:
-    """The file of a network as bytes."""
-    metadata = {"format": FORMAT, "version": VERSION, **weights.shape.metadata(), **weights.about}
-    return write_header(metadata, weights.shape.places()) + weights.weights
-
-
-def save(weights: SampleWeights, path: str | Path) -> None:
-    """Write a network to a file, whole or not at all."""
-    with replacing(path, durable=True) as file:
-        file.write(dump(weights))
-
-
-def _read(path: Path) -> bytes:
-    """The bytes of a file that may be a network: not one byte more than the largest has."""
-    largest = 8 + MAX_HEADER_BYTES + _size(SampleShape(MAX_WIDTH, MAX_LAYERS))
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, "Not a regular file")
-    with path.open("rb") as file:
-        data = file.read(largest + 1)
-    if len(data) > largest:
-        raise HeaderError(f"it has more than {largest} bytes, which no network of samples has")
-    return data
-
-
-def _parse(data: bytes) -> SampleWeights:
-    length = header_length(data, min(MAX_HEADER_BYTES, max(len(data) - 8, 0)))
-    if length is None:
-        raise HeaderError("it does not begin as a safetensors file of a network")
-    header = parse_header(data[8 : 8 + length], len(data))
-    shape, about = _metadata(header.metadata)
-    wanted = shape.tensors()
-    if strange := set(header.places).difference(name for name, _, _ in wanted):
-        raise HeaderError(f"tensor {quoted(min(strange), 40)} is none of a network's")
-    parts = []
-    for name, dtype, sizes in wanted:
-        found = header.places.get(name)
-        if found is None or (found.dtype, found.shape) != (dtype, sizes):
-            raise HeaderError(f"tensor {quoted(name)} is not {dtype} of shape {list(sizes)}")
-        parts.append(data[found.begin : found.begin + found.size])
-    return SampleWeights(shape, b"".join(parts), about)
-
-
-def _metadata(metadata: dict[str, str]) -> tuple[SampleShape, dict[str, str]]:
-    """The shape, and the metadata for people."""
-    if metadata.get("format") != FORMAT:
-        raise HeaderError(f"it is not a network of samples: its metadata do not name the format {FORMAT!r}")
-    if metadata.get("version") != VERSION:
-        raise HeaderError(f"its version is {quoted(metadata.get('version'), 20)}, not {VERSION!r}")
-    names = {"format", "version", "width", "layers"}
-    about = {name: metadata[name] for name in ABOUT if name in metadata}
-    if not names <= set(metadata) <= names | set(about):
-        raise HeaderError(f"its metadata are not the strings {', '.join(sorted(names))}")
-    for name in ("width", "layers"):
-        if not re.fullmatch("0|[1-9][0-9]{0,3}", metadata[name], re.ASCII):
-            raise HeaderError(f"its {name} is {quoted(metadata[name], 20)}")
-    shape = SampleShape(int(metadata["width"]), int(metadata["layers"]))
-    if problem := shape.problem():
-        raise HeaderError(f"its metadata claim {problem}")
-    return shape, about
-
-
-def _about_problem(about: Mapping[str, str]) -> str | None:
-    for name, value in about.items():
-        if name not in ABOUT or not re.fullmatch(ABOUT[name], value, re.ASCII):
-            return f"its metadata have {quoted(name, 20)}: {quoted(value, 40)}"
-    return None
-
-
-def _size(shape: SampleShape) -> int:
-    return sum(place.size for place in shape.places().values())
-
-
-def _value_problem(weights: SampleWeights) -> str | None:
-    """A message about the first value that docs/samples.md does not allow, or None."""
-    if len(weights.weights) != _size(weights.shape):
-        return f"{len(weights.weights)} bytes of tensors, not {_size(weights.shape)}"
-    import numpy as np
-
-    for name, place in weights.shape.places().items():
-        part = weights.weights[place.begin : place.begin + place.size]
-        wrong: Any
-        if place.dtype == "I8":
-            wrong = np.frombuffer(part, np.int8) == -128
-        elif place.dtype == "I32":
-            wrong = np.abs(np.frombuffer(part, "<i4").astype(np.int64)) > MAX_COEFFICIENT
-        else:
-            wrong = (np.frombuffer(part, "<u4") & 0x7FFFFFFF) > MAX_FLOAT_BITS
-        if np.any(wrong):
-            return f"value {int(np.flatnonzero(wrong)[0])} of tensor {name!r} is out of its range"
-    return None
-
-
-__all__ = ["SampleShape", "SampleWeights", "dump", "load", "save", "shipped"]
+__all__ = ["FILE", "SampleShape", "SampleWeights", "dump", "load", "save", "shipped"]

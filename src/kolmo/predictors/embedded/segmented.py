@@ -1,4 +1,4 @@
-"""A model of a block whose parts are of different kinds: each kind's parts are one stream, with a model of its own.
+"""Predictors of blocks whose parts are of different kinds: each kind's parts are one stream, with a model of its own.
 
 A block is a list of segments (`kinds.segments`). Segments of equal kind and parameters are joined to a stream; the
 streams are coded one after another. So a text around a picture has one history, and only one model is in memory at a
@@ -9,13 +9,15 @@ What it is not: the choice of the segments, which the predictor passes in.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
-from kolmo.errors import CorruptError
-from kolmo.predictors.base import BlockPart, Model, slices
+from kolmo.errors import CorruptError, PredictorError
+from kolmo.foreign import quoted
+from kolmo.predictors.base import BlockPart, Model, Predictor, slices, unknown_version
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
 from kolmo.predictors.embedded.kinds.segments import read_segments, segment_bits, streams_of, write_segments
 from kolmo.progress import Progress
@@ -23,6 +25,7 @@ from kolmo.progress import Progress
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+    from typing_extensions import Self
 
 ANY_SIZE = 1 << 40  # of a block whose kinds alone are read
 
@@ -108,6 +111,83 @@ class SegmentedModel:
     def _model(self, stream: Sequence[Segment]) -> Model:
         size = sum(segment.size for segment in stream)
         return self._kinds[stream[0].code].model(self._level, size, stream[0].parameters)
+
+
+class SegmentedPredictor(Predictor):
+    """A predictor of such blocks, at a level. A subclass defines `levels`, `kinds` and `choose`.
+
+    Attributes:
+        levels: the levels that there are; what they stand for is the subclass's.
+        level: one of them.
+    """
+
+    levels: ClassVar[Mapping[int, Any]]
+
+    def __init__(self, level: int = 5) -> None:
+        if level not in self.levels:
+            raise self.no_level(str(level))
+        self.level = level
+
+    @classmethod
+    def no_level(cls, given: str) -> PredictorError:
+        """The error for a level that there is not."""
+        low, high, name = min(cls.levels), max(cls.levels), cls.name
+        return PredictorError(f"{name} has levels {low} to {high}, not {given}; use {name}:{low} to {name}:{high}")
+
+    @abstractmethod
+    def kinds(self, threads: int = 1) -> Mapping[int, Kind]:
+        """Code -> kind, of all kinds; up to `threads` may work on a model of one."""
+
+    @abstractmethod
+    def choose(self, data: bytes) -> Choice:
+        """The segments of a block's content."""
+
+    @classmethod
+    def from_spec(cls, argument: str) -> Self:
+        """From the part of a spec behind the name and the colon: a level, or nothing for the default.
+
+        Raises:
+            PredictorError: the argument is not a level.
+        """
+        if argument and not (argument.isascii() and argument.isdigit()):
+            raise cls.no_level(quoted(argument))
+        return cls(int(argument or 5))
+
+    @classmethod
+    def restore(cls, version: int, parameters: bytes) -> Self:
+        """From what a file recorded.
+
+        Raises:
+            PredictorError: another version, or parameters that this version does not write.
+        """
+        if version != cls.version:
+            raise unknown_version(cls.name, version, cls.version)
+        if len(parameters) != 1 or parameters[0] not in cls.levels:
+            given = quoted(parameters.hex(), 40)
+            raise PredictorError(
+                f"{cls.name} version {cls.version} has no parameters {given}; the file is damaged or newer"
+            )
+        return cls(parameters[0])
+
+    def parameters(self) -> bytes:
+        """The level, one byte."""
+        return bytes([self.level])
+
+    def memory(self, size: int) -> int:
+        """Bytes that a model of a block of `size` bytes allocates (the C kernels; NumPy takes several times more)."""
+        return max(kind.memory(self.level, size) for kind in self.kinds().values())
+
+    def expansion(self, payload: bytes) -> int:
+        """Upper bound on the raw bytes of a block for each byte of its payload: the least of the kinds in it."""
+        return least_expansion(payload, self.level, self.kinds())
+
+    def parts(self, payload: bytes, size: int) -> list[BlockPart]:
+        """The parts of a coded block of `size` bytes, as its payload records them."""
+        return parts_of(payload, size, self.kinds())
+
+    def start(self, size: int, threads: int = 1) -> SegmentedModel:
+        """A fresh model for a block of `size` bytes."""
+        return SegmentedModel(self.level, size, self.kinds(threads), self.choose)
 
 
 def parts_of(payload: bytes, size: int, kinds: Mapping[int, Kind]) -> list[BlockPart]:

@@ -6,7 +6,6 @@ in grey, the mean of its channels, mostly cut into patches of 32 x 64 pixels tha
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,11 @@ from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import reason
 from kolmo.installing import install
 from kolmo.native.pixels.network import TURNS, Inputs, Places, inputs
+from kolmo.training.media.source import MediaSource, Medium, open_media
 
 Bytes = npt.NDArray[np.uint8]
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 MAX_PIXELS = 1 << 27  # of a source; pictures beyond are left out
-HELD_OUT_EVERY = 10  # every tenth picture is held out, or the last one of fewer
 PATCH_ROWS, PATCH_COLUMNS = 32, 64
 PATCHED = (0.8, 0.1)  # share of bytes that are predicted as in patches: of grey ones, of coloured ones
 ORDER = (1, 0, 2)  # green, red, blue of RGB
@@ -77,30 +76,7 @@ class Pictures:
         return found, self.data[places.at + order[turn]].astype(np.int64)
 
 
-@dataclass(frozen=True)
-class PictureSource:
-    """A folder of pictures. Every tenth of them is held out for validation.
-
-    Attributes:
-        name: of the folder.
-        weight: share of the bytes that are trained on, in any unit.
-        learned, held_out: pictures in grey, and in colour where there are any.
-        size: bytes of the files.
-        sha256: of the names, sizes and contents of the files, hexadecimal.
-        count: number of pictures.
-    """
-
-    name: str
-    weight: float
-    learned: tuple[Pictures, Pictures | None]
-    held_out: tuple[Pictures, Pictures | None]
-    size: int
-    sha256: str
-    count: int
-
-    def describe(self) -> dict[str, Any]:
-        """What tells sources apart, ready for JSON."""
-        return {"name": self.name, "weight": self.weight, "bytes": self.size, "sha256": self.sha256}
+PictureSource = MediaSource[tuple[Pictures, Pictures | None]]  # pictures in grey, and in colour where there are any
 
 
 def open_pictures(sources: Sequence[tuple[Path, float | None]]) -> tuple[PictureSource, ...]:
@@ -113,44 +89,7 @@ def open_pictures(sources: Sequence[tuple[Path, float | None]]) -> tuple[Picture
         KolmoError: a folder has fewer than two pictures, one cannot be read, or two folders have the same name.
         MissingExtraError: Pillow is not installed.
     """
-    names = [path.resolve().name for path, _ in sources]
-    for name in names:
-        if names.count(name) > 1:
-            raise KolmoError(
-                f"{name}: two folders have this name, which their results go by; rename one, or link to it"
-            )
-    return tuple(_open(path, weight) for path, weight in sources)
-
-
-def _open(folder: Path, weight: float | None) -> PictureSource:
-    digest, size, pictures, pixels = hashlib.sha256(), 0, list[Bytes](), 0
-    for path in _files(folder):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode() + content)
-        picture = _decode(path)
-        size, pixels = size + len(content), pixels + picture.shape[0] * picture.shape[1]
-        if pixels > MAX_PIXELS:
-            break
-        pictures.append(picture)
-    if len(pictures) < 2:
-        raise KolmoError(f"{folder}: {len(pictures)} pictures are too few to train on; give a folder with two or more")
-    held = pictures[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY] or pictures[-1:]
-    chosen = {id(picture) for picture in held}
-    learned = [picture for picture in pictures if id(picture) not in chosen]
-    total = sum(picture.shape[0] * picture.shape[1] for picture in pictures)
-    name = folder.resolve().name
-    return PictureSource(
-        name, total if weight is None else weight, _both(learned), _both(held), size, digest.hexdigest(), len(pictures)
-    )
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    if not folder.is_dir():
-        raise KolmoError(f"{folder}: not a folder; name one with pictures to train on")
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
-            yield path
+    return open_media(sources, PICTURES)
 
 
 def _decode(path: Path) -> Bytes:
@@ -175,9 +114,16 @@ def _both(pictures: Sequence[Bytes]) -> tuple[Pictures, Pictures | None]:
     return Pictures.join(grey), Pictures.join(colour) if colour else None
 
 
+def _pixels(picture: Bytes) -> int:
+    return picture.shape[0] * picture.shape[1]
+
+
 def _mean(picture: Bytes) -> Bytes:
     """The mean of the channels, rounded down."""
     return (picture.astype(np.uint16).sum(2, keepdims=True) // 3).astype(np.uint8)
+
+
+PICTURES = Medium("pictures", "pictures", SUFFIXES, _decode, _pixels, MAX_PIXELS, 0, _both)
 
 
 class PixelSampler:

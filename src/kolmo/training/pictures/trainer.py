@@ -14,7 +14,7 @@ from torch import Tensor
 from kolmo.bits import LN2
 from kolmo.native.pixels.network import TURNS, Inputs
 from kolmo.predictors.embedded.pixel_network import PixelShape
-from kolmo.training.loop import MIN_VALIDATIONS, SECONDS_BETWEEN_VALIDATIONS, Loop
+from kolmo.training.media.trainer import MediaTrainer
 from kolmo.training.monitor import Monitor
 from kolmo.training.networks.pixels import PixelModel
 from kolmo.training.optim import Optimisers
@@ -22,7 +22,7 @@ from kolmo.training.pictures.data import PictureSource, PixelSampler
 from kolmo.training.products.folder import RunFolder
 from kolmo.training.settings import Settings
 
-MAX_VALIDATIONS = 10  # of a run, evenly spaced; the last one is at its end
+MAX_VALIDATIONS = 10  # of a run
 MEASURED_BYTES = 5_000  # of each source and kind, the same ones in every validation
 MEASURED_AT_ONCE = 2_500
 MEASURED_SEED = 9
@@ -31,7 +31,7 @@ Sample = tuple[int, Inputs, npt.NDArray[np.int64]]  # kind, inputs, bytes
 Cost = Callable[[int, Inputs, npt.NDArray[np.int64]], float]  # bits of all of them
 
 
-class PixelTrainer(Loop):
+class PixelTrainer(MediaTrainer):
     """A network of pixels in training.
 
     Args:
@@ -42,6 +42,8 @@ class PixelTrainer(Loop):
         save_every: seconds of training between checkpoints.
         monitor: is told of steps, phases and log lines, and may stop the training.
     """
+
+    max_validations = MAX_VALIDATIONS
 
     def __init__(
         self,
@@ -58,8 +60,6 @@ class PixelTrainer(Loop):
         self.optimisers = Optimisers(self.model, settings)
         self.sampler = PixelSampler(sources, settings.lanes, settings.seed)
         self.samples = draw_samples(sources)
-        wanted = settings.budget.amount / SECONDS_BETWEEN_VALIDATIONS if settings.budget.unit == "seconds" else 0
-        self.validations = int(min(max(wanted, MIN_VALIDATIONS), MAX_VALIDATIONS))
 
     def learn(self, progress: float) -> tuple[Tensor, int]:
         """One batch."""
@@ -71,15 +71,9 @@ class PixelTrainer(Loop):
         self.optimisers.step(progress)
         return costs / LN2, size
 
-    @torch.no_grad()
-    def measure(self) -> dict[str, Any]:
-        """Bits per byte of the held-out samples, with integer weights."""
-        quantised, self.model.quantised = self.model.quantised, True
-        try:
-            with self.monitor.phase("validating"):
-                return {"validation": score(self.samples, self._cost)}
-        finally:
-            self.model.quantised = quantised
+    def held_out_scores(self) -> dict[str, float]:
+        """Bits per byte of the held-out samples, by name."""
+        return score(self.samples, self._cost)
 
     def _cost(self, kind: int, found: Inputs, values: npt.NDArray[np.int64]) -> float:
         return float(self.model(kind, found, torch.from_numpy(values)).double().sum()) / LN2

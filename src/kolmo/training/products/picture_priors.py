@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from kolmo.native import _kernels as kernels
 from kolmo.native import tables
 from kolmo.native.pixel_mixer import shapes
-from kolmo.predictors.embedded.kinds.image_model import COLOUR, GREY, Shape, configuration, pack_prior
+from kolmo.predictors.embedded.kinds.image.model import COLOUR, GREY, Shape, configuration, pack_prior
 
 
 def train_picture_prior(
@@ -29,11 +29,11 @@ def train_picture_prior(
         pictures: their bytes, all of one size, the bytes of RGB in this order.
         stride: bytes of a row.
         channels: 1 or 3 bytes of a pixel.
-        began: the prior that it starts from, in the layout of `image_model.plain_prior`.
+        began: the prior that it starts from, in the layout of `kinds.image.model.plain_prior`.
         network: whose predictions the mixer reads, where its shape has one.
 
     Returns:
-        What was learned, as `image_model.pack_prior` packs it.
+        What was learned, as `kinds.image.model.pack_prior` packs it.
     """
     order = (1, 0, 2) if channels == 3 else (0,)
     config = configuration(shape, len(pictures[0]), stride, channels, order)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from kolmo.errors import KolmoError
-from kolmo.foreign import printable, short
 from kolmo.native.dispatch import kernels
-from kolmo.predictors.embedded.sample_network import SampleShape, SampleWeights, save
-from kolmo.targets import replacing
-from kolmo.training.base_run import Job, Run, describe
+from kolmo.predictors.embedded.sample_network import FILE, SampleShape, SampleWeights
+from kolmo.training.base_run import Job
+from kolmo.training.media.run import MediaRun
 from kolmo.training.monitor import Monitor
 from kolmo.training.networks.samples import quantise
 from kolmo.training.products import card
@@ -38,44 +35,26 @@ def open_run(job: Job, folder: RunFolder, device: str, monitor: Monitor) -> Samp
     return SampleRun(job, folder, sources, trainer)
 
 
-class SampleRun(Run):
+class SampleRun(MediaRun[SampleWeights]):
     """A network of samples in training, in its folder."""
 
-    def __init__(self, job: Job, folder: RunFolder, sources: Sequence[SoundSource], trainer: SampleTrainer) -> None:
-        facts = [source.describe() for source in sources]
-        super().__init__(job, folder, trainer, {**describe(job), "sources": facts, "validate": []})
-        self.sources, self.trainer = sources, trainer
+    product, medium, material, file = PRODUCT, "sounds", card.SOUNDS, FILE
 
-    def finish(self) -> tuple[Path, dict[str, dict[str, float]]]:
-        """Write the exact network and its card."""
-        trainer, product = self.trainer, self.folder.path / PRODUCT
-        scores = {name: {"float": bits} for name, bits in trainer.measure()["validation"].items()}
-        with self.monitor.phase("exporting"):
-            network = quantise(trainer.model)
-        with self.monitor.phase("scoring the exact network"):
-            for name, bits in exact_scores(network, trainer.pieces).items():
-                scores[name]["exact"] = bits
-        names = short(printable(", ".join(source.name for source in self.sources)), 1000)
-        mean = sum(score["exact"] for score in scores.values()) / len(scores)
-        about = {"sounds": names, "trained_bytes": str(trainer.seen), "bits_per_byte": f"{min(mean, 32.0):.4f}"}
-        network = dataclasses.replace(network, about=about)
-        save(network, product)
-        scored = sum(len(own) * bits // 8 for parts in trainer.pieces.values() for own, _, bits in parts)
-        text = card.write(
-            self.description,
-            product=product.name,
-            parameters=network.shape.parameters,
-            size=product.stat().st_size,
-            trained={"seconds": trainer.spent, "bytes": trainer.seen, "steps": trainer.step},
-            scores=scores,
-            scored=(scored, scored),
-            hash_=network.fingerprint,
-            material=card.SOUNDS,
-        )
-        with replacing(self.folder.card, durable=True) as file:
-            file.write(text.encode())
-        self.folder.append({"step": trainer.step, "bytes": trainer.seen, "product": product.name, "scores": scores})
-        return product, scores
+    def __init__(self, job: Job, folder: RunFolder, sources: Sequence[SoundSource], trainer: SampleTrainer) -> None:
+        super().__init__(job, folder, sources, trainer)
+        self.trainer = trainer
+
+    def export(self) -> SampleWeights:
+        """The exact network of the model."""
+        return quantise(self.trainer.model)
+
+    def scored_bytes(self) -> int:
+        """Bytes of the held-out pieces that are scored."""
+        return sum(len(own) * bits // 8 for parts in self.trainer.pieces.values() for own, _, bits in parts)
+
+    def exact_scores(self, network: SampleWeights) -> dict[str, float]:
+        """Bits per byte of the held-out pieces under the exact network, by name."""
+        return exact_scores(network, self.trainer.pieces)
 
 
 def exact_scores(network: SampleWeights, pieces: dict[str, list[Piece]]) -> dict[str, float]:

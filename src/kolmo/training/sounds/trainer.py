@@ -13,7 +13,7 @@ from torch import Tensor
 from kolmo.bits import LN2
 from kolmo.native.samples.network import OTHER, PAST
 from kolmo.predictors.embedded.sample_network import SampleShape
-from kolmo.training.loop import MAX_VALIDATIONS, MIN_VALIDATIONS, SECONDS_BETWEEN_VALIDATIONS, Loop
+from kolmo.training.media.trainer import MediaTrainer
 from kolmo.training.monitor import Monitor
 from kolmo.training.networks.samples import Batch, SampleModel
 from kolmo.training.optim import Optimisers
@@ -30,7 +30,7 @@ Piece = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32] | None, int]  # a cha
 Cost = Callable[[Piece], float]  # bits of all samples of a piece
 
 
-class SampleTrainer(Loop):
+class SampleTrainer(MediaTrainer):
     """A network of samples in training.
 
     Args:
@@ -57,8 +57,6 @@ class SampleTrainer(Loop):
         self.optimisers = Optimisers(self.model, settings)
         self.sampler = SampleSampler(sources, settings.lanes, settings.seed)
         self.pieces = draw_pieces(sources)
-        wanted = settings.budget.amount / SECONDS_BETWEEN_VALIDATIONS if settings.budget.unit == "seconds" else 0
-        self.validations = int(min(max(wanted, MIN_VALIDATIONS), MAX_VALIDATIONS))
 
     def learn(self, progress: float) -> tuple[Tensor, int]:
         """One batch."""
@@ -71,15 +69,9 @@ class SampleTrainer(Loop):
         size = int(batch.bits.sum()) // 8
         return nats.detach().sum() / (size * LN2), size
 
-    @torch.no_grad()
-    def measure(self) -> dict[str, Any]:
-        """Bits per byte of the held-out pieces, with integer weights."""
-        quantised, self.model.quantised = self.model.quantised, True
-        try:
-            with self.monitor.phase("validating"):
-                return {"validation": score(self.pieces, self._cost)}
-        finally:
-            self.model.quantised = quantised
+    def held_out_scores(self) -> dict[str, float]:
+        """Bits per byte of the held-out pieces, by name."""
+        return score(self.pieces, self._cost)
 
     def _cost(self, piece: Piece) -> float:
         return float(self.model(whole(piece)).double().sum()) / LN2

@@ -184,7 +184,7 @@ def _native(typecode: str, data: bytes) -> array[int]:
 def stored_prior(shape: Shape, rows: int) -> bytes:
     """The prior that ships with the package, as stored."""
     name = f"{shape.name}-{'grey' if rows == GREY else 'colour'}.bin"
-    return (Path(__file__).parent.parent / "priors" / "image" / name).read_bytes()
+    return (Path(__file__).parent.parent.parent / "priors" / "image" / name).read_bytes()
 
 
 @cache

@@ -1,6 +1,6 @@
 """The kind of pictures: pixels of 8 bits a channel, grey or in colour, without compression (docs/image.md).
 
-What it is not: the model (`image_model.py`), or the ways to find pictures (`image_headers.py`, `image_guess.py`).
+What it is not: the model (`model.py`), or the ways to find pictures (`headers.py`, `guess.py`).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from kolmo.native import tables
 from kolmo.native.dispatch import kernels
 from kolmo.native.pixel_mixer import shapes
 from kolmo.predictors.embedded import pixel_network
-from kolmo.predictors.embedded.kinds import image_model
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
-from kolmo.predictors.embedded.kinds.image_guess import guess_layouts
-from kolmo.predictors.embedded.kinds.image_headers import BGR, RGB, find_pixels
-from kolmo.predictors.embedded.kinds.image_model import COLOUR, GREY, PictureModel, Shape
+from kolmo.predictors.embedded.kinds.image import model as image_model
+from kolmo.predictors.embedded.kinds.image.guess import guess_layouts
+from kolmo.predictors.embedded.kinds.image.headers import BGR, RGB, find_pixels
+from kolmo.predictors.embedded.kinds.image.model import COLOUR, GREY, PictureModel, Shape
 
-NETWORK = Path(__file__).parent.parent / "networks" / "pixels.safetensors"
+NETWORK = Path(__file__).parent.parent.parent / "networks" / "pixels.safetensors"
 # Offsets of a pixel's bytes in the order of coding: green first, then red and blue, which it predicts.
 ORDERS = {
     (1, BGR): (0,),

@@ -1,7 +1,7 @@
 """Pictures that headers announce, anywhere in the data: PPM, PGM, BMP, TIFF, TGA without compression (docs/image.md).
 
 A header is believed only where all of its pixels are within the data. What it is not: pictures without headers
-(`image_guess.py`).
+(`guess.py`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What the trainings on pictures and on sounds share."""
