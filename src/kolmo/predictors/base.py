@@ -166,7 +166,7 @@ class Predictor(ABC):
         raise PredictorError(f"predictor {self.name!r} does not sample; choose another, such as cm or neural")
 
     def of_kind(self, kind: str, parameters: Mapping[str, int]) -> Predictor:
-        """This predictor for data of a known kind; by default itself, which makes no difference between kinds.
+        """The predictor for data of a known kind; by default itself, which makes no difference between kinds.
 
         Args:
             kind: as in `BlockPart`, such as image.

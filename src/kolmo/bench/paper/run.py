@@ -55,7 +55,7 @@ def bench_paper(
 
     Args:
         data: a folder with folders `text`, `images` and `audio`; None: the samples that ship with kolmo.
-        text: a file or folder in place of that of `data`.
+        text: a file, folder or data set (`modalities.sources`) in place of that of `data`.
         images: likewise.
         audio: likewise.
         compressors: names of classical compressors, and specs of predictors; None: all classical ones that are
@@ -79,7 +79,7 @@ def bench_paper(
     if len({codec.label for codec in chosen}) < len(chosen):
         raise KolmoError("a compressor is named twice; leave one out")
     places = places_of(data) | {
-        name: Path(path) for name, path in (("text", text), ("images", images), ("audio", audio)) if path is not None
+        name: path for name, path in (("text", text), ("images", images), ("audio", audio)) if path is not None
     }
     sets = [
         text_chunks(places["text"], most=chunks, size=chunk_size),
@@ -102,7 +102,7 @@ def bench_paper(
     return PaperReport(tuple(figures), tuple(curves), tuple(sets), tuple(codec.label for codec in chosen), machine())
 
 
-def places_of(data: str | Path | None) -> dict[str, Path]:
+def places_of(data: str | Path | None) -> dict[str, str | Path]:
     """Where the text, pictures and sounds are.
 
     Raises:
@@ -114,7 +114,7 @@ def places_of(data: str | Path | None) -> dict[str, Path]:
     for name, path in found.items():
         if not path.exists():
             raise KolmoError(f"{path}: is not there; make it, or name the {name} alone")
-    return found
+    return {**found}
 
 
 def asked(codec: Codec) -> Iterator[Ask]:

@@ -99,8 +99,8 @@ class ContextMixing(Predictor):
         room = room_for(self.name, len(prompt) + size, choice)
         return Plain(LEVELS).model(self.level, room).continuation(prompt, size, randomness, choice.temperature)
 
-    def of_kind(self, kind: str, parameters: Mapping[str, int]) -> Predictor:
-        """This predictor for data of a known kind, such as image: see `predictors.base.Predictor`.
+    def of_kind(self, kind: str, parameters: Mapping[str, int]) -> KnownKind:
+        """The predictor for data of a known kind, such as image: see `predictors.base.Predictor`.
 
         Raises:
             PredictorError: there is no such kind, or it has other parameters.

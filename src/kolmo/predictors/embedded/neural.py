@@ -135,8 +135,8 @@ class Neural(Predictor):
         plain = context_mixing.start(self._level.plain, room, self._level.table_bits)
         return plain.continuation(prompt, size, randomness, choice.temperature)
 
-    def of_kind(self, kind: str, parameters: Mapping[str, int]) -> Predictor:
-        """This predictor for data of a known kind, such as image: see `predictors.base.Predictor`.
+    def of_kind(self, kind: str, parameters: Mapping[str, int]) -> KnownKind:
+        """The predictor for data of a known kind, such as image: see `predictors.base.Predictor`.
 
         Raises:
             PredictorError: there is no such kind, or it has other parameters.
