@@ -240,7 +240,12 @@ def test_no_more_rows_are_read_than_asked_for(tmp_path: Path, monkeypatch: pytes
     folder = tmp_path / "set"
     a_set(folder)
     read = []
-    monkeypatch.setattr("kolmo.modalities.sources.picture", lambda name, content: read.append(name) or RGB)
+
+    def reading(path: Path, content: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        read.append(path)
+        return picture(path, content)
+
+    monkeypatch.setattr("kolmo.modalities.sources.picture", reading)
     assert len(chunks.image_chunks(folder, most=1).chunks) == 1
     assert len(read) == 1
 

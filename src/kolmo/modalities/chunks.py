@@ -87,7 +87,8 @@ def grey_of(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """The mean of red, green and blue, its fraction dropped: shape (rows, columns, 3) to (rows, columns)."""
     import numpy as np
 
-    return pixels.mean(axis=-1).astype(np.uint8)
+    grey: npt.NDArray[np.uint8] = pixels.mean(axis=-1).astype(np.uint8)
+    return grey
 
 
 def patches(grey: npt.NDArray[np.uint8]) -> Iterator[bytes]:

@@ -129,4 +129,4 @@ def _column(features: Any, feature: str, spec: str) -> str:
     if not names:
         wanted = {"Value": "text", "Image": "pictures", "Audio": "sounds"}[feature]
         raise KolmoError(f"{spec}: has no column of {wanted} among {', '.join(features)}; name another data set")
-    return names[0]
+    return str(names[0])
