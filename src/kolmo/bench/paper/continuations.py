@@ -37,10 +37,10 @@ if TYPE_CHECKING:
 VERSION = 1  # of the rules: stored continuations of others are not taken
 STORE = "continuations.jsonl"
 # Of the draws: at 1 an unlikely byte leads all that follow astray, at less than this pictures and sounds come to rest.
-TEMPERATURES = {"text": 0.7, "images": 0.9, "audio": 0.9}
+TEMPERATURES = {"text": 0.7, "images": 0.9, "audio": 0.85}
 PARTS = 3  # patches, and large pictures
 CROP_ROWS, CROP_COLUMNS = 96, 128  # of a large picture
-SOUND_SECONDS = 2  # of a long sound
+DRAWN_PART = 4  # of a long sound a second is given, and a quarter of one is drawn
 RATE = 16_000  # Hz, of sounds whose rate is not known
 
 
@@ -201,12 +201,12 @@ def prompts_of(sets: Sequence[ChunkSet], places: Mapping[str, str | Path]) -> It
         for number, crop in enumerate(islice(_crops(places["images"]), PARTS), 1):
             yield _picture(f"picture-{number}", crop.tobytes(), CROP_COLUMNS, large=True)
     for chunk in _liveliest(chunks.get("audio", ()), 1):
-        yield _sound("sound", chunk, RATE)
+        yield _sound("sound", chunk, len(chunk) // 2, RATE)
     if "audio" in places and chunks.get("audio"):
         for one in sounds(places["audio"]):
-            whole = top_bytes(one.samples[: SOUND_SECONDS * one.rate])
-            if len(whole) >= one.rate:
-                yield _sound("long-sound", whole, one.rate, large=True)
+            size = one.rate + one.rate // DRAWN_PART
+            if len(one.samples) >= size:
+                yield _sound("long-sound", top_bytes(one.samples[:size]), one.rate, one.rate, large=True)
                 return
 
 
@@ -216,8 +216,7 @@ def _picture(name: str, pixels: bytes, width: int, *, large: bool = False) -> Pr
     return Prompt(name, "images", pixels[:at], pixels[at:], "image", parameters, large)
 
 
-def _sound(name: str, samples: bytes, rate: int, *, large: bool = False) -> Prompt:
-    at = len(samples) // 2
+def _sound(name: str, samples: bytes, at: int, rate: int, *, large: bool = False) -> Prompt:
     parameters = {"bits": 8, "channels": 1, "big": 0, "unsigned": 1, "phase": 0}
     return Prompt(name, "audio", samples[:at], samples[at:], "audio", parameters, large, rate)
 

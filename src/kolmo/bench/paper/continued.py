@@ -40,8 +40,8 @@ class Exhibit:
     @property
     def conditions(self) -> str:
         """The rule, seed and temperatures, for people."""
-        text, other = TEMPERATURES["text"], TEMPERATURES["images"]
-        return f"{RULE} Seed {self.made.seed}, temperature {text:g} for text, {other:g} for pictures and sounds."
+        text, images, audio = (f"{TEMPERATURES[name]:g}" for name in ("text", "images", "audio"))
+        return f"{RULE} Seed {self.made.seed}; temperature {text} for text, {images} for pictures, {audio} for sounds."
 
     @property
     def wrong(self) -> list[str]:
