@@ -75,6 +75,8 @@ def picture(path: Path, content: bytes | None = None) -> npt.NDArray[np.uint8]:
         from PIL import Image
     except ImportError:
         raise MissingExtraError(f"pictures need Pillow; {install('bench')}") from None
+    if content is None:
+        _check_readable(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about sizes and metadata: what is wrong with pixels is an error
@@ -86,6 +88,15 @@ def picture(path: Path, content: bytes | None = None) -> npt.NDArray[np.uint8]:
         raise
     except Exception as error:  # of Pillow's decoders, for damaged files
         raise KolmoError(f"{path}: is not a picture that Pillow reads ({reason(error)}); leave it out") from None
+
+
+def _check_readable(path: Path) -> None:
+    """Say what keeps a file from being read, of which libsndfile only says that there is something."""
+    try:
+        with open(path, "rb"):
+            pass
+    except OSError as error:
+        raise KolmoError(f"{path}: {error.strerror}; leave it out, or make it readable") from None
 
 
 def _rgb(opened: Any, path: Path) -> npt.NDArray[np.uint8]:
@@ -119,6 +130,8 @@ def sound(path: Path, content: bytes | None = None) -> Sound:
         import soundfile
     except ImportError:
         raise MissingExtraError(f"sounds need soundfile; {install('bench')}") from None
+    if content is None:
+        _check_readable(path)
     import numpy as np
 
     parts: list[npt.NDArray[np.int16]] = []
