@@ -115,7 +115,9 @@ def _show(report: FilesReport, sinks: dict[str, str], console: Console) -> None:
 
 @command.command("paper")
 @click.option("--data", metavar="DIR", type=options.PATH, help="Folder with text, images, audio; default: samples.")
-@click.option("--text", metavar="PATH", type=options.PATH, help="File or folder of texts in place of that of --data.")
+@click.option(
+    "--text", metavar="PATH", type=options.PATH, help="File, folder or data set of texts in place of those of --data."
+)
 @click.option("--images", metavar="PATH", type=options.PATH, help="The same for pictures.")
 @click.option("--audio", metavar="PATH", type=options.PATH, help="The same for sounds.")
 @click.option(
@@ -135,7 +137,15 @@ def _show(report: FilesReport, sinks: dict[str, str], console: Console) -> None:
     metavar="N",
     help="Bytes of a chunk; a picture's always have 32 x 64 pixels.",
 )
-@click.option("--seed", type=int, default=1, show_default=True, metavar="N", help="Of the random bytes.")
+@click.option(
+    "--seed", type=int, default=1, show_default=True, metavar="N", help="Of random bytes and of continuations."
+)
+@click.option(
+    "--continuations/--no-continuations",
+    default=True,
+    show_default=True,
+    help="Let gzip and predictors go on from parts of the data: texts, pictures, sounds.",
+)
 @options.output("Folder of figures and reports; a later run takes figures from there.", default="bench-paper")
 @options.quiet
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
@@ -149,6 +159,7 @@ def paper(
     chunks: int,
     chunk_size: int,
     seed: int,
+    continuations: bool,
     output: str,
     quiet: bool,
     as_json: bool,
@@ -162,6 +173,7 @@ def paper(
     with console.guarded("bench"):
         from pathlib import Path
 
+        from kolmo.bench.paper.continued import FOLDER as CONTINUATIONS
         from kolmo.bench.paper.run import bench_paper
         from kolmo.targets import Attributes, Target, check_folder
 
@@ -175,14 +187,19 @@ def paper(
             chunks=chunks,
             chunk_size=chunk_size,
             seed=seed,
+            continuations=continuations,
             output=output,
             progress=console.progress,
         )
         made = {"table.md": report.markdown, "figures.csv": report.csv, "report.html": report.html}
-        for name, make in made.items():
+        files = {name: make().encode() for name, make in made.items()}
+        if report.continuations:
+            Path(output, CONTINUATIONS).mkdir(parents=True, exist_ok=True)
+            files |= {f"{CONTINUATIONS}/{name}": content for name, content in report.continuations.files.items()}
+        for name, content in files.items():
             path = str(Path(output, name))
             with console.writing_to(path), Target(path, True) as target:
-                target.file.write(make().encode())
+                target.file.write(content)
                 target.keep(Attributes())
         if as_json:
             console.record(report.record())

@@ -29,7 +29,7 @@ void kolmo_model_free(PyObject *object) {
 
 static int model_begin(Model *self, int direction, Py_ssize_t size) {
     if (kolmo_taken(self->busy)) return -1;
-    const int samples = self->kind->decodes_after_scoring && self->direction == CM_SCORE && direction == CM_DECODE;
+    const int samples = self->direction == CM_SCORE && direction == CM_DECODE; /* a prompt, then random bits */
     if (self->direction >= 0 && self->direction != direction && !samples) {
         PyErr_SetString(PyExc_ValueError, "a model codes in one direction only");
         return -1;

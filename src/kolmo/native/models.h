@@ -15,7 +15,6 @@ typedef struct {
     /* The learned numbers, in the layout of the prior that the model began with. */
     void (*export_prior)(const void *model, const int32_t *began, int32_t *prior);
     void (*release)(void *model);
-    int decodes_after_scoring; /* then what was scored is a prompt, and random bits are decoded */
 } model_kind;
 
 typedef struct {

@@ -102,6 +102,11 @@ class Predicted(Codec):
         self.key, self.label = spec, label or spec
         self._predictor = predictor
 
+    @property
+    def predictor(self) -> Predictor:
+        """The predictor."""
+        return self._predictor
+
     def pack(self, data: bytes) -> bytes:
         """Compress."""
         kind, payload = encode_block(self._predictor, data)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kolmo.bench.paper.cells import Figure
+from kolmo.bench.paper.continued import Exhibit
 from kolmo.bench.paper.figure import panels
 from kolmo.bench.paper.positions import Curve
 from kolmo.bench.paper.published import ROWS, SETS
@@ -48,6 +49,7 @@ class PaperReport:
         sets: the data.
         codecs: labels of the compressors, in the order of the tables.
         machine: in words.
+        continuations: what compressors made of beginnings; None: they were not asked.
     """
 
     figures: tuple[Figure, ...]
@@ -55,6 +57,7 @@ class PaperReport:
     sets: tuple[ChunkSet, ...]
     codecs: tuple[str, ...]
     machine: str
+    continuations: Exhibit | None = None
 
     def figure(self, codec: str, modality: str, *, chunked: bool, mask: bool = False) -> Figure | None:
         """A figure; None where there is none."""
@@ -64,7 +67,8 @@ class PaperReport:
     @property
     def wrong(self) -> list[str]:
         """Compressors that did not give the content back, a line each."""
-        return [f"{f.codec} on {f.modality}: what came back differs" for f in self.figures if not f.compared]
+        lines = [f"{f.codec} on {f.modality}: what came back differs" for f in self.figures if not f.compared]
+        return [*lines, *(self.continuations.wrong if self.continuations else [])]
 
     def tables(self) -> Iterator[tuple[str, Sequence[str], list[list[str]]]]:
         """Title, head and rows of each table."""
@@ -84,6 +88,8 @@ class PaperReport:
                 adjusted.append([codec, *rates])
         if adjusted:
             yield "In chunks, the model counted as data, as it ships", ("", *(s.modality for s in self.sets)), adjusted
+        if self.continuations and (costs := self.continuations.table()):
+            yield costs
 
     def text(self) -> str:
         """Tables for a terminal."""
@@ -106,6 +112,8 @@ class PaperReport:
         for title, head, rows in [*self.tables(), _published()]:
             cells = [head, ["---", *["---:"] * (len(head) - 1)], *([*map(markdown_text, row)] for row in rows)]
             parts.append(f"## {title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in cells) + "\n")
+        if self.continuations:
+            parts.append(self.continuations.markdown())
         parts += [NOTE + "\n", PUBLISHED_NOTE + "\n", markdown_text(self.machine) + ".\n"]
         return "\n".join(parts)
 
@@ -133,6 +141,7 @@ class PaperReport:
                 {"codec": row.codec, "chunked": row.chunked, **dict(zip(MODALITIES, row.rates, strict=True))}
                 for row in ROWS
             ],
+            **({"continuations": self.continuations.made.record()} if self.continuations else {}),
         }
 
     def html(self) -> str:
@@ -144,11 +153,16 @@ class PaperReport:
 
         title = "Language modeling is compression, on this data"
         style = Path(__file__).parent.with_name("bench.css").read_text("utf-8")
-        parts = [*head(title, style, ""), f"<h1>{title}</h1>\n<p>{escaped(_data(self.sets))}</p>\n"]
+        parts = [
+            *head(title, style, "", images=True, sounds=True),
+            f"<h1>{title}</h1>\n<p>{escaped(_data(self.sets))}</p>\n",
+        ]
         parts += [html_table(name, heads, rows) for name, heads, rows in self.tables()]
         parts.append(f"<p>{escaped(NOTE)}</p>\n")
         if self.curves:
             parts.append(f"<h2>Bits of a byte by its place in the chunk</h2>\n{panels(self.curves)}\n")
+        if self.continuations:
+            parts.append(self.continuations.html())
         parts += [html_table(*_published()), f"<p>{escaped(PUBLISHED_NOTE)}</p>\n<p>{escaped(self.machine)}.</p>\n"]
         return "".join([*parts, tail()])
 

@@ -16,6 +16,9 @@ from pathlib import Path
 from kolmo.bench.files import machine
 from kolmo.bench.paper.cells import Ask, Figure, key_of, measure
 from kolmo.bench.paper.codecs import Codec, Predicted, classical, codecs_of
+from kolmo.bench.paper.continuations import STORE as CONTINUATIONS
+from kolmo.bench.paper.continuations import continue_all
+from kolmo.bench.paper.continued import Exhibit
 from kolmo.bench.paper.positions import Curve, curve
 from kolmo.bench.paper.report import PaperReport
 from kolmo.errors import KolmoError
@@ -48,6 +51,7 @@ def bench_paper(
     chunks: int = DEFAULT_CHUNKS,
     chunk_size: int = CHUNK_BYTES,
     seed: int = DEFAULT_SEED,
+    continuations: bool = False,
     output: str | Path | None = None,
     progress: Phases | None = None,
 ) -> PaperReport:
@@ -55,14 +59,15 @@ def bench_paper(
 
     Args:
         data: a folder with folders `text`, `images` and `audio`; None: the samples that ship with kolmo.
-        text: a file or folder in place of that of `data`.
+        text: a file, folder or data set (`modalities.sources`) in place of that of `data`.
         images: likewise.
         audio: likewise.
         compressors: names of classical compressors, and specs of predictors; None: all classical ones that are
             installed, and the embedded predictors of levels 1, 4 and 5.
         chunks: the most chunks of each modality.
         chunk_size: bytes of a chunk of text, of sound and of random bytes; patches of pictures have 2,048.
-        seed: of the random bytes.
+        seed: of the random bytes, and of continuations.
+        continuations: whether compressors also go on from the beginnings of some of the data.
         output: a folder where figures are stored as they are computed; a later run takes them from there.
         progress: called with a title and the bytes of data; the steps are bytes.
 
@@ -79,7 +84,7 @@ def bench_paper(
     if len({codec.label for codec in chosen}) < len(chosen):
         raise KolmoError("a compressor is named twice; leave one out")
     places = places_of(data) | {
-        name: Path(path) for name, path in (("text", text), ("images", images), ("audio", audio)) if path is not None
+        name: path for name, path in (("text", text), ("images", images), ("audio", audio)) if path is not None
     }
     sets = [
         text_chunks(places["text"], most=chunks, size=chunk_size),
@@ -99,10 +104,15 @@ def bench_paper(
                 figures.append(_figure(codec, one, ask, known, store, progress or no_phases))
             if isinstance(codec, Predicted):
                 curves.append(_curve(codec, one, known, store, progress or no_phases))
-    return PaperReport(tuple(figures), tuple(curves), tuple(sets), tuple(codec.label for codec in chosen), machine())
+    exhibit = None
+    if continuations:
+        kept = None if output is None else Path(output) / CONTINUATIONS
+        exhibit = Exhibit(continue_all(chosen, sets, places, seed=seed, store=kept, progress=progress or no_phases))
+    labels = tuple(codec.label for codec in chosen)
+    return PaperReport(tuple(figures), tuple(curves), tuple(sets), labels, machine(), exhibit)
 
 
-def places_of(data: str | Path | None) -> dict[str, Path]:
+def places_of(data: str | Path | None) -> dict[str, str | Path]:
     """Where the text, pictures and sounds are.
 
     Raises:
@@ -114,7 +124,7 @@ def places_of(data: str | Path | None) -> dict[str, Path]:
     for name, path in found.items():
         if not path.exists():
             raise KolmoError(f"{path}: is not there; make it, or name the {name} alone")
-    return found
+    return {**found}
 
 
 def asked(codec: Codec) -> Iterator[Ask]:

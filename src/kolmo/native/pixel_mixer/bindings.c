@@ -18,7 +18,7 @@ static void pixel_mixer_export(const void *model, const int32_t *began, int32_t 
 
 static void pixel_mixer_release(void *model) { pm_free((pm_model *)model); }
 
-static const model_kind pixel_mixer = {pixel_mixer_run, pixel_mixer_refusal, pixel_mixer_export, pixel_mixer_release, 0};
+static const model_kind pixel_mixer = {pixel_mixer_run, pixel_mixer_refusal, pixel_mixer_export, pixel_mixer_release};
 
 static PyObject *pixel_mixer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     const char *config, *base, *tables;

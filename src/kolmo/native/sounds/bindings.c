@@ -16,7 +16,7 @@ static void mixer_export(const void *model, const int32_t *began, int32_t *prior
 
 static void mixer_release(void *model) { sound_free((sound_model *)model); }
 
-static const model_kind sound_mixer = {mixer_run, mixer_refusal, mixer_export, mixer_release, 0};
+static const model_kind sound_mixer = {mixer_run, mixer_refusal, mixer_export, mixer_release};
 
 static PyObject *mixer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     const char *config, *tables, *softplus;

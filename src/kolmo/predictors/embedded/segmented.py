@@ -20,6 +20,7 @@ from kolmo.foreign import quoted
 from kolmo.predictors.base import BlockPart, Model, Predictor, slices, unknown_version
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
 from kolmo.predictors.embedded.kinds.segments import read_segments, segment_bits, streams_of, write_segments
+from kolmo.predictors.embedded.known_kind import KnownKind
 from kolmo.progress import Progress
 
 if TYPE_CHECKING:
@@ -188,6 +189,14 @@ class SegmentedPredictor(Predictor):
     def start(self, size: int, threads: int = 1) -> SegmentedModel:
         """A fresh model for a block of `size` bytes."""
         return SegmentedModel(self.level, size, self.kinds(threads), self.choose)
+
+    def of_kind(self, kind: str, parameters: Mapping[str, int]) -> KnownKind:
+        """The predictor for data of a known kind, such as image: see `predictors.base.Predictor`.
+
+        Raises:
+            PredictorError: there is no such kind, or it has other parameters.
+        """
+        return KnownKind(self, self.level, self.kinds(), kind, parameters)
 
 
 def parts_of(payload: bytes, size: int, kinds: Mapping[int, Kind]) -> list[BlockPart]:
