@@ -1,6 +1,6 @@
 """Train the priors of the mixer of sound on a folder of sounds: `python scripts/train_sound_prior.py FOLDER`.
 
-FOLDER holds files that soundfile reads, of 16 bits; every tenth one (in the order of names) is left out, for
+FOLDER holds files that soundfile reads, of 16 bits; every tenth one (in the order of names, from the
 measurements. Long pieces of 16 bits come first, among them two channels with an echo, noise and tones; then pieces of
 2,048 samples of 8 bits, for which a prior matters most. The same folder and seed give the same priors.
 """
@@ -39,7 +39,7 @@ def read_sounds(folder: Path) -> list[npt.NDArray[np.int16]]:
     import soundfile
 
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    return [soundfile.read(path, dtype="int16")[0] for i, path in enumerate(files) if i % 10]
+    return [soundfile.read(path, dtype="int16")[0] for i, path in enumerate(files) if i % 10 != 9]
 
 
 def make_pieces(sounds: list[npt.NDArray[np.int16]], long: int, short: int, seed: int) -> list[Piece]:
