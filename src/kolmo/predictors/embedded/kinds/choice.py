@@ -22,9 +22,9 @@ FIRST_TRIAL_BYTES, SURE_GAIN = 1 << 12, 8
 TRIAL_PARTS, MIN_TRIAL_BYTES, TRIAL_BYTES = 16, 1 << 13, 1 << 16
 TRIAL_PERIODS, MAX_TRIAL_BYTES = 8, 1 << 16
 # Guesses about a piece compete in rounds: all on the first bytes of a sample, those that are left on more of it.
-# Bytes of each round; of the last one the least and the most, between which it takes a part of the piece. Pieces of
-# large blocks have a round more, if the others leave a doubt.
-ROUNDS, LAST_ROUND = (1 << 10,), (1 << 12, 1 << 13)
+# Bytes of each round; of the last one, which is run if the others leave a doubt, the least and the most, between which
+# it takes a part of the piece.
+ROUNDS, LAST_ROUND = (1 << 10, 1 << 12), (1 << 13, 1 << 13)
 LARGE_BLOCK_BYTES, LARGE_ROUNDS, LAST_LARGE_ROUND = 1 << 17, (1 << 11, 1 << 13), (1 << 14, 1 << 16)
 FAST_LEVELS = 2  # levels up to this one try less, since models of special kinds take several times as long there
 # Trials of guesses code so many bytes of a block at most, and this part of it; on fast levels, and on others.
@@ -83,7 +83,7 @@ def choose_small(
     if len(part) < len(data):
         sizes = {way: _coded(kinds[way.code], level, way.parameters, part) for way in ways}
         ways = sorted(ways, key=sizes.__getitem__)[:3]  # a stable order
-        ways = [way for way in ways if _is_near(sizes[way], sizes[ways[0]], 10)]
+        ways = [way for way in ways if _is_near(sizes[way], sizes[ways[0]], 16)]
     lists: list[Sequence[Segment]] = [[way] for way in sorted(ways, key=lambda way: way.code)]
     believed = _believed(data, _Trials(data, level, kinds), special)
     if believed:
@@ -329,11 +329,14 @@ class _Trials:
         return left if sizes[own] > 2 * best else [own, *left]
 
     def _finalists(self, projected: Mapping[_Guess, int], size: int) -> list[_Guess]:
-        """Of the guesses before the last round, the best of each kind that is near the best of all; three at most."""
+        """Of the guesses before the last round, those that are near the best one; two of a kind, and three in all."""
         ordered = sorted(projected, key=projected.__getitem__)
-        firsts = {guess[0]: guess for guess in reversed(ordered)}
         most = (6 * projected[ordered[0]] + size // LITTLE_PARTS) // 5
-        return [guess for guess in ordered if firsts[guess[0]] == guess and projected[guess] <= most][:3]
+        near: list[_Guess] = []
+        for guess in ordered:
+            if projected[guess] <= most and sum(guess[0] == other[0] for other in near) < 2:
+                near.append(guess)
+        return near[:3]
 
     def _middle(self, piece: Segment, size: int, step: int) -> int:
         """Where a sample of so many bytes from the middle of a piece begins: at a multiple of `step` in it."""

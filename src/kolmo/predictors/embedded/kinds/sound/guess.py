@@ -79,10 +79,5 @@ def _logarithm(values: npt.NDArray[np.int64]) -> int:
     """Mean of log2(1 + 2 |value|), in 1/16."""
     import numpy as np
 
-    sizes = (2 * np.abs(values) + 1).astype(np.uint32)
-    exponent = np.zeros(len(sizes), np.int64)
-    for step in (16, 8, 4, 2, 1):
-        large = sizes >= np.uint32(1 << step)
-        exponent += step * large
-        sizes = np.where(large, sizes >> np.uint32(step), sizes)
-    return int(exponent.sum() * 16 // max(len(values), 1))
+    exponents = np.frexp(2.0 * np.abs(values) + 1)[1] - 1  # exact: the values have less than 53 bits
+    return int(exponents.sum(dtype=np.int64)) * 16 // max(len(values), 1)
