@@ -59,7 +59,10 @@ class BinaryEncoder:
 
         Raises:
             ValueError: this one has coded something, or either is finished.
+            TypeError: the other one is not such an encoder.
         """
+        if not isinstance(other, BinaryEncoder):
+            raise TypeError(f"an encoder adopts an encoder, not {type(other).__name__}")
         self._check_open()
         other._check_open()
         if self is other or self._low or self._range != MASK32 or self._held >= 0:

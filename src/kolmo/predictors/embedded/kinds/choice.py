@@ -269,6 +269,8 @@ class _Trials:
 
     def prefers(self, segment: Segment, beside: Segment, general: int) -> bool:
         """Whether a segment should be what the one of a special kind beside it is, and not what it is."""
+        if self.coded > self.limit:
+            return False
         projected = self._projected(segment, [_key(segment), _key(beside)])
         old, new = projected.get(_key(segment)), projected.get(_key(beside))
         if old is None or new is None:
