@@ -1,8 +1,9 @@
 """Train the priors of the mixer of sound on a folder of sounds: `python scripts/train_sound_prior.py FOLDER`.
 
 FOLDER holds files that soundfile reads, of 16 bits; the 10th, 20th, 30th ... in the order of names are left out, for
-measurements, as `kolmo train` does. Long pieces of 16 bits come first, among them two channels with an echo, noise and tones; then pieces of
-2,048 samples of 8 bits, for which a prior matters most. The same folder and seed give the same priors.
+measurements, as `kolmo train` does. Long pieces of 16 bits come first, among them two channels with an echo, noise and
+tones; then pieces of 2,048 samples of 8 bits, for which a prior matters most. The same folder and seed give the same
+priors.
 """
 
 from __future__ import annotations
