@@ -1,8 +1,9 @@
 """Train the priors of the mixer of sound on a folder of sounds: `python scripts/train_sound_prior.py FOLDER`.
 
-FOLDER holds files that soundfile reads, of 16 bits; every tenth one (in the order of names) is left out, for
-measurements. Long pieces of 16 bits come first, among them two channels with an echo, noise and tones; then pieces of
-2,048 samples of 8 bits, for which a prior matters most. The same folder and seed give the same priors.
+FOLDER holds files that soundfile reads, of 16 bits; the 10th, 20th, 30th ... in the order of names are left out, for
+measurements, as `kolmo train` does. Long pieces of 16 bits come first, among them two channels with an echo, noise and
+tones; then pieces of 2,048 samples of 8 bits, for which a prior matters most. The same folder and seed give the same
+priors.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ SHORT = 2048  # of 8 bits
 
 
 def read_sounds(folder: Path) -> list[npt.NDArray[np.int16]]:
-    """Mono sounds of 16 bits, every tenth one left out."""
+    """Mono sounds of 16 bits, the 10th, 20th, ... left out."""
     import soundfile
 
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    return [soundfile.read(path, dtype="int16")[0] for i, path in enumerate(files) if i % 10]
+    return [soundfile.read(path, dtype="int16")[0] for i, path in enumerate(files) if i % 10 != 9]
 
 
 def make_pieces(sounds: list[npt.NDArray[np.int16]], long: int, short: int, seed: int) -> list[Piece]:

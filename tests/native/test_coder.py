@@ -102,6 +102,29 @@ def test_a_finished_encoder_says_so(implementation: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("count", [0, 1, 7, 3000])
+def test_an_encoder_goes_on_where_another_was(implementation: ModuleType, count: int) -> None:
+    bits, p1 = pack([(i % 3 == 0, 1 + i * 977 % 65535) for i in range(count + 500)])
+    other, encoder = implementation.BinaryEncoder(), implementation.BinaryEncoder()
+    other.encode_many(bits[:count], p1[: 2 * count])
+    size = other.size()
+    encoder.adopt(other)
+    assert encoder.size() == size
+    for use in (other.finish, lambda: encoder.adopt(other), lambda: other.encode(1, 9)):
+        with pytest.raises(ValueError, match="finished"):
+            use()
+    encoder.encode_many(bits[count:], p1[2 * count :])
+    with pytest.raises(ValueError, match="coded nothing"):
+        encoder.adopt(implementation.BinaryEncoder())
+    assert encoder.finish() == encode(reference, bits, p1)
+    with pytest.raises(TypeError):
+        implementation.BinaryEncoder().adopt(b"other")
+    alone = implementation.BinaryEncoder()
+    with pytest.raises(ValueError, match="coded nothing"):
+        alone.adopt(alone)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_size_bounds_the_final_size(implementation: ModuleType) -> None:
     encoder = implementation.BinaryEncoder()
     for i in range(2000):

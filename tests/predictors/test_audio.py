@@ -119,6 +119,10 @@ def test_guesses() -> None:
     assert (8, 1, 0, 1, 0) in guess_sounds((tone(8, 1, 4000) + 128).astype(np.uint8).tobytes())
     assert (8, 1, 0, 0, 0) in guess_sounds(tone(8, 1, 4000).astype(np.int8).tobytes())
     rng = np.random.default_rng(1)
+    quiet = rng.integers(-2, 3, 2048)  # as likely far as near: of small data, sound all the same
+    assert (8, 1, 0, 1, 0) in guess_sounds((quiet + 128).astype(np.uint8).tobytes())
+    assert (8, 1, 0, 0, 0) in guess_sounds(quiet.astype(np.int8).tobytes())
+    assert (8, 1, 0, 0, 0) not in guess_sounds((quiet + 128).astype(np.uint8).tobytes())
     assert guess_sounds(rng.bytes(5000)) == []
     assert guess_sounds(b"The quick brown fox jumps over the lazy dog. " * 100) == []
     assert guess_sounds(bytes(10)) == guess_sounds(bytes(5000)) == []

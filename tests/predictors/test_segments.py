@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.fake_kinds import Eager, Ramp, announced, ramp
+from helpers.fake_kinds import Eager, Ramp, RampModel, announced, ramp
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError
 from kolmo.predictors.embedded.cm import ContextMixing
@@ -36,6 +36,7 @@ from kolmo.predictors.embedded.neural import Neural
 from kolmo.predictors.embedded.segmented import Choice, SegmentedModel, least_expansion, parts_of
 from kolmo.predictors.embedded.split import split
 from kolmo.predictors.embedded.text import SHIPPED
+from kolmo.progress import Progress
 
 LEVEL = 3
 RANDOM = random.Random(17).randbytes
@@ -262,12 +263,14 @@ def test_headers_announce() -> None:
     assert segments[1].first == len(TEXTS[0]) + 6
 
 
-def test_windows_are_guessed() -> None:
-    data = RANDOM(1 << 16) + ramp(11, 3 << 16) + RANDOM(1 << 16)
+def test_windows_are_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 1 << 13
+    monkeypatch.setattr(choice, "WINDOW_BYTES", size)
+    data = RANDOM(size) + ramp(11, 3 * size) + RANDOM(size)
     assert [(s.code, s.first, s.size) for s in chosen(data, Ramp())] == [
-        (PLAIN, 0, 1 << 16),
-        (9, 1 << 16, 3 << 16),
-        (PLAIN, 4 << 16, 1 << 16),
+        (PLAIN, 0, size),
+        (9, size, 3 * size),
+        (PLAIN, 4 * size, size),
     ]
 
 
@@ -312,24 +315,82 @@ def test_a_writer_keeps_to_the_bounds() -> None:
     assert choice._limited(segments[:9]) == segments[:9]
 
 
-def test_small_blocks_are_tried_in_all_ways() -> None:
+@pytest.mark.parametrize("data", [TEXTS[0] + announced(3, 1024), ramp(9, 900), TEXTS[1], b"a text " * 90, b"1"])
+def test_small_blocks_are_tried_in_all_ways(data: bytes) -> None:
     kinds = kinds_with(Ramp(), Eager())
-    data = TEXTS[0] + announced(3, 1024)
-    best, size = choice.smallest(data, LEVEL, kinds, choice.candidates(data, LEVEL, kinds))
-    assert size == choice.coded_size(data, LEVEL, kinds, best) == len(coded(data, best, kinds))
-    assert size < min(len(coded(data, plain(data), kinds)), len(data))
+    segments, encoder = choice.choose_small(data, LEVEL, kinds, [QUICK, PLAIN])
+    sizes = [len(coded(data, [Segment(code, 0, len(data), p)], kinds)) for code, p in ((1, ()), (2, ()), (10, (9,)))]
+    payload = coded(data, segments, kinds)
+    assert encoder.finish() == payload
+    assert decoded(payload, len(data), kinds) == data
+    assert len(payload) <= min(sizes) + 1
+    assert (segments[0].parameters == (9,)) == (data == ramp(9, 900))
+    assert (len(segments) == 2) == (b"RAMP" in data)
 
 
-def test_known_costs_are_coded_as_the_model_would() -> None:
+def test_what_a_trial_coded_is_not_coded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     data = b"a text of some words " * 9
     segment = [Segment(PLAIN, 0, len(data))]
-    mixer = KINDS[PLAIN].model(LEVEL, len(data), ())
-    known = Choice(segment, mixer.costs(data))  # type: ignore[attr-defined]
+    known = Choice(segment, choice.encoded(data, LEVEL, KINDS, segment))
+    payload = coded(data, segment)
     encoder = BinaryEncoder()
     ticks: list[int] = []
+    monkeypatch.setattr(SegmentedModel, "_model", None)
     SegmentedModel(LEVEL, len(data), KINDS, lambda _: known).encode(encoder, data, ticks.append)
-    assert encoder.finish() == coded(data, segment)
+    assert encoder.finish() == payload
     assert sum(ticks) == len(data)
+
+
+class Flat(Ramp):
+    """Data of which each byte costs seven bits, from the first one on."""
+
+    code = 11
+
+    def model(self, level: int, size: int, parameters: tuple[int, ...]) -> FlatModel:
+        return FlatModel(size, 0)
+
+    def guess(self, data: bytes) -> list[tuple[int, ...]]:
+        return [(0,)]
+
+
+class FlatModel(RampModel):
+    def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
+        encoder.encode_many(bytes(7 * len(data)), b"\0\x80" * (7 * len(data)))
+
+
+def test_a_kind_that_learns_slowly_is_not_refused() -> None:
+    """Of the sample, the fake kind makes 7,168 bytes, and plain data more; but its second period costs nothing."""
+    period = RANDOM(7300)
+    assert len(coded((period * 2)[:8192], plain(period))) > 7200
+    assert codes(choice.choose(period * 9, LEVEL, kinds_with(Flat()), plain)) == [PLAIN]
+    assert codes(choice.choose(RANDOM(60_000), LEVEL, kinds_with(Flat()), plain)) == [Flat.code]
+
+
+def test_the_usual_guesses_of_a_piece_come_first() -> None:
+    windows = [[(9, (1,)), (9, (2,))], [(9, (2,)), (9, (3,)), (10, (7,))], [(9, (2,))], [(9, (3,)), (9, (1,))]]
+    assert choice._usual(windows, 2) == [(9, (2,)), (9, (1,)), (10, (7,))]
+    assert choice._usual(windows, 1) == [(9, (2,)), (10, (7,))]
+
+
+def test_neighbours_of_other_parameters_join() -> None:
+    size = 1 << 15
+    data = ramp(9, 2 * size) + RANDOM(size)
+    trials = choice._Trials(data, LEVEL, kinds_with(Ramp()))
+    right, wrong = Segment(9, 0, size, (9,)), Segment(9, size, size, (8,))
+    noise = Segment(PLAIN, 2 * size, size)
+    assert choice._joined(choice._extended([right, wrong, noise], PLAIN, trials)) == [
+        Segment(9, 0, 2 * size, (9,)),
+        noise,
+    ]
+    trials.coded = trials.limit + 1
+    assert choice._extended([right, wrong, noise], PLAIN, trials) == [right, wrong, noise]
+
+
+def test_a_sure_announcement_takes_a_short_trial() -> None:
+    trials = choice._Trials(ramp(3, 1 << 18), LEVEL, kinds_with(Ramp()))
+    assert trials.confirms(Segment(9, 0, 1 << 18, (3,)))
+    assert trials.coded == 2 * choice.FIRST_TRIAL_BYTES
+    assert not trials.confirms(Segment(9, 0, 1 << 18, (4,)))
 
 
 def test_progress_counts_every_byte_once() -> None:

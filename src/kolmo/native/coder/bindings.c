@@ -62,10 +62,27 @@ static PyObject *encoder_finish(PyObject *object, PyObject *unused) {
     return PyBytes_FromStringAndSize((const char *)self->coder.out, (Py_ssize_t)self->coder.size);
 }
 
+static PyObject *encoder_adopt(PyObject *object, PyObject *args) {
+    Encoder *self = (Encoder *)object, *other;
+    if (!PyArg_ParseTuple(args, "O!:adopt", EncoderType, &other)) return NULL;
+    if (kolmo_encoder_taken(self) || kolmo_encoder_taken(other)) return NULL;
+    kolmo_encoder *e = &self->coder;
+    if (self == other || e->low || e->range != 0xFFFFFFFFu || e->held >= 0) {
+        PyErr_SetString(PyExc_ValueError, "only an encoder that has coded nothing adopts another");
+        return NULL;
+    }
+    free(e->out);
+    *e = other->coder;
+    kolmo_encoder_init(&other->coder);
+    other->coder.finished = 1;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef encoder_methods[] = {
     {"encode", encoder_encode, METH_VARARGS, "encode(bit, p1): code a bit with probability p1 / 65536 of being 1."},
     {"encode_many", encoder_encode_many, METH_VARARGS, "encode_many(bits, p1): a byte a bit, 16-bit probabilities."},
     {"size", encoder_size, METH_NOARGS, "Bytes written so far."},
+    {"adopt", encoder_adopt, METH_VARARGS, "adopt(other): go on from where another encoder is, which is finished then."},
     {"finish", encoder_finish, METH_NOARGS, "Close the interval and return all bytes."},
     {NULL, NULL, 0, NULL},
 };

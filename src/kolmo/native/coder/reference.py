@@ -54,6 +54,22 @@ class BinaryEncoder:
         """Bytes written so far, held ones included (the final size is at most 4 more)."""
         return len(self._out) + (self._held >= 0) + self._run
 
+    def adopt(self, other: BinaryEncoder) -> None:
+        """Go on from where another encoder is, which is finished then.
+
+        Raises:
+            ValueError: this one has coded something, or either is finished.
+            TypeError: the other one is not such an encoder.
+        """
+        if not isinstance(other, BinaryEncoder):
+            raise TypeError(f"an encoder adopts an encoder, not {type(other).__name__}")
+        self._check_open()
+        other._check_open()
+        if self is other or self._low or self._range != MASK32 or self._held >= 0:
+            raise ValueError("only an encoder that has coded nothing adopts another")
+        self.__dict__.update(other.__dict__)
+        other._finished = True
+
     def finish(self) -> bytes:
         """Close the interval and return all bytes: of the values in it, the one that ends in most zero bytes."""
         self._check_open()

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import ClassVar
 
-from kolmo.coder.binary import BinaryEncoder
 from kolmo.predictors.choice import Choice as Drawing
 from kolmo.predictors.choice import Randomness
 from kolmo.predictors.embedded import context_mixing
@@ -21,7 +20,7 @@ from kolmo.predictors.embedded.cm import kinds_digest
 from kolmo.predictors.embedded.context_mixing import room_for
 from kolmo.predictors.embedded.gate import MAX_TRIAL_BYTES, looks_packed, should_use_network
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
-from kolmo.predictors.embedded.kinds.choice import candidates, choose, smallest
+from kolmo.predictors.embedded.kinds.choice import choose, choose_small
 from kolmo.predictors.embedded.kinds.general import PLAIN, QUICK, Plain, Quick
 from kolmo.predictors.embedded.kinds.known import special_kinds
 from kolmo.predictors.embedded.kinds.segments import TEXT
@@ -59,19 +58,8 @@ class Neural(SegmentedPredictor):
         # A small block is coded in all ways, since tests would take as long.
         if looks_packed(data):
             return Choice([Segment(QUICK, 0, len(data))])
-        best, size = smallest(
-            data, self.level, kinds, [[Segment(QUICK, 0, len(data))], *candidates(data, self.level, kinds)]
-        )
-        if should_use_network(data, self.source.kernel):
-            text = Choice([Segment(TEXT, 0, len(data))], self._level_text(len(data)).costs(data))
-            encoder = BinaryEncoder()
-            text.write(encoder, data)
-            if len(encoder.finish()) <= size:
-                return text
-        return Choice(best)
-
-    def _level_text(self, size: int) -> NeuralModel:
-        return NeuralModel(self._level, size, 1, 1, self.source)
+        general = [TEXT] * should_use_network(data, self.source.kernel) + [QUICK, PLAIN]
+        return Choice(*choose_small(data, self.level, kinds, general))
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Drawing) -> Iterator[bytes]:
         """Go on where a prompt ends: see `predictors.base.Predictor`.

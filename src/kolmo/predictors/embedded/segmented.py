@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError, PredictorError
 from kolmo.foreign import quoted
-from kolmo.predictors.base import BlockPart, Model, Predictor, slices, unknown_version
+from kolmo.predictors.base import BlockPart, Model, Predictor, unknown_version
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
 from kolmo.predictors.embedded.kinds.segments import read_segments, segment_bits, streams_of, write_segments
 from kolmo.predictors.embedded.known_kind import KnownKind
@@ -33,19 +33,13 @@ ANY_SIZE = 1 << 40  # of a block whose kinds alone are read
 
 @dataclass(frozen=True)
 class Choice:
-    """The segments of a block; `costs` are the probabilities of its bits where there is one segment and they are known.
+    """The segments of a block, and an encoder that has coded their list and the block already, if there is one.
 
-    They are those of the actual bits, 16 bits each, in the machine's order, as `ContextMixer.costs` returns them.
+    It is used once.
     """
 
     segments: Sequence[Segment]
-    costs: bytes = b""
-
-    def write(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
-        """Code a block from its costs, which are known."""
-        write_segments(encoder, self.segments)
-        for first, last in slices(len(data), progress):
-            encoder.encode_many(*_decisions(data[first:last], self.costs[16 * first : 16 * last]))
+    coded: BinaryEncoder | None = None
 
 
 class SegmentedModel:
@@ -69,8 +63,10 @@ class SegmentedModel:
         """Code the block."""
         choice = self._choose(data)
         self.parts = _parts(choice.segments, self._kinds)
-        if choice.costs:
-            choice.write(encoder, data, progress)
+        if choice.coded:
+            encoder.adopt(choice.coded)
+            if progress:
+                progress(len(data))
             return
         write_segments(encoder, choice.segments)
         for stream in streams_of(choice.segments):
@@ -216,18 +212,6 @@ def least_expansion(payload: bytes, level: int, kinds: Mapping[int, Kind]) -> in
     except CorruptError:  # decoding says so
         return min(kind.expansion(level) for kind in kinds.values())
     return min(kinds[segment.code].expansion(level) for segment in segments)
-
-
-def _decisions(data: bytes, costs: bytes) -> tuple[bytes, bytes]:
-    """The bits of a block and the probabilities that they are 1, as `BinaryEncoder.encode_many` takes them.
-
-    `costs` are the probabilities of the actual bits.
-    """
-    import numpy as np
-
-    bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    probabilities = np.frombuffer(costs, "=u2").astype(np.int64)
-    return bits.tobytes(), np.where(bits, probabilities, 65536 - probabilities).astype("<u2").tobytes()
 
 
 def _content(data: bytes, stream: Sequence[Segment]) -> bytes:

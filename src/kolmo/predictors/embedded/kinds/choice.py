@@ -15,21 +15,32 @@ from kolmo.predictors.embedded.kinds.general import PLAIN, QUICK
 from kolmo.predictors.embedded.kinds.segments import MAX_SEGMENTS, MAX_STREAMS, streams_of, write_segments
 
 WINDOW_BYTES = 1 << 16  # of plain data, that kinds guess about separately
-# A trial codes this part of a piece, within these bytes; or so many rows, or the like, where they are longer.
+ALIGNMENT = 16  # windows and trials of guesses begin at a multiple: whole values and samples of all layouts
+# Announcements are tried on so many bytes, and believed where they save one part in 8 there.
+FIRST_TRIAL_BYTES, SURE_GAIN = 1 << 12, 8
+# Otherwise on this part of the segment, within these bytes; or so many rows, or the like, where they are longer.
 TRIAL_PARTS, MIN_TRIAL_BYTES, TRIAL_BYTES = 16, 1 << 13, 1 << 16
 TRIAL_PERIODS, MAX_TRIAL_BYTES = 8, 1 << 16
+# Guesses about a piece compete in rounds: all on the first bytes of a sample, those that are left on more of it.
+# Bytes of each round; of the last one, which is run if the others leave a doubt, the least and the most, between which
+# it takes a part of the piece.
+ROUNDS, LAST_ROUND = (1 << 10, 1 << 12), (1 << 13, 1 << 13)
+LARGE_BLOCK_BYTES, LARGE_ROUNDS, LAST_LARGE_ROUND = 1 << 17, (1 << 11, 1 << 13), (1 << 14, 1 << 16)
 FAST_LEVELS = 2  # levels up to this one try less, since models of special kinds take several times as long there
 # Trials of guesses code so many bytes of a block at most, and this part of it; on fast levels, and on others.
 FREE_TRIAL_BYTES, TRIAL_SHARES = 1 << 18, (32, 8)
 MAX_TRIALS = (1, 3)  # guesses of a kind that are tried, likewise
-RANKING_LEVEL = 1  # whose fast models rank guesses, where there are more than
-MAX_FINALISTS = 2  # so many; those are then tried at the block's own level
+FINALISTS = (1, 2)  # guesses about a piece of a block that is not large that are left after the first round, likewise
 LEAST_GAIN = 64  # a guess has to save one part in so many, since a trial is of a part only
+LITTLE_PARTS = 64  # differences of less than about this part of the bytes of a sample say nothing
+EMPTY_PARTS = 256  # a sample of which a model makes less than this part says nothing: neighbours decide
 MAX_REFUSED = 16  # announcements of a block that trials refuse, after which headers are not believed any more
 MIN_PIECE_BYTES = 256  # of which kinds guess what it is
+SMALL_PARTS, MIN_SMALL_BYTES = 8, 128  # of a small block, that is coded in all ways; at least so many bytes
 FIRST_SPECIAL = 3  # codes from here on are special kinds
 
 Split = Callable[[bytes], list[Segment]]
+_Guess = tuple[int, tuple[int, ...]]  # code of a kind, parameters
 
 
 def choose(data: bytes, level: int, kinds: Mapping[int, Kind], split: Split) -> list[Segment]:
@@ -54,33 +65,42 @@ def choose(data: bytes, level: int, kinds: Mapping[int, Kind], split: Split) -> 
     return _limited(_joined(segments))
 
 
-def candidates(data: bytes, level: int, kinds: Mapping[int, Kind]) -> list[list[Segment]]:
-    """What a small block might be, except for text and what looks random: plain first."""
+def choose_small(
+    data: bytes, level: int, kinds: Mapping[int, Kind], general: Sequence[int]
+) -> tuple[Sequence[Segment], BinaryEncoder]:
+    """What codes a small block in the fewest bytes: its segments, and an encoder that has coded list and content.
+
+    Args:
+        data: the block, at least one byte.
+        level: 1 to 9.
+        kinds: the special kinds may be among what is tried; at most three of all are coded as a whole.
+        general: codes of the kinds without parameters that are tried, the first of equals preferred.
+    """
     special = _special(kinds)
-    guesses = [Segment(kind.code, 0, len(data), p) for kind in special for p in kind.guess(data)[: MAX_TRIALS[1]]]
-    finalists = _finalists(guesses, lambda guess: _coded(kinds[guess.code], RANKING_LEVEL, guess.parameters, data))
-    whole = [[guess] for guess in [Segment(PLAIN, 0, len(data)), *finalists]]
+    ways = [Segment(code, 0, len(data)) for code in general]
+    ways += [Segment(kind.code, 0, len(data), p) for kind in special for p in kind.guess(data)[: MAX_TRIALS[1]]]
+    part = data[: max(len(data) // SMALL_PARTS, MIN_SMALL_BYTES)]
+    if len(part) < len(data):
+        sizes = {way: _coded(kinds[way.code], level, way.parameters, part) for way in ways}
+        ways = sorted(ways, key=sizes.__getitem__)[:3]  # a stable order
+        ways = [way for way in ways if _is_near(sizes[way], sizes[ways[0]], 16)]
+    lists: list[Sequence[Segment]] = [[way] for way in sorted(ways, key=lambda way: way.code)]
     believed = _believed(data, _Trials(data, level, kinds), special)
-    return [*whole, *([_limited(list(_covering(believed, len(data))))] if believed else [])]
+    if believed:
+        lists.append(_limited(list(_covering(believed, len(data)))))
+    coded = [encoded(data, level, kinds, segments) for segments in lists]
+    best = min(range(len(lists)), key=lambda k: coded[k].size())
+    return lists[best], coded[best]
 
 
-def smallest(
-    data: bytes, level: int, kinds: Mapping[int, Kind], choices: Sequence[Sequence[Segment]]
-) -> tuple[Sequence[Segment], int]:
-    """The list of segments that codes a block in the fewest bytes, the first of equals, and the number of bytes."""
-    sizes = [coded_size(data, level, kinds, choice) for choice in choices]
-    size = min(sizes)
-    return choices[sizes.index(size)], size
-
-
-def coded_size(data: bytes, level: int, kinds: Mapping[int, Kind], segments: Sequence[Segment]) -> int:
-    """Bytes that fresh models make of a block, its list of segments included."""
+def encoded(data: bytes, level: int, kinds: Mapping[int, Kind], segments: Sequence[Segment]) -> BinaryEncoder:
+    """An encoder, not finished, with which fresh models have coded a block, its list of segments included."""
     encoder = BinaryEncoder()
     write_segments(encoder, segments)
     for stream in streams_of(segments):
         content = b"".join(data[segment.first : segment.end] for segment in stream)
         kinds[stream[0].code].model(level, len(content), stream[0].parameters).encode(encoder, content)
-    return len(encoder.finish())
+    return encoder
 
 
 def _special(kinds: Mapping[int, Kind]) -> list[Kind]:
@@ -110,7 +130,7 @@ def _believed(data: bytes, trials: _Trials, special: Sequence[Kind]) -> list[Seg
         key, size = (segment.code, segment.parameters), min(segment.size, TRIAL_BYTES)
         tried, confirmed = outcomes.get(key, (0, False))
         if size > tried and (tried or len(outcomes) < MAX_STREAMS):
-            confirmed = trials.gain(segment, PLAIN) > 0
+            confirmed = trials.confirms(segment)
             outcomes[key] = size, confirmed
             refused += not confirmed
         if confirmed:
@@ -142,48 +162,48 @@ def _guessed(data: bytes, part: Segment, trials: _Trials, special: Sequence[Kind
     if not special or part.size < MIN_PIECE_BYTES:
         return [part]
     count = max(1, (part.size + WINDOW_BYTES // 2) // WINDOW_BYTES)
-    edges = [part.first + part.size * k // count for k in range(count + 1)]
-    windows = [(a, b, tuple(kind for kind in special if kind.guess(data[a:b]))) for a, b in pairwise(edges)]
+    edges = [part.first + part.size * k // count // ALIGNMENT * ALIGNMENT for k in range(count)] + [part.end]
+    windows = [(a, b, [(kind.code, p) for kind in special for p in kind.guess(data[a:b])]) for a, b in pairwise(edges)]
     segments: list[Segment] = []
-    for kinds, group in groupby(windows, key=lambda window: window[2]):
+    for _, group in groupby(windows, key=lambda window: sorted({code for code, _ in window[2]})):
         run = list(group)
-        first, last = run[0][0], run[-1][1]
-        best, most = Segment(part.code, first, last - first), 0
-        guesses = [
-            Segment(kind.code, first, last - first, parameters)
-            for kind in (kinds if trials.coded <= trials.limit else ())
-            for parameters in kind.guess(data[first:last])[: trials.most]
-        ]
-        for guess in _finalists(guesses, trials.rank):
-            gain = trials.gain(guess, part.code)
-            if gain > most:
-                best, most = guess, gain
-        segments.append(best)
+        piece = Segment(part.code, run[0][0], run[-1][1] - run[0][0])
+        guesses = _usual([guesses for _, _, guesses in run], trials.most)
+        segments.append(trials.best(piece, guesses) if guesses and trials.coded <= trials.limit else piece)
     return _extended(segments, part.code, trials)
 
 
+def _usual(windows: Sequence[Sequence[_Guess]], most: int) -> list[_Guess]:
+    """Of the guesses about each window of a piece, the `most` most usual ones of each kind, the best first."""
+    votes: dict[_Guess, tuple[int, int]] = {}  # -> less the number of windows, best place
+    for guesses in windows:
+        for place, guess in enumerate(guesses):
+            count, best = votes.get(guess, (0, place))
+            votes[guess] = count - 1, min(best, place)
+    ordered = sorted(votes, key=lambda guess: (guess[0], *votes[guess]))
+    return [guess for _, group in groupby(ordered, key=lambda guess: guess[0]) for guess in list(group)[:most]]
+
+
 def _extended(segments: list[Segment], general: int, trials: _Trials) -> list[Segment]:
-    """The segments, those of special kinds continued over general ones beside them where that saves bytes.
+    """The segments, those of special kinds continued over what is beside them where that saves bytes.
 
     In front, a rest that is no whole period stays general, so that a layout keeps its phase.
     """
     result: list[Segment] = []
     for segment in segments:  # forward
         last = result[-1] if result else None
-        if last and last.code != general and segment.code == general:
-            phase = -last.size % trials.period(last)
-            tried = Segment(last.code, segment.first + phase, segment.size - phase, last.parameters)
-            if tried.size >= MIN_PIECE_BYTES and trials.gain(tried, general) > 0:
-                segment = Segment(last.code, segment.first, segment.size, last.parameters)
+        known = last and last.code != general and _key(last) != _key(segment)
+        if last and known and segment.size >= MIN_PIECE_BYTES and trials.prefers(segment, last, general):
+            segment = Segment(last.code, segment.first, segment.size, last.parameters)
         result.append(segment)
     result.reverse()
     segments, result = result, []
     for segment in segments:  # backward
         after = result[-1] if result else None
-        if after and after.code != general and segment.code == general:
+        if after and after.code != general and _key(after) != _key(segment):
             rest = segment.size % trials.period(after)
             tried = Segment(after.code, segment.first + rest, segment.size - rest, after.parameters)
-            if tried.size >= MIN_PIECE_BYTES and trials.gain(tried, general) > 0:
+            if tried.size >= MIN_PIECE_BYTES and trials.prefers(segment, after, general):
                 result.append(tried)
                 segment = Segment(general, segment.first, rest)
         if segment.size:
@@ -192,9 +212,8 @@ def _extended(segments: list[Segment], general: int, trials: _Trials) -> list[Se
     return result
 
 
-def _finalists(guesses: list[Segment], rank: Callable[[Segment], int]) -> list[Segment]:
-    """The guesses that fast models code in the fewest bytes."""
-    return guesses if len(guesses) <= MAX_FINALISTS else sorted(guesses, key=rank)[:MAX_FINALISTS]
+def _key(segment: Segment) -> _Guess:
+    return segment.code, segment.parameters
 
 
 def _coded(kind: Kind, level: int, parameters: tuple[int, ...], data: bytes) -> int:
@@ -202,6 +221,11 @@ def _coded(kind: Kind, level: int, parameters: tuple[int, ...], data: bytes) -> 
     encoder = BinaryEncoder()
     kind.model(level, len(data), parameters).encode(encoder, data)
     return len(encoder.finish())
+
+
+def _is_near(size: int, best: int, parts: int) -> bool:
+    """Whether a size is larger than the best one by one part in so many at most."""
+    return (size - best) * parts <= best
 
 
 class _Trials:
@@ -215,38 +239,117 @@ class _Trials:
 
     def __init__(self, data: bytes, level: int, kinds: Mapping[int, Kind]) -> None:
         self._data, self._level, self._kinds = data, level, kinds
-        self._general: tuple[tuple[int, int, int], int] = ((0, 0, 0), 0)  # last trial of a general kind, its bytes
+        self._sizes: dict[tuple[int, tuple[int, ...], int, int], int] = {}  # results: code, parameters, first, size
         self.coded = 0
         self.limit = FREE_TRIAL_BYTES + len(data) // TRIAL_SHARES[level > FAST_LEVELS]
         self.most = MAX_TRIALS[level > FAST_LEVELS]
+        self._large = len(data) >= LARGE_BLOCK_BYTES and level > FAST_LEVELS
 
-    def gain(self, guess: Segment, general: int) -> int:
-        """Bytes that a guess saves on a part of its piece beside a general kind; 0 where that is little."""
-        start, size = self._part(guess)
-        key = start, size, general
-        if self._general[0] != key:
-            self._general = key, self._size(self._level, general, (), start, size)
-        gain = self._general[1] - self._size(self._level, guess.code, guess.parameters, start, size)
-        return gain if gain * LEAST_GAIN > self._general[1] else 0
+    def confirms(self, segment: Segment) -> bool:
+        """Whether an announced segment takes fewer bytes than plain data would."""
+        size = min(FIRST_TRIAL_BYTES, segment.size)
+        start = self._middle(segment, size, self.period(segment))
+        announced, plain = (self._size(*key, start, size) for key in ((segment.code, segment.parameters), (PLAIN, ())))
+        if (plain - announced) * SURE_GAIN > plain or size == segment.size:
+            return (plain - announced) * LEAST_GAIN > plain
+        size = min(max(segment.size // TRIAL_PARTS, MIN_TRIAL_BYTES), TRIAL_BYTES)
+        size = min(max(size, min(TRIAL_PERIODS * self.period(segment), MAX_TRIAL_BYTES)), segment.size)
+        start = self._middle(segment, size, self.period(segment))
+        announced, plain = (self._size(*key, start, size) for key in ((segment.code, segment.parameters), (PLAIN, ())))
+        return (plain - announced) * LEAST_GAIN > plain
+
+    def best(self, piece: Segment, guesses: Sequence[_Guess]) -> Segment:
+        """The piece as what codes it in the fewest bytes: of its general kind, or as one of the guesses."""
+        general = _key(piece)
+        projected = self._projected(piece, [general, *guesses])
+        code, parameters = winner = min(projected, key=projected.__getitem__)
+        if general in projected and (projected[general] - projected[winner]) * LEAST_GAIN <= projected[general]:
+            return piece
+        return Segment(code, piece.first, piece.size, parameters)
+
+    def prefers(self, segment: Segment, beside: Segment, general: int) -> bool:
+        """Whether a segment should be what the one of a special kind beside it is, and not what it is."""
+        if self.coded > self.limit:
+            return False
+        projected = self._projected(segment, [_key(segment), _key(beside)])
+        old, new = projected.get(_key(segment)), projected.get(_key(beside))
+        if old is None or new is None:
+            return old is None
+        if segment.code != general or max(old, new) * EMPTY_PARTS <= segment.size:  # one stream less
+            return new <= old or segment.code == general
+        return (old - new) * LEAST_GAIN > old
+
+    def _projected(self, piece: Segment, guesses: Sequence[_Guess]) -> dict[_Guess, int]:
+        """Bytes that a piece will take as each of the guesses that are left in the last round; the first is its own.
+
+        They code the first bytes of a sample, then more of it. What the last bytes of the sample cost, behind the
+        others, tells what the rest of the piece will cost: kinds that learn slowly are worse at first.
+        """
+        rounds = self._rounds(piece.size)
+        start = self._middle(piece, rounds[-1], ALIGNMENT)
+        projected: dict[_Guess, int] = dict.fromkeys(guesses, 0)
+        sizes, done = projected, 0
+        for number, size in enumerate(rounds):
+            now = {guess: self._size(*guess, start, size) for guess in projected}
+            rest, more = piece.size - size, size - done
+            projected = {guess: now[guess] + (now[guess] - sizes[guess]) * rest // more for guess in projected}
+            sizes, done = now, size
+            if size < rounds[-1]:
+                left = self._finalists(projected, piece.size) if number else self._left(sizes, size)
+                projected = {guess: projected[guess] for guess in left}
+                if len(left) < 2:
+                    break
+        return projected
 
     def period(self, segment: Segment) -> int:
         """Bytes after which the segment's layout repeats."""
         return self._kinds[segment.code].period(segment.parameters)
 
-    def rank(self, guess: Segment) -> int:
-        """Bytes that a fast model makes of the part."""
-        return self._size(RANKING_LEVEL, guess.code, guess.parameters, *self._part(guess))
+    def _rounds(self, size: int) -> list[int]:
+        """Bytes of the sample of a piece that guesses code in each round."""
+        rounds, (least, most) = (LARGE_ROUNDS, LAST_LARGE_ROUND) if self._large else (ROUNDS, LAST_ROUND)
+        last = min(max(size // TRIAL_PARTS, least), most, size)
+        return [*(k for k in rounds if k < last), last]
 
-    def _part(self, guess: Segment) -> tuple[int, int]:
-        """First byte and size of the part of a piece that is tried."""
-        period = self.period(guess)
-        size = min(max(guess.size // TRIAL_PARTS, MIN_TRIAL_BYTES), TRIAL_BYTES)
-        size = min(max(size, min(TRIAL_PERIODS * period, MAX_TRIAL_BYTES)), guess.size)
-        return guess.first + (guess.size - size) // 2 // period * period, size
+    def _left(self, sizes: Mapping[_Guess, int], done: int) -> list[_Guess]:
+        """Of the guesses after the first round, those that are not hopeless.
 
-    def _size(self, level: int, code: int, parameters: tuple[int, ...], start: int, size: int) -> int:
-        self.coded += size
-        return _coded(self._kinds[code], level, parameters, self._data[start : start + size])
+        Of each kind the one with the fewest bytes, and the one that it named first if that is near; few of them where
+        there is no other round. What the piece is, which may learn slowest, is left unless it takes twice as many.
+        """
+        own, *others = sizes
+        best = min(sizes.values())
+        left: list[_Guess] = []
+        for _, group in groupby(others, key=lambda guess: guess[0]):
+            named = list(group)
+            least = min(named, key=sizes.__getitem__)
+            left += [g for g in named if g == least or (g == named[0] and _is_near(sizes[g], sizes[least], 8))]
+        left = sorted(
+            (guess for guess in left if 2 * sizes[guess] <= 3 * best + done // LITTLE_PARTS), key=sizes.__getitem__
+        )
+        left = left if self._large else left[: FINALISTS[self._level > FAST_LEVELS]]
+        return left if sizes[own] > 2 * best else [own, *left]
+
+    def _finalists(self, projected: Mapping[_Guess, int], size: int) -> list[_Guess]:
+        """Of the guesses before the last round, those that are near the best one; two of a kind, and three in all."""
+        ordered = sorted(projected, key=projected.__getitem__)
+        most = (6 * projected[ordered[0]] + size // LITTLE_PARTS) // 5
+        near: list[_Guess] = []
+        for guess in ordered:
+            if projected[guess] <= most and sum(guess[0] == other[0] for other in near) < 2:
+                near.append(guess)
+        return near[:3]
+
+    def _middle(self, piece: Segment, size: int, step: int) -> int:
+        """Where a sample of so many bytes from the middle of a piece begins: at a multiple of `step` in it."""
+        return piece.first + (piece.size - size) // 2 // step * step
+
+    def _size(self, code: int, parameters: tuple[int, ...], start: int, size: int) -> int:
+        key = code, parameters, start, size
+        if key not in self._sizes:
+            self.coded += size
+            self._sizes[key] = _coded(self._kinds[code], self._level, parameters, self._data[start : start + size])
+        return self._sizes[key]
 
 
 # As a list
@@ -257,7 +360,7 @@ def _joined(segments: Sequence[Segment]) -> list[Segment]:
     result: list[Segment] = []
     for segment in segments:
         last = result[-1] if result else None
-        if last and (last.code, last.parameters) == (segment.code, segment.parameters):
+        if last and _key(last) == _key(segment):
             result[-1] = Segment(last.code, last.first, last.size + segment.size, last.parameters)
         else:
             result.append(segment)
@@ -274,4 +377,4 @@ def _limited(segments: Sequence[Segment]) -> list[Segment]:
     return result
 
 
-__all__ = ["candidates", "choose", "coded_size", "smallest"]
+__all__ = ["choose", "choose_small", "encoded"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 PLACES = 3  # of a piece that are looked at
 PLACE_BYTES = 2048  # of each
 MIN_BYTES = 256
+SMALL_BYTES = 1 << 12  # of data that is tried as 8-bit sound in any case: noise and near silence are not alike
 FAR = 37  # frames between samples that are not neighbours
 LAYOUTS = ((16, 1, 0), (16, 2, 0), (16, 1, 1), (16, 2, 1), (8, 1, 0), (8, 2, 0))  # bits, channels, big
 GAINS = {
@@ -38,15 +39,24 @@ def guess_sounds(data: bytes) -> list[tuple[int, ...]]:
     found: list[tuple[int, tuple[int, ...]]] = []  # cost of a byte, parameters
     for bits, channels, big in LAYOUTS:
         for shift in range(bits // 8):
-            for plain in (0, 1) if bits == 8 else (0,):
-                costs = [_costs(_samples(piece[shift:], bits, big, plain), channels) for piece in pieces]
-                near, far = (sum(cost[k] for cost in costs) // len(pieces) for k in (0, 1))
-                if near + GAINS[bits] <= far:
-                    found.append((near * 8 // bits, (bits, channels, big, plain, -shift % (bits // 8 * channels))))
+            costs = [_mean_costs(pieces, shift, bits, channels, big, plain) for plain in range(1 + (bits == 8))]
+            near, far = min(costs)
+            plain = costs.index((near, far))  # samples of the other sign jump where these pass 0
+            if near + GAINS[bits] <= far or (len(data) <= SMALL_BYTES and (bits, channels) == (8, 1)):
+                found.append((near * 8 // bits, (bits, channels, big, plain, -shift % (bits // 8 * channels))))
     found.sort()
     wide = [parameters for _, parameters in found if parameters[0] > 8]
     narrow = [parameters for _, parameters in found if parameters[0] == 8]
     return [*wide[:1], *narrow[:1], *[p for p in wide if p[1] != wide[0][1]][:1]]
+
+
+def _mean_costs(
+    pieces: list[npt.NDArray[np.int64]], shift: int, bits: int, channels: int, big: int, plain: int
+) -> tuple[int, int]:
+    """What `_costs` says of samples that begin at a byte of each piece, on average."""
+    costs = [_costs(_samples(piece[shift:], bits, big, plain), channels) for piece in pieces]
+    near, far = (sum(cost[k] for cost in costs) // len(pieces) for k in (0, 1))
+    return near, far
 
 
 def _samples(piece: npt.NDArray[np.int64], bits: int, big: int, plain: int) -> npt.NDArray[np.int64]:
@@ -69,10 +79,5 @@ def _logarithm(values: npt.NDArray[np.int64]) -> int:
     """Mean of log2(1 + 2 |value|), in 1/16."""
     import numpy as np
 
-    sizes = (2 * np.abs(values) + 1).astype(np.uint32)
-    exponent = np.zeros(len(sizes), np.int64)
-    for step in (16, 8, 4, 2, 1):
-        large = sizes >= np.uint32(1 << step)
-        exponent += step * large
-        sizes = np.where(large, sizes >> np.uint32(step), sizes)
-    return int(exponent.sum() * 16 // max(len(values), 1))
+    exponents = np.frexp(2.0 * np.abs(values) + 1)[1] - 1  # exact: the values have less than 53 bits
+    return int(exponents.sum(dtype=np.int64)) * 16 // max(len(values), 1)
