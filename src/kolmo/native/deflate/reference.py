@@ -19,7 +19,11 @@ MIN_MATCH, MAX_MATCH = 3, 258
 LOOKAHEAD = MAX_MATCH + MIN_MATCH + 1  # places at the end of the window that no match refers to
 TOO_FAR = 4096  # a match of three bytes costs more than literals beyond
 MAX_CONTENT = 1 << 30
+# Comparisons of a place or a byte with those before it, after which a search is given up: a hostile content takes
+# hundreds of thousands for each byte (docs/kinds-deflate.md has figures of files).
+MOST_COMPARED, FREE_COMPARED = 1 << 11, 1 << 22  # for each byte of content; of any content
 MISFIT = "the arguments do not fit the kernel"
+EXCESS = "the search takes more comparisons than any usual content needs"
 
 # Of each level: the match's length from which the search is shortened; the length up to which a better match at the
 # next place is tried (or, without such a try, all places of a match are entered); a length to be content with; places
@@ -54,6 +58,7 @@ def deflate(content: bytes, level: int, memory: int, window: int, filtered: int,
 
     Raises:
         ValueError: a parameter is out of its limits.
+        OverflowError: more than `MOST_COMPARED` comparisons for each byte of content, and `FREE_COMPARED`.
 
     Examples:
         >>> deflate(b"abcabcabc", 6, 8, 15, 0).hex()
@@ -83,6 +88,7 @@ class _Stream:
         self.begin = 0  # of the block
         self.base = 0  # first byte that zlib still has: its window slides by half
         self.bits = Bits()
+        self.compared, self.most_compared = 0, self.size * MOST_COMPARED + FREE_COMPARED
 
     def enter(self, place: int) -> int:
         """Note a place under its three bytes' hash; the last one noted before."""
@@ -101,10 +107,12 @@ class _Stream:
             chain >>= 2
         limit = max(place - self.reach, 0)
         while True:
+            self.compared += 1
             if length < left and content[candidate + length] == content[place + length]:
                 size = 0
                 while size < most and content[candidate + size] == content[place + size]:
                     size += 1
+                self.compared += size
                 if size > length:
                     length, found = size, candidate
                     if size >= nice:
@@ -113,6 +121,8 @@ class _Stream:
             chain -= 1
             if candidate <= limit or not chain:
                 break
+        if self.compared > self.most_compared:
+            raise OverflowError(EXCESS)
         return min(length, left), found
 
     def note(self, distance: int, value: int) -> bool:

@@ -8,8 +8,7 @@ What it is not: the predictor `neural`, which predicts text with a network as we
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from kolmo.errors import PredictorError
@@ -20,9 +19,10 @@ from kolmo.predictors.choice import Randomness
 from kolmo.predictors.embedded.context_mixing import LEVELS, room_for
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
 from kolmo.predictors.embedded.kinds.choice import choose
+from kolmo.predictors.embedded.kinds.deflate.kind import Deflate
 from kolmo.predictors.embedded.kinds.general import PLAIN, Plain
 from kolmo.predictors.embedded.kinds.known import special_kinds
-from kolmo.predictors.embedded.segmented import Choice, SegmentedModel, least_expansion, parts_of
+from kolmo.predictors.embedded.segmented import Choice, SegmentedModel, kinds_digest, least_expansion, parts_of, work_of
 
 
 class ContextMixing(Predictor):
@@ -78,16 +78,18 @@ class ContextMixing(Predictor):
         """Upper bound on the raw bytes of a block for each byte of its payload: the least of the kinds in it."""
         return least_expansion(payload, self.level, _kinds())
 
+    def work(self, payload: bytes, size: int) -> int:
+        """Bytes that are coded for a block of `size` bytes, contents of deflate streams included."""
+        return work_of(payload, size, _kinds())
+
     def parts(self, payload: bytes, size: int) -> list[BlockPart]:
         """The parts of a coded block of `size` bytes, as its payload records them."""
         return parts_of(payload, size, _kinds())
 
     def start(self, size: int, threads: int = 1) -> SegmentedModel:
         """A fresh model for a block of `size` bytes; one thread serves it."""
-        return SegmentedModel(self.level, size, _kinds(), self._choose)
-
-    def _choose(self, data: bytes) -> Choice:
-        return Choice(choose(data, self.level, _kinds(), lambda piece: [Segment(PLAIN, 0, len(piece))]))
+        kinds = _kinds()
+        return SegmentedModel(self.level, size, kinds, lambda data: _chosen(data, self.level, kinds))
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Drawing) -> Iterator[bytes]:
         """Go on where a prompt ends: see `predictors.base.Predictor`.
@@ -99,19 +101,16 @@ class ContextMixing(Predictor):
         return Plain(LEVELS).model(self.level, room).continuation(prompt, size, randomness, choice.temperature)
 
 
+def _chosen(data: bytes, level: int, kinds: Mapping[int, Kind], known: Sequence[Segment] = ()) -> Choice:
+    return Choice(choose(data, level, kinds, lambda piece: [Segment(PLAIN, 0, len(piece))], known))
+
+
 @cache
 def _kinds() -> Mapping[int, Kind]:
-    return {PLAIN: Plain(LEVELS), **special_kinds()}
+    kinds: dict[int, Kind] = {PLAIN: Plain(LEVELS), **special_kinds()}
+    return kinds | {Deflate.code: Deflate(kinds, _chosen)}
 
 
 @cache
 def _fingerprint(level: int) -> bytes:
     return kinds_digest(_kinds(), level)[:4]
-
-
-def kinds_digest(kinds: Mapping[int, Kind], level: int) -> bytes:
-    """SHA-256 over all that determines the probabilities of all kinds at a level."""
-    digest = hashlib.sha256()
-    for code, kind in sorted(kinds.items()):
-        digest.update(bytes([code, len(kind.fields)]) + kind.digest(level))
-    return digest.digest()

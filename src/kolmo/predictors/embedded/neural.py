@@ -9,8 +9,8 @@ What it is not: the predictor `network` (`predictors.embedded.own_network`), whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
 
 from kolmo.coder.binary import BinaryEncoder
 from kolmo.errors import PredictorError
@@ -19,16 +19,23 @@ from kolmo.predictors.base import BlockPart, Predictor, unknown_version
 from kolmo.predictors.choice import Choice as Drawing
 from kolmo.predictors.choice import Randomness
 from kolmo.predictors.embedded import context_mixing
-from kolmo.predictors.embedded.cm import kinds_digest
 from kolmo.predictors.embedded.context_mixing import room_for
 from kolmo.predictors.embedded.gate import MAX_TRIAL_BYTES, looks_packed, should_use_network
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
 from kolmo.predictors.embedded.kinds.choice import candidates, choose, smallest
+from kolmo.predictors.embedded.kinds.deflate.kind import Deflate
 from kolmo.predictors.embedded.kinds.general import PLAIN, QUICK, Plain, Quick
 from kolmo.predictors.embedded.kinds.known import special_kinds
 from kolmo.predictors.embedded.kinds.segments import TEXT
 from kolmo.predictors.embedded.neural_levels import LEVELS, Level
-from kolmo.predictors.embedded.segmented import Choice, SegmentedModel, least_expansion, parts_of
+from kolmo.predictors.embedded.segmented import (
+    Choice,
+    SegmentedModel,
+    kinds_digest,
+    least_expansion,
+    parts_of,
+    work_of,
+)
 from kolmo.predictors.embedded.split import split
 from kolmo.predictors.embedded.text import SHIPPED, NetworkSource, NeuralModel, Text
 
@@ -89,37 +96,21 @@ class Neural(Predictor):
         """Upper bound on the raw bytes of a block for each byte of its payload, smaller where it uses the network."""
         return least_expansion(payload, self.level, self._kinds())
 
+    def work(self, payload: bytes, size: int) -> int:
+        """Bytes that are coded for a block of `size` bytes, contents of deflate streams included."""
+        return work_of(payload, size, self._kinds())
+
     def parts(self, payload: bytes, size: int) -> list[BlockPart]:
         """The parts of a coded block of `size` bytes, as its payload records them."""
         return parts_of(payload, size, self._kinds())
 
     def start(self, size: int, threads: int = 1) -> SegmentedModel:
         """A fresh model for a block of `size` bytes."""
-        return SegmentedModel(self.level, size, self._kinds(threads), self._choose)
+        kinds, source = self._kinds(threads), self.source
+        return SegmentedModel(self.level, size, kinds, lambda data: chosen(data, self.level, kinds, (), source))
 
     def _kinds(self, threads: int = 1) -> Mapping[int, Kind]:
         return kinds_of(self.levels, self.source, threads)
-
-    def _choose(self, data: bytes) -> Choice:
-        kinds = self._kinds()
-        if len(data) > MAX_TRIAL_BYTES:
-            return Choice(choose(data, self.level, kinds, lambda piece: split(piece, self.source.kernel)))
-        # A small block is coded in all ways, since tests would take as long.
-        if looks_packed(data):
-            return Choice([Segment(QUICK, 0, len(data))])
-        best, size = smallest(
-            data, self.level, kinds, [[Segment(QUICK, 0, len(data))], *candidates(data, self.level, kinds)]
-        )
-        if should_use_network(data, self.source.kernel):
-            text = Choice([Segment(TEXT, 0, len(data))], self._level_text(len(data)).costs(data))
-            encoder = BinaryEncoder()
-            text.write(encoder, data)
-            if len(encoder.finish()) <= size:
-                return text
-        return Choice(best)
-
-    def _level_text(self, size: int) -> NeuralModel:
-        return NeuralModel(self._level, size, 1, 1, self.source)
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Drawing) -> Iterator[bytes]:
         """Go on where a prompt ends: see `predictors.base.Predictor`.
@@ -138,7 +129,29 @@ class Neural(Predictor):
 def kinds_of(levels: Mapping[int, Level], source: NetworkSource, threads: int = 1) -> dict[int, Kind]:
     """Code -> kind, of all kinds of a predictor with a network."""
     plain = Plain({level: (shape.plain, shape.table_bits) for level, shape in levels.items()})
-    return {TEXT: Text(levels, source, threads), PLAIN: plain, QUICK: Quick(), **special_kinds()}
+    kinds: dict[int, Kind] = {TEXT: Text(levels, source, threads), PLAIN: plain, QUICK: Quick(), **special_kinds()}
+    return kinds | {Deflate.code: Deflate(kinds, partial(chosen, source=source))}
+
+
+def chosen(
+    data: bytes, level: int, kinds: Mapping[int, Kind], known: Sequence[Segment], source: NetworkSource
+) -> Choice:
+    """The segments of a block, or of the content of deflate streams; `known` as for `choice.choose`."""
+    if len(data) > MAX_TRIAL_BYTES:
+        return Choice(choose(data, level, kinds, lambda piece: split(piece, source.kernel), known))
+    # A small block is coded in all ways, since tests would take as long.
+    if looks_packed(data):
+        return Choice([Segment(QUICK, 0, len(data))])
+    best, size = smallest(data, level, kinds, [[Segment(QUICK, 0, len(data))], *candidates(data, level, kinds, known)])
+    if should_use_network(data, source.kernel):
+        text = kinds[TEXT].model(level, len(data), ())
+        assert isinstance(text, NeuralModel)
+        choice = Choice([Segment(TEXT, 0, len(data))], text.costs(data))
+        encoder = BinaryEncoder()
+        choice.write(encoder, data)
+        if len(encoder.finish()) <= size:
+            return choice
+    return Choice(best)
 
 
 @cache

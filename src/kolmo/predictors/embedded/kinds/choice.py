@@ -6,6 +6,7 @@ depend on any of it. Whatever the data is, the trials take a bounded part of the
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 
@@ -32,7 +33,9 @@ FIRST_SPECIAL = 3  # codes from here on are special kinds
 Split = Callable[[bytes], list[Segment]]
 
 
-def choose(data: bytes, level: int, kinds: Mapping[int, Kind], split: Split) -> list[Segment]:
+def choose(
+    data: bytes, level: int, kinds: Mapping[int, Kind], split: Split, known: Sequence[Segment] = ()
+) -> list[Segment]:
     """The segments of a block: sorted, covering it, neighbours of different kinds or parameters.
 
     Args:
@@ -40,11 +43,12 @@ def choose(data: bytes, level: int, kinds: Mapping[int, Kind], split: Split) -> 
         level: 1 to 9.
         kinds: the special kinds may be among the pieces that `split` calls plain or packed.
         split: divides data without known headers into segments of the general kinds.
+        known: segments that headers outside the block announce.
     """
     special = _special(kinds)
     trials = _Trials(data, level, kinds)
     segments: list[Segment] = []
-    for segment in _covering(_believed(data, trials, special), len(data)):
+    for segment in _covering(_believed(data, trials, special, known), len(data)):
         if segment.code != PLAIN:
             segments.append(segment)
             continue
@@ -54,13 +58,15 @@ def choose(data: bytes, level: int, kinds: Mapping[int, Kind], split: Split) -> 
     return _limited(_joined(segments))
 
 
-def candidates(data: bytes, level: int, kinds: Mapping[int, Kind]) -> list[list[Segment]]:
-    """What a small block might be, except for text and what looks random: plain first."""
+def candidates(
+    data: bytes, level: int, kinds: Mapping[int, Kind], known: Sequence[Segment] = ()
+) -> list[list[Segment]]:
+    """What a small block might be, except for text and what looks random: plain first; `known` as for `choose`."""
     special = _special(kinds)
     guesses = [Segment(kind.code, 0, len(data), p) for kind in special for p in kind.guess(data)[: MAX_TRIALS[1]]]
     finalists = _finalists(guesses, lambda guess: _coded(kinds[guess.code], RANKING_LEVEL, guess.parameters, data))
     whole = [[guess] for guess in [Segment(PLAIN, 0, len(data)), *finalists]]
-    believed = _believed(data, _Trials(data, level, kinds), special)
+    believed = _believed(data, _Trials(data, level, kinds), special, known)
     return [*whole, *([_limited(list(_covering(believed, len(data))))] if believed else [])]
 
 
@@ -90,21 +96,35 @@ def _special(kinds: Mapping[int, Kind]) -> list[Kind]:
 # Announced by headers
 
 
-def _announced(data: bytes, special: Sequence[Kind]) -> list[Segment]:
-    """Segments that headers announce, sorted by their beginnings, the largest first; they may overlap."""
-    return sorted((s for kind in special for s in kind.find(data)), key=lambda s: (s.first, -s.size, s.code))
+def _announced(data: bytes, special: Sequence[Kind], known: Sequence[Segment]) -> list[Segment]:
+    """Segments that headers announce, sorted by their beginnings, the largest first; they may overlap.
+
+    None of those that need a trial overlaps one that does not.
+    """
+    certain = sorted((s for kind in special if kind.certain for s in kind.find(data)), key=lambda s: s.first)
+    others = [*known, *(s for kind in special if not kind.certain for s in kind.find(data))]
+    firsts, ends = [s.first for s in certain], [s.end for s in certain]
+    free = [s for s in others if bisect_left(firsts, s.end) == bisect_right(ends, s.first)]
+    return sorted([*certain, *free], key=lambda s: (s.first, -s.size, s.code))
 
 
-def _believed(data: bytes, trials: _Trials, special: Sequence[Kind]) -> list[Segment]:
-    """Announced segments that a trial confirms, without those that overlap an earlier one.
+def _believed(
+    data: bytes, trials: _Trials, special: Sequence[Kind], known: Sequence[Segment] = ()
+) -> list[Segment]:
+    """Announced segments that are certain or that a trial confirms, without those that overlap an earlier one.
 
     Segments of equal kind and parameters share the outcome of a trial, unless a later one is larger than all before
     it: an archive of thousands of small pictures takes few trials.
     """
     outcomes: dict[tuple[int, tuple[int, ...]], tuple[int, bool]] = {}  # -> bytes of the trial, whether it confirmed
     believed: list[Segment] = []
+    certain = {kind.code for kind in special if kind.certain}
     at = refused = 0
-    for segment in _announced(data, special):
+    for segment in _announced(data, special, known):
+        if segment.code in certain:
+            believed.append(segment)
+            at = segment.end
+            continue
         if segment.first < at or refused == MAX_REFUSED:
             continue
         key, size = (segment.code, segment.parameters), min(segment.size, TRIAL_BYTES)
