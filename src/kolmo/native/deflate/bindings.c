@@ -8,24 +8,25 @@ static PyObject *deflate(PyObject *module, PyObject *args) {
     PyObject *content;
     char *bytes;
     Py_ssize_t size;
+    long long most = DEFLATE_UNLIMITED;
     int level, memory, window, filtered, done = 0;
     (void)module;
-    if (!PyArg_ParseTuple(args, "Siiii:deflate", &content, &level, &memory, &window, &filtered)) return NULL;
+    if (!PyArg_ParseTuple(args, "Siiii|L:deflate", &content, &level, &memory, &window, &filtered, &most)) return NULL;
     if (PyBytes_AsStringAndSize(content, &bytes, &size) < 0) return NULL;
-    if (level < 1 || level > 9 || memory < 1 || memory > 9 || window < 9 || window > 15 || filtered < 0 || filtered > 1 || (size_t)size > DEFLATE_MAX_CONTENT) {
+    if (level < 1 || level > 9 || memory < 1 || memory > 9 || window < 9 || window > 15 || filtered < 0 || filtered > 1 || most < 0 || (size_t)size > DEFLATE_MAX_CONTENT) {
         PyErr_SetString(PyExc_ValueError, "the arguments do not fit the kernel");
         return NULL;
     }
     deflate_stream *stream = malloc(sizeof *stream);
     if (!stream) return PyErr_NoMemory();
     Py_BEGIN_ALLOW_THREADS
-    done = deflate_begin(stream, (const uint8_t *)bytes, (size_t)size, level, memory, window, filtered) && deflate_run(stream, level);
+    done = deflate_begin(stream, (const uint8_t *)bytes, (size_t)size, level, memory, window, filtered, (uint64_t)most) && deflate_run(stream, level);
     Py_END_ALLOW_THREADS
     PyObject *packed = NULL;
     if (done) {
         packed = PyBytes_FromStringAndSize((const char *)stream->bits.bytes, (Py_ssize_t)stream->bits.size);
     } else if (stream->compared > stream->most_compared) {
-        PyErr_SetString(PyExc_OverflowError, "the search takes more comparisons than any usual content needs");
+        PyErr_SetString(PyExc_OverflowError, "the search takes more comparisons than are allowed");
     } else {
         PyErr_NoMemory();
     }
@@ -65,7 +66,7 @@ static PyObject *join_rows(PyObject *module, PyObject *args) {
 }
 
 PyMethodDef deflate_functions[] = {
-    {"deflate", deflate, METH_VARARGS, "deflate(content, level, memory, window, filtered) -> bytes: as deflate/reference.py."},
+    {"deflate", deflate, METH_VARARGS, "deflate(content, level, memory, window, filtered, most=2**62) -> bytes: as deflate/reference.py."},
     {"split_rows", split_rows, METH_VARARGS, "split_rows(content, row, pixel) -> bytes: as deflate/rows.py."},
     {"join_rows", join_rows, METH_VARARGS, "join_rows(apart, row, pixel) -> bytes: as deflate/rows.py."},
     {NULL, NULL, 0, NULL},

@@ -6,8 +6,7 @@
 
 enum { DEFLATE_MIN_MATCH = 3, DEFLATE_MAX_MATCH = 258, DEFLATE_LOOKAHEAD = 262, DEFLATE_TOO_FAR = 4096, DEFLATE_FIRST_LAZY = 4 };
 #define DEFLATE_MAX_CONTENT ((size_t)1 << 30)
-#define DEFLATE_MOST_COMPARED 2048  /* comparisons for each byte of content */
-#define DEFLATE_FREE_COMPARED (1 << 22) /* comparisons of any content */
+#define DEFLATE_UNLIMITED (1LL << 62)
 
 static const uint16_t deflate_levels[9][4] = {
     {4, 4, 8, 4},      {4, 5, 16, 8},     {4, 6, 32, 32},      {4, 4, 16, 16},      {8, 16, 32, 32},
@@ -33,7 +32,7 @@ static inline void deflate_release(deflate_stream *s) {
 }
 
 /* Returns 0 if memory is short; `deflate_release` frees in any case. */
-static inline int deflate_begin(deflate_stream *s, const uint8_t *content, size_t size, int level, int memory, int window, int filtered) {
+static inline int deflate_begin(deflate_stream *s, const uint8_t *content, size_t size, int level, int memory, int window, int filtered, uint64_t most) {
     const uint16_t *of_level = deflate_levels[level - 1];
     memset(s, 0, sizeof *s);
     s->content = content;
@@ -47,7 +46,7 @@ static inline int deflate_begin(deflate_stream *s, const uint8_t *content, size_
     s->shift = (uint32_t)(memory + 9) / 3;
     s->mask = ((uint32_t)1 << (memory + 7)) - 1;
     s->window_mask = ((uint32_t)1 << window) - 1;
-    s->most_compared = (uint64_t)size * DEFLATE_MOST_COMPARED + DEFLATE_FREE_COMPARED;
+    s->most_compared = most;
     s->most_tokens = ((size_t)1 << (memory + 6)) - 1;
     s->heads = calloc((size_t)s->mask + 1, sizeof *s->heads);
     s->before = calloc((size_t)s->window_mask + 1, sizeof *s->before);

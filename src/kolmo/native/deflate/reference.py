@@ -19,11 +19,9 @@ MIN_MATCH, MAX_MATCH = 3, 258
 LOOKAHEAD = MAX_MATCH + MIN_MATCH + 1  # places at the end of the window that no match refers to
 TOO_FAR = 4096  # a match of three bytes costs more than literals beyond
 MAX_CONTENT = 1 << 30
-# Comparisons of a place or a byte with those before it, after which a search is given up: a hostile content takes
-# hundreds of thousands for each byte (docs/kinds-deflate.md has figures of files).
-MOST_COMPARED, FREE_COMPARED = 1 << 11, 1 << 22  # for each byte of content; of any content
 MISFIT = "the arguments do not fit the kernel"
-EXCESS = "the search takes more comparisons than any usual content needs"
+EXCESS = "the search takes more comparisons than are allowed"
+UNLIMITED = 1 << 62
 
 # Of each level: the match's length from which the search is shortened; the length up to which a better match at the
 # next place is tried (or, without such a try, all places of a match are entered); a length to be content with; places
@@ -42,7 +40,9 @@ LEVELS = (
 FIRST_LAZY = 4  # levels from here on try the next place too
 
 
-def deflate(content: bytes, level: int, memory: int, window: int, filtered: int, /) -> bytes:
+def deflate(
+    content: bytes, level: int, memory: int, window: int, filtered: int, most: int = UNLIMITED, /
+) -> bytes:
     """The raw deflate stream that zlib makes of a content.
 
     Args:
@@ -52,28 +52,30 @@ def deflate(content: bytes, level: int, memory: int, window: int, filtered: int,
         window: zlib's windowBits, 9 to 15.
         filtered: 1 for zlib's strategy Z_FILTERED, with which libpng codes rows: from level 4 on, no match is as short
             as five bytes; 0 for the default strategy.
+        most: comparisons, of two places or of two bytes, after which a search ends with an error: a hostile content
+            takes hundreds of thousands for each byte.
 
     Returns:
         the stream, a few percent longer than the content at most.
 
     Raises:
         ValueError: a parameter is out of its limits.
-        OverflowError: more than `MOST_COMPARED` comparisons for each byte of content, and `FREE_COMPARED`.
+        OverflowError: it takes more than `most` comparisons.
 
     Examples:
         >>> deflate(b"abcabcabc", 6, 8, 15, 0).hex()
         '4b4c4a4e042300'
     """
-    if not (1 <= level <= 9 and 1 <= memory <= 9 and 9 <= window <= 15 and 0 <= filtered <= 1):
+    if not (1 <= level <= 9 and 1 <= memory <= 9 and 9 <= window <= 15 and 0 <= filtered <= 1 and most >= 0):
         raise ValueError(MISFIT)
     if len(content) > MAX_CONTENT:
         raise ValueError(MISFIT)
-    stream = _Stream(content, level, memory, window, bool(filtered))
+    stream = _Stream(content, level, memory, window, bool(filtered), most)
     return stream.lazy() if level >= FIRST_LAZY else stream.greedy()
 
 
 class _Stream:
-    def __init__(self, content: bytes, level: int, memory: int, window: int, filtered: bool) -> None:
+    def __init__(self, content: bytes, level: int, memory: int, window: int, filtered: bool, most: int) -> None:
         self.content, self.size = content, len(content)
         self.good, self.lazily, self.nice, self.chain = LEVELS[level - 1]
         self.short = 5 if filtered else MIN_MATCH - 1  # no match is as short
@@ -88,7 +90,7 @@ class _Stream:
         self.begin = 0  # of the block
         self.base = 0  # first byte that zlib still has: its window slides by half
         self.bits = Bits()
-        self.compared, self.most_compared = 0, self.size * MOST_COMPARED + FREE_COMPARED
+        self.compared, self.most_compared = 0, most
 
     def enter(self, place: int) -> int:
         """Note a place under its three bytes' hash; the last one noted before."""

@@ -17,7 +17,7 @@ from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
-from kolmo.predictors.embedded.kinds.deflate.settings import Setting
+from kolmo.predictors.embedded.kinds.deflate.settings import Setting, deflated
 from kolmo.predictors.embedded.kinds.deflate.streams import MAX_ROW_BYTES, find_streams, inflate, most_content
 from kolmo.predictors.embedded.kinds.image import Image
 from kolmo.predictors.embedded.kinds.image_headers import BGR, RGB
@@ -140,12 +140,12 @@ class DeflateModel:
         for size in sizes:
             content = block[at : at + size]
             at += size
-            try:
-                if self._row:
-                    content = kernels.join_rows(content, self._row, self._pixel)
-                out += kernels.deflate(content, *self._setting)
-            except OverflowError as error:
-                raise CorruptError(f"a deflate stream cannot be made: {error}") from None
+            if self._row:
+                content = kernels.join_rows(content, self._row, self._pixel)
+            packed = deflated(content, self._setting)
+            if packed is None:
+                raise CorruptError("a content takes more time to deflate than any that is written")
+            out += packed
             if len(out) + rest > self._size:
                 break
         out += block[at:]
@@ -185,18 +185,12 @@ class DeflateModel:
         at, left, view = 0, self._most, memoryview(data)
         while at < len(data) and len(contents) < MAX_STREAMS:
             content, size = inflate(view, at, left)
-            if not content or not self._gives(content, view[at : at + size]):
+            if not content or deflated(content, self._setting) != view[at : at + size]:
                 break
             contents.append(content)
             spans.append(size)
             at, left = at + size, left - len(content)
         return contents, spans
-
-    def _gives(self, content: bytes, packed: memoryview) -> bool:
-        try:
-            return kernels.deflate(content, *self._setting) == packed
-        except OverflowError:
-            return False
 
     def _block(self, contents: Sequence[bytes], rest: bytes) -> tuple[bytes, list[Segment]]:
         """The content that is coded, with the rows of pictures apart from their filters; where pixels are in it."""

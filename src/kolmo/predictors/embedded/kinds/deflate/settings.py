@@ -17,6 +17,9 @@ LEVELS = (6, 9, 1, 5, 4, 8, 7, 3, 2)  # the likely ones first
 ZLIB_LEVELS = ((1,), (5, 4, 3, 2), (6,), (9, 8, 7))  # by the two bits of a zlib header
 MIN_RARE_BYTES = 1 << 10  # of a stream for which levels are tried that hardly anyone uses
 COMMON_LEVELS = 3  # of `LEVELS`
+# Comparisons of a search for matches at most, for each byte of content and besides: part of the format, since a decoder
+# refuses more. Files take less than 500 for each byte, hostile ones hundreds of thousands.
+COMPARISONS, FREE_COMPARISONS = 1 << 11, 1 << 22
 FIRST_LAZY_LEVEL = 4  # the strategy changes nothing below
 
 
@@ -27,6 +30,18 @@ class Setting(NamedTuple):
     memory: int = 8
     window: int = 15
     filtered: int = 0
+
+
+def deflated(content: bytes, setting: Setting) -> bytes | None:
+    """The raw stream that zlib makes of a content, or None where the search for matches takes too long.
+
+    >>> deflated(b"abcabcabc", Setting(6)).hex()
+    '4b4c4a4e042300'
+    """
+    try:
+        return kernels.deflate(content, *setting, FREE_COMPARISONS + COMPARISONS * len(content))
+    except OverflowError:
+        return None
 
 
 class Effort:
@@ -75,24 +90,34 @@ def find_setting(
         effort: is charged for what is deflated in vain.
     """
     tried: set[Setting] = set()
-    part = b""
     for setting in hints if is_complete else _with_others(hints, len(packed)):
         if setting in tried:
             continue
         if effort.left < 0:
             return None
+        # The first one is likely, so that a part of a content that is not large would be work in vain.
+        if len(content) > PROBE_BYTES * (1 if tried else 4) and not _begins(packed, content, setting, effort):
+            tried.add(setting)
+            continue
         tried.add(setting)
-        if len(content) > PROBE_BYTES * (4 if len(tried) == 1 else 1):
-            part = part or content[:PROBE_BYTES]
-            effort.spend(len(part))
-            begun = _deflated(part, setting)
-            # A part that is one block says nothing, since the codes depend on all tokens of the block.
-            if not begun[:1] or (not begun[0] & 1 and begun[:COMPARED_BYTES] != packed[:COMPARED_BYTES]):
-                continue
-        if _deflated(content, setting) == packed:
+        if deflated(content, setting) == packed:
             return setting
         effort.spend(len(content))
     return None
+
+
+def _begins(packed: bytes, content: bytes, setting: Setting, effort: Effort) -> bool:
+    """Whether the stream of a part of the content begins like the whole stream, as far as that is known."""
+    size = PROBE_BYTES
+    while size < len(content):
+        begun = deflated(content[:size], setting)
+        if not begun or not begun[0] & 1:
+            if begun and begun[:COMPARED_BYTES] == packed[:COMPARED_BYTES]:
+                return True
+            effort.spend(size)
+            return False
+        size *= 4  # a part that is one block says nothing: the codes depend on all tokens of the block
+    return True
 
 
 def _with_others(hints: Sequence[Setting], size: int) -> Iterator[Setting]:
@@ -102,12 +127,4 @@ def _with_others(hints: Sequence[Setting], size: int) -> Iterator[Setting]:
             yield Setting(level, memory)
 
 
-def _deflated(content: bytes, setting: Setting) -> bytes:
-    """The stream, or nothing where the search takes too long."""
-    try:
-        return kernels.deflate(content, *setting)
-    except OverflowError:
-        return b""
-
-
-__all__ = ["Effort", "Setting", "find_setting", "settings_of_zlib"]
+__all__ = ["Effort", "Setting", "deflated", "find_setting", "settings_of_zlib"]
