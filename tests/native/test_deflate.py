@@ -157,7 +157,7 @@ def test_all_give_up_after_the_same_comparisons(level: int) -> None:
 def test_a_hostile_content_ends_soon() -> None:
     assert NATIVE is not None
     with pytest.raises(OverflowError, match="more comparisons"):
-        NATIVE.deflate(bytes(DRAW.choices(b"ab", k=1 << 22)), 9, 9, 15, 0, 1 << 24)
+        NATIVE.deflate(bytes(DRAW.choices(b"ab", k=1 << 16)), 9, 9, 15, 0, 1 << 24)
 
 
 @pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
@@ -174,7 +174,7 @@ def test_rows_are_split_and_joined(kernels: ModuleType, content: bytes, row: int
 @pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
 def test_rows_as_png_filters_them(kernels: ModuleType) -> None:
     pixels = [[10, 20, 30, 41], [11, 25, 200, 3], [255, 0, 7, 7], [1, 2, 3, 4], [9, 9, 9, 9]]
-    filtered = [0, 10, 20, 30, 41, 1, 11, 14, 175, 59, 2, 244, 231, 63, 4, 3, 130, 2, 0, 255, 4, 8, 0, 0, 0]
+    filtered = [0, 10, 20, 30, 41, 1, 11, 14, 175, 59, 2, 244, 231, 63, 4, 3, 130, 2, 255, 255, 4, 8, 0, 0, 0]
     apart = kernels.split_rows(bytes(filtered), 4, 1)
     assert apart[:5] == bytes(range(5))
     assert [list(apart[k : k + 4]) for k in range(5, 25, 4)] == pixels

@@ -22,7 +22,7 @@ from kolmo.predictors.embedded import context_mixing
 from kolmo.predictors.embedded.context_mixing import room_for
 from kolmo.predictors.embedded.gate import MAX_TRIAL_BYTES, looks_packed, should_use_network
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
-from kolmo.predictors.embedded.kinds.choice import candidates, choose, smallest
+from kolmo.predictors.embedded.kinds.choice import candidates, certain_segments, choose, smallest
 from kolmo.predictors.embedded.kinds.deflate.kind import Deflate
 from kolmo.predictors.embedded.kinds.general import PLAIN, QUICK, Plain, Quick
 from kolmo.predictors.embedded.kinds.known import special_kinds
@@ -140,9 +140,11 @@ def chosen(
     if len(data) > MAX_TRIAL_BYTES:
         return Choice(choose(data, level, kinds, lambda piece: split(piece, source.kernel), known))
     # A small block is coded in all ways, since tests would take as long.
+    packed = [Segment(QUICK, 0, len(data))]
     if looks_packed(data):
-        return Choice([Segment(QUICK, 0, len(data))])
-    best, size = smallest(data, level, kinds, [[Segment(QUICK, 0, len(data))], *candidates(data, level, kinds, known)])
+        found = certain_segments(data, kinds)
+        return Choice(smallest(data, level, kinds, [packed, found])[0] if found else packed)
+    best, size = smallest(data, level, kinds, [packed, *candidates(data, level, kinds, known)])
     if should_use_network(data, source.kernel):
         text = kinds[TEXT].model(level, len(data), ())
         assert isinstance(text, NeuralModel)

@@ -70,6 +70,12 @@ def candidates(
     return [*whole, *([_limited(list(_covering(believed, len(data))))] if believed else [])]
 
 
+def certain_segments(data: bytes, kinds: Mapping[int, Kind]) -> list[Segment]:
+    """A small block as its announced segments that need no trial, plain between them; empty where there are none."""
+    found = _certain(data, _special(kinds))
+    return _limited(list(_covering(found, len(data)))) if found else []
+
+
 def smallest(
     data: bytes, level: int, kinds: Mapping[int, Kind], choices: Sequence[Sequence[Segment]]
 ) -> tuple[Sequence[Segment], int]:
@@ -96,12 +102,16 @@ def _special(kinds: Mapping[int, Kind]) -> list[Kind]:
 # Announced by headers
 
 
+def _certain(data: bytes, special: Sequence[Kind]) -> list[Segment]:
+    return sorted((s for kind in special if kind.certain for s in kind.find(data)), key=lambda s: s.first)
+
+
 def _announced(data: bytes, special: Sequence[Kind], known: Sequence[Segment]) -> list[Segment]:
     """Segments that headers announce, sorted by their beginnings, the largest first; they may overlap.
 
     None of those that need a trial overlaps one that does not.
     """
-    certain = sorted((s for kind in special if kind.certain for s in kind.find(data)), key=lambda s: s.first)
+    certain = _certain(data, special)
     others = [*known, *(s for kind in special if not kind.certain for s in kind.find(data))]
     firsts, ends = [s.first for s in certain], [s.end for s in certain]
     free = [s for s in others if bisect_left(firsts, s.end) == bisect_right(ends, s.first)]
@@ -294,4 +304,4 @@ def _limited(segments: Sequence[Segment]) -> list[Segment]:
     return result
 
 
-__all__ = ["candidates", "choose", "coded_size", "smallest"]
+__all__ = ["candidates", "certain_segments", "choose", "coded_size", "smallest"]
