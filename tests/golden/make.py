@@ -91,7 +91,7 @@ KINDS = {
     "audio": sound(2500) + PROSE,
     "program": program(250),
     "float": FLOATS,
-    "deflate": archive({"prose.txt": PROSE * 2 + PROSE[:200], "code.py": CODE}),
+    "deflate": archive({"prose.txt": PROSE * 2 + PROSE[:200], "code.py": CODE, "floats": FLOATS}),
 }
 
 

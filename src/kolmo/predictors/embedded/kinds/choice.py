@@ -55,7 +55,7 @@ def choose(
         for part in split(data[segment.first : segment.end]):
             part = Segment(part.code, segment.first + part.first, part.size)
             segments += _guessed(data, part, trials, special) if part.code in (PLAIN, QUICK) else [part]
-    return _limited(_joined(segments))
+    return _limited(_joined(segments), kinds)
 
 
 def candidates(
@@ -67,13 +67,13 @@ def candidates(
     finalists = _finalists(guesses, lambda guess: _coded(kinds[guess.code], RANKING_LEVEL, guess.parameters, data))
     whole = [[guess] for guess in [Segment(PLAIN, 0, len(data)), *finalists]]
     believed = _believed(data, _Trials(data, level, kinds), special, known)
-    return [*whole, *([_limited(list(_covering(believed, len(data))))] if believed else [])]
+    return [*whole, *([_limited(list(_covering(believed, len(data))), kinds)] if believed else [])]
 
 
 def certain_segments(data: bytes, kinds: Mapping[int, Kind]) -> list[Segment]:
     """A small block as its announced segments that need no trial, plain between them; empty where there are none."""
     found = _certain(data, _special(kinds))
-    return _limited(list(_covering(found, len(data)))) if found else []
+    return _limited(list(_covering(found, len(data))), kinds) if found else []
 
 
 def smallest(
@@ -294,11 +294,14 @@ def _joined(segments: Sequence[Segment]) -> list[Segment]:
     return result
 
 
-def _limited(segments: Sequence[Segment]) -> list[Segment]:
-    """The segments, the smallest ones as plain data where there are more than a block may have."""
+def _limited(segments: Sequence[Segment], kinds: Mapping[int, Kind]) -> list[Segment]:
+    """The segments, the smallest ones as plain data where there are more than a block may have.
+
+    Those that need no trial are left: they may belong together, and their kind limits how many it announces.
+    """
     result, least = list(segments), MIN_PIECE_BYTES
     while len(result) > MAX_SEGMENTS or len(streams_of(result)) > MAX_STREAMS:
-        small = [s.code != PLAIN and s.size < least for s in result]
+        small = [s.code != PLAIN and s.size < least and not kinds[s.code].certain for s in result]
         result = _joined([Segment(PLAIN, s.first, s.size) if k else s for s, k in zip(result, small, strict=True)])
         least *= 2
     return result

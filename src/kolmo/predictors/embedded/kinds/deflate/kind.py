@@ -18,7 +18,7 @@ from kolmo.errors import CorruptError
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
 from kolmo.predictors.embedded.kinds.deflate.settings import Setting, deflated
-from kolmo.predictors.embedded.kinds.deflate.streams import MAX_ROW_BYTES, find_streams, inflate, most_content
+from kolmo.predictors.embedded.kinds.deflate.streams import MAX_CONTENT, MAX_ROW_BYTES, find_streams, inflate, most_content
 from kolmo.predictors.embedded.kinds.image import Image
 from kolmo.predictors.embedded.kinds.image_headers import BGR, RGB
 from kolmo.predictors.embedded.kinds.segments import number_bits, read_number, write_number
@@ -36,6 +36,11 @@ TABLE_BYTES = 1 << 20  # upper bound on the memory of deflate, beside content an
 
 # The segments of a content, given the level, kinds, and segments that are known.
 Chooser = Callable[[bytes, int, Mapping[int, Kind], Sequence[Segment]], Choice]
+
+
+def most_rest(size: int) -> int:
+    """Upper bound on what does not belong to a stream, of `size` bytes of streams."""
+    return min(size, MAX_CONTENT)
 
 
 class Deflate(Kind):
@@ -70,9 +75,9 @@ class Deflate(Kind):
         return DeflateModel(level, size, parameters, self._kinds, self._choose)
 
     def memory(self, level: int, size: int) -> int:
-        """See `Kind.memory`: the largest model of the contents, these in four forms, the streams, and tables."""
-        content = most_content(size) + size
-        return max(kind.memory(level, content) for kind in self._kinds.values()) + 4 * content + size + TABLE_BYTES
+        """See `Kind.memory`: the largest model of the contents, these in four forms, and tables."""
+        content = most_content(size) + most_rest(size)
+        return max(kind.memory(level, content) for kind in self._kinds.values()) + 4 * content + TABLE_BYTES
 
     def digest(self, level: int) -> bytes:
         """See `Kind.digest`: that of the kinds of contents."""
@@ -111,9 +116,15 @@ class DeflateModel:
         self._row, self._pixel, self._most = parameters[4:]
 
     def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
-        """Code the streams."""
+        """Code the streams.
+
+        Raises:
+            ValueError: more of the data is no stream of this setting than `most_rest` allows.
+        """
         contents, spans = self._opened(data)
         rest = self._size - sum(spans)
+        if rest > most_rest(self._size):
+            raise ValueError(f"{rest} bytes are no deflate streams, and {most_rest(self._size)} may be")
         write_number(encoder, len(contents))
         for content in contents:
             write_number(encoder, len(content) - 1)
@@ -132,7 +143,7 @@ class DeflateModel:
             raise CorruptError(f"it claims {count} deflate streams in {self._size} bytes")
         sizes = [read_number(decoder) + 1 for _ in range(count)]
         rest = read_number(decoder)
-        if sum(sizes) > self._most or rest > self._size or not (count or rest == self._size):
+        if sum(sizes) > self._most or rest > most_rest(self._size) or not (count or rest == self._size):
             raise CorruptError(f"it claims {sum(sizes)} bytes of content in {self._size} of deflate streams")
         total = sum(sizes) + rest
         block = self._model(total).decode(decoder, _scaled(progress, total, self._size))

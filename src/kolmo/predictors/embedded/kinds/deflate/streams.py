@@ -16,9 +16,9 @@ from kolmo.predictors.embedded.kinds.deflate.settings import Effort, Setting, fi
 
 MIN_STREAM_BYTES = 64  # of a stream that is worth its place in the list of segments
 EXPANSION, FREE_CONTENT = 4, 1 << 22  # bytes of content for each byte of stream, and besides
-MAX_CONTENT = 1 << 25  # of all streams of a setting in a block, at most
+MAX_CONTENT = 1 << 25  # of all streams of equal parameters in a block, at most
 MAX_STREAMS = 1 << 12  # of a block, in pieces
-MAX_SETTINGS = 32  # that are told apart in a block
+MAX_SETTINGS = 32  # that are told apart in a block; and as many more with rows of pictures
 MAX_PLACES = 1 << 14  # of a block that are looked at
 # Bytes of content that are inflated or deflated in vain: so many for each byte of a block, and besides; each place
 # counts as some.
@@ -53,7 +53,7 @@ class Stream(NamedTuple):
 
 def most_content(size: int) -> int:
     """Upper bound on the content of streams of `size` bytes together, of one setting in a block."""
-    return min(EXPANSION * size + FREE_CONTENT, max(size, MAX_CONTENT))
+    return min(EXPANSION * size + FREE_CONTENT, MAX_CONTENT)
 
 
 def inflate(data: memoryview, first: int, most: int) -> Inflated:
@@ -88,6 +88,7 @@ def find_streams(data: bytes) -> list[Stream]:
     effort = Effort(VAIN_SHARE * len(data) + FREE_VAIN)
     inflated = list(_inflated(data, effort))
     used: list[Setting] = []  # the last one that was good is first
+    layouts: set[tuple[int, ...]] = set()
     refused = 0
     found: list[Stream] = []
     # Several settings make a small stream: the large ones say which of them the others have.
@@ -106,6 +107,9 @@ def find_streams(data: bytes) -> list[Stream]:
         used.remove(setting)
         used.insert(0, setting)
         rows = (place.row, place.pixel) if 0 < place.row <= MAX_ROW_BYTES else (0, 0)
+        if (*setting, *rows) not in layouts and len(layouts) >= MAX_SETTINGS:
+            rows = (0, 0)
+        layouts.add((*setting, *rows))
         found.append(Stream(pieces, len(content), setting, *rows))
     return _limited(sorted(found))
 
