@@ -286,8 +286,7 @@ def test_a_bomb_stays_packed() -> None:
 
 def test_contents_are_bounded() -> None:
     assert streams.most_content(1) == 4 + (4 << 20)
-    assert streams.most_content(8 << 20) == 32 << 20
-    assert streams.most_content(1 << 30) == 32 << 20
+    assert streams.most_content(1 << 20) == streams.most_content(1 << 30) == 8 << 20
     with pytest.raises(CorruptError, match="bytes of content in 100"):
         KIND.model(1, 100, (*SIX, 0, 0, streams.most_content(100) + 1))
     view = memoryview(packed(bytes(100_000)))
@@ -295,6 +294,26 @@ def test_contents_are_bounded() -> None:
     assert streams.inflate(view, 0, 99_999).content == b""
     assert streams.inflate(view[:-1], 0, 100_000).content == b""
     assert streams.inflate(view, len(view), 100_000).content == b""
+
+
+def test_contents_beyond_the_bound_are_a_second_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"".join(gzipped(PROSE + bytes([k])) for k in range(5)) + gzipped(CODE)
+    monkeypatch.setattr(streams, "MAX_CONTENT", 2 * len(PROSE) + 2 + streams.SPARE)
+    found = KIND.find(data)
+    assert [segment.parameters[-1] for segment in found] == [740, 740, 741, 741, 370, len(CODE)]
+    monkeypatch.setattr(streams, "SPARE", 1 << 20)
+    monkeypatch.setattr(streams, "FREE_CONTENT", 1 << 20)
+    assert not KIND.find(data)
+    monkeypatch.undo()
+    found = KIND.find(data)
+    assert {segment.parameters[-1] for segment in found} == {5 * 370 + len(CODE)}
+
+
+def test_many_layouts_and_settings() -> None:
+    data = b"".join(png(3 + k, 4, 1) for k in range(40))
+    found = streams.find_streams(data)
+    assert len(found) == 40
+    assert len({(stream.row, stream.pixel) for stream in found}) == streams.MAX_SETTINGS + 1
 
 
 def test_the_payload_pays_for_the_contents() -> None:

@@ -18,7 +18,13 @@ from kolmo.errors import CorruptError
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
 from kolmo.predictors.embedded.kinds.deflate.settings import Setting, deflated
-from kolmo.predictors.embedded.kinds.deflate.streams import MAX_CONTENT, MAX_ROW_BYTES, find_streams, inflate, most_content
+from kolmo.predictors.embedded.kinds.deflate.streams import (
+    MAX_ROW_BYTES,
+    find_streams,
+    groups,
+    inflate,
+    most_content,
+)
 from kolmo.predictors.embedded.kinds.image import Image
 from kolmo.predictors.embedded.kinds.image_headers import BGR, RGB
 from kolmo.predictors.embedded.kinds.segments import number_bits, read_number, write_number
@@ -32,7 +38,8 @@ if TYPE_CHECKING:
 MAX_STREAMS = 1 << 14  # of a model: reading their sizes takes a moment at most
 LEAST, MOST = Setting(1, 1, 9, 0), Setting(9, 9, 15, 1)
 MAX_EXPANSION = 1 << 13  # raw bytes for each byte of payload: a search may take longer than the fastest mixer
-TABLE_BYTES = 1 << 20  # upper bound on the memory of deflate, beside content and stream
+MAX_REST = 1 << 16  # bytes that are no streams; a writer leaves none
+TABLE_BYTES = 1 << 22  # upper bound on the memory of deflate and of lists, beside contents and streams
 
 # The segments of a content, given the level, kinds, and segments that are known.
 Chooser = Callable[[bytes, int, Mapping[int, Kind], Sequence[Segment]], Choice]
@@ -40,7 +47,7 @@ Chooser = Callable[[bytes, int, Mapping[int, Kind], Sequence[Segment]], Choice]
 
 def most_rest(size: int) -> int:
     """Upper bound on what does not belong to a stream, of `size` bytes of streams."""
-    return min(size, MAX_CONTENT)
+    return min(size, MAX_REST)
 
 
 class Deflate(Kind):
@@ -75,9 +82,12 @@ class Deflate(Kind):
         return DeflateModel(level, size, parameters, self._kinds, self._choose)
 
     def memory(self, level: int, size: int) -> int:
-        """See `Kind.memory`: the largest model of the contents, these in four forms, and tables."""
+        """See `Kind.memory`: the largest model of the contents, and these twice.
+
+        They are deflated when that model is gone; two more copies take less than its tables.
+        """
         content = most_content(size) + most_rest(size)
-        return max(kind.memory(level, content) for kind in self._kinds.values()) + 4 * content + TABLE_BYTES
+        return max(kind.memory(level, content) for kind in self._kinds.values()) + 2 * content + TABLE_BYTES
 
     def digest(self, level: int) -> bytes:
         """See `Kind.digest`: that of the kinds of contents."""
@@ -93,16 +103,11 @@ class Deflate(Kind):
 
     def find(self, data: bytes) -> list[Segment]:
         """See `Kind.find`: the pieces of streams that can be made again."""
-        streams = find_streams(data)
-        totals: dict[tuple[int, ...], int] = {}
-        for stream in streams:
-            key = (*stream.setting, stream.row, stream.pixel)
-            totals[key] = totals.get(key, 0) + stream.content
-        segments = []
-        for stream in streams:
-            key = (*stream.setting, stream.row, stream.pixel)
-            segments += [Segment(self.code, first, size, (*key, totals[key])) for first, size in stream.pieces]
-        return segments
+        found = []
+        for group, content in groups(find_streams(data)):
+            parameters = (*group[0].setting, group[0].row, group[0].pixel, content)
+            found += [Segment(self.code, first, size, parameters) for stream in group for first, size in stream.pieces]
+        return sorted(found, key=lambda segment: segment.first)
 
 
 class DeflateModel:

@@ -16,7 +16,9 @@ from kolmo.predictors.embedded.kinds.deflate.settings import Effort, Setting, fi
 
 MIN_STREAM_BYTES = 64  # of a stream that is worth its place in the list of segments
 EXPANSION, FREE_CONTENT = 4, 1 << 22  # bytes of content for each byte of stream, and besides
-MAX_CONTENT = 1 << 25  # of all streams of equal parameters in a block, at most
+MAX_CONTENT = 1 << 23  # of streams that are coded together, at most: the usual limit of a block
+MAX_CONTENTS = 1 << 25  # of all streams in a block
+SPARE = 1 << 10  # bytes of content that a group leaves for a bound of its own
 MAX_STREAMS = 1 << 12  # of a block, in pieces
 MAX_SETTINGS = 32  # that are told apart in a block; and as many more with rows of pictures
 MAX_PLACES = 1 << 14  # of a block that are looked at
@@ -52,7 +54,7 @@ class Stream(NamedTuple):
 
 
 def most_content(size: int) -> int:
-    """Upper bound on the content of streams of `size` bytes together, of one setting in a block."""
+    """Upper bound on the content of streams of `size` bytes that are coded together."""
     return min(EXPANSION * size + FREE_CONTENT, MAX_CONTENT)
 
 
@@ -111,7 +113,7 @@ def find_streams(data: bytes) -> list[Stream]:
             rows = (0, 0)
         layouts.add((*setting, *rows))
         found.append(Stream(pieces, len(content), setting, *rows))
-    return _limited(sorted(found))
+    return sorted(found)
 
 
 def _inflated(data: bytes, effort: Effort) -> Iterator[tuple[Place, tuple[tuple[int, int], ...], bytes, bytes]]:
@@ -130,13 +132,13 @@ def _inflated(data: bytes, effort: Effort) -> Iterator[tuple[Place, tuple[tuple[
         first, end = place.pieces[0]
         whole = len(place.pieces) > 1
         source = memoryview(b"".join(view[a:b] for a, b in place.pieces)) if whole else view[:end]
-        most = min(most_content(len(source) - (0 if whole else first)), most_content(len(data)) - contents)
+        most = min(most_content(len(source) - (0 if whole else first)), MAX_CONTENTS - contents)
         content, size = inflate(source, 0 if whole else first, most)
         if not content:
             effort.spend(size)
             continue
         pieces = tuple(_cut(place.pieces, size))
-        if size < MIN_STREAM_BYTES or len(content) > most_content(size):
+        if size < MIN_STREAM_BYTES or len(content) + SPARE > most_content(size):
             effort.spend(len(content))
             continue
         pieces_count += len(pieces)
@@ -155,15 +157,28 @@ def _cut(pieces: tuple[tuple[int, int], ...], size: int) -> Iterator[tuple[int, 
             size -= end - first
 
 
-def _limited(streams: list[Stream]) -> list[Stream]:
-    """The streams, without those with which the content of a setting would be too large."""
-    totals: dict[tuple[object, ...], tuple[int, int]] = {}  # -> bytes, bytes of content
-    kept = []
+def groups(streams: list[Stream]) -> list[tuple[list[Stream], int]]:
+    """Streams of equal setting and rows in groups that are coded together, and the bound on the content of each.
+
+    A group is as large as `most_content` allows. Its bound, the size of its content or a little more, tells it from
+    others of equal setting and rows.
+    """
+    made: list[list[Stream]] = []
+    open_groups: dict[tuple[object, ...], tuple[list[Stream], int, int]] = {}  # -> streams, bytes, content
     for stream in streams:
         key = stream[2:]
-        size, content = totals.get(key, (0, 0))
+        group, size, content = open_groups.get(key, ([], 0, 0))
         size, content = size + stream.size, content + stream.content
-        if content <= most_content(size):
-            totals[key] = size, content
-            kept.append(stream)
-    return kept
+        if not group or content + SPARE > most_content(size):
+            group, size, content = [], stream.size, stream.content
+            made.append(group)
+        group.append(stream)
+        open_groups[key] = group, size, content
+    bounded, taken = [], set()
+    for group in made:
+        content = sum(stream.content for stream in group)
+        while (group[0][2:], content) in taken:
+            content += 1
+        taken.add((group[0][2:], content))
+        bounded.append((group, content))
+    return bounded
