@@ -18,8 +18,10 @@ import kolmo
 from golden.make import CODE, PROSE, archive
 from helpers.fake_kinds import Ramp, ramp
 from helpers.implementations import NATIVE
-from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
+from kolmo.codec.blocks import decode_block
 from kolmo.codec.limits import least_payload
+from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
+from kolmo.container.structures import CODED
 from kolmo.errors import CorruptError
 from kolmo.native.dispatch import SLOW, kernels
 from kolmo.predictors.embedded import cm, neural
@@ -27,7 +29,7 @@ from kolmo.predictors.embedded.kinds.base import Segment
 from kolmo.predictors.embedded.kinds.deflate import settings, streams
 from kolmo.predictors.embedded.kinds.deflate.kind import Deflate
 from kolmo.predictors.embedded.kinds.deflate.settings import Setting
-from kolmo.predictors.embedded.kinds.segments import write_number
+from kolmo.predictors.embedded.kinds.segments import write_number, write_segments
 from kolmo.predictors.embedded.segmented import Choice
 
 KIND = cm._kinds()[Deflate.code]
@@ -43,7 +45,11 @@ def zlib_stream(content: bytes, *setting: int) -> bytes:
     """With the header that belongs to the setting."""
     level, window = setting[0] if setting else 6, setting[2] if setting else 15
     head = (window - 8 << 4 | 8) << 8 | (0 if level < 2 else 1 if level < 6 else 2 if level == 6 else 3) << 6
-    return (head + 31 - head % 31).to_bytes(2, "big") + packed(content, *setting) + struct.pack(">I", zlib.adler32(content))
+    return (
+        (head + 31 - head % 31).to_bytes(2, "big")
+        + packed(content, *setting)
+        + struct.pack(">I", zlib.adler32(content))
+    )
 
 
 def gzipped(content: bytes, level: int = 6, name: bytes = b"") -> bytes:
@@ -285,7 +291,8 @@ def test_a_bomb_stays_packed() -> None:
 
 
 def test_contents_are_bounded() -> None:
-    assert streams.most_content(1) == 4 + (4 << 20)
+    assert streams.most_content(1) == 64 + (64 << 10)
+    assert streams.most_content(100_000) == 400_000 + (4 << 20)
     assert streams.most_content(1 << 20) == streams.most_content(1 << 30) == 8 << 20
     with pytest.raises(CorruptError, match="bytes of content in 100"):
         KIND.model(1, 100, (*SIX, 0, 0, streams.most_content(100) + 1))
@@ -310,24 +317,25 @@ def test_contents_beyond_the_bound_are_a_second_stream(monkeypatch: pytest.Monke
 
 
 def test_many_layouts_and_settings() -> None:
-    data = b"".join(png(3 + k, 4, 1) for k in range(40))
+    data = b"".join(png(6 + k, 6, 1) for k in range(40))
     found = streams.find_streams(data)
     assert len(found) == 40
     assert len({(stream.row, stream.pixel) for stream in found}) == streams.MAX_SETTINGS + 1
 
 
 def test_the_payload_pays_for_the_contents() -> None:
-    """A decoder's work is bounded by the payload: contents count, and a writer pads what is too short."""
-    size = 1 << (14 if SLOW else 18)
-    data = zlib_stream(bytes(size)) + NOISE(100)
+    """A decoder's work is bounded by the payload, for contents too."""
+    size, content = 2 << 20, 8 << 20
+    encoder = BinaryEncoder()
+    write_segments(encoder, [Segment(Deflate.code, 0, size, (*SIX, 0, 0, content))])
+    payload = encoder.finish()
     predictor = cm.ContextMixing(1)
-    coder = BinaryEncoder()
-    predictor.start(len(data)).encode(coder, data)
-    payload = coder.finish()
-    assert predictor.work(payload, len(data)) == len(data) + size
-    assert least_payload(predictor, payload, len(data)) > len(data) // predictor.expansion(payload)
+    assert predictor.work(payload, size) == size + content
     assert predictor.work(b"\xff", 100) == 100
-    assert kolmo.decompress(kolmo.compress(data, predictor="cm:1")) == data
+    least = least_payload(predictor, payload, size)
+    assert least == (size + content) // predictor.expansion(payload) - 8
+    with pytest.raises(CorruptError, match=f"claims {size} bytes of content"):
+        decode_block(predictor, CODED, payload + bytes(least - len(payload) - 1), size)
 
 
 HEADERS = [

@@ -40,9 +40,7 @@ LEVELS = (
 FIRST_LAZY = 4  # levels from here on try the next place too
 
 
-def deflate(
-    content: bytes, level: int, memory: int, window: int, filtered: int, most: int = UNLIMITED, /
-) -> bytes:
+def deflate(content: bytes, level: int, memory: int, window: int, filtered: int, most: int = UNLIMITED, /) -> bytes:
     """The raw deflate stream that zlib makes of a content.
 
     Args:

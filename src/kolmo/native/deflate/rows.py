@@ -29,8 +29,8 @@ def split_rows(content: bytes, row: int, pixel: int, /) -> bytes:
         ValueError: a parameter is out of its limits.
 
     Examples:
-        >>> split_rows(bytes([1, 10, 1, 1, 2, 5, 5, 5]), 3, 1)
-        b'\\x01\\x02\\n\\x0b\\x0c\\x0f\\x10\\x11'
+        >>> split_rows(bytes([1, 10, 1, 1, 2, 5, 5, 5]), 3, 1).hex(" ")
+        '01 02 0a 0b 0c 0f 10 11'
     """
     count = _count(content, row, pixel)
     filters, pixels = bytearray(), bytearray()

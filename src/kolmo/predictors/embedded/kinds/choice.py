@@ -118,9 +118,7 @@ def _announced(data: bytes, special: Sequence[Kind], known: Sequence[Segment]) -
     return sorted([*certain, *free], key=lambda s: (s.first, -s.size, s.code))
 
 
-def _believed(
-    data: bytes, trials: _Trials, special: Sequence[Kind], known: Sequence[Segment] = ()
-) -> list[Segment]:
+def _believed(data: bytes, trials: _Trials, special: Sequence[Kind], known: Sequence[Segment] = ()) -> list[Segment]:
     """Announced segments that are certain or that a trial confirms, without those that overlap an earlier one.
 
     Segments of equal kind and parameters share the outcome of a trial, unless a later one is larger than all before

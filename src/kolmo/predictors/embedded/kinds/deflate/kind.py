@@ -201,7 +201,7 @@ class DeflateModel:
         at, left, view = 0, self._most, memoryview(data)
         while at < len(data) and len(contents) < MAX_STREAMS:
             content, size = inflate(view, at, left)
-            if not content or deflated(content, self._setting) != view[at : at + size]:
+            if not content or deflated(content, self._setting) != bytes(view[at : at + size]):
                 break
             contents.append(content)
             spans.append(size)

@@ -7,7 +7,6 @@ a header says is a hint.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from kolmo.predictors.embedded.kinds.deflate.settings import Setting, settings_of_zlib

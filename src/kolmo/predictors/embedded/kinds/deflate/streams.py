@@ -15,7 +15,9 @@ from kolmo.predictors.embedded.kinds.deflate.places import Place, next_place
 from kolmo.predictors.embedded.kinds.deflate.settings import Effort, Setting, find_setting
 
 MIN_STREAM_BYTES = 64  # of a stream that is worth its place in the list of segments
-EXPANSION, FREE_CONTENT = 4, 1 << 22  # bytes of content for each byte of stream, and besides
+# Bytes of content for each byte of small streams, and besides; for each byte of large ones, and besides.
+SMALL_EXPANSION, SMALL_FREE = 64, 1 << 16
+EXPANSION, FREE_CONTENT = 4, 1 << 22
 MAX_CONTENT = 1 << 23  # of streams that are coded together, at most: the usual limit of a block
 MAX_CONTENTS = 1 << 25  # of all streams in a block
 SPARE = 1 << 10  # bytes of content that a group leaves for a bound of its own
@@ -55,7 +57,7 @@ class Stream(NamedTuple):
 
 def most_content(size: int) -> int:
     """Upper bound on the content of streams of `size` bytes that are coded together."""
-    return min(EXPANSION * size + FREE_CONTENT, MAX_CONTENT)
+    return min(SMALL_EXPANSION * size + SMALL_FREE, EXPANSION * size + FREE_CONTENT, MAX_CONTENT)
 
 
 def inflate(data: memoryview, first: int, most: int) -> Inflated:
