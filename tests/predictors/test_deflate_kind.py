@@ -248,6 +248,8 @@ def test_streams_of_another_size() -> None:
 
 
 def test_damage_is_an_error() -> None:
+    if SLOW:
+        pytest.skip("takes long in Python")
     data = FILES["zip"]()
     whole = kolmo.compress(data, level=1)
     errors = 0
