@@ -30,7 +30,9 @@ from kolmo.predictors.embedded.kinds.deflate import settings, streams
 from kolmo.predictors.embedded.kinds.deflate.kind import Deflate
 from kolmo.predictors.embedded.kinds.deflate.settings import Setting
 from kolmo.predictors.embedded.kinds.segments import write_number, write_segments
+from kolmo.predictors.embedded.neural_levels import LEVELS
 from kolmo.predictors.embedded.segmented import Choice
+from kolmo.predictors.embedded.text import SHIPPED
 
 KIND = cm._kinds()[Deflate.code]
 NOISE = random.Random(9).randbytes
@@ -381,7 +383,7 @@ def test_a_content_that_is_hard_to_search(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_neural_has_the_kind_too() -> None:
-    kinds = neural.kinds_of(neural.LEVELS, neural.SHIPPED)
+    kinds = neural.kinds_of(LEVELS, SHIPPED)
     assert kinds[Deflate.code].digest(5) != KIND.digest(5)
     assert kinds[Deflate.code].expansion(5) == 1 << 10
 

@@ -106,11 +106,13 @@ class Neural(Predictor):
 
     def start(self, size: int, threads: int = 1) -> SegmentedModel:
         """A fresh model for a block of `size` bytes."""
-        kinds, source = self._kinds(threads), self.source
-        return SegmentedModel(self.level, size, kinds, lambda data: chosen(data, self.level, kinds, (), source))
+        return SegmentedModel(self.level, size, self._kinds(threads), self._choose)
 
     def _kinds(self, threads: int = 1) -> Mapping[int, Kind]:
         return kinds_of(self.levels, self.source, threads)
+
+    def _choose(self, data: bytes) -> Choice:
+        return chosen(data, self.level, self._kinds(), (), self.source)
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Drawing) -> Iterator[bytes]:
         """Go on where a prompt ends: see `predictors.base.Predictor`.
