@@ -2,8 +2,7 @@
 
 For each file of the named folders: its streams are found and inflated, and zlib's settings are searched that give the
 same bytes again. For streams without such settings, the bytes that would store the differences to zlib's tokens. With
-`--gain`: the file's size at a level of kolmo now, and with each rebuilt stream replaced by its content and a few bytes
-that say how it was packed; the file is made again from what was decoded, and compared.
+`--gain`: the file's size at a level of kolmo where the kind `deflate` finds nothing, and as it is; both are decoded.
 
     python benchmarks/deflate.py FOLDER...
     python benchmarks/deflate.py --gain 5 FOLDER...
@@ -17,13 +16,15 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import kolmo
 from harness import deflate_streams as streams
 from harness.tables import table
-from kolmo.varints import varint
+from kolmo.predictors.embedded.kinds.deflate.kind import Deflate
+from kolmo.predictors.embedded.kinds.deflate.streams import find_streams
 
 MAX_COMPARED = 1 << 18  # content of a stream whose differences are measured
 
@@ -66,101 +67,56 @@ def survey(folder: Path) -> list[str]:
     ]
 
 
-def opened(data: bytes) -> tuple[bytes, int, int]:
-    """The file with the streams that can be made again replaced by their content, behind what is needed to do so.
-
-    Returns that, how many streams were replaced, and their packed bytes. Layout: the number of streams; for each the
-    bytes since the last one (of each piece), the content's size and the settings; the rest of the file; the contents.
-    """
-    head, rest, contents, last, count, packed = bytearray(), bytearray(), bytearray(), 0, 0, 0
-    for stream in sorted(streams.streams(data), key=lambda stream: stream.first):
-        settings = streams.again(stream)
-        if not settings or stream.first < last:
-            continue
-        head += varint(len(stream.pieces))
-        skip, end = (
-            (2, 4) if data[:4] == b"\x89PNG" else (0, 0)
-        )  # a zlib stream in pieces: the first and the last have more
-        for number, (first, size) in enumerate(stream.pieces):
-            first += skip if number == 0 else 0
-            size -= (skip if number == 0 else 0) + (end if number == len(stream.pieces) - 1 else 0)
-            if size < 0:
-                raise ValueError("a checksum is cut in two")
-            head += varint(first - last) + varint(size)
-            rest += data[last:first]
-            last = first + size
-        head += varint(len(stream.content)) + bytes(settings)
-        contents += stream.content
-        count, packed = count + 1, packed + len(stream.packed)
-    rest += data[last:]
-    return varint(count) + bytes(head) + bytes(rest) + bytes(contents), count, packed
-
-
-def closed(open_: bytes) -> bytes:
-    """The mirror of `opened`."""
-    at = 0
-
-    def number() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = open_[at]
-            at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    found = []
-    for _ in range(number()):
-        pieces = [(number(), number()) for _ in range(number())]
-        size = number()
-        found.append((pieces, size, streams.Settings(*open_[at : at + 4])))
-        at += 4
-    rest, at = at, len(open_) - sum(size for _, size, _ in found)
-    out = bytearray()
-    for pieces, size, settings in found:
-        packed, at = streams.deflate(open_[at : at + size], settings), at + size
-        for gap, length in pieces:
-            out += open_[rest : rest + gap] + packed[:length]
-            rest, packed = rest + gap, packed[length:]
-    return bytes(out) + open_[rest : len(open_) - sum(size for _, size, _ in found)]
-
-
 def gain(path: Path, level: int) -> list[str]:
-    """A row: what a file takes now and with its streams opened."""
+    """A row: what a file takes where no Deflate streams are looked for, and where they are; both are decoded."""
     data = path.read_bytes()
-    now = len(kolmo.compress(data, level=level, threads=1))
-    plain, count, packed = opened(data)
-    if closed(plain) != data:
-        raise SystemExit(f"{path}: not the same file again")
-    began = time.process_time()
-    made = kolmo.compress(plain, level=level, threads=1)
-    seconds = time.process_time() - began
-    if kolmo.decompress(made, threads=1) != plain:
-        raise SystemExit(f"{path}: kolmo did not give the content back")
-    saved = f"{100 * (now - len(made)) / now:.1f} %"
+    found = find_streams(data)
+    with without_the_kind():
+        without, _, _ = coded(path, data, level)
+    size, seconds, back = coded(path, data, level)
     return [
         path.name,
         f"{len(data):,}",
-        f"{count}",
-        f"{packed:,}",
-        f"{len(plain):,}",
-        f"{now:,}",
-        f"{len(made):,}",
-        saved,
+        f"{len(found)}",
+        f"{sum(stream.size for stream in found):,}",
+        f"{sum(stream.content for stream in found):,}",
+        f"{without:,}",
+        f"{size:,}",
+        f"{100 * (without - size) / without:.1f} %",
         f"{seconds:.1f}",
+        f"{back:.1f}",
     ]
+
+
+@contextmanager
+def without_the_kind() -> Iterator[None]:
+    """The kind finds nothing meanwhile."""
+    find = Deflate.find
+    Deflate.find = lambda self, data: []  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Deflate.find = find  # type: ignore[method-assign]
+
+
+def coded(path: Path, data: bytes, level: int) -> tuple[int, float, float]:
+    """Bytes of the compressed file, CPU seconds to make it, and to decode it."""
+    began = time.process_time()
+    made = kolmo.compress(data, level=level, threads=1)
+    middle = time.process_time()
+    if kolmo.decompress(made, threads=1) != data:
+        raise SystemExit(f"{path}: kolmo did not give the content back")
+    return len(made), middle - began, time.process_time() - middle
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print a table."""
     parser = argparse.ArgumentParser(description="Measure Deflate streams inside files.")
     parser.add_argument("folders", nargs="+", type=Path, help="folders of files; with --gain also files")
-    parser.add_argument("--gain", type=int, metavar="LEVEL", help="what opening the streams gains at this level")
+    parser.add_argument("--gain", type=int, metavar="LEVEL", help="what the kind `deflate` gains at this level")
     options = parser.parse_args(arguments)
     if options.gain:
-        head = ["file", "bytes", "streams", "packed", "opened", "now", "then", "saved", "CPU s"]
+        head = ["file", "bytes", "streams", "packed", "content", "without", "size", "saved", "CPU s", "decoding"]
         paths = [p for f in options.folders for p in (sorted(f.iterdir()) if f.is_dir() else [f])]
         rows = []
         for path in paths:

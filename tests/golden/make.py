@@ -9,10 +9,12 @@ import random
 import struct
 import sys
 import tempfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import kolmo
+from kolmo.native.dispatch import kernels
 
 HERE = Path(__file__).parent
 PROSE = (
@@ -71,12 +73,25 @@ def program(count: int) -> bytes:
     return code
 
 
+def archive(members: dict[str, bytes]) -> bytes:
+    """A zip file of deflated members; its deflate is kolmo's own, since that of Python differs from build to build."""
+    out, directory = bytearray(), bytearray()
+    for name, content in members.items():
+        packed = kernels.deflate(content, 6, 8, 15, 0)
+        head = struct.pack("<HHIIIIHH", 0, 8, 0x5C210000, zlib.crc32(content), len(packed), len(content), len(name), 0)
+        directory += b"PK\1\2\x14\0\x14\0" + head + bytes(10) + struct.pack("<I", len(out)) + name.encode()
+        out += b"PK\3\4\x14\0" + head + name.encode() + packed
+    end = struct.pack("<HHHHIIH", 0, 0, len(members), len(members), len(directory), len(out), 0)
+    return bytes(out + directory) + b"PK\5\6" + end
+
+
 FLOATS = struct.pack("<600d", *(100 + k / 7 + more / 1024 for k, more in enumerate(noise(600, 512, 8))))
 KINDS = {
     "image": PROSE + picture(40, 30) + PROSE[:90],
     "audio": sound(2500) + PROSE,
     "program": program(250),
     "float": FLOATS,
+    "deflate": archive({"prose.txt": PROSE * 2 + PROSE[:200], "code.py": CODE, "floats": FLOATS}),
 }
 
 

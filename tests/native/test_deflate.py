@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.implementations import IMPLEMENTATIONS, NATIVE
-from kolmo.native.deflate import reference, trees
+from kolmo.native.deflate import reference, rows, trees
 
 # zlib-ng calls itself zlib too, and makes other streams
 ORIGINAL = "ng" not in zlib.ZLIB_RUNTIME_VERSION
@@ -130,3 +130,54 @@ def test_long_codes_are_shortened() -> None:
     lengths, _ = trees.code_lengths(fibonacci, [0] * 22, 15)
     assert max(lengths) == 15
     assert sum(2 ** (15 - length) for length in lengths) == 1 << 15
+
+
+def allowed(kernels: ModuleType, content: bytes, level: int, most: int) -> bool:
+    try:
+        return bool(kernels.deflate(content, level, 8, 15, 0, most))
+    except OverflowError:
+        return False
+
+
+@pytest.mark.parametrize("level", [1, 3, 4, 6, 9])
+def test_all_give_up_after_the_same_comparisons(level: int) -> None:
+    two_letters = bytes(DRAW.choices(b"ab", k=1500))
+    for content in (two_letters, CONTENTS["words"], bytes(600), b""):
+        first, last = -1, 1 << 24  # the least number of comparisons that suffices
+        while last - first > 1:
+            middle = (first + last) // 2
+            first, last = (first, middle) if allowed(NATIVE or reference, content, level, middle) else (middle, last)
+        assert last < 1 << 24
+        for kernels in filter(None, (reference, NATIVE)):
+            assert allowed(kernels, content, level, last)
+            assert first < 0 or not allowed(kernels, content, level, first)
+
+
+@pytest.mark.skipif(NATIVE is None, reason="takes long in Python")
+def test_a_hostile_content_ends_soon() -> None:
+    assert NATIVE is not None
+    with pytest.raises(OverflowError, match="more comparisons"):
+        NATIVE.deflate(bytes(DRAW.choices(b"ab", k=1 << 16)), 9, 9, 15, 0, 1 << 24)
+
+
+@pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=200), st.integers(1, 24), st.integers(1, 4))
+def test_rows_are_split_and_joined(kernels: ModuleType, content: bytes, row: int, pixel: int) -> None:
+    pixel = min(pixel, row)
+    filtered = bytes(b % 6 if at % (row + 1) == 0 else b for at, b in enumerate(content))
+    apart = kernels.split_rows(filtered, row, pixel)
+    assert apart == rows.split_rows(filtered, row, pixel)
+    assert kernels.join_rows(apart, row, pixel) == rows.join_rows(apart, row, pixel) == filtered
+
+
+@pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
+def test_rows_as_png_filters_them(kernels: ModuleType) -> None:
+    pixels = [[10, 20, 30, 41], [11, 25, 200, 3], [255, 0, 7, 7], [1, 2, 3, 4], [9, 9, 9, 9]]
+    filtered = [0, 10, 20, 30, 41, 1, 11, 14, 175, 59, 2, 244, 231, 63, 4, 3, 130, 2, 255, 255, 4, 8, 0, 0, 0]
+    apart = kernels.split_rows(bytes(filtered), 4, 1)
+    assert apart[:5] == bytes(range(5))
+    assert [list(apart[k : k + 4]) for k in range(5, 25, 4)] == pixels
+    for bad in ((0, 1), (4, 0), (4, 5), (32_769, 1)):
+        with pytest.raises(ValueError, match="do not fit"):
+            kernels.split_rows(b"content", *bad)

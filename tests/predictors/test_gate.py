@@ -26,6 +26,7 @@ from kolmo.errors import PredictorError
 from kolmo.native.dispatch import SLOW
 from kolmo.predictors.embedded import gate, neural, text
 from kolmo.predictors.embedded.gate import MAX_TRIAL_BYTES, MIN_GOOD_SAMPLES, SAMPLE_BYTES, looks_packed
+from kolmo.predictors.embedded.kinds.deflate.kind import Deflate
 from kolmo.predictors.embedded.neural import Neural
 from kolmo.predictors.embedded.segmented import Choice
 from kolmo.predictors.embedded.text import SHIPPED
@@ -163,7 +164,7 @@ SMALL: dict[str, Callable[[], bytes]] = {
 
 @pytest.fixture
 def without_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that cannot be loaded."""
+    """A network that cannot be loaded, and deflate streams that stay packed, as those of other encoders do."""
 
     def refused() -> None:
         raise AssertionError("the network was loaded")
@@ -171,6 +172,7 @@ def without_network(monkeypatch: pytest.MonkeyPatch) -> None:
     neural._fingerprint.cache_clear()
     monkeypatch.setattr(text, "network", refused)
     monkeypatch.setattr(text, "network_kernel", refused)
+    monkeypatch.setattr(Deflate, "find", lambda self, data: [])
 
 
 def coded(data: bytes, level: int = 5) -> tuple[list[str], int]:

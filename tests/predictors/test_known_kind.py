@@ -17,7 +17,7 @@ from kolmo.native.dispatch import SLOW
 from kolmo.native.pixel_mixer import shapes as pixel_shapes
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness
-from kolmo.predictors.embedded.kinds import image_model
+from kolmo.predictors.embedded.kinds.image import model as image_model
 from kolmo.predictors.embedded.kinds.sound import shapes as sound_shapes
 from kolmo.predictors.embedded.kinds.sound.shapes import Filter, SoundShape
 from kolmo.predictors.registry import resolve

@@ -308,11 +308,12 @@ def test_equal_announcements_share_a_trial() -> None:
 def test_a_writer_keeps_to_the_bounds() -> None:
     size = 8
     segments = [Segment(Ramp.code, size * k, size, (k % 255,)) for k in range(MAX_STREAMS + 40)]
-    limited = choice._limited(segments)
+    kinds = {**KINDS, QUICK: Quick()}
+    limited = choice._limited(segments, kinds)
     assert len(streams_of(limited)) <= MAX_STREAMS
     segments = [Segment((PLAIN, QUICK)[k % 2], size * k, size) for k in range(MAX_SEGMENTS + 3)]
-    assert choice._limited(segments) == [Segment(PLAIN, 0, size * len(segments))]
-    assert choice._limited(segments[:9]) == segments[:9]
+    assert choice._limited(segments, kinds) == [Segment(PLAIN, 0, size * len(segments))]
+    assert choice._limited(segments[:9], kinds) == segments[:9]
 
 
 @pytest.mark.parametrize("data", [TEXTS[0] + announced(3, 1024), ramp(9, 900), TEXTS[1], b"a text " * 90, b"1"])

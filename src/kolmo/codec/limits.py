@@ -53,7 +53,7 @@ def check_memory(predictor: Predictor, head: BlockHead, place: Place, limit: int
 
 
 def expansion(predictor: Predictor, payload: bytes) -> int:
-    """Upper bound on the raw bytes of a coded block for each byte of its payload (docs/format.md, promise 3).
+    """Upper bound on the bytes that are coded in a block for each byte of its payload (docs/format.md, promise 3).
 
     A predictor chooses it by its speed, so that a byte of a file never costs more than some hundredths of a second.
     """
@@ -62,7 +62,7 @@ def expansion(predictor: Predictor, payload: bytes) -> int:
 
 def least_payload(predictor: Predictor, payload: bytes, raw_size: int) -> int:
     """Bytes of payload that a coded block of `raw_size` bytes must have; a writer adds zero bytes to a shorter one."""
-    return max(0, -(-raw_size // expansion(predictor, payload)) - PAYLOAD_ALLOWANCE)
+    return max(0, -(-predictor.work(payload, raw_size) // expansion(predictor, payload)) - PAYLOAD_ALLOWANCE)
 
 
 class SizeLimit:

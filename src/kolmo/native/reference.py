@@ -5,6 +5,7 @@ from __future__ import annotations
 from kolmo.native.binary.views import binary_view
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 from kolmo.native.deflate.reference import deflate
+from kolmo.native.deflate.rows import join_rows, split_rows
 from kolmo.native.mixer.reference import ContextMixer
 from kolmo.native.network.reference import Network, NetworkLanes, network_stretch
 from kolmo.native.neural.reference import NeuralMixer
@@ -36,12 +37,14 @@ __all__ = [
     "TokenTree",
     "binary_view",
     "deflate",
+    "join_rows",
     "network_stretch",
     "residual_decode",
     "residual_encode",
     "sample_log2",
     "sample_masses",
     "sample_split",
+    "split_rows",
     "trellis_count",
     "trellis_decode",
     "trellis_encode",

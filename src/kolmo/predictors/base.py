@@ -135,6 +135,13 @@ class Predictor(ABC):
         """
         return DEFAULT_EXPANSION
 
+    def work(self, payload: bytes, size: int) -> int:
+        """Bytes that a model codes for a coded block of `size` bytes; what `expansion` bounds for each byte of payload.
+
+        More than `size` where it codes the contents of packed streams in their place.
+        """
+        return size
+
     def parts(self, payload: bytes, size: int) -> list[BlockPart]:
         """The parts of a coded block of `size` bytes, as its payload records them; an empty list: it records none.
 

@@ -14,7 +14,8 @@ STORED_KIND = "stored"  # of a block whose bytes are kept as they are
 UNKNOWN_KIND = "unknown"  # of a block whose beginning is damaged
 MAX_SHARES = 256  # shares that are told apart; others are counted without their parameters
 MAX_DESCRIBED = 12  # shares that are put into words
-HIDDEN = ("order", "offset", "big", "unsigned", "phase")  # parameters that say little to a person
+# Parameters that say little to a person.
+HIDDEN = ("order", "offset", "big", "unsigned", "phase", "memory", "window", "filtered", "row", "pixel")
 ARCHITECTURES = ("x86-64", "arm64", "x86")  # of programs, by their parameter
 
 

@@ -6,6 +6,7 @@
 
 enum { DEFLATE_MIN_MATCH = 3, DEFLATE_MAX_MATCH = 258, DEFLATE_LOOKAHEAD = 262, DEFLATE_TOO_FAR = 4096, DEFLATE_FIRST_LAZY = 4 };
 #define DEFLATE_MAX_CONTENT ((size_t)1 << 30)
+#define DEFLATE_UNLIMITED (1LL << 62)
 
 static const uint16_t deflate_levels[9][4] = {
     {4, 4, 8, 4},      {4, 5, 16, 8},     {4, 6, 32, 32},      {4, 4, 16, 16},      {8, 16, 32, 32},
@@ -18,6 +19,7 @@ typedef struct {
     size_t good, lazily, nice, chain, short_match;
     uint32_t shift, mask, window_mask;
     uint32_t *heads, *before, *tokens;
+    uint64_t compared, most_compared;
     deflate_bits bits;
     deflate_tables tables;
 } deflate_stream;
@@ -30,7 +32,7 @@ static inline void deflate_release(deflate_stream *s) {
 }
 
 /* Returns 0 if memory is short; `deflate_release` frees in any case. */
-static inline int deflate_begin(deflate_stream *s, const uint8_t *content, size_t size, int level, int memory, int window, int filtered) {
+static inline int deflate_begin(deflate_stream *s, const uint8_t *content, size_t size, int level, int memory, int window, int filtered, uint64_t most) {
     const uint16_t *of_level = deflate_levels[level - 1];
     memset(s, 0, sizeof *s);
     s->content = content;
@@ -44,6 +46,7 @@ static inline int deflate_begin(deflate_stream *s, const uint8_t *content, size_
     s->shift = (uint32_t)(memory + 9) / 3;
     s->mask = ((uint32_t)1 << (memory + 7)) - 1;
     s->window_mask = ((uint32_t)1 << window) - 1;
+    s->most_compared = most;
     s->most_tokens = ((size_t)1 << (memory + 6)) - 1;
     s->heads = calloc((size_t)s->mask + 1, sizeof *s->heads);
     s->before = calloc((size_t)s->window_mask + 1, sizeof *s->before);
@@ -64,16 +67,19 @@ static inline size_t deflate_enter(deflate_stream *s, size_t place) {
 }
 
 /* The longest match longer than `length`, and its place in `found`, which is unchanged where there is none. */
-static inline size_t deflate_search(const deflate_stream *s, size_t place, size_t candidate, size_t length, size_t *found) {
+static inline size_t deflate_search(deflate_stream *s, size_t place, size_t candidate, size_t length, size_t *found) {
     const uint8_t *here = s->content + place;
     size_t left = s->size - place, most = left < DEFLATE_MAX_MATCH ? left : DEFLATE_MAX_MATCH;
     size_t nice = s->nice < left ? s->nice : left, chain = length >= s->good ? s->chain >> 2 : s->chain;
     size_t limit = place > s->reach ? place - s->reach : 0;
+    uint64_t compared = 0;
     do {
         const uint8_t *there = s->content + candidate;
+        compared++;
         if (length < left && there[length] == here[length]) {
             size_t size = 0;
             while (size < most && there[size] == here[size]) size++;
+            compared += size;
             if (size > length) {
                 length = size;
                 *found = candidate;
@@ -82,6 +88,7 @@ static inline size_t deflate_search(const deflate_stream *s, size_t place, size_
         }
         candidate = s->before[candidate & s->window_mask];
     } while (candidate > limit && --chain);
+    s->compared += compared;
     return length < left ? length : left;
 }
 
@@ -102,8 +109,13 @@ static inline void deflate_flush(deflate_stream *s, size_t end, int last) {
     s->begin = end;
 }
 
+/* Whether memory and comparisons suffice so far. */
+static inline int deflate_goes_on(const deflate_stream *s) {
+    return s->bits.bytes && s->compared <= s->most_compared;
+}
+
 static inline void deflate_greedy(deflate_stream *s) {
-    for (size_t place = 0; place < s->size && s->bits.bytes;) {
+    for (size_t place = 0; place < s->size && deflate_goes_on(s);) {
         deflate_slide(s, place);
         size_t left = s->size - place, found = left >= DEFLATE_MIN_MATCH ? deflate_enter(s, place) : 0;
         size_t length = DEFLATE_MIN_MATCH - 1, start = 0;
@@ -125,7 +137,7 @@ static inline void deflate_greedy(deflate_stream *s) {
 static inline void deflate_lazy(deflate_stream *s) {
     size_t length = DEFLATE_MIN_MATCH - 1, start = 0;
     int waiting = 0;
-    for (size_t place = 0; place < s->size && s->bits.bytes;) {
+    for (size_t place = 0; place < s->size && deflate_goes_on(s);) {
         deflate_slide(s, place);
         size_t left = s->size - place, found = left >= DEFLATE_MIN_MATCH ? deflate_enter(s, place) : 0;
         size_t before = length, start_before = start;
@@ -148,15 +160,16 @@ static inline void deflate_lazy(deflate_stream *s) {
             place++;
         }
     }
-    if (waiting) deflate_note(s, 0, s->content[s->size - 1]);
+    if (waiting && deflate_goes_on(s)) deflate_note(s, 0, s->content[s->size - 1]);
 }
 
-/* The whole stream, in s->bits. Returns 0 if memory was short. */
+/* The whole stream, in s->bits. Returns 0 if memory was short, or if the search took too many comparisons. */
 static inline int deflate_run(deflate_stream *s, int level) {
     if (level >= DEFLATE_FIRST_LAZY) deflate_lazy(s);
     else deflate_greedy(s);
+    if (!deflate_goes_on(s)) return 0;
     deflate_slide(s, s->size);
-    if (s->bits.bytes) deflate_flush(s, s->size, 1);
+    deflate_flush(s, s->size, 1);
     if (!s->bits.bytes) return 0;
     deflate_align(&s->bits);
     return 1;

@@ -20,6 +20,8 @@ LOOKAHEAD = MAX_MATCH + MIN_MATCH + 1  # places at the end of the window that no
 TOO_FAR = 4096  # a match of three bytes costs more than literals beyond
 MAX_CONTENT = 1 << 30
 MISFIT = "the arguments do not fit the kernel"
+EXCESS = "the search takes more comparisons than are allowed"
+UNLIMITED = 1 << 62
 
 # Of each level: the match's length from which the search is shortened; the length up to which a better match at the
 # next place is tried (or, without such a try, all places of a match are entered); a length to be content with; places
@@ -38,7 +40,7 @@ LEVELS = (
 FIRST_LAZY = 4  # levels from here on try the next place too
 
 
-def deflate(content: bytes, level: int, memory: int, window: int, filtered: int, /) -> bytes:
+def deflate(content: bytes, level: int, memory: int, window: int, filtered: int, most: int = UNLIMITED, /) -> bytes:
     """The raw deflate stream that zlib makes of a content.
 
     Args:
@@ -48,27 +50,30 @@ def deflate(content: bytes, level: int, memory: int, window: int, filtered: int,
         window: zlib's windowBits, 9 to 15.
         filtered: 1 for zlib's strategy Z_FILTERED, with which libpng codes rows: from level 4 on, no match is as short
             as five bytes; 0 for the default strategy.
+        most: comparisons, of two places or of two bytes, after which a search ends with an error: a hostile content
+            takes hundreds of thousands for each byte.
 
     Returns:
         the stream, a few percent longer than the content at most.
 
     Raises:
         ValueError: a parameter is out of its limits.
+        OverflowError: it takes more than `most` comparisons.
 
     Examples:
         >>> deflate(b"abcabcabc", 6, 8, 15, 0).hex()
         '4b4c4a4e042300'
     """
-    if not (1 <= level <= 9 and 1 <= memory <= 9 and 9 <= window <= 15 and 0 <= filtered <= 1):
+    if not (1 <= level <= 9 and 1 <= memory <= 9 and 9 <= window <= 15 and 0 <= filtered <= 1 and most >= 0):
         raise ValueError(MISFIT)
     if len(content) > MAX_CONTENT:
         raise ValueError(MISFIT)
-    stream = _Stream(content, level, memory, window, bool(filtered))
+    stream = _Stream(content, level, memory, window, bool(filtered), most)
     return stream.lazy() if level >= FIRST_LAZY else stream.greedy()
 
 
 class _Stream:
-    def __init__(self, content: bytes, level: int, memory: int, window: int, filtered: bool) -> None:
+    def __init__(self, content: bytes, level: int, memory: int, window: int, filtered: bool, most: int) -> None:
         self.content, self.size = content, len(content)
         self.good, self.lazily, self.nice, self.chain = LEVELS[level - 1]
         self.short = 5 if filtered else MIN_MATCH - 1  # no match is as short
@@ -83,6 +88,7 @@ class _Stream:
         self.begin = 0  # of the block
         self.base = 0  # first byte that zlib still has: its window slides by half
         self.bits = Bits()
+        self.compared, self.most_compared = 0, most
 
     def enter(self, place: int) -> int:
         """Note a place under its three bytes' hash; the last one noted before."""
@@ -101,10 +107,12 @@ class _Stream:
             chain >>= 2
         limit = max(place - self.reach, 0)
         while True:
+            self.compared += 1
             if length < left and content[candidate + length] == content[place + length]:
                 size = 0
                 while size < most and content[candidate + size] == content[place + size]:
                     size += 1
+                self.compared += size
                 if size > length:
                     length, found = size, candidate
                     if size >= nice:
@@ -113,6 +121,8 @@ class _Stream:
             chain -= 1
             if candidate <= limit or not chain:
                 break
+        if self.compared > self.most_compared:
+            raise OverflowError(EXCESS)
         return min(length, left), found
 
     def note(self, distance: int, value: int) -> bool:

@@ -8,8 +8,7 @@ What it is not: the predictor `neural`, which predicts text with a network as we
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
 from kolmo.predictors.choice import Choice as Drawing
@@ -17,9 +16,10 @@ from kolmo.predictors.choice import Randomness
 from kolmo.predictors.embedded.context_mixing import LEVELS, room_for
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
 from kolmo.predictors.embedded.kinds.choice import choose
+from kolmo.predictors.embedded.kinds.deflate.kind import Deflate
 from kolmo.predictors.embedded.kinds.general import PLAIN, Plain
 from kolmo.predictors.embedded.kinds.known import special_kinds
-from kolmo.predictors.embedded.segmented import Choice, SegmentedPredictor
+from kolmo.predictors.embedded.segmented import Choice, SegmentedPredictor, kinds_digest
 
 
 class ContextMixing(SegmentedPredictor):
@@ -39,7 +39,7 @@ class ContextMixing(SegmentedPredictor):
 
     def choose(self, data: bytes) -> Choice:
         """The segments of a block's content."""
-        return Choice(choose(data, self.level, _kinds(), lambda piece: [Segment(PLAIN, 0, len(piece))]))
+        return _chosen(data, self.level, _kinds())
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Drawing) -> Iterator[bytes]:
         """Go on where a prompt ends: see `predictors.base.Predictor`.
@@ -51,19 +51,16 @@ class ContextMixing(SegmentedPredictor):
         return Plain(LEVELS).model(self.level, room).continuation(prompt, size, randomness, choice.temperature)
 
 
+def _chosen(data: bytes, level: int, kinds: Mapping[int, Kind], known: Sequence[Segment] = ()) -> Choice:
+    return Choice(choose(data, level, kinds, lambda piece: [Segment(PLAIN, 0, len(piece))], known))
+
+
 @cache
 def _kinds() -> Mapping[int, Kind]:
-    return {PLAIN: Plain(LEVELS), **special_kinds()}
+    kinds: dict[int, Kind] = {PLAIN: Plain(LEVELS), **special_kinds()}
+    return kinds | {Deflate.code: Deflate(kinds, _chosen)}
 
 
 @cache
 def _fingerprint(level: int) -> bytes:
     return kinds_digest(_kinds(), level)[:4]
-
-
-def kinds_digest(kinds: Mapping[int, Kind], level: int) -> bytes:
-    """SHA-256 over all that determines the probabilities of all kinds at a level."""
-    digest = hashlib.sha256()
-    for code, kind in sorted(kinds.items()):
-        digest.update(bytes([code, len(kind.fields)]) + kind.digest(level))
-    return digest.digest()

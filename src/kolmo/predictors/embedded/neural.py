@@ -9,23 +9,23 @@ What it is not: the predictor `network` (`predictors.embedded.own_network`), whi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, partial
 from typing import ClassVar
 
 from kolmo.predictors.choice import Choice as Drawing
 from kolmo.predictors.choice import Randomness
 from kolmo.predictors.embedded import context_mixing
-from kolmo.predictors.embedded.cm import kinds_digest
 from kolmo.predictors.embedded.context_mixing import room_for
 from kolmo.predictors.embedded.gate import MAX_TRIAL_BYTES, looks_packed, should_use_network
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
-from kolmo.predictors.embedded.kinds.choice import choose, choose_small
+from kolmo.predictors.embedded.kinds.choice import certain_segments, choose, choose_small, smallest
+from kolmo.predictors.embedded.kinds.deflate.kind import Deflate
 from kolmo.predictors.embedded.kinds.general import PLAIN, QUICK, Plain, Quick
 from kolmo.predictors.embedded.kinds.known import special_kinds
 from kolmo.predictors.embedded.kinds.segments import TEXT
 from kolmo.predictors.embedded.neural_levels import LEVELS, Level
-from kolmo.predictors.embedded.segmented import Choice, SegmentedPredictor
+from kolmo.predictors.embedded.segmented import Choice, SegmentedPredictor, kinds_digest
 from kolmo.predictors.embedded.split import split
 from kolmo.predictors.embedded.text import SHIPPED, NetworkSource, NeuralModel, Text
 
@@ -52,14 +52,7 @@ class Neural(SegmentedPredictor):
 
     def choose(self, data: bytes) -> Choice:
         """The segments of a block's content."""
-        kinds = self.kinds()
-        if len(data) > MAX_TRIAL_BYTES:
-            return Choice(choose(data, self.level, kinds, lambda piece: split(piece, self.source.kernel)))
-        # A small block is coded in all ways, since tests would take as long.
-        if looks_packed(data):
-            return Choice([Segment(QUICK, 0, len(data))])
-        general = [TEXT] * should_use_network(data, self.source.kernel) + [QUICK, PLAIN]
-        return Choice(*choose_small(data, self.level, kinds, general))
+        return chosen(data, self.level, self.kinds(), (), self.source)
 
     def continuation(self, prompt: bytes, size: int, randomness: Randomness, choice: Drawing) -> Iterator[bytes]:
         """Go on where a prompt ends: see `predictors.base.Predictor`.
@@ -78,7 +71,22 @@ class Neural(SegmentedPredictor):
 def kinds_of(levels: Mapping[int, Level], source: NetworkSource, threads: int = 1) -> dict[int, Kind]:
     """Code -> kind, of all kinds of a predictor with a network."""
     plain = Plain({level: (shape.plain, shape.table_bits) for level, shape in levels.items()})
-    return {TEXT: Text(levels, source, threads), PLAIN: plain, QUICK: Quick(), **special_kinds()}
+    kinds: dict[int, Kind] = {TEXT: Text(levels, source, threads), PLAIN: plain, QUICK: Quick(), **special_kinds()}
+    return kinds | {Deflate.code: Deflate(kinds, partial(chosen, source=source))}
+
+
+def chosen(
+    data: bytes, level: int, kinds: Mapping[int, Kind], known: Sequence[Segment], source: NetworkSource
+) -> Choice:
+    """The segments of a block, or of the content of deflate streams; `known` as for `choice.choose`."""
+    if len(data) > MAX_TRIAL_BYTES:
+        return Choice(choose(data, level, kinds, lambda piece: split(piece, source.kernel), known))
+    # A small block is coded in all ways, since tests would take as long.
+    if looks_packed(data):
+        packed, found = [Segment(QUICK, 0, len(data))], certain_segments(data, kinds)
+        return Choice(*smallest(data, level, kinds, [packed, found])) if found else Choice(packed)
+    general = [TEXT] * should_use_network(data, source.kernel) + [QUICK, PLAIN]
+    return Choice(*choose_small(data, level, kinds, general, known))
 
 
 @cache

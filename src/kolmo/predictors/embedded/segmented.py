@@ -9,6 +9,7 @@ What it is not: the choice of the segments, which the predictor passes in.
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -178,6 +179,10 @@ class SegmentedPredictor(Predictor):
         """Upper bound on the raw bytes of a block for each byte of its payload: the least of the kinds in it."""
         return least_expansion(payload, self.level, self.kinds())
 
+    def work(self, payload: bytes, size: int) -> int:
+        """Bytes that are coded for a block of `size` bytes, contents of deflate streams included."""
+        return work_of(payload, size, self.kinds())
+
     def parts(self, payload: bytes, size: int) -> list[BlockPart]:
         """The parts of a coded block of `size` bytes, as its payload records them."""
         return parts_of(payload, size, self.kinds())
@@ -202,7 +207,32 @@ def parts_of(payload: bytes, size: int, kinds: Mapping[int, Kind]) -> list[Block
 
 def _parts(segments: Sequence[Segment], kinds: Mapping[int, Kind]) -> list[BlockPart]:
     named = ((kinds[segment.code], segment) for segment in segments)
-    return [BlockPart(k.name, s.first, s.size, dict(zip(k.fields, s.parameters, strict=True))) for k, s in named]
+    return [BlockPart(kind.name, segment.first, segment.size, _shown(kind, segment)) for kind, segment in named]
+
+
+def _shown(kind: Kind, segment: Segment) -> dict[str, int]:
+    pairs = zip(kind.fields, segment.parameters, strict=True)
+    return {name: value for name, value in pairs if name not in kind.hidden}
+
+
+def work_of(payload: bytes, size: int, kinds: Mapping[int, Kind]) -> int:
+    """Bytes that the models of a coded block of `size` bytes code: see `Predictor.work`."""
+    try:
+        segments = read_segments(BinaryDecoder(payload), size, kinds)
+    except CorruptError:  # decoding says so
+        return size
+    return sum(
+        kinds[stream[0].code].work(sum(segment.size for segment in stream), stream[0].parameters)
+        for stream in streams_of(segments)
+    )
+
+
+def kinds_digest(kinds: Mapping[int, Kind], level: int) -> bytes:
+    """SHA-256 over all that determines the probabilities of all kinds at a level."""
+    digest = hashlib.sha256()
+    for code, kind in sorted(kinds.items()):
+        digest.update(bytes([code, len(kind.fields)]) + kind.digest(level))
+    return digest.digest()
 
 
 def least_expansion(payload: bytes, level: int, kinds: Mapping[int, Kind]) -> int:

@@ -47,11 +47,16 @@ class Kind(ABC):
         name: as `kolmo list -v` shows it.
         code: as files record it: 0 to 14, never reused.
         fields: names of the parameters, such as ("stride", "channels").
+        hidden: those of them that say nothing about the data: `kolmo list -v` leaves them out.
+        certain: whether what `find` announces needs no trial: it makes sure that it pays, and no other kind's header
+            is believed within it.
     """
 
     name: ClassVar[str]
     code: ClassVar[int]
     fields: ClassVar[tuple[str, ...]] = ()
+    hidden: ClassVar[tuple[str, ...]] = ()
+    certain: ClassVar[bool] = False
 
     @abstractmethod
     def model(self, level: int, size: int, parameters: tuple[int, ...]) -> Model:
@@ -74,6 +79,10 @@ class Kind(ABC):
     def expansion(self, level: int) -> int:
         """Upper bound on the raw bytes for each byte of payload, by the model's speed: see `Predictor.expansion`."""
         return DEFAULT_EXPANSION
+
+    def work(self, size: int, parameters: tuple[int, ...]) -> int:
+        """Bytes that a model of `size` bytes codes: more than these where it codes others in their place."""
+        return size
 
     def period(self, parameters: tuple[int, ...]) -> int:
         """Bytes after which the layout repeats, as a row: trials on a part of a piece begin at a multiple."""

@@ -6,6 +6,7 @@ depend on any of it. Whatever the data is, the trials take a bounded part of the
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 
@@ -43,7 +44,9 @@ Split = Callable[[bytes], list[Segment]]
 _Guess = tuple[int, tuple[int, ...]]  # code of a kind, parameters
 
 
-def choose(data: bytes, level: int, kinds: Mapping[int, Kind], split: Split) -> list[Segment]:
+def choose(
+    data: bytes, level: int, kinds: Mapping[int, Kind], split: Split, known: Sequence[Segment] = ()
+) -> list[Segment]:
     """The segments of a block: sorted, covering it, neighbours of different kinds or parameters.
 
     Args:
@@ -51,22 +54,23 @@ def choose(data: bytes, level: int, kinds: Mapping[int, Kind], split: Split) -> 
         level: 1 to 9.
         kinds: the special kinds may be among the pieces that `split` calls plain or packed.
         split: divides data without known headers into segments of the general kinds.
+        known: segments that headers outside the block announce.
     """
     special = _special(kinds)
     trials = _Trials(data, level, kinds)
     segments: list[Segment] = []
-    for segment in _covering(_believed(data, trials, special), len(data)):
+    for segment in _covering(_believed(data, trials, special, known), len(data)):
         if segment.code != PLAIN:
             segments.append(segment)
             continue
         for part in split(data[segment.first : segment.end]):
             part = Segment(part.code, segment.first + part.first, part.size)
             segments += _guessed(data, part, trials, special) if part.code in (PLAIN, QUICK) else [part]
-    return _limited(_joined(segments))
+    return _limited(_joined(segments), kinds)
 
 
 def choose_small(
-    data: bytes, level: int, kinds: Mapping[int, Kind], general: Sequence[int]
+    data: bytes, level: int, kinds: Mapping[int, Kind], general: Sequence[int], known: Sequence[Segment] = ()
 ) -> tuple[Sequence[Segment], BinaryEncoder]:
     """What codes a small block in the fewest bytes: its segments, and an encoder that has coded list and content.
 
@@ -75,6 +79,7 @@ def choose_small(
         level: 1 to 9.
         kinds: the special kinds may be among what is tried; at most three of all are coded as a whole.
         general: codes of the kinds without parameters that are tried, the first of equals preferred.
+        known: as for `choose`.
     """
     special = _special(kinds)
     ways = [Segment(code, 0, len(data)) for code in general]
@@ -85,12 +90,25 @@ def choose_small(
         ways = sorted(ways, key=sizes.__getitem__)[:3]  # a stable order
         ways = [way for way in ways if _is_near(sizes[way], sizes[ways[0]], 16)]
     lists: list[Sequence[Segment]] = [[way] for way in sorted(ways, key=lambda way: way.code)]
-    believed = _believed(data, _Trials(data, level, kinds), special)
+    believed = _believed(data, _Trials(data, level, kinds), special, known)
     if believed:
-        lists.append(_limited(list(_covering(believed, len(data)))))
+        lists.append(_limited(list(_covering(believed, len(data))), kinds))
+    return smallest(data, level, kinds, lists)
+
+
+def smallest(
+    data: bytes, level: int, kinds: Mapping[int, Kind], lists: Sequence[Sequence[Segment]]
+) -> tuple[Sequence[Segment], BinaryEncoder]:
+    """Of lists of segments the one that codes a small block in the fewest bytes, with the encoder that has done so."""
     coded = [encoded(data, level, kinds, segments) for segments in lists]
     best = min(range(len(lists)), key=lambda k: coded[k].size())
     return lists[best], coded[best]
+
+
+def certain_segments(data: bytes, kinds: Mapping[int, Kind]) -> list[Segment]:
+    """A small block as its announced segments that need no trial, plain between them; empty where there are none."""
+    found = _certain(data, _special(kinds))
+    return _limited(list(_covering(found, len(data))), kinds) if found else []
 
 
 def encoded(data: bytes, level: int, kinds: Mapping[int, Kind], segments: Sequence[Segment]) -> BinaryEncoder:
@@ -110,21 +128,37 @@ def _special(kinds: Mapping[int, Kind]) -> list[Kind]:
 # Announced by headers
 
 
-def _announced(data: bytes, special: Sequence[Kind]) -> list[Segment]:
-    """Segments that headers announce, sorted by their beginnings, the largest first; they may overlap."""
-    return sorted((s for kind in special for s in kind.find(data)), key=lambda s: (s.first, -s.size, s.code))
+def _certain(data: bytes, special: Sequence[Kind]) -> list[Segment]:
+    return sorted((s for kind in special if kind.certain for s in kind.find(data)), key=lambda s: s.first)
 
 
-def _believed(data: bytes, trials: _Trials, special: Sequence[Kind]) -> list[Segment]:
-    """Announced segments that a trial confirms, without those that overlap an earlier one.
+def _announced(data: bytes, special: Sequence[Kind], known: Sequence[Segment]) -> list[Segment]:
+    """Segments that headers announce, sorted by their beginnings, the largest first; they may overlap.
+
+    None of those that need a trial overlaps one that does not.
+    """
+    certain = _certain(data, special)
+    others = [*known, *(s for kind in special if not kind.certain for s in kind.find(data))]
+    firsts, ends = [s.first for s in certain], [s.end for s in certain]
+    free = [s for s in others if bisect_left(firsts, s.end) == bisect_right(ends, s.first)]
+    return sorted([*certain, *free], key=lambda s: (s.first, -s.size, s.code))
+
+
+def _believed(data: bytes, trials: _Trials, special: Sequence[Kind], known: Sequence[Segment] = ()) -> list[Segment]:
+    """Announced segments that are certain or that a trial confirms, without those that overlap an earlier one.
 
     Segments of equal kind and parameters share the outcome of a trial, unless a later one is larger than all before
     it: an archive of thousands of small pictures takes few trials.
     """
     outcomes: dict[tuple[int, tuple[int, ...]], tuple[int, bool]] = {}  # -> bytes of the trial, whether it confirmed
     believed: list[Segment] = []
+    certain = {kind.code for kind in special if kind.certain}
     at = refused = 0
-    for segment in _announced(data, special):
+    for segment in _announced(data, special, known):
+        if segment.code in certain:
+            believed.append(segment)
+            at = segment.end
+            continue
         if segment.first < at or refused == MAX_REFUSED:
             continue
         key, size = (segment.code, segment.parameters), min(segment.size, TRIAL_BYTES)
@@ -367,14 +401,17 @@ def _joined(segments: Sequence[Segment]) -> list[Segment]:
     return result
 
 
-def _limited(segments: Sequence[Segment]) -> list[Segment]:
-    """The segments, the smallest ones as plain data where there are more than a block may have."""
+def _limited(segments: Sequence[Segment], kinds: Mapping[int, Kind]) -> list[Segment]:
+    """The segments, the smallest ones as plain data where there are more than a block may have.
+
+    Those that need no trial are left: they may belong together, and their kind limits how many it announces.
+    """
     result, least = list(segments), MIN_PIECE_BYTES
     while len(result) > MAX_SEGMENTS or len(streams_of(result)) > MAX_STREAMS:
-        small = [s.code != PLAIN and s.size < least for s in result]
+        small = [s.code != PLAIN and s.size < least and not kinds[s.code].certain for s in result]
         result = _joined([Segment(PLAIN, s.first, s.size) if k else s for s, k in zip(result, small, strict=True)])
         least *= 2
     return result
 
 
-__all__ = ["choose", "choose_small", "encoded"]
+__all__ = ["certain_segments", "choose", "choose_small", "encoded", "smallest"]

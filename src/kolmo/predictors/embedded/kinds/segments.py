@@ -37,7 +37,7 @@ def write_segments(encoder: Sink, segments: Sequence[Segment]) -> None:
     """Write the segments of a block, which are sorted and cover it."""
     if len(segments) > 1:
         _write(encoder, MANY, CODE_BITS + 1)
-        _write_number(encoder, len(segments) - 2)
+        write_number(encoder, len(segments) - 2)
     elif segments[0].code == TEXT:
         _write(encoder, 1, 1)
         return
@@ -45,14 +45,14 @@ def write_segments(encoder: Sink, segments: Sequence[Segment]) -> None:
     for number, segment in enumerate(segments):
         key = segment.code, segment.parameters
         if len(segments) > 1:
-            _write_number(encoder, streams.get(key, len(streams)))
+            write_number(encoder, streams.get(key, len(streams)))
         if key not in streams:
             streams[key] = len(streams)
             _write(encoder, segment.code, CODE_BITS + (len(segments) == 1))
             for value in segment.parameters:
-                _write_number(encoder, value)
+                write_number(encoder, value)
         if number < len(segments) - 1:
-            _write_number(encoder, segment.size - 1)
+            write_number(encoder, segment.size - 1)
 
 
 class _Counter:
@@ -83,14 +83,14 @@ def read_segments(decoder: BinaryDecoder, size: int, kinds: Mapping[int, Kind]) 
     code = _read(decoder, CODE_BITS)
     if code != MANY:
         return [Segment(code, 0, size, _read_parameters(decoder, code, kinds))]
-    count = _read_number(decoder) + 2
+    count = read_number(decoder) + 2
     if count > min(size, MAX_SEGMENTS):
         raise CorruptError(f"it claims {count} segments in {size} bytes")
     streams: list[tuple[int, tuple[int, ...]]] = []
     segments: list[Segment] = []
     first = 0
     for number in range(count):
-        stream = _read_number(decoder)
+        stream = read_number(decoder)
         if stream > len(streams):
             raise CorruptError(f"segment {number} is of stream {stream}, of which there are {len(streams)}")
         if stream == len(streams):
@@ -98,7 +98,7 @@ def read_segments(decoder: BinaryDecoder, size: int, kinds: Mapping[int, Kind]) 
                 raise CorruptError(f"it claims more than {MAX_STREAMS} streams")
             code = _read(decoder, CODE_BITS)
             streams.append((code, _read_parameters(decoder, code, kinds)))
-        length = _read_number(decoder) + 1 if number < count - 1 else size - first
+        length = read_number(decoder) + 1 if number < count - 1 else size - first
         if first + length > size - (count - 1 - number):
             raise CorruptError(f"segment {number} ends behind the block")
         code, parameters = streams[stream]
@@ -118,7 +118,7 @@ def streams_of(segments: Sequence[Segment]) -> list[list[Segment]]:
 def _read_parameters(decoder: BinaryDecoder, code: int, kinds: Mapping[int, Kind]) -> tuple[int, ...]:
     if code not in kinds:
         raise CorruptError(f"there is no kind {code} of data; the file is damaged or newer")
-    return tuple(_read_number(decoder) for _ in kinds[code].fields)
+    return tuple(read_number(decoder) for _ in kinds[code].fields)
 
 
 def _write(encoder: Sink, value: int, bits: int) -> None:
@@ -133,14 +133,28 @@ def _read(decoder: BinaryDecoder, bits: int) -> int:
     return value
 
 
-def _write_number(encoder: Sink, number: int) -> None:
+def write_number(encoder: Sink, number: int) -> None:
+    """Write a number from 0 to `MAX_PARAMETER` - 1.
+
+    Raises:
+        ValueError: it is another number.
+    """
     if not 0 <= number <= MAX_PARAMETER - 1:
         raise ValueError(f"{number} is not a number from 0 to {MAX_PARAMETER - 1}")
-    bits = (number + 1).bit_length()
-    _write(encoder, number + 1, 2 * bits - 1)
+    _write(encoder, number + 1, number_bits(number))
 
 
-def _read_number(decoder: BinaryDecoder) -> int:
+def number_bits(number: int) -> int:
+    """The bits that `write_number` takes."""
+    return 2 * (number + 1).bit_length() - 1
+
+
+def read_number(decoder: BinaryDecoder) -> int:
+    """Read a number: the mirror of `write_number`.
+
+    Raises:
+        CorruptError: it is larger than any that is written.
+    """
     zeros = 0
     while not decoder.decode(HALF):
         zeros += 1
@@ -149,4 +163,14 @@ def _read_number(decoder: BinaryDecoder) -> int:
     return (1 << zeros | _read(decoder, zeros)) - 1
 
 
-__all__ = ["MANY", "TEXT", "read_segments", "segment_bits", "streams_of", "write_segments"]
+__all__ = [
+    "MANY",
+    "TEXT",
+    "number_bits",
+    "read_number",
+    "read_segments",
+    "segment_bits",
+    "streams_of",
+    "write_number",
+    "write_segments",
+]
