@@ -119,8 +119,8 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
 )
 @click.option(
     "--positions",
-    type=click.Choice(["sinusoidal", "learned"]),
-    help="Positions of a Transformer; default sinusoidal.",
+    type=click.Choice(["sinusoidal", "learned", "rotary"]),
+    help="Positions of a Transformer; default sinusoidal; rotary as published.",
 )
 @click.option(
     "--vocabulary",

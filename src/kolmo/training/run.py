@@ -35,7 +35,7 @@ from kolmo.training.monitor import Monitor
 from kolmo.training.networks.models import GatedRecurrent
 from kolmo.training.networks.transformer import Transformer, TransformerShape
 from kolmo.training.pictures.run import open_run as open_pixel_run
-from kolmo.training.products import card
+from kolmo.training.products import card, transformers_folder
 from kolmo.training.products.export import quantise
 from kolmo.training.products.folder import RunFolder
 from kolmo.training.products.priors import with_priors
@@ -117,6 +117,10 @@ class _TextRun(Run):
             product = self.folder.path / "model.safetensors"
             with self.monitor.phase("exporting"):
                 _save_floats(model, product)
+                if model.rotary:
+                    pairs = self.job.settings.vocabulary != "bytes"
+                    tokenizer = self.folder.tokenizer.read_text("utf-8") if pairs else None
+                    transformers_folder.export(model, self.folder.path / transformers_folder.FOLDER, tokenizer)
         text = card.write(
             self.description,
             product=product.name,
