@@ -48,6 +48,17 @@ TRANSFORMERS = {
 }
 
 
+def name_of(shape: TransformerShape) -> str:
+    """The name of a Transformer's size; one of another size is named by layers, width and heads.
+
+    >>> name_of(TransformerShape(width=128, heads=4, positions="rotary")), name_of(TransformerShape(2, 32, 4))
+    ('transformer-800k', 'transformer-2x32x4')
+    """
+    sizes = shape.layers, shape.width, shape.heads
+    known = (name for name, one in TRANSFORMERS.items() if (one.layers, one.width, one.heads) == sizes)
+    return next(known, f"transformer-{shape.layers}x{shape.width}x{shape.heads}")
+
+
 @dataclass
 class NoState:
     """A Transformer remembers nothing from one window to the next."""

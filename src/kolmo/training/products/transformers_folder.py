@@ -7,7 +7,9 @@ zero in its normalisations. What it is not: it needs neither transformers nor to
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,17 +19,19 @@ from kolmo.targets import replacing
 from kolmo.training.networks.transformer import PERIOD, WIDENING, Transformer
 
 FOLDER = "hf"  # of a run's folder
+TRAINING = "training.json"
 EPSILON = 1e-5  # of layer_norm in torch
 LINE_END = 10  # the byte that stands before the first one of a text
 
 
-def export(model: Transformer, folder: Path, tokenizer: str | None) -> None:
-    """Write `config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`.
+def export(model: Transformer, folder: Path, tokenizer: str | None, training: dict[str, Any] | None = None) -> None:
+    """Write `config.json`, `model.safetensors`, `tokenizer.json`, `tokenizer_config.json`, `training.json`.
 
     Args:
         model: with rotary positions.
         folder: is made.
         tokenizer: content of a `tokenizer.json`; None: symbols are bytes.
+        training: content of `training.json`, for people and for `kolmo bench paper`; None: it is not written.
 
     Raises:
         ValueError: the model has other positions.
@@ -52,11 +56,24 @@ def export(model: Transformer, folder: Path, tokenizer: str | None) -> None:
         "tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}),
         "config.json": json.dumps(_config(model, start), indent=1),
     }
+    if training is not None:
+        texts[TRAINING] = json.dumps(training, indent=1)
     for name, text in texts.items():
         with replacing(folder / name, durable=True) as file:
             file.write(text.encode())
     with replacing(folder / "model.safetensors", durable=True) as file:
         file.write(save(_tensors(model), {"format": "pt"}))
+
+
+def seen_before(init: Path | None) -> int:
+    """Bytes that a run's folder, from which another run took its first weights, had seen; 0 where that is not known."""
+    if init is None or not (init / "log.jsonl").is_file():
+        return 0
+    seen = 0
+    for line in (init / "log.jsonl").read_text("utf-8", errors="replace").splitlines():
+        with suppress(ValueError, KeyError, TypeError):
+            seen = int(json.loads(line)["bytes"])
+    return seen
 
 
 def _characters() -> list[str]:
