@@ -84,7 +84,7 @@ def _characters() -> list[str]:
 
 def _bytes_tokenizer(table: dict[str, int]) -> dict[str, object]:
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    model = {"type": "BPE", "dropout": None, "unk_token": None, "vocab": table, "merges": []}
+    model: dict[str, object] = {"type": "BPE", "dropout": None, "unk_token": None, "vocab": table, "merges": []}
     return {"version": "1.0", "added_tokens": [], "pre_tokenizer": level, "decoder": level, "model": model}
 
 
