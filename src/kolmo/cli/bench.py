@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from kolmo.bench.files import FilesReport
 
 
+KINDS = ("text", "images", "audio", "random")  # kolmo.modalities.chunks.MODALITIES
+
+
 @click.group("bench")
 def command() -> None:
     """Measure kolmo beside others, on your own data."""
@@ -34,6 +37,13 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> list[int
         if not (word.isascii() and word.isdigit() and 300 <= int(word) <= 65536):
             raise click.BadParameter(f"{word!r} is not a size; write numbers from 300 to 65536", ctx, param)
     return list(map(int, dict.fromkeys(found)))
+
+
+def _kinds(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    found = None if value is None else [word for word in value.split(",") if word]
+    if found is not None and (wrong := [word for word in found if word not in KINDS] or not found):
+        raise click.BadParameter(f"{wrong if found else value!r}: choose from {', '.join(KINDS)}", ctx, param)
+    return found
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
@@ -143,6 +153,7 @@ def _show(report: FilesReport, sinks: dict[str, str], console: Console) -> None:
     metavar="N",
     help="Bytes of a chunk; a picture's always have 32 x 64 pixels.",
 )
+@click.option("--only", callback=_kinds, metavar="KIND,...", help="Of text, images, audio, random; default: all.")
 @click.option("--spread", is_flag=True, help="Chunks spread evenly over all the data; default: the first ones.")
 @click.option("--seed", type=int, default=1, show_default=True, metavar="N", help="Of the random bytes.")
 @click.option(
@@ -166,6 +177,7 @@ def paper(
     compressors: list[str] | None,
     chunks: int,
     chunk_size: int,
+    only: list[str] | None,
     spread: bool,
     seed: int,
     vocabularies: list[int],
@@ -197,6 +209,7 @@ def paper(
             chunks=chunks,
             chunk_size=chunk_size,
             spread=spread,
+            only=KINDS if only is None else only,
             seed=seed,
             output=output,
             symbols=vocabularies,

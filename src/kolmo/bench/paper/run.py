@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from importlib.util import find_spec
@@ -31,6 +31,7 @@ from kolmo.errors import KolmoError
 from kolmo.modalities.chunks import (
     CHUNK_BYTES,
     DEFAULT_SEED,
+    MODALITIES,
     ChunkSet,
     audio_chunks,
     image_chunks,
@@ -60,6 +61,7 @@ def bench_paper(
     chunks: int = DEFAULT_CHUNKS,
     chunk_size: int = CHUNK_BYTES,
     spread: bool = False,
+    only: Collection[str] = MODALITIES,
     seed: int = DEFAULT_SEED,
     output: str | Path | None = None,
     symbols: Sequence[int] = vocabularies.SIZES,
@@ -77,6 +79,7 @@ def bench_paper(
             installed, and the embedded predictors of levels 1, 4 and 5.
         chunks: the most chunks of each modality.
         chunk_size: bytes of a chunk of text, of sound and of random bytes; patches of pictures have 2,048.
+        only: kinds of data to measure, of `MODALITIES`; the data of others are not read.
         spread: whether the chunks are spread evenly over all the data; else they are the first ones.
         seed: of the random bytes.
         output: a folder where figures are stored as they are computed; a later run takes them from there.
@@ -97,27 +100,31 @@ def bench_paper(
     chosen = codecs_of([*classical(), *DEFAULT_MODELS] if compressors is None else compressors)
     if len({codec.label for codec in chosen}) < len(chosen):
         raise KolmoError("a compressor is named twice; leave one out")
-    places = places_of(data) | {
+    places = places_of(data, only) | {
         name: Path(path) for name, path in (("text", text), ("images", images), ("audio", audio)) if path is not None
     }
     more = -(-vocabularies.MOST_LEARNED // chunk_size) if symbols else 0  # chunks behind those that are measured
     most = None if spread else chunks
-    every = [
-        text_chunks(places["text"], most=most and most + more, size=chunk_size),
-        image_chunks(places["images"], most=most),
-        audio_chunks(places["audio"], most=most, size=chunk_size),
-        random_chunks(chunks, seed=seed, size=chunk_size),
-    ]
-    (text_set, behind), *others = (parted(one, chunks, spread=spread) for one in every)
-    sets = [text_set, *(one for one, _ in others)]
+    readers: dict[str, Callable[[], ChunkSet]] = {
+        "text": lambda: text_chunks(places["text"], most=most and most + more, size=chunk_size),
+        "images": lambda: image_chunks(places["images"], most=most),
+        "audio": lambda: audio_chunks(places["audio"], most=most, size=chunk_size),
+        "random": lambda: random_chunks(chunks, seed=seed, size=chunk_size),
+    }
+    parts = {name: parted(readers[name](), chunks, spread=spread) for name in MODALITIES if name in only}
+    sets = [one for one, _ in parts.values()]
     work = _Work(None if output is None else Path(output) / STORE, progress or no_phases)
     with ExitStack() as stack:
         shrunk: dict[str, str] = {}
         if shrink is not None:
             folder = Path(output or stack.enter_context(tempfile.TemporaryDirectory()))
             chosen, shrunk = with_shrunk(chosen, shrink, folder, work.progress)
-        figures, curves = _table(chosen, sets, work)
+        figures, curves = _table(chosen, sets, work, frozenset(shrunk.values()))
     facts = {codec.label: codec.facts for codec in chosen if isinstance(codec, Predicted)}
+    points = with_models(figures, facts, shrunk)
+    if "text" in parts:
+        text_set, behind = parts["text"]
+        points = [*_tokens(text_set, behind[: vocabularies.MOST_LEARNED], symbols, work), *points]
     return PaperReport(
         tuple(figures),
         tuple(curves),
@@ -126,7 +133,7 @@ def bench_paper(
         machine(),
         facts,
         tuple(weigh(figures, facts, shrunk)),
-        (*_tokens(text_set, behind[: vocabularies.MOST_LEARNED], symbols, work), *with_models(figures, facts, shrunk)),
+        tuple(points),
     )
 
 
@@ -154,7 +161,10 @@ class _Work:
         return found
 
 
-def _table(codecs: Sequence[Codec], sets: Sequence[ChunkSet], work: _Work) -> tuple[list[Figure], list[Curve]]:
+def _table(
+    codecs: Sequence[Codec], sets: Sequence[ChunkSet], work: _Work, small: frozenset[str]
+) -> tuple[list[Figure], list[Curve]]:
+    """All figures and curves; of models with small weights, `small`, only what `sizes` needs."""
     figures: list[Figure] = []
     curves: list[Curve] = []
     for one in sets:
@@ -162,6 +172,12 @@ def _table(codecs: Sequence[Codec], sets: Sequence[ChunkSet], work: _Work) -> tu
             if codec.modalities and one.modality not in codec.modalities:
                 continue
             title = f"{codec.label} {one.modality}"
+            if codec.label in small:
+                if one.modality != "random":
+                    ask = Ask(chunked=True, mask=False)
+                    make = partial(measure, codec, one, ask)
+                    figures.append(work.found(key_of(codec, one, ask), title, one.size, make))
+                continue
             for ask in asked(codec):
                 figures.append(work.found(key_of(codec, one, ask), title, one.size, partial(measure, codec, one, ask)))
             if isinstance(codec, Predicted):
@@ -195,7 +211,7 @@ def _tokens(data: ChunkSet, behind: bytes, symbols: Sequence[int], work: _Work) 
     return points
 
 
-def places_of(data: str | Path | None) -> dict[str, Path]:
+def places_of(data: str | Path | None, only: Collection[str] = MODALITIES) -> dict[str, Path]:
     """Where the text, pictures and sounds are.
 
     Raises:
@@ -203,7 +219,7 @@ def places_of(data: str | Path | None) -> dict[str, Path]:
     """
     if data is None:
         return {"text": SAMPLES / "paradise-lost.txt", "images": SAMPLES / "pictures", "audio": SAMPLES / "speech"}
-    found = {name: Path(data, folder) for name, folder in FOLDERS.items()}
+    found = {name: Path(data, folder) for name, folder in FOLDERS.items() if name in only}
     for name, path in found.items():
         if not path.exists():
             raise KolmoError(f"{path}: is not there; make it, or name the {name} alone")
