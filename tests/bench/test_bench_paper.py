@@ -158,7 +158,8 @@ def test_curves_are_of_code_lengths(tmp_path: Path) -> None:
     assert text.bits[-1] == pytest.approx(sum(b[1024:].sum() for b in bits) / 2048, rel=1e-4)
     again = bench_paper(compressors=["cm:1", "gzip"], chunks=2, output=tmp_path, symbols=())
     assert again.curves == report.curves
-    assert report.html().count("<polyline") == 4
+    assert report.html().count('<polyline class="c0"') == 4
+    assert "places.png" in report.files()
 
 
 def test_reports(tmp_path: Path) -> None:

@@ -88,9 +88,8 @@ class Panel:
         ceiling = at(every[0][0] if every else 1, min(self.top, high))[1]
         for series, colour in self.series:
             places = [at(x, y) for x, y in series.points]
-            for a, b in itertools.pairwise(places):
-                if part := _below(a, b, ceiling):
-                    canvas.add(Line(part, colour, series.dashed, series.label))
+            for run in _runs(places, ceiling):
+                canvas.add(Line(run, colour, series.dashed, series.label))
             for point in places:
                 if point[1] >= ceiling - 1e-9:
                     canvas.add(Dot(point, colour, 2.5, tip=series.label))
@@ -98,6 +97,18 @@ class Panel:
             for k in series.marked:
                 canvas.add(Dot(at(*series.points[k]), colour, 5.5, True, series.label))
         return canvas
+
+
+def _runs(places: Sequence[Point], ceiling: float) -> list[tuple[Point, ...]]:
+    """The parts of a curve that are not above the ceiling."""
+    runs: list[list[Point]] = []
+    for a, b in itertools.pairwise(places):
+        if part := _below(a, b, ceiling):
+            if runs and runs[-1][-1] == part[0]:
+                runs[-1].append(part[1])
+            else:
+                runs.append(list(part))
+    return [tuple(run) for run in runs]
 
 
 def _below(a: Point, b: Point, ceiling: float) -> tuple[Point, Point] | None:

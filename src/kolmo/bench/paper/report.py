@@ -11,11 +11,11 @@ from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
+from kolmo.bench.paper import figure as places
 from kolmo.bench.paper import vocabularies
 from kolmo.bench.paper.canvas import Canvas, png
 from kolmo.bench.paper.cells import Figure
 from kolmo.bench.paper.facts import ModelFacts
-from kolmo.bench.paper.figure import panels
 from kolmo.bench.paper.panel import legend
 from kolmo.bench.paper.positions import Curve
 from kolmo.bench.paper.published import ROWS, SETS
@@ -42,6 +42,7 @@ NOTE = (
     "compressor, so that the rows compare."
 )
 TITLES = {
+    "places": "Bits of a byte by its place in the chunk",
     "sizes": "Adjusted rate by model size, a curve for each amount of data (dashed: more than was measured)",
     "vocabularies": "Rate of the text by vocabulary",
 }
@@ -116,7 +117,11 @@ class PaperReport:
     def drawings(self) -> dict[str, tuple[list[Canvas], list[tuple[str, str]]]]:
         """Panels and legends of the figures, by name."""
         measured = {one.modality: one.size for one in self.sets}
-        found = {"sizes": draw(self.weighed, measured), "vocabularies": vocabularies.draw(self.points, self.facts)}
+        found = {
+            "places": places.draw(self.curves),
+            "sizes": draw(self.weighed, measured),
+            "vocabularies": vocabularies.draw(self.points, self.facts),
+        }
         return {name: drawing for name, drawing in found.items() if drawing[0]}
 
     def pictures(self) -> dict[str, bytes]:
@@ -223,8 +228,6 @@ class PaperReport:
         parts = [*head(title, style, ""), f"<h1>{title}</h1>\n<p>{html(_data(self.sets))}</p>\n"]
         parts += [html_table(name, heads, rows) for name, heads, rows in self.tables()]
         parts.append(f"<p>{html(NOTE)}</p>\n")
-        if self.curves:
-            parts.append(f"<h2>Bits of a byte by its place in the chunk</h2>\n{panels(self.curves)}\n")
         parts += [html_table(name, heads, rows) for name, heads, rows in self.more_tables(full=True)]
         parts += [f"<p>{html(note)}</p>\n" for note in self.notes()]
         parts += [_figure(TITLES[name], *drawing) for name, drawing in self.drawings().items()]
