@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from kolmo.bench.paper import sizes, vocabularies
-from kolmo.bench.paper.canvas import Canvas, Dot, Line, Words, png
 from kolmo.bench.paper.cells import Ask, Figure, measure
 from kolmo.bench.paper.codecs import Tokenised, codecs_of
+from kolmo.bench.paper.drawing.canvas import Canvas, Dot, Line, Words, png
 from kolmo.bench.paper.facts import ModelFacts, facts_of
 from kolmo.bench.paper.report import PaperReport
 from kolmo.bench.paper.run import SAMPLES, bench_paper

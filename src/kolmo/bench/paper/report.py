@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from typing import Any
 
-from kolmo.bench.paper import figure as places
 from kolmo.bench.paper import vocabularies
-from kolmo.bench.paper.canvas import Canvas, png
 from kolmo.bench.paper.cells import Figure
+from kolmo.bench.paper.drawing import places
+from kolmo.bench.paper.drawing.canvas import Canvas, png
+from kolmo.bench.paper.drawing.panel import legend
 from kolmo.bench.paper.facts import ModelFacts
-from kolmo.bench.paper.panel import legend
 from kolmo.bench.paper.positions import Curve
 from kolmo.bench.paper.published import ROWS, SETS
 from kolmo.bench.paper.sizes import NOTE as SIZES_NOTE

@@ -18,10 +18,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from kolmo.bench.paper.canvas import Canvas
 from kolmo.bench.paper.cells import Figure
+from kolmo.bench.paper.drawing.canvas import Canvas
+from kolmo.bench.paper.drawing.panel import Panel, Series, logarithmic
 from kolmo.bench.paper.facts import ModelFacts
-from kolmo.bench.paper.panel import Panel, Series, logarithmic
 
 TWO_BYTES, SHIPPED, SHRUNK = "at 2 bytes a parameter", "as it ships", "as small weights"
 COUNTINGS = (TWO_BYTES, SHIPPED, SHRUNK)

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from kolmo.bench.paper.canvas import Canvas
 from kolmo.bench.paper.cells import Figure
+from kolmo.bench.paper.drawing.canvas import Canvas
+from kolmo.bench.paper.drawing.panel import Panel, Series, logarithmic
 from kolmo.bench.paper.facts import ModelFacts
-from kolmo.bench.paper.panel import Panel, Series, logarithmic
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.errors import MissingExtraError
 from kolmo.installing import install

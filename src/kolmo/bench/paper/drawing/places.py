@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from kolmo.bench.paper.canvas import Canvas
-from kolmo.bench.paper.panel import Panel, Series
+from kolmo.bench.paper.drawing.canvas import Canvas
+from kolmo.bench.paper.drawing.panel import Panel, Series
 from kolmo.bench.paper.positions import Curve
 
 COLOURS = 8  # of the style sheet: classes c0 to c7

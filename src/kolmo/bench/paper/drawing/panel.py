@@ -1,6 +1,6 @@
 """A panel of a figure: axes, and curves through points, on a `Canvas`.
 
-What it is not: it knows no compressor (`bench.paper.figure`).
+What it is not: it knows no compressor (`bench.paper.drawing.places`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from kolmo.bench.paper.canvas import Canvas, Dot, Line, Point, Words
+from kolmo.bench.paper.drawing.canvas import Canvas, Dot, Line, Point, Words
 
 WIDTH, HEIGHT = 400, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 22, 28, 42

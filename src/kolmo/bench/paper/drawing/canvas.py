@@ -1,7 +1,7 @@
 """A drawing of lines, dots and words, written as SVG for a page and as PNG with Pillow.
 
 Colours of lines and dots are classes of the style sheet, c0 to c7, or `grid` for lines of the background. What it is
-not: it knows no axes (`bench.paper.panel`).
+not: it knows no axes (`bench.paper.drawing.panel`).
 """
 
 from __future__ import annotations
