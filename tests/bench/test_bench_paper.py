@@ -15,6 +15,7 @@ from kolmo.bench.paper import run as running
 from kolmo.bench.paper.cells import Ask, Figure, measure
 from kolmo.bench.paper.codecs import Codec, Functions, classical, codecs_of, torn_width
 from kolmo.bench.paper.positions import edges
+from kolmo.bench.paper.published import ROWS, carried_over
 from kolmo.bench.paper.run import bench_paper
 from kolmo.cli import group
 from kolmo.codec.blocks import encode_block
@@ -169,6 +170,12 @@ def test_reports(tmp_path: Path) -> None:
     assert len(rows) == 16 + 4  # PNG at its right width is for pictures
     assert {row["compared"] for row in rows} == {"True"}
     assert "| Chinchilla 70B | 8.3 | 48.0 | 21.0 | 100.8 |" in report.markdown()
+    gzip_rate = report.figure("gzip", "audio", chunked=True)
+    assert gzip_rate is not None
+    carried = 21.0 * 100 * gzip_rate.rate / 38.5
+    assert carried_over(ROWS[-1], "audio", {"gzip": 100 * gzip_rate.rate}) == pytest.approx((carried, carried))
+    assert carried_over(ROWS[-1], "audio", {"other": 1.0}) is None
+    assert f"{carried:.1f} |\n" in report.markdown().split("carried over to this data")[1]
     assert "://" not in report.html()
     assert max(map(len, report.text().split("\n"))) <= 80
     assert json.loads(json.dumps(report.record()))["data"][0]["modality"] == "text"

@@ -18,7 +18,7 @@ from kolmo.bench.paper.drawing.canvas import Canvas, png
 from kolmo.bench.paper.drawing.panel import legend
 from kolmo.bench.paper.facts import ModelFacts
 from kolmo.bench.paper.positions import Curve
-from kolmo.bench.paper.published import ROWS, SETS
+from kolmo.bench.paper.published import BRIDGES, MODELS, ROWS, SETS, carried_over
 from kolmo.bench.paper.sizes import NOTE as SIZES_NOTE
 from kolmo.bench.paper.sizes import SIZES, Weighed, draw, full_tables, short_tables
 from kolmo.bench.paper.vocabularies import TokenPoint
@@ -48,7 +48,9 @@ TITLES = {
 }
 PUBLISHED_NOTE = (
     "As published (version 2; enwik9, ImageNet, LibriSpeech, random): classical compressors with 8 bits, models with 7 "
-    "and scaled, no stream of a model decoded. Other data than above: compare ratios to gzip, LZMA2 or FLAC."
+    "and scaled, no stream of a model decoded. Other data than above: compare ratios to gzip, LZMA2 or FLAC. Carried "
+    "over: a published rate times this data's rate over the published data's of gzip and LZMA2 (and, but for text, "
+    "torn PNG and FLAC), lowest and highest; compare it with rates of 7 bits."
 )
 
 
@@ -113,6 +115,8 @@ class PaperReport:
         """Rates against model and data size (not `full`: what is best alone), and against vocabularies."""
         yield from (full_tables if full else short_tables)(self.weighed)
         yield from vocabularies.tables(self.points)
+        if carried := _carried_over(self):
+            yield carried
 
     def drawings(self) -> dict[str, tuple[list[Canvas], list[tuple[str, str]]]]:
         """Panels and legends of the figures, by name."""
@@ -257,6 +261,22 @@ def _rate(figure: Figure | None) -> str:
     if figure is None:
         return ""
     return f"{100 * figure.rate:.1f}" if figure.compared else "WRONG"
+
+
+def _carried_over(report: PaperReport) -> tuple[str, Sequence[str], list[list[str]]] | None:
+    """The published models on this data, as far as compressors that both know can tell."""
+    columns = [one.modality for one in report.sets if one.modality in BRIDGES]
+    rows = []
+    for row in MODELS:
+        cells = []
+        for modality in columns:
+            known = ((name, report.figure(name, modality, chunked=True)) for name in BRIDGES[modality])
+            rates = {name: 100 * found.rate for name, found in known if found and found.compared}
+            span = carried_over(row, modality, rates)
+            cells.append("" if span is None else f"{span[0]:.1f}" + ("" if len(rates) == 1 else f" to {span[1]:.1f}"))
+        if any(cells):
+            rows.append([row.codec, *cells])
+    return ("Published models, carried over to this data", ("", *columns), rows) if rows else None
 
 
 def _published() -> tuple[str, Sequence[str], list[list[str]]]:
