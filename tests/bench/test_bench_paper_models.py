@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,7 +120,7 @@ def test_vocabularies_are_not_computed_twice(tmp_path: Path, monkeypatch: pytest
     pytest.importorskip("tokenizers", reason="tokenizers is not installed; pip install 'kolmo-codelength[hf]'")
     pytest.importorskip("PIL", reason="Pillow is not installed")
     pytest.importorskip("soundfile", reason="soundfile is not installed")
-    given = {"compressors": ["gzip"], "chunks": 2, "output": tmp_path, "symbols": (300, 500)}
+    given: dict[str, Any] = {"compressors": ["gzip"], "chunks": 2, "output": tmp_path, "symbols": (300, 500)}
     first = bench_paper(**given)
     assert [one.vocabulary for one in first.points] == [256, 256, 300, 500]
     monkeypatch.setattr(vocabularies, "learn", None)
@@ -209,7 +210,13 @@ def test_shrunk_models_are_measured(tmp_path: Path) -> None:
     from kolmo.weights.shrink import shrink
 
     spec = folder_of_a_transformer(tmp_path / "a", TRAINING)
-    given = {"compressors": [spec], "chunks": 1, "chunk_size": 48, "symbols": (), "output": tmp_path / "out"}
+    given: dict[str, Any] = {
+        "compressors": [spec],
+        "chunks": 1,
+        "chunk_size": 48,
+        "symbols": (),
+        "output": tmp_path / "out",
+    }
     pictures = SAMPLES / "pictures"
     report = bench_paper(**given, images=pictures, shrink=shrink)
     label = "Transformer 200K, 1.3 MB"
