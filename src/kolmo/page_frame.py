@@ -21,7 +21,7 @@ def asset(path: Path) -> str:
     return path.read_text("utf-8")
 
 
-def head(title: str, style: str, script: str, *, images: bool = False) -> Iterator[str]:
+def head(title: str, style: str, script: str, *, images: bool = False, sounds: bool = False) -> Iterator[str]:
     """HTML before the content of a page.
 
     Args:
@@ -29,11 +29,14 @@ def head(title: str, style: str, script: str, *, images: bool = False) -> Iterat
         style: the style sheet.
         script: the only script that may run.
         images: whether the page shows images that it carries within itself.
+        sounds: the same for sounds.
     """
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     if images:
         policy += "; img-src data:"
+    if sounds:
+        policy += "; media-src data:"
     yield "<!DOCTYPE html>\n"
     yield '<html lang="en"><head><meta charset="utf-8">\n'
     yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'

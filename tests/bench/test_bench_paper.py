@@ -190,6 +190,7 @@ def test_the_command(tmp_path: Path) -> None:
     needs_samples()
     out = tmp_path / "out"
     asked = ["bench", "paper", "--compressors", "gzip", "--chunks", "2", "-o", str(out), "--json", "--vocabularies", ""]
+    asked.append("--no-continuations")
     done = CliRunner().invoke(group, asked, standalone_mode=False)
     assert done.return_value == 0
     assert len(json.loads(done.stdout)["figures"]) == 16

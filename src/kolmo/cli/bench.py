@@ -133,7 +133,9 @@ def _show(report: FilesReport, sinks: dict[str, str], console: Console) -> None:
 
 @command.command("paper")
 @click.option("--data", metavar="DIR", type=options.PATH, help="Folder with text, images, audio; default: samples.")
-@click.option("--text", metavar="PATH", type=options.PATH, help="File or folder of texts in place of that of --data.")
+@click.option(
+    "--text", metavar="PATH", type=options.PATH, help="File, folder or data set of texts in place of those of --data."
+)
 @click.option("--images", metavar="PATH", type=options.PATH, help="The same for pictures.")
 @click.option("--audio", metavar="PATH", type=options.PATH, help="The same for sounds.")
 @click.option(
@@ -155,7 +157,15 @@ def _show(report: FilesReport, sinks: dict[str, str], console: Console) -> None:
 )
 @click.option("--only", callback=_kinds, metavar="KIND,...", help="Of text, images, audio, random; default: all.")
 @click.option("--spread", is_flag=True, help="Chunks spread evenly over all the data; default: the first ones.")
-@click.option("--seed", type=int, default=1, show_default=True, metavar="N", help="Of the random bytes.")
+@click.option(
+    "--seed", type=int, default=1, show_default=True, metavar="N", help="Of random bytes and of continuations."
+)
+@click.option(
+    "--continuations/--no-continuations",
+    default=True,
+    show_default=True,
+    help="Let gzip and predictors go on from parts of the data: texts, pictures, sounds.",
+)
 @click.option(
     "--vocabularies",
     callback=_numbers,
@@ -182,6 +192,7 @@ def paper(
     seed: int,
     vocabularies: list[int],
     no_shrink: bool,
+    continuations: bool,
     output: str,
     quiet: bool,
     as_json: bool,
@@ -195,6 +206,7 @@ def paper(
     with console.guarded("bench"):
         from pathlib import Path
 
+        from kolmo.bench.paper.continued import FOLDER as CONTINUATIONS
         from kolmo.bench.paper.run import bench_paper
         from kolmo.targets import Attributes, Target, check_folder
         from kolmo.weights.shrink import shrink as shrink_folder
@@ -211,12 +223,17 @@ def paper(
             spread=spread,
             only=KINDS if only is None else only,
             seed=seed,
+            continuations=continuations,
             output=output,
             symbols=vocabularies,
             shrink=None if no_shrink else shrink_folder,
             progress=console.progress,
         )
-        for name, content in report.files().items():
+        files = report.files()
+        if report.continuations:
+            Path(output, CONTINUATIONS).mkdir(parents=True, exist_ok=True)
+            files |= {f"{CONTINUATIONS}/{name}": content for name, content in report.continuations.files.items()}
+        for name, content in files.items():
             path = str(Path(output, name))
             with console.writing_to(path), Target(path, True) as target:
                 target.file.write(content)

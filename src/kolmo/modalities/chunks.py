@@ -16,15 +16,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kolmo.errors import KolmoError
-from kolmo.modalities.decoding import PICTURE_SUFFIXES, SOUND_SUFFIXES, files_under, picture, sound
+from kolmo.modalities.sources import pictures, sounds, texts
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 CHUNK_BYTES = 2048
 PATCH_ROWS, PATCH_COLUMNS = 32, 64
-TEXT_SUFFIXES = frozenset(
-    {".txt", ".md", ".rst", ".tex", ".html", ".xml", ".json", ".jsonl", ".csv", ".log", ".py", ".c"}
-)
 MODALITIES = ("text", "images", "audio", "random")
 DEFAULT_SEED = 1
 
@@ -81,7 +83,7 @@ def text_chunks(path: str | Path, *, most: int | None = None, size: int = CHUNK_
     Raises:
         KolmoError: there is not a chunk of text.
     """
-    return _gathered("text", path, _pieces(_joined(Path(path)), size), most)
+    return _gathered("text", path, _pieces(texts(path), size), most)
 
 
 def image_chunks(path: str | Path, *, most: int | None = None) -> ChunkSet:
@@ -91,15 +93,19 @@ def image_chunks(path: str | Path, *, most: int | None = None) -> ChunkSet:
         KolmoError: there is no picture as large as a patch.
         MissingExtraError: Pillow is not installed.
     """
-    pictures = files_under(Path(path), PICTURE_SUFFIXES)
-    return _gathered("images", path, (patch for one in pictures for patch in patches(one)), most)
+    return _gathered("images", path, (patch for one in pictures(path) for patch in patches(grey_of(one))), most)
 
 
-def patches(path: Path) -> Iterator[bytes]:
-    """The grey patches of a picture, row by row of patches."""
+def grey_of(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The mean of red, green and blue, its fraction dropped: shape (rows, columns, 3) to (rows, columns)."""
     import numpy as np
 
-    grey = picture(path).mean(axis=-1).astype(np.uint8)
+    grey: npt.NDArray[np.uint8] = pixels.mean(axis=-1).astype(np.uint8)
+    return grey
+
+
+def patches(grey: npt.NDArray[np.uint8]) -> Iterator[bytes]:
+    """The patches of a grey picture, row by row of patches."""
     rows, columns = grey.shape[0] // PATCH_ROWS, grey.shape[1] // PATCH_COLUMNS
     for row in range(rows):
         for column in range(columns):
@@ -114,15 +120,15 @@ def audio_chunks(path: str | Path, *, most: int | None = None, size: int = CHUNK
         KolmoError: there is not a chunk of sound.
         MissingExtraError: soundfile is not installed.
     """
-    sounds = files_under(Path(path), SOUND_SUFFIXES)
-    return _gathered("audio", path, (piece for one in sounds for piece in _pieces([top_bytes(one)], size)), most)
+    found = (piece for one in sounds(path) for piece in _pieces([top_bytes(one.samples)], size))
+    return _gathered("audio", path, found, most)
 
 
-def top_bytes(path: Path) -> bytes:
-    """The top byte of each 16-bit sample of a sound, plus 128."""
+def top_bytes(samples: npt.NDArray[np.int16]) -> bytes:
+    """The top byte of each 16-bit sample, plus 128."""
     import numpy as np
 
-    return ((sound(path).astype(np.int32) >> 8) + 128).astype(np.uint8).tobytes()
+    return ((samples.astype(np.int32) >> 8) + 128).astype(np.uint8).tobytes()
 
 
 def random_chunks(most: int, *, seed: int = DEFAULT_SEED, size: int = CHUNK_BYTES) -> ChunkSet:
@@ -146,14 +152,6 @@ def masked(modality: str, chunk: bytes) -> tuple[bytes, int]:
     if modality == "text":
         return bytes(byte & 127 for byte in chunk), sum(byte > 127 for byte in chunk)
     return bytes(byte >> 1 for byte in chunk), len(chunk)
-
-
-def _joined(path: Path) -> Iterator[bytes]:
-    try:
-        for file in files_under(path, TEXT_SUFFIXES):
-            yield file.read_bytes()
-    except OSError as error:
-        raise KolmoError(f"{path}: {error.strerror}; name a file or folder that can be read") from None
 
 
 def _pieces(contents: Iterable[bytes], size: int) -> Iterator[bytes]:

@@ -165,6 +165,18 @@ class Predictor(ABC):
         """
         raise PredictorError(f"predictor {self.name!r} does not sample; choose another, such as cm or neural")
 
+    def of_kind(self, kind: str, parameters: Mapping[str, int]) -> Predictor:
+        """The predictor for data of a known kind; by default itself, which makes no difference between kinds.
+
+        Args:
+            kind: as in `BlockPart`, such as image.
+            parameters: of the kind, by name.
+
+        Raises:
+            PredictorError: the predictor has kinds, but not this one, or not with these parameters.
+        """
+        return self
+
 
 def unknown_version(name: str, version: int, here: int) -> PredictorError:
     """The error for a file of a version of a predictor that is not `here`, the only one that is known.

@@ -4,6 +4,7 @@ codecs.py        compressors under one interface: what is packed is unpacked and
 facts.py         what a model is: parameters, bytes, training; shrinking.py has models with small weights
 cells.py         one figure: a compressor on a set of chunks, whole or in chunks, with the paper's mask or without
 positions.py     bits by the place in the context
+continuations.py what compressors expect after the first part of a text, a picture, a sound; continued.py shows it
 sizes.py         rates with the model counted, against model and data size
 vocabularies.py  rates of text against its vocabulary
 run.py           all figures; resumable

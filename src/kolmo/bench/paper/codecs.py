@@ -121,6 +121,11 @@ class Predicted(Codec):
         self.key, self.label = spec, label or self.facts.label
         self._predictor = predictor
 
+    @property
+    def predictor(self) -> Predictor:
+        """The predictor."""
+        return self._predictor
+
     def pack(self, data: bytes) -> bytes:
         """Compress."""
         kind, payload = encode_block(self._predictor, data)

@@ -13,6 +13,7 @@ from typing import Any
 
 from kolmo.bench.paper import vocabularies
 from kolmo.bench.paper.cells import Figure
+from kolmo.bench.paper.continued import Exhibit
 from kolmo.bench.paper.drawing import places
 from kolmo.bench.paper.drawing.canvas import Canvas, png
 from kolmo.bench.paper.drawing.panel import legend
@@ -67,6 +68,7 @@ class PaperReport:
         facts: of the models, by their labels.
         weighed: models with their bytes, for rates against model and data size.
         points: the text under vocabularies.
+        continuations: what compressors made of beginnings; None: they were not asked.
     """
 
     figures: tuple[Figure, ...]
@@ -77,6 +79,7 @@ class PaperReport:
     facts: Mapping[str, ModelFacts] = field(default_factory=dict)
     weighed: tuple[Weighed, ...] = ()
     points: tuple[TokenPoint, ...] = ()
+    continuations: Exhibit | None = None
 
     def figure(self, codec: str, modality: str, *, chunked: bool, mask: bool = False) -> Figure | None:
         """A figure; None where there is none."""
@@ -88,7 +91,8 @@ class PaperReport:
         """Compressors that did not give the content back, a line each."""
         lines = [f"{f.codec} on {f.modality}: what came back differs" for f in self.figures if not f.compared]
         tokens = (one for one in self.points if not one.compared and one.tokens)
-        return [*lines, *(f"{p.coder} with {p.vocabulary:,} symbols: what came back differs" for p in tokens)]
+        lines += [f"{p.coder} with {p.vocabulary:,} symbols: what came back differs" for p in tokens]
+        return [*lines, *(self.continuations.wrong if self.continuations else [])]
 
     def tables(self) -> Iterator[tuple[str, Sequence[str], list[list[str]]]]:
         """Title, head and rows of each table."""
@@ -110,6 +114,8 @@ class PaperReport:
             yield "In chunks, the model counted as data, as it ships", ("", *(s.modality for s in self.sets)), adjusted
         if self.facts:
             yield "Models", ("", "parameters", "bytes as it ships", "trained on"), [*map(_model, self.facts.items())]
+        if self.continuations and (costs := self.continuations.table()):
+            yield costs
 
     def more_tables(self, *, full: bool) -> Iterator[tuple[str, Sequence[str], list[list[str]]]]:
         """Rates against model and data size (not `full`: what is best alone), and against vocabularies."""
@@ -159,6 +165,8 @@ class PaperReport:
         for title, head, rows in [*self.tables(), *self.more_tables(full=True), _published()]:
             cells = [head, ["---", *["---:"] * (len(head) - 1)], *([*map(markdown_text, row)] for row in rows)]
             parts.append(f"## {title}\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in cells) + "\n")
+        if self.continuations:
+            parts.append(self.continuations.markdown())
         parts += [
             NOTE + "\n",
             *(note + "\n" for note in self.notes()),
@@ -219,6 +227,7 @@ class PaperReport:
                 {"codec": row.codec, "chunked": row.chunked, **dict(zip(MODALITIES, row.rates, strict=True))}
                 for row in ROWS
             ],
+            **({"continuations": self.continuations.made.record()} if self.continuations else {}),
         }
 
     def html(self) -> str:
@@ -229,12 +238,17 @@ class PaperReport:
 
         title = "Language modeling is compression, on this data"
         style = Path(__file__).parent.with_name("bench.css").read_text("utf-8")
-        parts = [*head(title, style, ""), f"<h1>{title}</h1>\n<p>{html(_data(self.sets))}</p>\n"]
+        parts = [
+            *head(title, style, "", images=True, sounds=True),
+            f"<h1>{title}</h1>\n<p>{html(_data(self.sets))}</p>\n",
+        ]
         parts += [html_table(name, heads, rows) for name, heads, rows in self.tables()]
         parts.append(f"<p>{html(NOTE)}</p>\n")
         parts += [html_table(name, heads, rows) for name, heads, rows in self.more_tables(full=True)]
         parts += [f"<p>{html(note)}</p>\n" for note in self.notes()]
         parts += [_figure(TITLES[name], *drawing) for name, drawing in self.drawings().items()]
+        if self.continuations:
+            parts.append(self.continuations.html())
         parts += [html_table(*_published()), f"<p>{html(PUBLISHED_NOTE)}</p>\n<p>{html(self.machine)}.</p>\n"]
         return "".join([*parts, tail()])
 

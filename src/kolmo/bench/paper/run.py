@@ -22,6 +22,9 @@ from kolmo.bench.files import machine
 from kolmo.bench.paper import vocabularies
 from kolmo.bench.paper.cells import Ask, Figure, key_of, measure
 from kolmo.bench.paper.codecs import Codec, Predicted, classical, codecs_of
+from kolmo.bench.paper.continuations import STORE as CONTINUATIONS
+from kolmo.bench.paper.continuations import continue_all
+from kolmo.bench.paper.continued import Exhibit
 from kolmo.bench.paper.positions import Curve, curve
 from kolmo.bench.paper.report import PaperReport
 from kolmo.bench.paper.shrinking import Shrink, with_shrunk
@@ -63,6 +66,7 @@ def bench_paper(
     spread: bool = False,
     only: Collection[str] = MODALITIES,
     seed: int = DEFAULT_SEED,
+    continuations: bool = False,
     output: str | Path | None = None,
     symbols: Sequence[int] = vocabularies.SIZES,
     shrink: Shrink | None = None,
@@ -72,7 +76,7 @@ def bench_paper(
 
     Args:
         data: a folder with folders `text`, `images` and `audio`; None: the samples that ship with kolmo.
-        text: a file or folder in place of that of `data`.
+        text: a file, folder or data set (`modalities.sources`) in place of that of `data`.
         images: likewise.
         audio: likewise.
         compressors: names of classical compressors, and specs of predictors; None: all classical ones that are
@@ -81,7 +85,8 @@ def bench_paper(
         chunk_size: bytes of a chunk of text, of sound and of random bytes; patches of pictures have 2,048.
         only: kinds of data to measure, of `MODALITIES`; the data of others are not read.
         spread: whether the chunks are spread evenly over all the data; else they are the first ones.
-        seed: of the random bytes.
+        seed: of the random bytes, and of continuations.
+        continuations: whether compressors also go on from the beginnings of some of the data.
         output: a folder where figures are stored as they are computed; a later run takes them from there.
         symbols: sizes of the vocabularies of byte pairs to learn and try on the text; without tokenizers none are.
         shrink: makes a folder of small weights of a folder of transformers, such as `kolmo.shrink`; models in folders
@@ -101,7 +106,7 @@ def bench_paper(
     if len({codec.label for codec in chosen}) < len(chosen):
         raise KolmoError("a compressor is named twice; leave one out")
     places = places_of(data, only) | {
-        name: Path(path) for name, path in (("text", text), ("images", images), ("audio", audio)) if path is not None
+        name: path for name, path in (("text", text), ("images", images), ("audio", audio)) if path is not None
     }
     more = -(-vocabularies.MOST_LEARNED // chunk_size) if symbols else 0  # chunks behind those that are measured
     most = None if spread else chunks
@@ -114,6 +119,7 @@ def bench_paper(
     parts = {name: parted(readers[name](), chunks, spread=spread) for name in MODALITIES if name in only}
     sets = [one for one, _ in parts.values()]
     work = _Work(None if output is None else Path(output) / STORE, progress or no_phases)
+    asked_for = chosen
     with ExitStack() as stack:
         shrunk: dict[str, str] = {}
         if shrink is not None:
@@ -125,6 +131,10 @@ def bench_paper(
     if "text" in parts:
         text_set, behind = parts["text"]
         points = [*_tokens(text_set, behind[: vocabularies.MOST_LEARNED], symbols, work), *points]
+    exhibit = None
+    if continuations:
+        kept = None if output is None else Path(output) / CONTINUATIONS
+        exhibit = Exhibit(continue_all(asked_for, sets, places, seed=seed, store=kept, progress=work.progress))
     return PaperReport(
         tuple(figures),
         tuple(curves),
@@ -134,6 +144,7 @@ def bench_paper(
         facts,
         tuple(weigh(figures, facts, shrunk)),
         tuple(points),
+        exhibit,
     )
 
 
@@ -211,7 +222,7 @@ def _tokens(data: ChunkSet, behind: bytes, symbols: Sequence[int], work: _Work) 
     return points
 
 
-def places_of(data: str | Path | None, only: Collection[str] = MODALITIES) -> dict[str, Path]:
+def places_of(data: str | Path | None, only: Collection[str] = MODALITIES) -> dict[str, str | Path]:
     """Where the text, pictures and sounds are.
 
     Raises:
@@ -223,7 +234,7 @@ def places_of(data: str | Path | None, only: Collection[str] = MODALITIES) -> di
     for name, path in found.items():
         if not path.exists():
             raise KolmoError(f"{path}: is not there; make it, or name the {name} alone")
-    return found
+    return {**found}
 
 
 def asked(codec: Codec) -> Iterator[Ask]:

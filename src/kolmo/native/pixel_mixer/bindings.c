@@ -69,7 +69,8 @@ static int pixel_mixer_begin(PixelMixer *self, int direction, Py_ssize_t size) {
     if (kolmo_taken(self->busy)) return -1;
     const pm_config *c = &self->model->config;
     const Py_ssize_t left = (Py_ssize_t)c->size - (Py_ssize_t)self->model->position;
-    if (self->direction >= 0 && self->direction != direction) {
+    const int samples = self->direction == CM_SCORE && direction == CM_DECODE; /* a prompt, then random bits */
+    if (self->direction >= 0 && self->direction != direction && !samples) {
         PyErr_SetString(PyExc_ValueError, "a model codes in one direction only");
         return -1;
     }

@@ -132,7 +132,7 @@ class PixelMixer:
 
     def decode(self, decoder: BinaryDecoder, size: int) -> bytes:
         """Decode the picture's next rows and learn from them: the mirror of `encode`."""
-        self._begin("decode", size)
+        self._begin("decode", size, after="costs")
         first = self._position
         self._run(bytes(size), size, lambda y, p, at: decoder.decode(p))
         return bytes(self._bytes[first : first + size])
@@ -149,9 +149,9 @@ class PixelMixer:
         self._run(data, len(data), code)
         return found.tobytes()
 
-    def _begin(self, direction: str, size: int) -> None:
+    def _begin(self, direction: str, size: int, after: str = "") -> None:
         left = self._size - self._position
-        if self._direction not in ("", direction):
+        if self._direction not in ("", direction, after):
             raise ValueError("a model codes in one direction only")
         if not 0 <= size <= left:
             raise ValueError("more bytes than the model was started for")

@@ -63,7 +63,8 @@ static void mixer_free(PyObject *object) {
 
 static int mixer_begin(Mixer *self, int direction, Py_ssize_t size) {
     if (kolmo_taken(self->busy)) return -1;
-    if (self->direction >= 0 && self->direction != direction) {
+    const int samples = self->direction == CM_SCORE && direction == CM_DECODE; /* a prompt, then random bits */
+    if (self->direction >= 0 && self->direction != direction && !samples) {
         PyErr_SetString(PyExc_ValueError, "a model codes in one direction only");
         return -1;
     }

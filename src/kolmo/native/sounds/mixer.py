@@ -140,7 +140,7 @@ class SoundMixer:
 
     def decode(self, decoder: BinaryDecoder, size: int) -> bytes:
         """Decode the stream's next samples and learn from them: the mirror of `encode`."""
-        self._begin("decode", size)
+        self._begin("decode", size, after="costs")
         return self._code(None, size, lambda _, p: decoder.decode(p))
 
     def costs(self, data: bytes) -> bytes:
@@ -156,8 +156,8 @@ class SoundMixer:
         self._code(data, len(data), code, lambda places: _set_rows(rows, places, costs))
         return rows.tobytes()
 
-    def _begin(self, direction: str, size: int) -> None:
-        if self._direction not in ("", direction):
+    def _begin(self, direction: str, size: int, after: str = "") -> None:
+        if self._direction not in ("", direction, after):
             raise ValueError("a model codes in one direction only")
         end, sample = self._position + size, self._config.bits // 8
         ends = end == self._size or (end + self._config.phase) % sample == 0 or end + sample > self._size

@@ -22,6 +22,7 @@ from kolmo.predictors.embedded.kinds.base import Kind, Segment
 from kolmo.predictors.embedded.kinds.choice import choose
 from kolmo.predictors.embedded.kinds.general import PLAIN, Plain
 from kolmo.predictors.embedded.kinds.known import special_kinds
+from kolmo.predictors.embedded.known_kind import KnownKind
 from kolmo.predictors.embedded.segmented import Choice, SegmentedModel, least_expansion, parts_of
 
 
@@ -97,6 +98,18 @@ class ContextMixing(Predictor):
         """
         room = room_for(self.name, len(prompt) + size, choice)
         return Plain(LEVELS).model(self.level, room).continuation(prompt, size, randomness, choice.temperature)
+
+    def of_kind(self, kind: str, parameters: Mapping[str, int]) -> KnownKind:
+        """The predictor for data of a known kind, such as image: see `predictors.base.Predictor`.
+
+        Raises:
+            PredictorError: there is no such kind, or it has other parameters.
+
+        Example:
+            >>> ContextMixing().of_kind("audio", {"bits": 8, "channels": 1, "big": 0, "unsigned": 1, "phase": 0}).level
+            5
+        """
+        return KnownKind(self, self.level, _kinds(), kind, parameters)
 
 
 @cache

@@ -46,8 +46,9 @@ if TYPE_CHECKING:
 PIECE_BYTES = 1 << 16  # bytes whose code lengths are computed together
 DRAWN_BYTES = 32  # bytes of a sample that are decoded from one string of random bits
 MIDDLE = b"\x80" + bytes(11)  # read as a payload: the middle of the decoder's interval, and zeros to read ahead
-# Bytes of that string: a byte costs at most eight decisions of 16 bits, and the coder reads ahead.
-CODE_BYTES = 17 * DRAWN_BYTES
+MAX_DRAWN_BYTES = 1 << 11  # of a piece: more decisions could lead away from the middle
+# Bytes of that string for each byte: it costs at most eight decisions of 16 bits, and the coder reads 4 bytes ahead.
+CODE_BYTES = 17
 # Least block that a sample's model is made for: a short sample is the beginning of a longer one.
 MIN_SAMPLE_ROOM = 1 << 16
 MAX_SAMPLE_BYTES = 1 << 30
@@ -309,6 +310,16 @@ def room_for(name: str, size: int, choice: Choice) -> int:
     Raises:
         PredictorError: prompt and sample are too long, or the choice has top-k or top-p.
     """
+    check_choice(name, size, choice)
+    return max(MIN_SAMPLE_ROOM, 1 << (size - 1).bit_length())
+
+
+def check_choice(name: str, size: int, choice: Choice) -> None:
+    """Refuse what models that decode random bits cannot honour; prompt and sample have `size` bytes together.
+
+    Raises:
+        PredictorError: they are too long, or the choice has top-k or top-p.
+    """
     if choice.top_k is not None or choice.top_p not in (None, 1):
         raise PredictorError(
             f"{name} samples by decoding random bits and has no top-k or top-p; leave them out, or choose a predictor "
@@ -316,20 +327,21 @@ def room_for(name: str, size: int, choice: Choice) -> int:
         )
     if size > MAX_SAMPLE_BYTES:
         raise PredictorError(f"{name} takes prompt and sample up to 1 GiB, not {size} bytes; shorten them")
-    return max(MIN_SAMPLE_ROOM, 1 << (size - 1).bit_length())
 
 
-def draws(size: int, randomness: Randomness, temperature: float) -> Iterator[tuple[BinaryDecoder, int]]:
-    """Random bits to decode a sample of `size` bytes from, for a piece at a time, and the bytes of the piece.
+def draws(
+    size: int, randomness: Randomness, temperature: float, piece: int = DRAWN_BYTES
+) -> Iterator[tuple[BinaryDecoder, int]]:
+    """Random bits to decode a sample of `size` bytes from, for `piece` bytes at a time, and the bytes of the piece.
 
     The temperature divides the log-odds of each bit. At 0 the bits are not random but the middle of the interval, which
     the likelier bit holds at every decision.
     """
     remap = remapped_bits(temperature)
-    for first in range(0, size, DRAWN_BYTES):
-        code = randomness.take(CODE_BYTES) if temperature else MIDDLE
+    for first in range(0, size, piece):
+        code = randomness.take(CODE_BYTES * max(piece, 4)) if temperature else MIDDLE
         decoder = BinaryDecoder(code) if remap is None else BinaryDecoder(code, remap)
-        yield decoder, min(DRAWN_BYTES, size - first)
+        yield decoder, min(piece, size - first)
 
 
 def code_lengths(costs: bytes) -> npt.NDArray[np.float64]:

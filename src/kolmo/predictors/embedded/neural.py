@@ -27,6 +27,7 @@ from kolmo.predictors.embedded.kinds.choice import candidates, choose, smallest
 from kolmo.predictors.embedded.kinds.general import PLAIN, QUICK, Plain, Quick
 from kolmo.predictors.embedded.kinds.known import special_kinds
 from kolmo.predictors.embedded.kinds.segments import TEXT
+from kolmo.predictors.embedded.known_kind import KnownKind
 from kolmo.predictors.embedded.neural_levels import LEVELS, Level
 from kolmo.predictors.embedded.segmented import Choice, SegmentedModel, least_expansion, parts_of
 from kolmo.predictors.embedded.split import split
@@ -133,6 +134,18 @@ class Neural(Predictor):
             return model.continuation(prompt, size, randomness, choice.temperature)
         plain = context_mixing.start(self._level.plain, room, self._level.table_bits)
         return plain.continuation(prompt, size, randomness, choice.temperature)
+
+    def of_kind(self, kind: str, parameters: Mapping[str, int]) -> KnownKind:
+        """The predictor for data of a known kind, such as image: see `predictors.base.Predictor`.
+
+        Raises:
+            PredictorError: there is no such kind, or it has other parameters.
+
+        Example:
+            >>> Neural().of_kind("audio", {"bits": 8, "channels": 1, "big": 0, "unsigned": 1, "phase": 0}).level
+            5
+        """
+        return KnownKind(self, self.level, self._kinds(), kind, parameters)
 
 
 def kinds_of(levels: Mapping[int, Level], source: NetworkSource, threads: int = 1) -> dict[int, Kind]:

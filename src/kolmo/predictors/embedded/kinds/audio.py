@@ -13,11 +13,12 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
-from kolmo.errors import CorruptError
+from kolmo.errors import CorruptError, PredictorError
 from kolmo.native import tables
 from kolmo.native.dispatch import SLOW, kernels
+from kolmo.predictors.choice import Randomness
 from kolmo.predictors.embedded import sample_network
-from kolmo.predictors.embedded.context_mixing import code_lengths
+from kolmo.predictors.embedded.context_mixing import code_lengths, draws
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
 from kolmo.predictors.embedded.kinds.sound import shapes
 from kolmo.predictors.embedded.kinds.sound.guess import guess_sounds
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 MAX_CHANNELS = 8
 SLICE = 960 if SLOW else 64800  # bytes between reports of progress: whole frames of any layout
 CHANNEL_BYTES = 300_000  # upper bound on a channel's predictors
+DRAWN_SAMPLES = 16  # samples that are decoded from one string of random bits
 SHARED_BYTES = 3 << 20  # upper bound on mixers, curves and tables
 EXPANSION = 1 << 13
 
@@ -125,6 +127,15 @@ class SoundModel:
         for first, last in self._slices(progress):
             bits[first:last] = code_lengths(self._mixer.costs(data[first:last]))
         return bits
+
+    def continuation(self, prompt: bytes, size: int, randomness: Randomness, temperature: float) -> Iterator[bytes]:
+        """Learn the prompt, which ends with a sample, then decode random bits a few samples at a time."""
+        if (self._phase + len(prompt)) % self._sample:
+            raise PredictorError(f"a sound goes on after whole samples of {self._sample} bytes; cut the prompt there")
+        if prompt:
+            self._mixer.costs(prompt)
+        for decoder, count in draws(size, randomness, temperature, DRAWN_SAMPLES * self._sample):
+            yield self._mixer.decode(decoder, count)
 
     def _slices(self, progress: Progress | None) -> Iterator[tuple[int, int]]:
         """Slices that end with a sample, or with the stream."""

@@ -8,17 +8,20 @@ from __future__ import annotations
 import hashlib
 import zlib
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
+from kolmo.errors import PredictorError
 from kolmo.native import tables
 from kolmo.native.dispatch import SLOW, kernels
 from kolmo.native.pixel_mixer import shapes
 from kolmo.predictors.base import slices
-from kolmo.predictors.embedded.context_mixing import code_lengths
+from kolmo.predictors.choice import Randomness
+from kolmo.predictors.embedded.context_mixing import MAX_DRAWN_BYTES, code_lengths, draws
 from kolmo.progress import Progress
 
 if TYPE_CHECKING:
@@ -244,3 +247,16 @@ class PictureModel:
         for first, last in slices(len(data), progress, self._step):
             bits[first:last] = code_lengths(self._mixer.costs(data[first:last]))
         return bits
+
+    def continuation(self, prompt: bytes, size: int, randomness: Randomness, temperature: float) -> Iterator[bytes]:
+        """Learn the prompt, which ends with a row, then decode random bits row by row."""
+        if len(prompt) % self._stride:
+            raise PredictorError(f"a picture goes on after whole rows of {self._stride} bytes; cut the prompt there")
+        if self._stride > MAX_DRAWN_BYTES:
+            raise PredictorError(
+                f"rows of {self._stride} bytes are too long to be drawn; {MAX_DRAWN_BYTES} are the most"
+            )
+        for first, last in slices(len(prompt), None, self._step):
+            self._mixer.costs(prompt[first:last])
+        for decoder, count in draws(size, randomness, temperature, self._stride):
+            yield self._mixer.decode(decoder, count)
