@@ -15,6 +15,7 @@ from kolmo.bench.paper import run as running
 from kolmo.bench.paper.cells import Ask, Figure, measure
 from kolmo.bench.paper.codecs import Codec, Functions, classical, codecs_of, torn_width
 from kolmo.bench.paper.positions import edges
+from kolmo.bench.paper.published import ROWS, carried_over
 from kolmo.bench.paper.run import bench_paper
 from kolmo.cli import group
 from kolmo.codec.blocks import encode_block
@@ -71,7 +72,7 @@ def test_what_does_not_come_back_is_marked(monkeypatch: pytest.MonkeyPatch) -> N
     figure = measure(liar, TEXT, Ask(chunked=True, mask=False))
     assert not figure.compared
     monkeypatch.setattr(running, "codecs_of", lambda names: [liar])
-    report = bench_paper(compressors=["liar"], text=__file__, chunks=1, images=running.SAMPLES / "pictures")
+    report = bench_paper(compressors=["liar"], text=__file__, chunks=1, symbols=(), images=running.SAMPLES / "pictures")
     assert "WRONG" in report.text()
     assert "liar on text: what came back differs" in report.wrong
 
@@ -127,7 +128,7 @@ def needs_samples() -> None:
 
 def test_figures_are_not_computed_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs_samples()
-    first = bench_paper(compressors=["gzip"], chunks=2, output=tmp_path)
+    first = bench_paper(compressors=["gzip"], chunks=2, output=tmp_path, symbols=())
     assert len(first.figures) == 4 * 4
     store = tmp_path / running.STORE
     store.write_text(store.read_text()[:-20])  # a line cut short
@@ -138,10 +139,10 @@ def test_figures_are_not_computed_twice(tmp_path: Path, monkeypatch: pytest.Monk
         return measure(codec, data, ask, progress)
 
     monkeypatch.setattr(running, "measure", counting)
-    second = bench_paper(compressors=["gzip"], chunks=2, output=tmp_path)
+    second = bench_paper(compressors=["gzip"], chunks=2, output=tmp_path, symbols=())
     assert again == ["random"]
     assert [f.packed for f in second.figures] == [f.packed for f in first.figures]
-    bench_paper(compressors=["gzip"], chunks=3, output=tmp_path)
+    bench_paper(compressors=["gzip"], chunks=3, output=tmp_path, symbols=())
     assert len(again) == 1 + 16
 
 
@@ -149,25 +150,32 @@ def test_figures_are_not_computed_twice(tmp_path: Path, monkeypatch: pytest.Monk
 def test_curves_are_of_code_lengths(tmp_path: Path) -> None:
     needs_samples()
     assert edges(10) == [0, 1, 2, 4, 8, 10]
-    report = bench_paper(compressors=["cm:1", "gzip"], chunks=2, output=tmp_path)
+    report = bench_paper(compressors=["cm:1", "gzip"], chunks=2, output=tmp_path, symbols=())
     assert {(one.codec, one.modality) for one in report.curves} == {("cm:1", name) for name in modalities.MODALITIES}
     (text,) = (one for one in report.curves if one.modality == "text")
     assert text.places == (0, *(1 << k for k in range(11)))
     (data,) = (one for one in report.sets if one.modality == "text")
     bits = [resolve("cm:1").start(2048).score(chunk) for chunk in data.chunks]
     assert text.bits[-1] == pytest.approx(sum(b[1024:].sum() for b in bits) / 2048, rel=1e-4)
-    again = bench_paper(compressors=["cm:1", "gzip"], chunks=2, output=tmp_path)
+    again = bench_paper(compressors=["cm:1", "gzip"], chunks=2, output=tmp_path, symbols=())
     assert again.curves == report.curves
-    assert report.html().count("<polyline") == 4
+    assert report.html().count('<polyline class="c0"') == 4
+    assert "places.png" in report.files()
 
 
 def test_reports(tmp_path: Path) -> None:
     needs_samples()
-    report = bench_paper(compressors=["gzip", "png"], chunks=2)
+    report = bench_paper(compressors=["gzip", "png"], chunks=2, symbols=())
     rows = list(csv.DictReader(io.StringIO(report.csv())))
     assert len(rows) == 16 + 4  # PNG at its right width is for pictures
     assert {row["compared"] for row in rows} == {"True"}
     assert "| Chinchilla 70B | 8.3 | 48.0 | 21.0 | 100.8 |" in report.markdown()
+    gzip_rate = report.figure("gzip", "audio", chunked=True)
+    assert gzip_rate is not None
+    carried = 21.0 * 100 * gzip_rate.rate / 38.5
+    assert carried_over(ROWS[-1], "audio", {"gzip": 100 * gzip_rate.rate}) == pytest.approx((carried, carried))
+    assert carried_over(ROWS[-1], "audio", {"other": 1.0}) is None
+    assert f"{carried:.1f} |\n" in report.markdown().split("carried over to this data")[1]
     assert "://" not in report.html()
     assert max(map(len, report.text().split("\n"))) <= 80
     assert json.loads(json.dumps(report.record()))["data"][0]["modality"] == "text"
@@ -181,11 +189,16 @@ def test_reports(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path) -> None:
     needs_samples()
     out = tmp_path / "out"
-    asked = ["bench", "paper", "--compressors", "gzip", "--chunks", "2", "-o", str(out), "--json"]
+    asked = ["bench", "paper", "--compressors", "gzip", "--chunks", "2", "-o", str(out), "--json", "--vocabularies", ""]
     done = CliRunner().invoke(group, asked, standalone_mode=False)
     assert done.return_value == 0
     assert len(json.loads(done.stdout)["figures"]) == 16
-    assert {path.name for path in out.iterdir()} == {running.STORE, "table.md", "figures.csv", "report.html"}
+    names = {running.STORE, "table.md", "figures.csv", "sizes.csv", "report.html"}
+    assert {path.name for path in out.iterdir()} == names
+    done = CliRunner().invoke(group, [*asked, "--only", "random,text", "--spread"], standalone_mode=False)
+    assert {row["modality"] for row in json.loads(done.stdout)["figures"]} == {"text", "random"}
+    for option, value in (("--only", "text,smells"), ("--only", ""), ("--vocabularies", "10"), ("--vocabularies", "x")):
+        assert CliRunner().invoke(group, [*asked, option, value]).exit_code == 2
     wrong = CliRunner().invoke(
         group, ["bench", "paper", "--compressors", "nothing:1", "-o", str(out)], standalone_mode=False
     )

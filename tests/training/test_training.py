@@ -270,7 +270,7 @@ def test_transformers_have_the_sizes_they_are_named_by() -> None:
         assert abs(model.count() / parameters - 1) < 0.05
         assert model.shape.context == 2048
         assert {id(p) for p in (*model.matrices(), *model.rest())} == {id(p) for p in model.parameters()}
-    assert TRANSFORMERS["transformer-200k"] == TransformerShape(layers=4, width=64, heads=8, context=2048)
+    assert TRANSFORMERS["transformer-200k"] == TransformerShape(layers=4, width=64, heads=4, context=2048)
 
 
 def test_shapes_come_back_from_json() -> None:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from kolmo.bench.files import FilesReport
 
 
+KINDS = ("text", "images", "audio", "random")  # kolmo.modalities.chunks.MODALITIES
+
+
 @click.group("bench")
 def command() -> None:
     """Measure kolmo beside others, on your own data."""
@@ -26,6 +29,21 @@ def _levels(ctx: click.Context, param: click.Parameter, value: str) -> list[int]
             raise click.BadParameter(f"{word!r} is not a level; write levels from 1 to 9, like 1,5,9", ctx, param)
         found.append(int(word))
     return list(dict.fromkeys(found))
+
+
+def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> list[int]:
+    found = [word for word in value.split(",") if word]
+    for word in found:
+        if not (word.isascii() and word.isdigit() and 300 <= int(word) <= 65536):
+            raise click.BadParameter(f"{word!r} is not a size; write numbers from 300 to 65536", ctx, param)
+    return list(map(int, dict.fromkeys(found)))
+
+
+def _kinds(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
+    found = None if value is None else [word for word in value.split(",") if word]
+    if found is not None and (wrong := [word for word in found if word not in KINDS] or not found):
+        raise click.BadParameter(f"{wrong if found else value!r}: choose from {', '.join(KINDS)}", ctx, param)
+    return found
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> list[str] | None:
@@ -135,7 +153,18 @@ def _show(report: FilesReport, sinks: dict[str, str], console: Console) -> None:
     metavar="N",
     help="Bytes of a chunk; a picture's always have 32 x 64 pixels.",
 )
+@click.option("--only", callback=_kinds, metavar="KIND,...", help="Of text, images, audio, random; default: all.")
+@click.option("--spread", is_flag=True, help="Chunks spread evenly over all the data; default: the first ones.")
 @click.option("--seed", type=int, default=1, show_default=True, metavar="N", help="Of the random bytes.")
+@click.option(
+    "--vocabularies",
+    callback=_numbers,
+    default="1000,2000,5000,10000,20000",
+    show_default=True,
+    metavar="N,...",
+    help="Sizes of byte-pair vocabularies to try on the text; an empty list: none.",
+)
+@click.option("--no-shrink", is_flag=True, help="Do not measure hf: models also with small weights.")
 @options.output("Folder of figures and reports; a later run takes figures from there.", default="bench-paper")
 @options.quiet
 @click.option("--json", "as_json", is_flag=True, help="Print all figures as one JSON object.")
@@ -148,7 +177,11 @@ def paper(
     compressors: list[str] | None,
     chunks: int,
     chunk_size: int,
+    only: list[str] | None,
+    spread: bool,
     seed: int,
+    vocabularies: list[int],
+    no_shrink: bool,
     output: str,
     quiet: bool,
     as_json: bool,
@@ -164,6 +197,7 @@ def paper(
 
         from kolmo.bench.paper.run import bench_paper
         from kolmo.targets import Attributes, Target, check_folder
+        from kolmo.weights.shrink import shrink as shrink_folder
 
         check_folder(output)
         report = bench_paper(
@@ -174,15 +208,18 @@ def paper(
             compressors=compressors,
             chunks=chunks,
             chunk_size=chunk_size,
+            spread=spread,
+            only=KINDS if only is None else only,
             seed=seed,
             output=output,
+            symbols=vocabularies,
+            shrink=None if no_shrink else shrink_folder,
             progress=console.progress,
         )
-        made = {"table.md": report.markdown, "figures.csv": report.csv, "report.html": report.html}
-        for name, make in made.items():
+        for name, content in report.files().items():
             path = str(Path(output, name))
             with console.writing_to(path), Target(path, True) as target:
-                target.file.write(make().encode())
+                target.file.write(content)
                 target.keep(Attributes())
         if as_json:
             console.record(report.record())

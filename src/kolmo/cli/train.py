@@ -119,8 +119,13 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
 )
 @click.option(
     "--positions",
-    type=click.Choice(["sinusoidal", "learned"]),
-    help="Positions of a Transformer; default sinusoidal.",
+    type=click.Choice(["sinusoidal", "learned", "rotary"]),
+    help="Positions of a Transformer; default sinusoidal; rotary as published.",
+)
+@click.option(
+    "--published",
+    is_flag=True,
+    help="A Transformer's rotary positions and batch of 32 x 2048, as published (there for 1000000steps).",
 )
 @click.option(
     "--vocabulary",

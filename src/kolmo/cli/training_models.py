@@ -19,6 +19,7 @@ NUMERIC = {"pixels": (1024, 0.004), "samples": (512, 0.003)}  # bytes or samples
 SIZES = ("layers", "state", "embedding", "slot", "tables")  # of a recurrent network
 LANES, STEPS = 32, 256  # of recurrent networks
 TRANSFORMER_LANES = 8  # of a whole context each
+PUBLISHED_LANES = 32  # the same, of "Language Modeling Is Compression"
 TEXT_OPTIONS = ("embedding", "slot", "tables", "positions", "window", "dtype", "validate")
 
 
@@ -40,10 +41,12 @@ def choose_shape(given: dict[str, Any]) -> AnyShape:
             raise click.UsageError(
                 f"--{next(iter(sizes))} is for recurrent networks; --model {network} is a Transformer"
             )
-        changes = {"positions": given["positions"], "context": given["window"]}
+        positions = given["positions"] or ("rotary" if given["published"] else None)
+        changes = {"positions": positions, "context": given["window"]}
         return dataclasses.replace(SIZES_OF[network], **{k: v for k, v in changes.items() if v is not None})
-    if given["positions"] is not None or given["vocabulary"] != "bytes":
+    if given["positions"] is not None or given["vocabulary"] != "bytes" or given["published"]:
         option = "--positions" if given["positions"] is not None else "--vocabulary"
+        option = "--published" if given["published"] else option
         raise click.UsageError(f"{option} is for Transformers; --model {network} is a recurrent network over bytes")
     shape = dataclasses.replace(SHAPES[network], **sizes)
     if problem := shape.problem():
@@ -57,7 +60,7 @@ def _numeric_shape(given: dict[str, Any], sizes: dict[str, Any]) -> AnyShape:
 
     network = given["network"]
     wrong = [name for name in TEXT_OPTIONS if given[name] not in (None, ())]
-    wrong += ["vocabulary"] * (given["vocabulary"] != "bytes")
+    wrong += ["vocabulary"] * (given["vocabulary"] != "bytes") + ["published"] * given["published"]
     if wrong:
         raise click.UsageError(f"--{wrong[0]} is for models of text; --model {network} is a network of {network}")
     layers, width = sizes.get("layers"), sizes.get("state")
@@ -77,7 +80,9 @@ def choose_settings(given: dict[str, Any]) -> Settings:
     from kolmo.training.settings import Settings
 
     network = given["network"]
-    lanes, steps = (TRANSFORMER_LANES, TransformerShape.context) if network in TRANSFORMERS else (LANES, STEPS)
+    lanes, steps = LANES, STEPS
+    if network in TRANSFORMERS:
+        lanes, steps = PUBLISHED_LANES if given["published"] else TRANSFORMER_LANES, TransformerShape.context
     adam_rate = Settings.adam_rate
     if network in NUMERIC:
         (lanes, adam_rate), steps = NUMERIC[network], 1

@@ -62,6 +62,19 @@ class ChunkSet:
         return whole.hexdigest()[:16]
 
 
+def parted(every: ChunkSet, most: int, *, spread: bool = False) -> tuple[ChunkSet, bytes]:
+    """At most so many chunks of a set, the first ones or evenly spread ones, and all others joined.
+
+    >>> parted(ChunkSet("text", "", (b"a", b"b", b"c", b"d")), 2, spread=True)[0].chunks
+    (b'a', b'c')
+    """
+    count = len(every.chunks)
+    wanted = [k * count // most for k in range(most)] if spread and count > most else range(min(most, count))
+    chosen = set(wanted)
+    others = b"".join(chunk for k, chunk in enumerate(every.chunks) if k not in chosen)
+    return ChunkSet(every.modality, every.source, tuple(every.chunks[k] for k in wanted)), others
+
+
 def text_chunks(path: str | Path, *, most: int | None = None, size: int = CHUNK_BYTES) -> ChunkSet:
     """A file, or the text files of a folder joined.
 

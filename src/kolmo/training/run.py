@@ -33,9 +33,9 @@ from kolmo.training.base_run import (
 from kolmo.training.loop import Trainer
 from kolmo.training.monitor import Monitor
 from kolmo.training.networks.models import GatedRecurrent
-from kolmo.training.networks.transformer import Transformer, TransformerShape
+from kolmo.training.networks.transformer import Transformer, TransformerShape, name_of
 from kolmo.training.pictures.run import open_run as open_pixel_run
-from kolmo.training.products import card
+from kolmo.training.products import card, transformers_folder
 from kolmo.training.products.export import quantise
 from kolmo.training.products.folder import RunFolder
 from kolmo.training.products.priors import with_priors
@@ -117,6 +117,8 @@ class _TextRun(Run):
             product = self.folder.path / "model.safetensors"
             with self.monitor.phase("exporting"):
                 _save_floats(model, product)
+                if model.rotary:
+                    self._export(model)
         text = card.write(
             self.description,
             product=product.name,
@@ -134,6 +136,24 @@ class _TextRun(Run):
             file.write(text.encode())
         self.folder.append({"step": trainer.step, "bytes": trainer.seen, "product": product.name, "scores": scores})
         return product, scores
+
+    def _export(self, model: Transformer) -> None:
+        """Write the folder of transformers, and how it was trained."""
+        settings, trainer = self.job.settings, self.trainer
+        training = {
+            "model": name_of(model.shape),
+            "vocabulary": model.shape.vocabulary,
+            "texts": [printable(source.name) for source in self.texts.sources],
+            "steps": trainer.step,
+            "bytes": trainer.seen,
+            "bytes_before": transformers_folder.seen_before(self.job.init),
+            "lanes": settings.lanes,
+            "window": settings.steps,
+            "seconds": round(trainer.spent, 1),
+        }
+        tokenizer = None if settings.vocabulary == "bytes" else self.folder.tokenizer.read_text("utf-8")
+        folder = self.folder.path / transformers_folder.FOLDER
+        transformers_folder.export(model, folder, tokenizer, training)
 
     def _last_validation(self) -> tuple[dict[str, float], int | None]:
         """Bits per byte by name, and the symbols of each piece that they are of (None: all), at the last step."""

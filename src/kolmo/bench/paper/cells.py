@@ -86,22 +86,24 @@ def measure(codec: Codec, data: ChunkSet, ask: Ask, progress: Progress | None = 
         pairs = [masked(data.modality, chunk) for chunk in chunks]
         chunks, lost = [chunk for chunk, _ in pairs], sum(bits for _, bits in pairs)
     pieces = chunks if ask.chunked else [b"".join(chunks)]
-    sizes: list[int] = []
-    same = True
-    seconds = [0.0, 0.0]
-    for piece in pieces:
-        began = time.process_time()
-        packed = codec.pack(piece)
-        middle = time.process_time()
-        same = codec.unpack(packed, len(piece)) == piece and same
-        seconds = [seconds[0] + middle - began, seconds[1] + time.process_time() - middle]
-        sizes.append(len(packed) - codec.uncounted)
-        if progress:
-            progress(len(piece))
+    began = time.process_time()
+    packed = codec.pack_all(pieces, progress)
+    middle = time.process_time()
+    back = codec.unpack_all(packed, [len(piece) for piece in pieces])
+    seconds = middle - began, time.process_time() - middle
+    sizes = [len(one) - codec.uncounted for one in packed]
     bits = 8 * data.size
     counted = sum(sizes) * bits / (bits - lost)
     if ask.chunked and not codec.model:
         counted -= len(codec.pack(b"\0")) * (len(pieces) - 1)
     return Figure(
-        codec.label, data.modality, ask.chunked, ask.mask, data.size, counted, codec.model_bytes, same, *seconds
+        codec.label,
+        data.modality,
+        ask.chunked,
+        ask.mask,
+        data.size,
+        counted,
+        codec.model_bytes,
+        back == pieces,
+        *seconds,
     )

@@ -11,13 +11,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kolmo.bench.paper.facts import facts_of
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.container.structures import STORED
-from kolmo.errors import KolmoError
+from kolmo.errors import CorruptError, KolmoError
 from kolmo.modalities.chunks import PATCH_COLUMNS, PATCH_ROWS
+from kolmo.predictors.language_models.language_model import LanguageModel
+from kolmo.predictors.language_models.separate import decode_separately, encode_separately
+from kolmo.predictors.settings import RunSettings
+from kolmo.progress import Progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from kolmo.predictors.base import Predictor
 
 RATE = 16_000  # Hz, of sounds
+SETTINGS = RunSettings(verify=False)  # everything is decoded here
 FLAC_LEVEL = 1.0  # of soundfile: FLAC's level 8
 
 
@@ -53,6 +58,19 @@ class Codec(ABC):
     @abstractmethod
     def unpack(self, packed: bytes, size: int) -> bytes:
         """Decompress: `size` bytes."""
+
+    def pack_all(self, contents: Sequence[bytes], progress: Progress | None = None) -> list[bytes]:
+        """Compress each, alone."""
+        result = []
+        for data in contents:
+            result.append(self.pack(data))
+            if progress:
+                progress(len(data))
+        return result
+
+    def unpack_all(self, packed: Sequence[bytes], sizes: Sequence[int]) -> list[bytes]:
+        """Decompress each; `sizes` are those of the contents."""
+        return [self.unpack(one, size) for one, size in zip(packed, sizes, strict=True)]
 
     @property
     def model_bytes(self) -> int | None:
@@ -99,7 +117,8 @@ class Predicted(Codec):
     uncounted = 1
 
     def __init__(self, spec: str, predictor: Predictor, label: str = "") -> None:
-        self.key, self.label = spec, label or spec
+        self.facts = facts_of(spec, predictor)
+        self.key, self.label = spec, label or self.facts.label
         self._predictor = predictor
 
     def pack(self, data: bytes) -> bytes:
@@ -117,19 +136,45 @@ class Predicted(Codec):
 
     @property
     def model_bytes(self) -> int | None:
-        """Of the embedded predictors: networks and priors in the package."""
-        if self._predictor.name not in ("cm", "neural"):
-            return None
-        from kolmo.predictors import embedded
-
-        folder = Path(embedded.__file__).parent
-        wanted = ["priors/**/*.bin", *(["networks/*.safetensors"] if self._predictor.name == "neural" else [])]
-        return sum(path.stat().st_size for pattern in wanted for path in folder.glob(pattern))
+        """Of the files that decoding needs, as they ship."""
+        return self.facts.shipped
 
     @property
     def identity(self) -> str:
-        """Spec, version, fingerprint."""
-        return f"{self.key} {self._predictor.version} {self._predictor.fingerprint().hex()}"
+        """Name, version, fingerprint."""
+        return f"{self.label} {self._predictor.version} {self._predictor.fingerprint().hex()}"
+
+
+class Tokenised(Predicted):
+    """A language model; all chunks are coded together, each from a fresh state, as blocks of one chunk of tokens.
+
+    Nothing is stored as it is: what a model cannot predict takes more than its bytes, as in the paper.
+    """
+
+    uncounted = 0
+
+    def __init__(self, spec: str, predictor: LanguageModel, label: str = "") -> None:
+        super().__init__(spec, predictor, label)
+        self._language_model = predictor
+
+    def pack_all(self, contents: Sequence[bytes], progress: Progress | None = None) -> list[bytes]:
+        """Compress each."""
+        return encode_separately(self._language_model, contents, progress)
+
+    def unpack_all(self, packed: Sequence[bytes], sizes: Sequence[int]) -> list[bytes]:
+        """Decompress each."""
+        try:
+            return decode_separately(self._language_model, packed, sizes)
+        except CorruptError:  # the noise was more than the tolerance: nothing comes back
+            return [b""] * len(packed)
+
+    def pack(self, data: bytes) -> bytes:
+        """Compress."""
+        return self.pack_all([data])[0]
+
+    def unpack(self, packed: bytes, size: int) -> bytes:
+        """Decompress."""
+        return self.unpack_all([packed], [size])[0]
 
 
 def _png(width: Callable[[int], int]) -> tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]:
@@ -284,11 +329,21 @@ def codecs_of(names: Sequence[str]) -> list[Codec]:
             found.append(known[name])
             continue
         try:
-            predictor = resolve(name)
+            predictor = resolve(name, settings=SETTINGS)
         except ValueError as error:
             raise KolmoError(f"{name}: {error}") from None
-        found.append(Predicted(name, predictor))
+        found.append(Tokenised(name, predictor) if isinstance(predictor, LanguageModel) else Predicted(name, predictor))
     return found
 
 
-__all__ = ["PATCH_ROWS", "STORED", "Codec", "Functions", "Predicted", "classical", "codecs_of", "torn_width"]
+__all__ = [
+    "PATCH_ROWS",
+    "STORED",
+    "Codec",
+    "Functions",
+    "Predicted",
+    "Tokenised",
+    "classical",
+    "codecs_of",
+    "torn_width",
+]

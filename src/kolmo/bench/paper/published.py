@@ -7,6 +7,7 @@ decoded.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 SETS = {"text": "enwik9", "images": "ImageNet", "audio": "LibriSpeech", "random": "random"}
@@ -37,3 +38,32 @@ ROWS = (
     PublishedRow("Chinchilla 1B", True, (11.3, 62.2, 24.9, 108.8)),
     PublishedRow("Chinchilla 70B", True, (8.3, 48.0, 21.0, 100.8)),
 )
+
+BRIDGES = {  # compressors whose rates are known on both data, by the kind of data that they are of use for
+    "text": ("gzip", "LZMA2"),
+    "images": ("gzip", "LZMA2", "PNG, torn", "FLAC"),
+    "audio": ("gzip", "LZMA2", "PNG, torn", "FLAC"),
+}
+MODELS = tuple(row for row in ROWS if row.codec.startswith(("Transformer", "Llama", "Chinchilla")))
+
+
+def carried_over(row: PublishedRow, modality: str, rates: Mapping[str, float]) -> tuple[float, float] | None:
+    """A published rate on other data, in percent: times what the data make of the bridges' rates, lowest and highest.
+
+    Args:
+        row: published.
+        modality: of `BRIDGES`.
+        rates: of bridges on the other data, in chunks with 8 bits, in percent; those that are not known are left out.
+
+    Returns:
+        None where no bridge is known.
+
+    Example:
+        >>> chinchilla = ROWS[-1]
+        >>> [round(rate, 2) for rate in carried_over(chinchilla, "images", {"gzip": 34.3, "LZMA2": 62.4})]
+        [24.0, 48.0]
+    """
+    at = list(SETS).index(modality)
+    there = {one.codec: one.rates[at] for one in ROWS if one.chunked}
+    found = [row.rates[at] * rates[name] / there[name] for name in BRIDGES[modality] if name in rates]
+    return (min(found), max(found)) if found else None

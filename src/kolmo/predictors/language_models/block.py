@@ -7,6 +7,7 @@ mixer. Tokens go to chunks, chunks to lanes (`predictors.language_models.chunks`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -76,14 +77,7 @@ class LanguageModelBlock:
             f"tolerance {chosen.slack:.3g} in a decision's log-odds{margin}; "
             f"{choices} choices of grids for {len(tokens.ids)} tokens"
         ]
-        head = varint(len(tokens.ids)) + chosen.to_bytes() + _pack_literals(tokens.literals)
-        write_bytes(encoder, head)
-        literals = b"".join(data for _, data in tokens.literals)
-        if literals:
-            _literals_model(len(literals)).encode(encoder, literals)
-        write_bytes(encoder, b"".join(varint(len(payload)) for payload in payloads))
-        for payload in payloads:
-            write_bytes(encoder, payload)
+        write_block(encoder, tokens, chosen, payloads)
 
     def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
         """Decode the block: the mirror of `encode`.
@@ -91,18 +85,7 @@ class LanguageModelBlock:
         Raises:
             CorruptError: the block is damaged, or another model wrote it.
         """
-        source = CodedSource(decoder)
-        count = source.varint(self._size)
-        try:
-            chosen = Tolerance.from_bytes(source.take(1))
-        except ValueError as error:
-            raise CorruptError(str(error)) from None
-        places = _unpack_literals(source, self._size, count)
-        total = sum(length for _, length in places)
-        literals = _literals_model(total).decode(decoder) if total else b""
-        lengths = self.coder.lengths(count)
-        sizes = [source.varint(8 * self._size + 64) for _ in lengths]
-        payloads = [source.take(size) for size in sizes]
+        found = read_block(decoder, self._size, self.coder.lengths)
         done = 0
 
         def advance(size: int) -> None:
@@ -113,10 +96,8 @@ class LanguageModelBlock:
             if progress:
                 progress(size)
 
-        chunks = self.coder.decode(payloads, lengths, chosen, advance)
-        cut = np.cumsum([0, *(length for _, length in places)])
-        pieces = tuple((place, literals[a:b]) for (place, _), a, b in zip(places, cut[:-1], cut[1:], strict=True))
-        data = self._backend.vocabulary.join(Tokens(np.concatenate([*chunks, np.zeros(0, np.int32)]), pieces))
+        chunks = self.coder.decode(found.payloads, found.lengths, found.chosen, advance)
+        data = self._backend.vocabulary.join(found.tokens(chunks))
         if len(data) != self._size:
             raise CorruptError(f"the tokens are {len(data)} bytes, not {self._size}")
         return data
@@ -191,6 +172,59 @@ class LanguageModelBlock:
     def _span(self, chunks: Sequence[Ids]) -> int:
         longest = max(map(len, chunks))
         return min(longest, self._record.context or longest)
+
+
+class CodedBlock(NamedTuple):
+    """A block as it was read, before the model decodes it: payloads and tokens of each chunk, and the literals."""
+
+    lengths: list[int]
+    payloads: list[bytes]
+    chosen: Tolerance
+    literals: tuple[tuple[int, bytes], ...]
+
+    def tokens(self, chunks: list[Ids]) -> Tokens:
+        """All tokens, from those of the chunks."""
+        return Tokens(np.concatenate([*chunks, np.zeros(0, np.int32)]), self.literals)
+
+
+def write_block(encoder: BinaryEncoder, tokens: Tokens, chosen: Tolerance, payloads: Sequence[bytes]) -> None:
+    """Write a block in the layout of docs/language-models.md."""
+    head = varint(len(tokens.ids)) + chosen.to_bytes() + _pack_literals(tokens.literals)
+    write_bytes(encoder, head)
+    literals = b"".join(data for _, data in tokens.literals)
+    if literals:
+        _literals_model(len(literals)).encode(encoder, literals)
+    write_bytes(encoder, b"".join(varint(len(payload)) for payload in payloads))
+    for payload in payloads:
+        write_bytes(encoder, payload)
+
+
+def read_block(decoder: BinaryDecoder, size: int, lengths_of: Callable[[int], list[int]]) -> CodedBlock:
+    """Read a block of `size` raw bytes: the mirror of `write_block`.
+
+    Args:
+        decoder: of the block's payload.
+        size: raw bytes of the block.
+        lengths_of: tokens of each chunk, from the number of all tokens.
+
+    Raises:
+        CorruptError: the block is damaged.
+    """
+    source = CodedSource(decoder)
+    count = source.varint(size)
+    try:
+        chosen = Tolerance.from_bytes(source.take(1))
+    except ValueError as error:
+        raise CorruptError(str(error)) from None
+    places = _unpack_literals(source, size, count)
+    total = sum(length for _, length in places)
+    literals = _literals_model(total).decode(decoder) if total else b""
+    lengths = lengths_of(count)
+    sizes = [source.varint(8 * size + 64) for _ in lengths]
+    payloads = [source.take(part) for part in sizes]
+    cut = np.cumsum([0, *(length for _, length in places)])
+    pieces = tuple((place, literals[a:b]) for (place, _), a, b in zip(places, cut[:-1], cut[1:], strict=True))
+    return CodedBlock(lengths, payloads, chosen, pieces)
 
 
 def score_literal(literal: bytes) -> npt.NDArray[np.float64]:

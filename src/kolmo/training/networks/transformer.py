@@ -1,7 +1,9 @@
 """Decoder-only Transformers, of the sizes of "Language Modeling Is Compression" (Deletang et al. 2024).
 
-As there: width 64, 128 or 256, 4 layers, 8 heads, a context of 2048. Unlike there, each part normalises what it reads
-rather than what it adds to, which learns faster.
+As there: 4 layers of width 64, 128 or 256 with 4, 4 or 8 heads, a context of 2048, and with `rotary` the positions (Su
+et al. 2021, "RoFormer"). Unlike there, each part normalises what it reads rather than what it adds to, which learns
+faster. With rotary positions it is a GPT-NeoX of transformers (`training.products.transformers_folder`), so its head
+has no bias.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 WIDENING = 4  # width between a layer's two last products, in widths
-PERIOD = 10_000.0  # longest wave of sinusoidal positions, over 2 pi
+PERIOD = 10_000.0  # longest wave of sinusoidal and rotary positions, over 2 pi
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class TransformerShape:
         width: of what the layers pass on.
         heads: of attention; they divide the width.
         context: most symbols it sees.
-        positions: `sinusoidal` or `learned`.
+        positions: `sinusoidal`, `learned` or `rotary`.
         vocabulary: symbols.
     """
 
@@ -40,10 +42,21 @@ class TransformerShape:
 
 
 TRANSFORMERS = {
-    "transformer-200k": TransformerShape(width=64),
-    "transformer-800k": TransformerShape(width=128),
-    "transformer-3.2m": TransformerShape(width=256),
+    "transformer-200k": TransformerShape(width=64, heads=4),
+    "transformer-800k": TransformerShape(width=128, heads=4),
+    "transformer-3.2m": TransformerShape(width=256, heads=8),
 }
+
+
+def name_of(shape: TransformerShape) -> str:
+    """The name of a Transformer's size; one of another size is named by layers, width and heads.
+
+    >>> name_of(TransformerShape(width=128, heads=4, positions="rotary")), name_of(TransformerShape(2, 32, 4))
+    ('transformer-800k', 'transformer-2x32x4')
+    """
+    sizes = shape.layers, shape.width, shape.heads
+    known = (name for name, one in TRANSFORMERS.items() if (one.layers, one.width, one.heads) == sizes)
+    return next(known, f"transformer-{shape.layers}x{shape.width}x{shape.heads}")
 
 
 @dataclass
@@ -74,7 +87,8 @@ class Transformer(nn.Module):
         self.gain = nn.Parameter(torch.ones(layers, 2, width))
         self.last_gain = nn.Parameter(torch.ones(width))
         self.head = nn.Parameter(torch.zeros(shape.vocabulary, width))
-        self.head_bias = nn.Parameter(torch.zeros(shape.vocabulary))
+        self.rotary = shape.positions == "rotary"
+        self.head_bias = None if self.rotary else nn.Parameter(torch.zeros(shape.vocabulary))
         self.waves: Tensor
         self.register_buffer("waves", _waves(shape), persistent=False)
 
@@ -98,17 +112,22 @@ class Transformer(nn.Module):
         """
         steps, shape = len(symbols), self.shape
         places = self.waves if self.positions is None else self.positions
-        x = functional.embedding(symbols.T, self.embedding) + places[:steps]
+        x = functional.embedding(symbols.T, self.embedding)
+        if not self.rotary:
+            x = x + places[:steps]
         for layer in range(shape.layers):
             u = _normalise(x, self.gain[layer, 0]).to(dtype)
             q, k, v = (self._heads(u @ w.T) for w in self.query_key_value[layer].to(dtype))
+            if self.rotary:
+                q, k = (_rotate(part, places[:steps]) for part in (q, k))
             attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + attended.transpose(1, 2).flatten(2) @ self.out[layer, 0].to(dtype).T
             u = _normalise(x, self.gain[layer, 1]).to(dtype)
             inner = functional.gelu(u @ self.up[layer].to(dtype).T + self.up_bias[layer].to(dtype))
             x = x + (inner @ self.down[layer].to(dtype).T + self.down_bias[layer].to(dtype))
         u = _normalise(x, self.last_gain).to(dtype)
-        return ((u @ self.head.to(dtype).T).float() + self.head_bias).transpose(0, 1)
+        logits = (u @ self.head.to(dtype).T).float()
+        return (logits if self.head_bias is None else logits + self.head_bias).transpose(0, 1)
 
     def matrices(self) -> list[nn.Parameter]:
         """Parameters that are products' weights, (..., out, in): those that orthogonalised updates are for."""
@@ -141,10 +160,17 @@ def _normalise(x: Tensor, gain: Tensor) -> Tensor:
     return functional.layer_norm(x, x.shape[-1:]) * gain
 
 
+def _rotate(x: Tensor, waves: Tensor) -> Tensor:
+    """Each pair (x[i], x[i + width / 2]) of a head turned by the angle of its position and frequency."""
+    sines, cosines = waves.to(x.dtype).chunk(2, -1)
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cosines - second * sines, second * cosines + first * sines], -1)
+
+
 def _waves(shape: TransformerShape) -> Tensor:
-    """Sines and cosines of the positions, (context, width) or (0, width)."""
-    steps = shape.context if shape.positions == "sinusoidal" else 0
-    half = shape.width // 2
+    """Sines and cosines of the positions, (context, width or, rotary, width of a head); learned: (0, width)."""
+    steps = 0 if shape.positions == "learned" else shape.context
+    half = shape.width // (shape.heads if shape.positions == "rotary" else 1) // 2
     frequency = torch.exp(torch.arange(half) * (-math.log(PERIOD) / half))
     angle = torch.arange(steps)[:, None] * frequency
     return torch.cat([angle.sin(), angle.cos()], -1)
