@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,9 @@ def lanes(seed: int = 0, lengths: tuple[int, ...] = (40, 39, 17)) -> list[np.nda
     return texts
 
 
-def start(module: ModuleType, tolerance: grids.Tolerance, texts: list[np.ndarray], remembered: int = 1 << 16):
+def start(
+    module: ModuleType, tolerance: grids.Tolerance, texts: list[np.ndarray], remembered: int = 1 << 16
+) -> tuple[Any, Any]:
     tree = module.TokenTree(grids.tables(tolerance), VOCABULARY)
     lengths = np.array([len(text) for text in texts], np.int32).tobytes()
     return tree, module.TokenMemory(tree, tables.packed(), KINDS, lengths, remembered)
@@ -57,7 +60,9 @@ def encode(module: ModuleType, tolerance: grids.Tolerance, texts: list[np.ndarra
     return payloads
 
 
-def decode(module, tolerance, texts, payloads, group: int = 2) -> list[list[int]]:
+def decode(
+    module: ModuleType, tolerance: grids.Tolerance, texts: list[np.ndarray], payloads: list[bytes], group: int = 2
+) -> list[list[int]]:
     tree, memory = start(module, tolerance, texts)
     decoders = [module.TokenDecoder(tree, payload, memory, k) for k, payload in enumerate(payloads)]
     rows = [logits(text, k) for k, text in enumerate(texts)]

@@ -62,8 +62,7 @@ class Memory:
         ends = np.cumsum(lengths).tolist()
         self.lanes = [Lane(end - length, end) for end, length in zip(ends, lengths, strict=True)]
         count = ends[-1]
-        remembered = min(remembered, count)
-        near, self._bits, self._match_bits = (_bits(remembered, most) for most in (16, 22, 24))
+        near, self._bits, self._match_bits = table_bits(count, remembered)
         self._near_mask = (1 << near) - 1
         self._known = [NONE] * (count + 1)
         self._matches: list[dict[int, int]] = [{} for _ in REACHES]
@@ -72,12 +71,13 @@ class Memory:
         self._histories: Int = np.tile(_histories(), (CONTEXTS, 1))
         at = np.arange(LENGTHS * PARTS) // PARTS
         self._lengths: Int = np.tile(_probability(at + 2, at + 3), (len(REACHES), 1))
-        self._sizes = (16 * levels, 256, 4096, 32 * levels)
+        sizes = (16 * levels, 256, 4096, 32 * levels)
+        self._offsets: Int = np.array([0, sizes[0], sum(sizes[:2]), sum(sizes[:3])], np.int64)
         row = np.zeros(INPUTS, np.int64)
         row[2 : 4 + 2 * CONTEXTS + 2 * len(REACHES) : 2] = 8 << 20
         row[0] = 1 << 27
-        self._weights: Int = np.tile(row, (sum(self._sizes), 1))
-        self._errors: Int = np.zeros(sum(self._sizes), np.int64)
+        self._weights: Int = np.tile(row, (sum(sizes), 1))
+        self._errors: Int = np.zeros(sum(sizes), np.int64)
         self._final: Int = np.zeros((2 * levels, FINAL), np.int64)
         self._final[:, :SETS] = (1 << 27) // SETS
         self._final_errors: Int = np.zeros(2 * levels, np.int64)
@@ -146,9 +146,9 @@ class Memory:
             min(max((int(x[0]) + HALF) // 384, 0), 15) * 256 + deepest * 16 + long * 4 + short,
             level * 32 + (self._expected[0] != NONE) + 2 * (short > 0) + 4 * contexts,
         )
-        self._selected = np.cumsum((0, *self._sizes[:-1])) + selected
+        self._selected = self._offsets + np.array(selected, np.int64)
         outputs = dot(self._weights[self._selected], x)
-        self._p = self._squash(outputs)
+        self._p: Int = self._squash(outputs)
         self._outputs: Int = np.concatenate([outputs, np.zeros(FINAL - SETS, np.int64)])
         self._set = np.array([2 * level + bool(long or short or some)])
         self._mixed = int(self._squash(dot(self._final[self._set], self._outputs))[0])
@@ -157,16 +157,16 @@ class Memory:
     def update(self, y: int) -> None:
         """Learn from the decision's bit, and go down."""
         reciprocal = self._tables.reciprocal
-        error = (y << 16) - np.array([self._mixed])
+        error: Int = (y << 16) - np.array([self._mixed])
         rate = rates(reciprocal, self._final_errors[self._set], FINAL_RATE, FINAL_BOOST)
         step = (error * rate + (1 << 12) >> 13)[:, None]
         self._final[self._set] = bounded(self._final[self._set] + self._outputs * step)
         count_errors(self._final_errors, self._set, error)
-        error = (y << 16) - self._p
+        errors: Int = (y << 16) - self._p
         rate = rates(reciprocal, self._errors[self._selected], RATE, BOOST)
-        step = (error * rate + (1 << 12) >> 13)[:, None]
+        step = (errors * rate + (1 << 12) >> 13)[:, None]
         self._weights[self._selected] = bounded(self._weights[self._selected] + self._x * step)
-        count_errors(self._errors, self._selected, error)
+        count_errors(self._errors, self._selected, errors)
         for k, at in self._history:
             move(reciprocal, self._histories[k], np.array([at]), y, LIMIT)
         for k, at, bit in self._matched:
@@ -256,8 +256,34 @@ class Memory:
         return known[here.match[k]] if here.length[k] else NONE
 
 
-def _bits(remembered: int, most: int) -> int:
-    return min(max(remembered.bit_length(), 8), most)
+def table_bits(count: int, remembered: int) -> tuple[int, int, int]:
+    """log2 of the entries: of the contexts of one token, of each longer context, of each kind of matches.
+
+    Args:
+        count: tokens of the block.
+        remembered: size of the tables in tokens.
+
+    Example:
+        >>> table_bits(100_000, 1 << 14)
+        (14, 13, 17)
+    """
+    remembered = min(remembered, count)
+    sizes = (remembered, 16), (remembered // 2, 24), (count, 24)
+    near, far, match = (min(max((size - 1).bit_length(), 8) if size > 0 else 8, most) for size, most in sizes)
+    return near, far, match
+
+
+def table_bytes(count: int, remembered: int, vocabulary: int) -> int:
+    """Bytes that the tables of a memory take, within a mebibyte.
+
+    Example:
+        >>> table_bytes(1 << 20, 1 << 20, 50_000) >> 20
+        105
+    """
+    near, far, match = table_bits(count, remembered)
+    levels = (-(-vocabulary // 256) - 1).bit_length() + 8
+    followers = (64 << near) + (CONTEXTS - 1) * (32 << far)
+    return followers + len(REACHES) * (4 << match) + 4 * count + (4 << levels) + vocabulary + (1 << 20)
 
 
 def _probability(numerator: Int, denominator: Int) -> Int:

@@ -26,9 +26,10 @@ void tm_choose(int width) {
 static const uint32_t gram_reaches[TM_GRAMS] = {1, 2, 4, 6};
 static const uint32_t match_reaches[TM_MATCHES] = {TM_LONG, TM_SHORT};
 
-static int32_t table_bits(uint32_t remembered, int32_t least, int32_t most) {
+/* log2 of the entries of a table for so many tokens, rounded up. */
+static int32_t table_bits(uint32_t tokens, int32_t least, int32_t most) {
     int32_t bits = least;
-    while (bits < most && remembered >> bits) bits++;
+    while (bits < most && (uint32_t)1 << bits < tokens) bits++;
     return bits;
 }
 
@@ -80,8 +81,8 @@ tm_memory *tm_new(const cm_tables *tables, const uint8_t *kinds, size_t vocabula
     remembered = remembered < m->count ? remembered : m->count;
     m->shape = (tm_shape){levels,
                           table_bits(remembered, 8, 16),
-                          table_bits(remembered, 8, 22),
-                          table_bits(remembered, 8, 24),
+                          table_bits(remembered / 2, 8, 24),
+                          table_bits(m->count, 8, 24),
                           {16 * levels, 256, 4096, 32 * levels}};
     m->kinds = (uint8_t *)malloc(vocabulary);
     m->known = (uint32_t *)malloc(((size_t)m->count + 1) * sizeof *m->known);

@@ -109,7 +109,9 @@ class TokenEncoder(Path):
                 break
         else:
             raise OverflowError("no choice of grids keeps all decisions of a span from a boundary")
-        chances = [self.tree.chance(place, shift_of(choice, decision)) for decision, (place, _) in enumerate(self._made)]
+        chances = [
+            self.tree.chance(place, shift_of(choice, decision)) for decision, (place, _) in enumerate(self._made)
+        ]
         if self.keeps:
             self.spans.append(choice)
             self.chances += chances
@@ -237,7 +239,7 @@ class TokenMemory:
         self.memory = Memory(tables, kinds, counts, remembered)
 
     def encode(self, encoders: list[TokenEncoder], first: int) -> None:
-        """Code all tokens of lanes from `first` on, which the encoders keep: the first of every lane, then the second, ..."""
+        """Code all tokens of lanes from `first` on, which the encoders keep: the first of each lane, then the second."""
         self._code(encoders, first, None)
 
     def costs(self, encoders: list[TokenEncoder], first: int) -> bytes:
