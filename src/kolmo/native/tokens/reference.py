@@ -239,7 +239,7 @@ class TokenMemory:
         self.memory = Memory(tables, kinds, counts, remembered)
 
     def encode(self, encoders: list[TokenEncoder], first: int) -> None:
-        """Code all tokens of lanes from `first` on, which the encoders keep: the first of each lane, then the second."""
+        """Code all tokens, which the encoders keep, of lanes from `first` on: the first of each, then the second."""
         self._code(encoders, first, None)
 
     def costs(self, encoders: list[TokenEncoder], first: int) -> bytes:
