@@ -727,7 +727,7 @@ def test_streams(models: Callable[[str], Path], tmp_path: Path) -> None:
         assert file.read(20) == STORY[350:370]
     assert isinstance(registry.resolve("ours") if "ours" in registry.known() else model, LanguageModel)
     assert issubclass(MissingExtraError, KolmoError)
-    assert language_model.VERSION == 1
+    assert language_model.VERSION == 2
 
 
 @pytest.mark.usefixtures("no_coding")

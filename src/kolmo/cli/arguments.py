@@ -30,6 +30,7 @@ FLAGS = {
     "lanes": "--lanes",
     "max_length": "--max-size",
     "memory_limit": "--memory",
+    "memory_tokens": "--memory-tokens",
     "model": "--model",
     "rate": "--rate",
     "restart": "--restart",

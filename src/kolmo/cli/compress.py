@@ -103,6 +103,7 @@ def command(
     dtype: str | None,
     context: int | None,
     chunk: int | None,
+    memory_tokens: int | None,
     tolerance: str | float | None,
     device: str | None,
     batch: int | None,
@@ -123,6 +124,6 @@ def command(
         return each_file(job, Decompress(names, job.threads, MEMORY, settings=settings))
     if block_size > MAX_BLOCK:
         raise click.UsageError(f"--block-size {block_size} is too large; at most 1G is possible")
-    given = {"dtype": dtype, "context": context, "chunk": chunk, "tolerance": tolerance}
+    given = {"dtype": dtype, "context": context, "chunk": chunk, "tolerance": tolerance, "memory_tokens": memory_tokens}
     chosen = options.chosen_predictor(predictor, level, settings, **given)
     return each_file(job, Compress(chosen, block_size, names, job.threads))

@@ -201,13 +201,21 @@ def language_models(function: Function) -> Function:
 
 
 def language_model_files(function: Function) -> Function:
-    """What a language model's file records: the parameters `dtype`, `context`, `chunk`, `tolerance`."""
+    """What a language model's file records: the parameters `dtype`, `context`, `chunk`, `tolerance`,
+    `memory_tokens`.
+    """
     for declare in (
         click.option(
             "--tolerance",
             callback=_parse_tolerance,
             metavar="auto|E|0",
             help="Language models: noise in a logit that a decoder may have; 0: none at all. Default: measured.",
+        ),
+        click.option(
+            "--memory-tokens",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Language models: tokens that the memory beside them holds; 0: none.  [default: 1048576]",
         ),
         click.option("--chunk", type=click.IntRange(min=1), metavar="N", help="Language models: tokens of a lane."),
         context("Language models: tokens that the model sees at once.", least=4),

@@ -37,7 +37,8 @@ static const struct {
     {"SampleNetwork", &sample_network_spec, &SampleNetworkType},
     {"SoundMixer", &sound_mixer_spec, NULL},
     {"TokenTree", &token_tree_spec, &TokenTreeType},
-    {"TokenEncoder", &token_encoder_spec, NULL},
+    {"TokenMemory", &token_memory_spec, &TokenMemoryType},
+    {"TokenEncoder", &token_encoder_spec, &TokenEncoderType},
     {"TokenDecoder", &token_decoder_spec, NULL},
 };
 

@@ -1,7 +1,7 @@
 /* See objects.h. */
 #include "objects.h"
 
-PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType, *PixelNetworkType, *SampleNetworkType, *TokenTreeType;
+PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType, *PixelNetworkType, *SampleNetworkType, *TokenTreeType, *TokenEncoderType, *TokenMemoryType;
 PyObject *CorruptError;
 
 int kolmo_taken(int busy) {

@@ -42,7 +42,7 @@ typedef struct {
 } SampleNetwork;
 
 /* Set once, when the module is made. */
-extern PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType, *PixelNetworkType, *SampleNetworkType, *TokenTreeType;
+extern PyTypeObject *EncoderType, *DecoderType, *NetworkType, *NetworkLanesType, *PixelNetworkType, *SampleNetworkType, *TokenTreeType, *TokenEncoderType, *TokenMemoryType;
 extern PyObject *CorruptError;
 
 /* Whether the object is in use by another thread; sets the error. */

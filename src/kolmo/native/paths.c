@@ -96,6 +96,7 @@ int kolmo_choose_path(const char *name) {
         kolmo_sample_path = paths[i].samples;
         kolmo_sound_path = paths[i].sounds;
         kolmo_choose_masses(paths[i].masses);
+        tm_choose(paths[i].masses);
         return 1;
     }
     return 0;

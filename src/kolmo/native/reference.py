@@ -15,7 +15,8 @@ from kolmo.native.residual.reference import residual_decode, residual_encode
 from kolmo.native.samples.mixture import sample_log2, sample_masses, sample_split
 from kolmo.native.samples.network import SampleNetwork
 from kolmo.native.sounds.mixer import SoundMixer
-from kolmo.native.tokens.reference import TokenDecoder, TokenEncoder, TokenTree
+from kolmo.native.tokens.reference import TokenDecoder, TokenEncoder, TokenMemory
+from kolmo.native.tokens.tree import TokenTree
 from kolmo.native.trellis.reference import trellis_count, trellis_decode, trellis_encode, trellis_quantise
 
 PATHS = ("reference",)
@@ -34,6 +35,7 @@ __all__ = [
     "SoundMixer",
     "TokenDecoder",
     "TokenEncoder",
+    "TokenMemory",
     "TokenTree",
     "binary_view",
     "deflate",

@@ -6,6 +6,8 @@ typedef struct {
     PyObject_HEAD
     TokenTree *owner;
     PyObject *payload;
+    TokenMemory *memory; /* or NULL; and this decoder's lane in it */
+    int32_t lane;
     kolmo_decoder coder;
     kolmo_spans spans;
     int no_choice; /* a span has no choice of grids: the payload is damaged */
@@ -16,17 +18,23 @@ typedef struct {
 static PyObject *token_decoder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     TokenTree *owner;
     PyObject *payload;
+    TokenMemory *memory = NULL;
     char *data;
+    int lane = 0;
     Py_ssize_t size;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "O!S:TokenDecoder", TokenTreeType, &owner, &payload)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!S|O!i:TokenDecoder", TokenTreeType, &owner, &payload, TokenMemoryType, &memory, &lane)) return NULL;
+    if (memory && !kolmo_memory_fits(memory, owner, lane, 1)) return NULL;
     if (PyBytes_AsStringAndSize(payload, &data, &size) < 0) return NULL;
     TokenDecoder *self = (TokenDecoder *)kolmo_instance(type);
     if (!self) return NULL;
     Py_INCREF(owner);
     Py_INCREF(payload);
+    Py_XINCREF(memory);
     self->owner = owner;
     self->payload = payload;
+    self->memory = memory;
+    self->lane = lane;
     kolmo_decoder_init(&self->coder, (const uint8_t *)data, (size_t)size);
     if (kolmo_heaps_new(&self->heaps, &owner->tree)) return (PyObject *)self;
     Py_DECREF(self);
@@ -37,21 +45,31 @@ static void token_decoder_free(PyObject *object) {
     TokenDecoder *self = (TokenDecoder *)object;
     kolmo_heaps_free(&self->heaps);
     Py_XDECREF(self->payload);
+    Py_XDECREF(self->memory);
     Py_XDECREF(self->owner);
     kolmo_release(object);
 }
 
 static size_t decode_group(TokenDecoder *self) {
     const kolmo_tree *tree = &self->owner->tree;
-    const kolmo_walker walker = {.spans = &self->spans, .decoder = &self->coder};
+    const kolmo_walker walker = {.spans = &self->spans, .decoder = &self->coder, .memory = self->memory ? self->memory->memory : NULL};
+    if (walker.memory) tm_begin(walker.memory, self->lane);
     self->no_choice |= kolmo_decode_token(tree, &self->spans, &self->coder);
     return kolmo_descend(tree, &walker, self->heaps.top, kolmo_power(tree->groups), 0, KOLMO_GROUP, 0, 0);
 }
 
 static size_t decode_leaf(TokenDecoder *self, size_t group) {
     const kolmo_tree *tree = &self->owner->tree;
-    const kolmo_walker walker = {.spans = &self->spans, .decoder = &self->coder};
-    return kolmo_descend(tree, &walker, self->heaps.leaf, KOLMO_GROUP, group * KOLMO_GROUP, 1, tree->top_depth, 0);
+    const kolmo_walker walker = {.spans = &self->spans, .decoder = &self->coder, .memory = self->memory ? self->memory->memory : NULL};
+    size_t leaf = kolmo_descend(tree, &walker, self->heaps.leaf, KOLMO_GROUP, group * KOLMO_GROUP, 1, tree->top_depth, 0);
+    if (walker.memory) tm_end(walker.memory);
+    return leaf;
+}
+
+/* Whether the decoder has a memory, which needs whole rows; sets the error. */
+static int needs_rows(const TokenDecoder *self) {
+    if (self->memory) PyErr_SetString(PyExc_ValueError, "a decoder with a memory decodes whole rows");
+    return self->memory != NULL;
 }
 
 /* Whether the payload is damaged; sets the error. */
@@ -71,10 +89,12 @@ static PyObject *token_decoder_decode(PyObject *object, PyObject *args) {
         PyErr_SetString(PyExc_ValueError, "needs one row of the vocabulary's logits");
         return NULL;
     }
+    if (self->memory && !kolmo_memory_has_next(self->memory, self->lane)) return NULL;
     int wide = itemsize == 8;
     size_t group = 0, token = 0;
     double greatest;
     self->busy = 1;
+    if (self->memory) self->memory->busy = 1;
     Py_BEGIN_ALLOW_THREADS
     odd = kolmo_heaps_top(&self->heaps, tree, logits, wide, &greatest);
     if (!odd) {
@@ -84,6 +104,7 @@ static PyObject *token_decoder_decode(PyObject *object, PyObject *args) {
     }
     Py_END_ALLOW_THREADS
     self->busy = 0;
+    if (self->memory) self->memory->busy = 0;
     if (odd) return kolmo_not_finite();
     return decoder_failed(self) ? NULL : PyLong_FromSize_t(token);
 }
@@ -93,7 +114,7 @@ static PyObject *token_decoder_group(PyObject *object, PyObject *args) {
     const kolmo_tree *tree = &self->owner->tree;
     const char *top;
     Py_ssize_t n;
-    if (!PyArg_ParseTuple(args, "y#:group", &top, &n) || kolmo_taken(self->busy)) return NULL;
+    if (!PyArg_ParseTuple(args, "y#:group", &top, &n) || kolmo_taken(self->busy) || needs_rows(self)) return NULL;
     if (n != (Py_ssize_t)tree->groups * 8) {
         PyErr_SetString(PyExc_ValueError, "needs the sums of all groups");
         return NULL;
@@ -108,7 +129,7 @@ static PyObject *token_decoder_leaf(PyObject *object, PyObject *args) {
     const kolmo_tree *tree = &self->owner->tree;
     const char *leaf;
     Py_ssize_t n, group;
-    if (!PyArg_ParseTuple(args, "ny#:leaf", &group, &leaf, &n) || kolmo_taken(self->busy)) return NULL;
+    if (!PyArg_ParseTuple(args, "ny#:leaf", &group, &leaf, &n) || kolmo_taken(self->busy) || needs_rows(self)) return NULL;
     if (n != KOLMO_GROUP * 8 || group < 0 || (size_t)group >= tree->groups) {
         PyErr_SetString(PyExc_ValueError, "needs the masses of a group's leaves");
         return NULL;

@@ -2,23 +2,16 @@
 #include "module.h"
 #include "tokens/bindings.h"
 
-typedef struct {
-    PyObject_HEAD
-    TokenTree *owner;
-    kolmo_encoder coder;
-    kolmo_queue queue;
-    kolmo_heaps heaps;
-    int busy;
-} TokenEncoder;
-
 static PyObject *token_encoder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     TokenTree *owner;
+    int keeps = 0;
     (void)kwargs;
-    if (!PyArg_ParseTuple(args, "O!:TokenEncoder", TokenTreeType, &owner)) return NULL;
+    if (!PyArg_ParseTuple(args, "O!|p:TokenEncoder", TokenTreeType, &owner, &keeps)) return NULL;
     TokenEncoder *self = (TokenEncoder *)kolmo_instance(type);
     if (!self) return NULL;
     Py_INCREF(owner);
     self->owner = owner;
+    self->queue.keeps = keeps;
     kolmo_encoder_init(&self->coder);
     if (kolmo_heaps_new(&self->heaps, &owner->tree)) return (PyObject *)self;
     Py_DECREF(self);
@@ -30,6 +23,8 @@ static void token_encoder_free(PyObject *object) {
     free(self->coder.out);
     free(self->queue.made);
     free(self->queue.near);
+    free(self->queue.choices);
+    free(self->queue.tokens);
     kolmo_heaps_free(&self->heaps);
     Py_XDECREF(self->owner);
     kolmo_release(object);
@@ -44,7 +39,7 @@ static int finished_or_taken(const TokenEncoder *self) {
 static void encode_path(TokenEncoder *self, size_t target) {
     const kolmo_walker walker = {.queue = &self->queue, .encoder = &self->coder};
     kolmo_walk_to(&self->heaps, &self->owner->tree, &walker, target);
-    kolmo_encode_token(&self->owner->tree, &self->queue, &self->coder);
+    kolmo_encode_token(&self->owner->tree, &self->queue, &self->coder, target);
 }
 
 /* Whether encoding failed; sets the error. */
@@ -108,11 +103,16 @@ static PyObject *token_encoder_encode_sums(PyObject *object, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+int kolmo_token_encoder_close(TokenEncoder *self) {
+    if (finished_or_taken(self)) return 0;
+    kolmo_encode_span(&self->owner->tree, &self->queue, &self->coder);
+    return !encoder_failed(self);
+}
+
 static PyObject *token_encoder_finish(PyObject *object, PyObject *unused) {
     TokenEncoder *self = (TokenEncoder *)object;
     (void)unused;
-    if (finished_or_taken(self)) return NULL;
-    kolmo_encode_span(&self->owner->tree, &self->queue, &self->coder);
+    if (!kolmo_token_encoder_close(self)) return NULL;
     kolmo_encoder_finish(&self->coder);
     if (encoder_failed(self)) return NULL;
     return PyBytes_FromStringAndSize((const char *)self->coder.out, (Py_ssize_t)self->coder.size);

@@ -1,210 +1,25 @@
 """Tokens as binary decisions, in NumPy: the specification of `tokens.h` and the fallback where no C was built.
 
-The masses of ids, exp(logit), are summed up a balanced tree over the ids; a token is the path down to its leaf. Sums go
-up the tree and are never differences, so that small masses stay as exact as large ones. Log-odds of decisions are
-rounded on one of eight grids, which a number coded for each span of tokens selects
-(`predictors.language_models.grids`). Results here and in C agree up to the rounding that the tolerance covers, so that
-each decodes what the other wrote.
+The masses of ids, exp(logit), are summed up a balanced tree over the ids (`tree.py`); a token is the path down to its
+leaf. Log-odds of decisions are rounded on one of eight grids, which a number coded for each span of tokens selects
+(`predictors.language_models.grids`). With a memory (docs/memory.md) a decision's chance is mixed with what the tokens
+of the block so far say. Results here and in C agree up to the rounding that the tolerance covers, so that each
+decodes what the other wrote.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from kolmo.errors import CorruptError
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
+from kolmo.native.memory.reference import MAX_LANES, MAX_TOKENS, Memory
+from kolmo.native.tokens.tree import GROUP, Floats, Path, Rows, TokenTree, shift_of
 
-GROUP = 256  # leaves whose masses are kept apart until their group is known
-MIN_LOGIT = {4: -32.0, 8: -64.0}  # lower bound on logits minus the greatest, by itemsize: masses are never 0
-SHIFTS = 8  # number of grids
 MAX_CHOICES = 65536  # most choices of grids for a span
-
-Floats = npt.NDArray[np.float64]
-Rows = bytes | npt.NDArray[Any]  # C-contiguous
-
-
-class TokenTree:
-    """Ids as leaves of a balanced tree, with the grids that their decisions are rounded on.
-
-    Args:
-        tables: the result of `predictors.language_models.grids.tables`.
-        vocabulary: number of ids.
-    """
-
-    def __init__(self, tables: bytes, vocabulary: int) -> None:
-        values = np.frombuffer(tables, np.float64) if len(tables) % 8 == 0 else np.zeros(0)
-        if len(values) < 5 or len(values) != 3 + 2 * values[2] or not 1 <= vocabulary <= 1 << 24:
-            raise ValueError("the tables are not those of a token tree")
-        self.slack, self.span = float(values[0]), int(values[1])
-        rest = values[3:].tolist()
-        self.points: list[float] = rest[: len(rest) // 2]
-        self.chances = [int(x) for x in rest[len(rest) // 2 :]]
-        self.vocabulary = vocabulary
-        self.groups = -(-vocabulary // GROUP)
-        self.top_leaves = 1 << (self.groups - 1).bit_length()
-        self.top_depth = self.top_leaves.bit_length() - 1
-
-    def costs(self, logits: Rows, itemsize: int, targets: Rows, coded: bool) -> bytes:
-        """Nats of each row's target, as doubles: -log of its probability, or its cost when coded on the first grid.
-
-        The coder gives each side of a decision at least 2^-16, so very unlikely targets cost less when coded.
-        """
-        wanted = self.targets(targets)
-        rows = self.rows(logits, itemsize, len(wanted))
-        if coded:
-            meter = _Meter(self)
-            return np.array(
-                [meter.cost(self.masses(row, itemsize), t) for row, t in zip(rows, wanted, strict=True)]
-            ).tobytes()
-        costs = [
-            math.log(float(self.masses(row, itemsize).sum())) + float(row.max()) - float(row[t])
-            for row, t in zip(rows, wanted, strict=True)
-        ]
-        return np.array(costs, np.float64).tobytes()
-
-    def odds(self, logits: Rows, itemsize: int, targets: Rows) -> bytes:
-        """Log-odds of each level on the path to each row's target, as doubles; 0 where no decision is taken."""
-        wanted = self.targets(targets)
-        rows = self.rows(logits, itemsize, len(wanted))
-        odds = [_Odds(self).path(self.masses(row, itemsize), t) for row, t in zip(rows, wanted, strict=True)]
-        return np.array(odds, np.float64).tobytes()
-
-    def place(self, x: float) -> int:
-        """Number of points at or below x, minus 1."""
-        return bisect_right(self.points, x) - 1
-
-    def chance(self, place: int, shift: int) -> int:
-        """Probability of a 1, of 65536, in the cell of a grid."""
-        middle = place - (place + SHIFTS - shift) % SHIFTS + SHIFTS // 2
-        return self.chances[min(max(middle, 0), len(self.chances) - 1)]
-
-    def near(self, place: int, x: float) -> int:
-        """The grids with a boundary within the slack of x, as bits."""
-        near = 0
-        for i in range(place, max(place - SHIFTS, -1), -1):
-            if not x - self.points[i] <= self.slack:
-                break
-            near |= 1 << i % SHIFTS
-        for i in range(place + 1, min(place + SHIFTS + 1, len(self.points))):
-            if not self.points[i] - x <= self.slack:
-                break
-            near |= 1 << i % SHIFTS
-        return near
-
-    def targets(self, data: Rows) -> list[int]:
-        """Ids, checked."""
-        targets: list[int] = np.frombuffer(data, np.int32).tolist()
-        for target in targets:
-            if not 0 <= target < self.vocabulary:
-                raise ValueError(f"target {target} is not in the vocabulary")
-        return targets
-
-    def rows(self, logits: Rows, itemsize: int, count: int) -> npt.NDArray[np.floating]:
-        """Logits of any float type, shape (count, vocabulary)."""
-        if itemsize not in MIN_LOGIT or np.frombuffer(logits, np.uint8).size != count * self.vocabulary * itemsize:
-            raise ValueError("needs a row of the vocabulary's logits for each target")
-        return np.frombuffer(logits, f"<f{itemsize}").reshape(count, self.vocabulary)
-
-    def masses(self, row: npt.NDArray[np.floating], itemsize: int) -> Floats:
-        """exp(logit - greatest), never 0."""
-        greatest = float(row.max()) if len(row) else math.nan
-        if not math.isfinite(greatest):  # in NumPy the maximum with a NaN is a NaN
-            raise ValueError("a logit is not finite")
-        return np.exp(np.maximum(row.astype(np.float64) - greatest, MIN_LOGIT[itemsize]))
-
-    def heap(self, masses: Floats, leaves: int) -> list[float]:
-        """Sums of all nodes: node k has the children 2k and 2k + 1; missing leaves are empty."""
-        level = np.zeros(leaves)
-        level[: len(masses)] = masses
-        if not (np.isfinite(level).all() and (level >= 0).all() and level.any()):
-            raise ValueError("a logit is not finite")
-        parts = [level]
-        while len(level) > 1:
-            level = level[0::2] + level[1::2]
-            parts.append(level)
-        return [0.0, *(value for part in reversed(parts) for value in part.tolist())]
-
-    def top(self, masses: Floats) -> Floats:
-        """Sums of the groups."""
-        padded = np.zeros(self.groups * GROUP)
-        padded[: len(masses)] = masses
-        return np.asarray(padded.reshape(self.groups, GROUP).sum(1))
-
-
-def shift_of(choice: int, decision: int) -> int:
-    """The grid of a span's decision."""
-    h = choice * 0x9E3779B1 + decision * 0x85EBCA77 & 0xFFFFFFFF
-    h = (h ^ h >> 15) * 0xC2B2AE3D & 0xFFFFFFFF
-    return h >> 29
-
-
-class _Path:
-    """The walk down a heap, which all classes below share."""
-
-    def __init__(self, tree: TokenTree) -> None:
-        self._tree = tree
-
-    def _decide(self, level: int, x: float, right: bool) -> int:
-        raise NotImplementedError
-
-    def _descend(self, masses: Floats, leaves: int, first: int, width: int, level: int, place: int) -> int:
-        heap = self._tree.heap(masses, leaves)
-        node, low, span = 1, 0, leaves
-        while node < leaves:
-            span //= 2
-            bit = 0
-            if first + (low + span) * width < self._tree.vocabulary:  # else the right half is empty
-                bit = self._decide(level, math.log(heap[2 * node + 1] / heap[2 * node]), place >= low + span)
-            node = 2 * node + bit
-            low += span * bit
-            level += 1
-        return low
-
-    def _group(self, top: Floats, place: int = 0) -> int:
-        return self._descend(top, self._tree.top_leaves, 0, GROUP, 0, place)
-
-    def _leaf(self, group: int, leaf: Floats, place: int = 0) -> int:
-        first = group * GROUP
-        return first + self._descend(leaf, GROUP, first, 1, self._tree.top_depth, place)
-
-    def _walk(self, masses: Floats, target: int) -> None:
-        first = target // GROUP * GROUP
-        self._group(self._tree.top(masses), target // GROUP)
-        self._leaf(target // GROUP, masses[first : first + GROUP], target % GROUP)
-
-
-class _Meter(_Path):
-    """Adds up the cost of a path on the first grid."""
-
-    def cost(self, masses: Floats, target: int) -> float:
-        """Cost in nats."""
-        self._nats = 0.0
-        self._walk(masses, target)
-        return self._nats
-
-    def _decide(self, level: int, x: float, right: bool) -> int:
-        p1 = self._tree.chance(self._tree.place(x), 0)
-        self._nats -= math.log((p1 if right else 65536 - p1) / 65536)
-        return int(right)
-
-
-class _Odds(_Path):
-    """Records the log-odds of a path."""
-
-    def path(self, masses: Floats, target: int) -> list[float]:
-        """Log-odds of each level."""
-        self._odds = [0.0] * (self._tree.top_depth + GROUP.bit_length() - 1)
-        self._walk(masses, target)
-        return self._odds
-
-    def _decide(self, level: int, x: float, right: bool) -> int:
-        self._odds[level] = x
-        return int(right)
 
 
 class _Again:
@@ -223,12 +38,16 @@ class _Again:
         self.again += again
 
 
-class TokenEncoder(_Path):
-    """Codes tokens into a payload."""
+class TokenEncoder(Path):
+    """Codes tokens into a payload; one that keeps them leaves that to `TokenMemory.encode`, for all lanes together."""
 
-    def __init__(self, tree: TokenTree) -> None:
+    def __init__(self, tree: TokenTree, keeps: bool = False) -> None:
         super().__init__(tree)
-        self._coder = BinaryEncoder()
+        self.coder = BinaryEncoder()
+        self.keeps = keeps
+        self.tokens: list[int] = []  # where they are kept: the tokens,
+        self.spans: list[int] = []  # the choice of each span,
+        self.chances: list[int] = []  # and the chance of each decision
         self._again = _Again()
         self._tokens = 0  # number of tokens of the span so far
         self._made: list[tuple[int, int]] = []  # place and bit of each decision of the span
@@ -240,7 +59,7 @@ class TokenEncoder(_Path):
         Raises:
             OverflowError: a span has no choice of grids that keeps its decisions from a boundary; use shorter spans.
         """
-        tree = self._tree
+        tree = self.tree
         wanted = tree.targets(targets)
         for row, target in zip(tree.rows(logits, itemsize, len(wanted)), wanted, strict=True):
             masses = tree.masses(row, itemsize)
@@ -249,7 +68,7 @@ class TokenEncoder(_Path):
 
     def encode_sums(self, top: Rows, leaf: Rows, targets: Rows) -> None:
         """Like `encode`, from sums that a device computed: of all groups, and of the leaves of the target's group."""
-        tree = self._tree
+        tree = self.tree
         wanted = tree.targets(targets)
         tops = np.frombuffer(top, np.float64).reshape(len(wanted), tree.groups)
         leaves = np.frombuffer(leaf, np.float64).reshape(len(wanted), GROUP)
@@ -259,16 +78,21 @@ class TokenEncoder(_Path):
     def _encode(self, top: Floats, leaf: Floats, target: int) -> None:
         group = self._group(top, target // GROUP)
         self._leaf(group, leaf, target % GROUP)
-        if self._tree.span:
+        if self.keeps:
+            self.tokens.append(target)
+        if self.tree.span:
             self._tokens += 1
-            if self._tokens == self._tree.span:
+            if self._tokens == self.tree.span:
                 self._encode_span()
 
     def _decide(self, level: int, x: float, right: bool) -> int:
-        tree = self._tree
+        tree = self.tree
         place = tree.place(x)
         if not tree.span:
-            self._coder.encode(int(right), tree.chance(place, 0))
+            if self.keeps:
+                self.chances.append(tree.chance(place, 0))
+            else:
+                self.coder.encode(int(right), tree.chance(place, 0))
             return int(right)
         near = tree.near(place, x)
         if near:
@@ -285,15 +109,30 @@ class TokenEncoder(_Path):
                 break
         else:
             raise OverflowError("no choice of grids keeps all decisions of a span from a boundary")
-        for k in range(choice + 1):
-            again = int(k < choice)
-            self._coder.encode(again, self._again.chance())
-            self._again.update(again)
-        for decision, (place, bit) in enumerate(self._made):
-            self._coder.encode(bit, self._tree.chance(place, shift_of(choice, decision)))
+        chances = [
+            self.tree.chance(place, shift_of(choice, decision)) for decision, (place, _) in enumerate(self._made)
+        ]
+        if self.keeps:
+            self.spans.append(choice)
+            self.chances += chances
+        else:
+            self.encode_choice(choice)
+            for (_, bit), chance in zip(self._made, chances, strict=True):
+                self.coder.encode(bit, chance)
         self._made.clear()
         self._near.clear()
         self._tokens = 0
+
+    def encode_choice(self, choice: int) -> None:
+        """Code a choice of grids: so many ones, and a zero."""
+        for k in range(choice + 1):
+            again = int(k < choice)
+            self.coder.encode(again, self._again.chance())
+            self._again.update(again)
+
+    def close(self) -> None:
+        """End the last span."""
+        self._encode_span()
 
     def choices(self) -> int:
         """Number of spans so far, each with a choice of grids."""
@@ -302,14 +141,17 @@ class TokenEncoder(_Path):
     def finish(self) -> bytes:
         """Code the last span, close the interval and return all bytes."""
         self._encode_span()
-        return self._coder.finish()
+        return self.coder.finish()
 
 
-class TokenDecoder(_Path):
+class TokenDecoder(Path):
     """Decodes what `TokenEncoder` wrote, given nearly the same logits."""
 
-    def __init__(self, tree: TokenTree, payload: bytes) -> None:
+    def __init__(self, tree: TokenTree, payload: bytes, memory: TokenMemory | None = None, lane: int = 0) -> None:
         super().__init__(tree)
+        if memory:
+            memory.check(tree, lane, 1)
+        self._memory, self._lane = memory.memory if memory else None, lane
         self._coder = BinaryDecoder(payload)
         self._again = _Again()
         self._tokens = self._choice = self._made = 0
@@ -320,21 +162,35 @@ class TokenDecoder(_Path):
         Raises:
             CorruptError: the payload ends too early, or a span has no choice of grids.
         """
-        tree = self._tree
+        tree, memory = self.tree, self._memory
         masses = tree.masses(tree.rows(logits, itemsize, 1)[0], itemsize)
-        group = self.group(tree.top(masses))
-        return self._leaf(group, masses[group * GROUP : group * GROUP + GROUP])
+        if memory:
+            if memory.lanes[self._lane].at == memory.lanes[self._lane].end:
+                raise ValueError("the lane has no token left")
+            memory.begin(self._lane)
+        group = self._decode_group(tree.top(masses))
+        token = self._leaf(group, masses[group * GROUP : group * GROUP + GROUP])
+        if memory:
+            memory.end()
+        return token
 
     def group(self, top: Rows) -> int:
         """The next token's group, from the sums of all groups."""
-        if self._tree.span:
+        if self._memory:
+            raise ValueError("a decoder with a memory decodes whole rows")
+        return self._decode_group(top)
+
+    def _decode_group(self, top: Rows) -> int:
+        if self.tree.span:
             if self._tokens == 0:
                 self._choice, self._made = self._decode_choice(), 0
-            self._tokens = (self._tokens + 1) % self._tree.span
+            self._tokens = (self._tokens + 1) % self.tree.span
         return self._group(np.frombuffer(top, np.float64))
 
     def leaf(self, group: int, masses: Rows) -> int:
         """The next token, from the masses of its group's leaves."""
+        if self._memory:
+            raise ValueError("a decoder with a memory decodes whole rows")
         return self._leaf(group, np.frombuffer(masses, np.float64))
 
     def _decode_choice(self) -> int:
@@ -346,9 +202,86 @@ class TokenDecoder(_Path):
         raise CorruptError("a span of tokens has no choice of grids")
 
     def _decide(self, level: int, x: float, right: bool) -> int:
-        tree = self._tree
+        tree = self.tree
         shift = 0
         if tree.span:
             shift = shift_of(self._choice, self._made)
             self._made += 1
-        return self._coder.decode(tree.chance(tree.place(x), shift))
+        chance = tree.chance(tree.place(x), shift)
+        if not self._memory:
+            return self._coder.decode(chance)
+        bit = self._coder.decode(self._memory.predict(chance))
+        self._memory.update(bit)
+        return bit
+
+    def _pass(self) -> None:
+        if self._memory:
+            self._memory.skip()
+
+
+class TokenMemory:
+    """The memory of all lanes of a block (`kolmo.native.memory.reference`), with their encoders or decoders.
+
+    Args:
+        tree: gives the vocabulary.
+        tables: `native.tables.packed()`.
+        kinds: what each token of the vocabulary is, a byte each.
+        lengths: number of tokens in each lane, 32-bit integers.
+        remembered: size of the tables in tokens.
+    """
+
+    def __init__(self, tree: TokenTree, tables: bytes, kinds: bytes, lengths: bytes, remembered: int) -> None:
+        counts: list[int] = np.frombuffer(lengths, np.int32).tolist() if len(lengths) % 4 == 0 else []
+        good = len(kinds) == tree.vocabulary and 1 <= len(counts) <= MAX_LANES and min(counts, default=-1) >= 0
+        if not good or sum(counts) > MAX_TOKENS or remembered < 1:
+            raise ValueError("tables, kinds, lengths or memory do not fit the kernel")
+        self.tree = tree
+        self.memory = Memory(tables, kinds, counts, remembered)
+
+    def encode(self, encoders: list[TokenEncoder], first: int) -> None:
+        """Code all tokens, which the encoders keep, of lanes from `first` on: the first of each, then the second."""
+        self._code(encoders, first, None)
+
+    def costs(self, encoders: list[TokenEncoder], first: int) -> bytes:
+        """Nats of each token, as doubles, lane after lane, instead of coding them."""
+        nats = [np.zeros(len(encoder.tokens)) for encoder in encoders]
+        self._code(encoders, first, nats)
+        return b"".join(lane.tobytes() for lane in nats)
+
+    def check(self, tree: TokenTree, first: int, lanes: int) -> None:
+        """That lanes from `first` on are here, and the tree is of the same vocabulary."""
+        if tree.vocabulary != self.tree.vocabulary or not 0 <= first <= len(self.memory.lanes) - lanes:
+            raise ValueError("the memory is of another tree, or does not have these lanes")
+
+    def _code(self, encoders: list[TokenEncoder], first: int, nats: list[Floats] | None) -> None:
+        for k, encoder in enumerate(encoders):
+            encoder.close()
+            self.check(encoder.tree, first, len(encoders))
+            lane = self.memory.lanes[first + k]
+            if not encoder.keeps or lane.end - lane.at != len(encoder.tokens):
+                raise ValueError("an encoder does not hold all tokens of its lane")
+        decisions = [iter(encoder.chances) for encoder in encoders]
+        for token in range(max((len(encoder.tokens) for encoder in encoders), default=0)):
+            for k, encoder in enumerate(encoders):
+                if token < len(encoder.tokens):
+                    self._code_token(first + k, encoder, token, decisions[k], nats[k] if nats else None)
+
+    def _code_token(
+        self, lane: int, encoder: TokenEncoder, token: int, chances: Iterator[int], nats: Floats | None
+    ) -> None:
+        memory, target = self.memory, encoder.tokens[token]
+        if nats is None and encoder.tree.span and token % encoder.tree.span == 0:
+            encoder.encode_choice(encoder.spans[token // encoder.tree.span])
+        memory.begin(lane)
+        for level in reversed(range(memory.levels)):
+            if memory.low + (1 << level) >= self.tree.vocabulary:  # the right half is empty
+                memory.skip()
+                continue
+            bit = target >> level & 1
+            p = memory.predict(next(chances))
+            if nats is None:
+                encoder.coder.encode(bit, p)
+            else:
+                nats[token] -= math.log((p if bit else 65536 - p) / 65536)
+            memory.update(bit)
+        memory.end()

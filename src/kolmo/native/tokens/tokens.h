@@ -12,13 +12,14 @@
 #include <math.h>
 
 #include "coder/coder.h"
-#include "mixer/context_mixing.h" /* KOLMO_INLINE */
+#include "memory/token_memory.h"
 
 #define KOLMO_GROUP_DEPTH 8
 #define KOLMO_GROUP 256 /* leaves whose masses are kept apart until their group is known */
 
 #define KOLMO_SHIFTS 8
 #define KOLMO_CHOICES 65536 /* most choices of grids for a span */
+#define KOLMO_MAX_POINTS 32766 /* so that (place + 1) * 2 + bit has 16 bits */
 
 typedef struct {
     double slack;           /* a decision must be farther than this from the boundaries of its grid */
@@ -43,13 +44,17 @@ typedef struct {
     uint32_t decision, near; /* index in the span; the grids, as bits, with a boundary too near to it */
 } kolmo_near_decision;
 
-/* An encoder's decisions of the span so far; the choice is coded before them. */
+/* An encoder's decisions of the span so far; the choice is coded before them. One with a memory (docs/memory.md) keeps all
+ * decisions, choices and tokens of its lane, since all lanes are coded together, at the end. */
 typedef struct {
     kolmo_spans spans;
-    uint32_t *made; /* (place + 1) * 2 + bit */
-    size_t count, room;
+    uint16_t *made; /* (place + 1) * 2 + bit; with a memory, of the spans before this one, chances in their place */
+    size_t first, count, room; /* first: of this span */
     kolmo_near_decision *near;
     size_t near_count, near_room;
+    int keeps; /* whether it has a memory */
+    uint32_t *choices, *tokens;
+    size_t choice_count, choice_room, token_count, token_room;
     int failed;    /* out of memory */
     int no_choice; /* every choice has a decision too near to a boundary */
 } kolmo_queue;
@@ -111,12 +116,12 @@ static inline void *kolmo_grown(void *things, size_t count, size_t *room, size_t
 
 static inline void kolmo_encode_decision(const kolmo_tree *tree, kolmo_queue *queue, kolmo_encoder *coder, double x, int bit) {
     int place = kolmo_place(tree, x);
-    if (!tree->span) {
+    if (!tree->span && !queue->keeps) {
         kolmo_encode(coder, bit, kolmo_chance_at(tree, place, 0));
         return;
     }
-    uint32_t near = kolmo_near(tree, place, x);
-    uint32_t *made = (uint32_t *)kolmo_grown(queue->made, queue->count, &queue->room, sizeof *made);
+    uint32_t near = tree->span ? kolmo_near(tree, place, x) : 0;
+    uint16_t *made = (uint16_t *)kolmo_grown(queue->made, queue->count, &queue->room, sizeof *made);
     if (made) queue->made = made;
     kolmo_near_decision *decisions = queue->near;
     if (near) decisions = (kolmo_near_decision *)kolmo_grown(queue->near, queue->near_count, &queue->near_room, sizeof *decisions);
@@ -125,14 +130,39 @@ static inline void kolmo_encode_decision(const kolmo_tree *tree, kolmo_queue *qu
         queue->failed = 1;
         return;
     }
-    if (near) queue->near[queue->near_count++] = (kolmo_near_decision){(uint32_t)queue->count, near};
-    queue->made[queue->count++] = (uint32_t)(place + 1) * 2 + (uint32_t)bit;
+    if (near) queue->near[queue->near_count++] = (kolmo_near_decision){(uint32_t)(queue->count - queue->first), near};
+    queue->made[queue->count++] = (uint16_t)(tree->span ? (place + 1) * 2 + bit : (int)kolmo_chance_at(tree, place, 0));
 }
 
 static inline int kolmo_is_allowed(const kolmo_queue *queue, uint32_t choice) {
     for (size_t i = 0; i < queue->near_count; i++)
         if (queue->near[i].near >> kolmo_shift_of(choice, queue->near[i].decision) & 1) return 0;
     return 1;
+}
+
+/* A choice of grids, as so many ones and a zero. */
+static inline void kolmo_encode_choice(kolmo_spans *spans, kolmo_encoder *coder, uint32_t choice) {
+    for (uint32_t i = 0; i <= choice; i++) {
+        kolmo_encode(coder, i < choice, kolmo_again_chance(spans));
+        kolmo_again_seen(spans, i < choice);
+    }
+}
+
+static inline uint32_t kolmo_made_chance(const kolmo_tree *tree, const kolmo_queue *queue, size_t i, uint32_t choice) {
+    return kolmo_chance_at(tree, queue->made[i] / 2 - 1, kolmo_shift_of(choice, (uint32_t)(i - queue->first)));
+}
+
+/* Keep the choice and the chances of the span so far. */
+static inline void kolmo_keep_span(const kolmo_tree *tree, kolmo_queue *queue, uint32_t choice) {
+    uint32_t *choices = (uint32_t *)kolmo_grown(queue->choices, queue->choice_count, &queue->choice_room, sizeof *choices);
+    if (!choices) {
+        queue->failed = 1;
+        return;
+    }
+    queue->choices = choices;
+    queue->choices[queue->choice_count++] = choice;
+    for (size_t i = queue->first; i < queue->count; i++) queue->made[i] = (uint16_t)kolmo_made_chance(tree, queue, i, choice);
+    queue->first = queue->count;
 }
 
 /* Code the span so far: the first choice without a decision too near to a boundary, and then the decisions. */
@@ -144,18 +174,27 @@ static inline void kolmo_encode_span(const kolmo_tree *tree, kolmo_queue *queue,
         queue->no_choice = 1;
         return;
     }
-    for (uint32_t i = 0; i <= choice; i++) {
-        kolmo_encode(coder, i < choice, kolmo_again_chance(&queue->spans));
-        kolmo_again_seen(&queue->spans, i < choice);
+    if (queue->keeps) {
+        kolmo_keep_span(tree, queue, choice);
+    } else {
+        kolmo_encode_choice(&queue->spans, coder, choice);
+        for (size_t i = 0; i < queue->count; i++) kolmo_encode(coder, queue->made[i] & 1, kolmo_made_chance(tree, queue, i, choice));
+        queue->count = 0;
     }
-    for (size_t i = 0; i < queue->count; i++)
-        kolmo_encode(coder, queue->made[i] & 1, kolmo_chance_at(tree, (int)(queue->made[i] / 2) - 1, kolmo_shift_of(choice, (uint32_t)i)));
-    queue->count = queue->near_count = 0;
+    queue->near_count = 0;
     queue->spans.tokens = 0;
 }
 
 /* After a token's decisions. */
-static inline void kolmo_encode_token(const kolmo_tree *tree, kolmo_queue *queue, kolmo_encoder *coder) {
+static inline void kolmo_encode_token(const kolmo_tree *tree, kolmo_queue *queue, kolmo_encoder *coder, size_t token) {
+    if (queue->keeps) {
+        uint32_t *tokens = (uint32_t *)kolmo_grown(queue->tokens, queue->token_count, &queue->token_room, sizeof *tokens);
+        queue->failed |= !tokens;
+        if (tokens) {
+            queue->tokens = tokens;
+            queue->tokens[queue->token_count++] = (uint32_t)token;
+        }
+    }
     if (tree->span && ++queue->spans.tokens == tree->span) kolmo_encode_span(tree, queue, coder);
 }
 
@@ -175,9 +214,13 @@ static inline int kolmo_decode_token(const kolmo_tree *tree, kolmo_spans *spans,
     return 0;
 }
 
-static inline int kolmo_decode_decision(const kolmo_tree *tree, kolmo_spans *spans, kolmo_decoder *coder, double x) {
+static inline int kolmo_decode_decision(const kolmo_tree *tree, kolmo_spans *spans, kolmo_decoder *coder, tm_memory *memory, double x) {
     int shift = tree->span ? kolmo_shift_of(spans->choice, spans->made++) : 0;
-    return kolmo_decode(coder, kolmo_chance_at(tree, kolmo_place(tree, x), shift));
+    uint32_t chance = kolmo_chance_at(tree, kolmo_place(tree, x), shift);
+    if (!memory) return kolmo_decode(coder, chance);
+    int bit = kolmo_decode(coder, (uint32_t)tm_predict(memory, chance));
+    tm_update(memory, bit);
+    return bit;
 }
 
 /* Sums of all nodes of a heap of `leaves` (a power of two): node k has the children 2k and 2k + 1. */
@@ -197,6 +240,7 @@ typedef struct {
     kolmo_encoder *encoder;
     kolmo_spans *spans; /* of a decoder */
     kolmo_decoder *decoder;
+    tm_memory *memory; /* of the decoder */
     double *nats; /* costs are added to it */
     double *odds; /* log-odds of each level are written to it */
 } kolmo_walker;
@@ -212,10 +256,12 @@ static inline size_t kolmo_descend(const kolmo_tree *tree, const kolmo_walker *w
         int bit = 0;
         if (first + (low + span) * width < tree->vocabulary) {
             double x = log(heap[2 * node + 1] / heap[2 * node]);
-            bit = walker->decoder ? kolmo_decode_decision(tree, walker->spans, walker->decoder, x) : place >= low + span;
+            bit = walker->decoder ? kolmo_decode_decision(tree, walker->spans, walker->decoder, walker->memory, x) : place >= low + span;
             if (walker->encoder) kolmo_encode_decision(tree, walker->queue, walker->encoder, x, bit);
             if (walker->nats) *walker->nats += kolmo_cost_decision(tree, x, bit);
             if (walker->odds) walker->odds[level] = x;
+        } else if (walker->memory) {
+            tm_skip(walker->memory);
         }
         node = 2 * node + (size_t)bit;
         low += bit ? span : 0;

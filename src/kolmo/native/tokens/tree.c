@@ -11,7 +11,7 @@ static PyObject *tree_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) 
     double head[3] = {0};
     if ((size_t)size >= sizeof head) memcpy(head, bytes, sizeof head);
     int good = (size_t)size >= sizeof head && vocabulary >= 1 && vocabulary <= 1 << 24 && head[0] >= 0 && head[1] >= 0 &&
-               head[1] <= 65536 && head[2] >= 1 && head[2] <= 65536;
+               head[1] <= 65536 && head[2] >= 1 && head[2] <= KOLMO_MAX_POINTS;
     if (!good || (double)size != 8 * (3 + 2 * head[2])) {
         PyErr_SetString(PyExc_ValueError, "the tables are not those of a token tree");
         return NULL;

@@ -47,10 +47,12 @@ class LanguageModelBlock:
         notes: list[str],
         size: int,
         threads: int,
+        at_once: int = 0,
     ) -> None:
         self._backend, self._record, self._wanted, self._notes = backend, record, tolerance, notes
         self._verify, self._size, self._threads = verify, size, threads
-        self.coder = ChunkCoder(backend, record.context, record.chunk, batch, threads)
+        memory = 1 << record.memory if record.memory else 0
+        self.coder = ChunkCoder(backend, record.context, record.chunk, batch, threads, memory, at_once)
 
     def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
         """Code the block; unless verification is off, also decode it step by step, as a decoder does, and compare.
@@ -112,12 +114,7 @@ class LanguageModelBlock:
         vocabulary = self._backend.vocabulary
         tokens = vocabulary.tokenise(data)
         chunks = self.coder.split(tokens.ids)
-        tree = self.coder.tree(grids.WITHOUT)
-        costs = [np.zeros(len(chunk)) for chunk in chunks]
-        for lane, at, logits in self.coder.passes(chunks, progress):
-            wanted = chunks[lane][at : at + len(logits)]
-            nats = checked(tree.costs, logits, logits.itemsize, wanted, True)
-            costs[lane][at : at + len(logits)] = np.frombuffer(nats, np.float64)
+        costs = self.coder.costs(chunks, progress)
         bits = to_bits(np.concatenate([*costs, np.zeros(0)]))
         lengths = vocabulary.lengths(tokens.ids)
         shares = np.repeat(bits / np.maximum(lengths, 1), lengths)

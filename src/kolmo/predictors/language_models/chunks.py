@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import CorruptError, PredictorError
+from kolmo.native import tables
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.language_models import grids
 from kolmo.predictors.language_models.backends import GROUP, MAX_LOGITS_BYTES, Backend, DeviceLanes, Ids, Logits, Sums
@@ -52,10 +53,24 @@ class ChunkCoder:
         chunk: tokens of a chunk, at most.
         batch: a function from the number of chunks to the number of lanes that are read at once.
         threads: of the backend.
+        memory: size in tokens of the memory that the chunks share (docs/memory.md); 0 without one. With a memory,
+            `batch` must be the writer's, since the lanes that are read at once teach each other.
+        at_once: most lanes in one call of the backend; 0: all that are read at once.
     """
 
-    def __init__(self, backend: Backend, context: int, chunk: int, batch: Callable[[int], int], threads: int) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        context: int,
+        chunk: int,
+        batch: Callable[[int], int],
+        threads: int,
+        memory: int = 0,
+        at_once: int = 0,
+    ) -> None:
         self.backend, self.context, self.chunk, self.batch, self.threads = backend, context, chunk, batch, threads
+        self.memory, self.at_once = memory, at_once
+        self.separate = False  # whether each chunk has a memory of its own, since they are contents of their own
 
     def lengths(self, count: int) -> list[int]:
         """Number of tokens in each chunk: they are equal, so that lanes end together."""
@@ -76,14 +91,16 @@ class ChunkCoder:
         """Payloads; the tolerance, with shorter spans where one had no choice of grids; the number of choices."""
         while True:
             tree = self.tree(chosen)
-            encoders = [kernels.TokenEncoder(tree) for _ in chunks]
+            encoders = [kernels.TokenEncoder(tree, bool(self.memory)) for _ in chunks]
             try:
-                if self.backend.sums:
+                if self.backend.sums and not self.memory:
                     for lane, at, (top, leaf) in self.passes(chunks, progress, sums=True):
                         checked(encoders[lane].encode_sums, top, leaf, chunks[lane][at : at + len(top)])
                 else:
                     for lane, at, logits in self.passes(chunks, progress):
                         checked(encoders[lane].encode, logits, logits.itemsize, chunks[lane][at : at + len(logits)])
+                for memory, first, group in self._groups(tree, list(map(len, chunks))):
+                    memory.encode(encoders[first : first + group], 0 if self.separate else first)
                 payloads = [encoder.finish() for encoder in encoders]
             except OverflowError:
                 shorter = chosen.shorter()
@@ -95,6 +112,57 @@ class ChunkCoder:
                 chosen, progress = shorter, None  # all progress has been reported already
                 continue
             return payloads, chosen, sum(encoder.choices() for encoder in encoders)
+
+    def costs(self, chunks: list[Ids], progress: Progress | None) -> list[npt.NDArray[np.float64]]:
+        """Nats of each token of each chunk by teacher forcing, on the finest grid, with the memory if there is one."""
+        tree = self.tree(grids.WITHOUT)
+        costs = [np.zeros(len(chunk)) for chunk in chunks]
+        encoders = [kernels.TokenEncoder(tree, True) for _ in chunks] if self.memory else []
+        for lane, at, logits in self.passes(chunks, progress):
+            wanted = chunks[lane][at : at + len(logits)]
+            if self.memory:
+                checked(encoders[lane].encode, logits, logits.itemsize, wanted)
+            else:
+                nats = checked(tree.costs, logits, logits.itemsize, wanted, True)
+                costs[lane][at : at + len(logits)] = np.frombuffer(nats, np.float64)
+        for memory, first, group in self._groups(tree, list(map(len, chunks))):
+            found = np.frombuffer(memory.costs(encoders[first : first + group], 0 if self.separate else first))
+            ends = np.cumsum([len(chunk) for chunk in chunks[first : first + group]])
+            costs[first : first + group] = np.split(found, ends[:-1])
+        return costs
+
+    def _calls(self, lanes: int) -> int:
+        """Lanes in one call of the backend, of those that are read at once."""
+        return min(lanes, self.at_once or lanes)
+
+    def _groups(self, tree: kernels.TokenTree, lengths: list[int]) -> Iterator[tuple[kernels.TokenMemory, int, int]]:
+        """(memory, first chunk, number of chunks) of the chunks that are coded together; none without a memory."""
+        if not self.memory or not lengths:
+            return
+        if self.separate:
+            for k, length in enumerate(lengths):
+                yield self._memory(tree, [length]), k, 1
+            return
+        memory, batch = self._memory(tree, lengths), self.batch(len(lengths))
+        for first in range(0, len(lengths), batch):
+            yield memory, first, batch
+
+    def _memory(self, tree: kernels.TokenTree, lengths: list[int]) -> kernels.TokenMemory:
+        counts = np.array(lengths, np.int32).tobytes()
+        return kernels.TokenMemory(
+            tree, tables.packed(), self.backend.vocabulary.kinds(self.backend.size), counts, self.memory
+        )
+
+    def _decoders(
+        self, tree: kernels.TokenTree, payloads: list[bytes], lengths: list[int]
+    ) -> list[kernels.TokenDecoder]:
+        if not self.memory:
+            return [kernels.TokenDecoder(tree, payload) for payload in payloads]
+        decoders = []
+        for memory, first, group in self._groups(tree, lengths):
+            for k, payload in enumerate(payloads[first : first + group]):
+                decoders.append(kernels.TokenDecoder(tree, payload, memory, 0 if self.separate else first + k))
+        return decoders
 
     def is_same(self, chunks: list[Ids], payloads: list[bytes], chosen: Tolerance, progress: Progress | None) -> bool:
         """Whether payloads decode to the chunks, on the decoder's way."""
@@ -109,7 +177,7 @@ class ChunkCoder:
     ) -> Iterator[tuple[int, int, Any]]:
         """(chunk, place, logits of the tokens there) of all tokens by teacher forcing; with `sums`, of their masses."""
         backend, lengths = self.backend, self.backend.vocabulary.lengths
-        batch = self.batch(len(chunks))
+        batch = self._calls(self.batch(len(chunks)))
         for group in range(0, len(chunks), batch):
             lanes = chunks[group : group + batch]
             texts = self.matrix(lanes)
@@ -152,28 +220,36 @@ class ChunkCoder:
         tree = self.tree(chosen)
         batch = self.batch(len(lengths))
         result: list[Ids] = []
-        workers = self.threads if batch > 1 and batch * backend.size >= MIN_PARALLEL_LOGITS else 1
+        parallel = batch > 1 and batch * backend.size >= MIN_PARALLEL_LOGITS and not self.memory
+        workers = self.threads if parallel else 1
+        all_decoders = self._decoders(tree, payloads, lengths)
         with ThreadPoolExecutor(workers) as pool:
             for group in range(0, len(lengths), batch):
                 sizes = np.array(lengths[group : group + batch])
-                decoders = [kernels.TokenDecoder(tree, payload) for payload in payloads[group : group + batch]]
+                decoders = all_decoders[group : group + batch]
                 texts = np.full((len(sizes), int(sizes.max())), backend.start, np.int64)
+                reads = self._calls(len(sizes))
+                parts = [slice(first, min(first + reads, len(sizes))) for first in range(0, len(sizes), reads)]
                 for segment in segments(texts.shape[1], self.context):
-                    reader = backend.lanes(len(sizes), self.threads)
-                    part = self.with_start(texts, segment.context, segment.first)
+                    readers = [backend.lanes(part.stop - part.start, self.threads) for part in parts]
+                    read = self.with_start(texts, segment.context, segment.first)
                     for at in range(segment.first, segment.last):
+                        for part, reader in zip(parts, readers, strict=True):
+                            active = np.flatnonzero(sizes[part] > at)
+                            lanes = decoders[part]
+                            if self.backend.sums and not self.memory:
+                                sums = cast(DeviceLanes, reader).feed_sums(read[part], 1)
+                                found = self._step_sums(lanes, sums, active)
+                            else:
+                                logits = reader.feed(read[part], 1)
+                                found = self._step(lanes, logits, active, pool if workers > 1 else None)
+                            texts[active + part.start, at] = found
                         active = np.flatnonzero(sizes > at)
-                        if self.backend.sums:
-                            sums = cast(DeviceLanes, reader).feed_sums(part, 1)
-                            texts[active, at] = self._step_sums(decoders, sums, active)
-                        else:
-                            logits = reader.feed(part, 1)
-                            texts[active, at] = self._step(decoders, logits, active, pool if workers > 1 else None)
                         if expected is not None and any(texts[k, at] != expected[group + k][at] for k in active):
                             raise CorruptError("a decoded token differs from the encoded one")
                         if progress:
                             progress(int(bytes_of(texts[active, at]).sum()))
-                        part = texts[:, at : at + 1]
+                        read = texts[:, at : at + 1]
                 result += [texts[k, :size].astype(np.int32) for k, size in enumerate(sizes)]
         return result
 

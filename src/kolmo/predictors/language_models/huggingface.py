@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from kolmo.errors import PredictorError
 from kolmo.predictors.language_models.language_model import LanguageModel
-from kolmo.predictors.language_models.records import CHUNK, CONTEXT, DTYPES, Record
+from kolmo.predictors.language_models.records import CHUNK, CONTEXT, DTYPES, Record, memory_bits
 from kolmo.predictors.language_models.torch_models.backend import load
 from kolmo.predictors.language_models.torch_models.hub import COMMIT, HUB_ID, fetch, find
 from kolmo.predictors.model_locations import remember
@@ -31,6 +31,7 @@ class HuggingFace(LanguageModel):
         context: int | None = None,
         chunk: int | None = None,
         tolerance: str | float | None = None,
+        memory_tokens: int | None = None,
         settings: RunSettings = DEFAULT_SETTINGS,
     ) -> HuggingFace:
         """From the part of a spec behind `hf:`: a folder, or an id (`ID@REVISION` for an older revision).
@@ -41,18 +42,30 @@ class HuggingFace(LanguageModel):
             context: length of the context window in tokens; by default the model's own, up to 4096.
             chunk: most tokens of a lane; by default 4096.
             tolerance: see `language_model.Options`.
+            memory_tokens: size of the memory beside the model; by default 2^20 tokens, 0 for none.
             settings: how to run it here.
 
         Raises:
             PredictorError: there is no such model, or it is not a causal language model with safetensors weights.
             MissingExtraError: torch or transformers are not installed.
         """
-        return cls._open(argument, dtype or "float32", context, chunk or CHUNK, tolerance, settings, download=True)
+        return cls._open(
+            argument,
+            dtype or "float32",
+            context,
+            chunk or CHUNK,
+            memory_bits(memory_tokens),
+            tolerance,
+            settings,
+            download=True,
+        )
 
     @classmethod
     def reopen(cls, spec: str, record: Record, settings: RunSettings) -> HuggingFace:
         """The model that wrote a file, opened without access to the network."""
-        return cls._open(spec, record.dtype, record.context or None, record.chunk, None, settings, download=False)
+        return cls._open(
+            spec, record.dtype, record.context or None, record.chunk, record.memory, None, settings, download=False
+        )
 
     @classmethod
     def fetched(cls, record: Record) -> str | None:
@@ -68,6 +81,7 @@ class HuggingFace(LanguageModel):
         dtype: str,
         context: int | None,
         chunk: int,
+        memory: int,
         tolerance: str | float | None,
         settings: RunSettings,
         *,
@@ -86,7 +100,7 @@ class HuggingFace(LanguageModel):
             raise PredictorError(f"{spec} has a context window of {window} tokens; lower the argument context")
         seen = context or (min(window, CONTEXT) if window is not None else 0)
         name = spec.partition("@")[0] if revision else folder.resolve().name
-        record = Record.of(name, revision, backend.hashes, dtype, seen, chunk)
+        record = Record.of(name, revision, backend.hashes, dtype, seen, chunk, memory=memory)
         if not revision:
             remember(record.marks, folder)
         return cls(backend, record, "auto" if tolerance is None else tolerance, settings)

@@ -17,6 +17,7 @@ import numpy as np
 
 from kolmo.errors import PredictorError
 from kolmo.foreign import short
+from kolmo.native.memory.reference import table_bytes
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness, choose
 from kolmo.predictors.language_models.backends import MAX_LOGITS_BYTES, Backend
@@ -28,7 +29,7 @@ from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-VERSION = 1
+VERSION = 2  # 1: without a memory
 MAX_BATCH = 64  # lanes that are read at once, unless the settings choose a number
 MAX_CACHE_BYTES = 1 << 30  # bytes of keys and values in memory at once; they bound the lanes likewise
 MAX_EXPANSION = 128  # raw bytes that a block may hold for each byte of its payload
@@ -42,12 +43,14 @@ class Options(NamedTuple):
     """What a writer may choose; None stands for the default.
 
     tolerance: "auto", or a bound on the noise of every logit; 0 for models that compute the same bits everywhere.
+    memory_tokens: size of the memory beside the model (docs/memory.md), rounded up to a power of two; 0: none.
     """
 
     dtype: str | None = None
     context: int | None = None
     chunk: int | None = None
     tolerance: str | float | None = None
+    memory_tokens: int | None = None
 
 
 class LanguageModel(Predictor):
@@ -69,8 +72,11 @@ class LanguageModel(Predictor):
     ) -> None:
         self.backend = backend
         self.record = record
+        self.version = record.version
         self.tolerance = tolerance
         self.settings = settings
+        if record.memory and not record.lanes:
+            self.record = replace(record, lanes=min(self.most_lanes(), 255))
         self.notes: list[str] = []  # noise and tolerance of the last block, for -v
 
     @classmethod
@@ -83,9 +89,9 @@ class LanguageModel(Predictor):
         Raises:
             PredictorError: the model is not here, or differs; the message states how.
         """
-        if version != cls.version:
-            raise PredictorError(f"{cls.name} version {version} is not known here; upgrade kolmo")
         record = Record.from_bytes(parameters)
+        if version != record.version:
+            raise PredictorError(f"{cls.name} version {version} is not known here; upgrade kolmo")
         given = (settings.model or "").removeprefix(f"{cls.name}:")
         spec = given or (cls.fetched(record) if record.revision else recall(record.marks))
         if not spec:
@@ -101,6 +107,12 @@ class LanguageModel(Predictor):
                 f"give the writer's ({wanted}) as RunSettings(model={cls.kept_as.upper()})"
             )
         here.record = replace(record, rest=here.record.rest)
+        here.version = record.version
+        if record.lanes * here.lane_bytes() > MAX_CACHE_BYTES and record.lanes > here.most_lanes():
+            raise PredictorError(
+                f"{short(record.spec)}: the file's {record.lanes} lanes share a memory and are read at once, in "
+                f"{record.lanes * here.lane_bytes() >> 20} MiB; allow it as RunSettings(batch={record.lanes})"
+            )
         return here
 
     @classmethod
@@ -144,17 +156,25 @@ class LanguageModel(Predictor):
     def memory(self, size: int) -> int:
         """Bytes that a block takes in addition to the weights: keys and values, logits, tokens."""
         lanes = self.batch(-(-size // self.record.chunk))
-        return lanes * self._span(size) * self.backend.token_bytes + 2 * MAX_LOGITS_BYTES + 40 * size + (16 << 20)
+        cache = lanes * self._span(size) * self.backend.token_bytes
+        memory = table_bytes(size, 1 << self.record.memory, self.backend.size) + 48 * size if self.record.memory else 0
+        return cache + 2 * MAX_LOGITS_BYTES + 40 * size + memory + (16 << 20)
 
     def expansion(self, payload: bytes) -> int:
         """Upper bound on the raw bytes of a block for each byte of its payload; a model takes long for each of them."""
         return MAX_EXPANSION
 
+    def lane_bytes(self) -> int:
+        """Bytes of a lane's keys and values."""
+        return max(self._span(1 << 30) * self.backend.token_bytes, 1)
+
+    def most_lanes(self) -> int:
+        """Most lanes that the settings allow at once."""
+        return self.settings.batch or max(min(MAX_BATCH, MAX_CACHE_BYTES // self.lane_bytes()), 1)
+
     def batch(self, chunks: int) -> int:
         """Number of lanes that are read at once, for this number of chunks."""
-        most = self.settings.batch or max(
-            min(MAX_BATCH, MAX_CACHE_BYTES // max(self._span(1 << 30) * self.backend.token_bytes, 1)), 1
-        )
+        most = self.record.lanes or self.most_lanes()
         groups = -(-chunks // most)
         return (
             -(-chunks // groups) if groups else 1
@@ -192,5 +212,13 @@ class LanguageModel(Predictor):
     def start(self, size: int, threads: int = 1) -> LanguageModelBlock:
         """A fresh model for a block of `size` bytes."""
         return LanguageModelBlock(
-            self.backend, self.record, self.tolerance, self.batch, self.settings.verify, self.notes, size, threads
+            self.backend,
+            self.record,
+            self.tolerance,
+            self.batch,
+            self.settings.verify,
+            self.notes,
+            size,
+            threads,
+            self.settings.batch or 0,
         )

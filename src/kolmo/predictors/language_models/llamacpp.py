@@ -13,7 +13,7 @@ from kolmo.predictors.language_models.gguf_models.backend import WAYS, load
 from kolmo.predictors.language_models.gguf_models.files import parts
 from kolmo.predictors.language_models.gguf_models.library import library
 from kolmo.predictors.language_models.language_model import LanguageModel
-from kolmo.predictors.language_models.records import CHUNK, CONTEXT, Record
+from kolmo.predictors.language_models.records import CHUNK, CONTEXT, Record, memory_bits
 from kolmo.predictors.language_models.torch_models.hashes import hash_files
 from kolmo.predictors.model_locations import remember
 from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
@@ -34,6 +34,7 @@ class LlamaCpp(LanguageModel):
         context: int | None = None,
         chunk: int | None = None,
         tolerance: str | float | None = None,
+        memory_tokens: int | None = None,
         settings: RunSettings = DEFAULT_SETTINGS,
     ) -> LlamaCpp:
         """From the part of a spec behind `gguf:`: a file, of a model in parts the first one.
@@ -44,6 +45,7 @@ class LlamaCpp(LanguageModel):
             context: length of the context window in tokens; by default the model's own, up to 4096.
             chunk: most tokens of a lane; by default 4096.
             tolerance: see `language_model.Options`.
+            memory_tokens: size of the memory beside the model; by default 2^20 tokens, 0 for none.
             settings: how to run it here.
 
         Raises:
@@ -52,14 +54,16 @@ class LlamaCpp(LanguageModel):
         """
         if dtype not in (None, "float32"):
             raise PredictorError(f"gguf models have their own arithmetic, not {dtype}; leave the argument dtype out")
-        return cls._open(argument, None, context, chunk or CHUNK, tolerance, settings)
+        return cls._open(argument, None, context, chunk or CHUNK, memory_bits(memory_tokens), tolerance, settings)
 
     @classmethod
     def reopen(cls, spec: str, record: Record, settings: RunSettings) -> LlamaCpp:
         """The model that wrote a file."""
         if not 1 <= record.way <= len(WAYS):
             raise PredictorError(f"gguf:{spec}: computed in a way that is not known here; upgrade kolmo")
-        return cls._open(spec, WAYS[record.way - 1], record.context or None, record.chunk, None, settings)
+        return cls._open(
+            spec, WAYS[record.way - 1], record.context or None, record.chunk, record.memory, None, settings
+        )
 
     @classmethod
     def _open(
@@ -68,6 +72,7 @@ class LlamaCpp(LanguageModel):
         way: bytes | None,
         context: int | None,
         chunk: int,
+        memory: int,
         tolerance: str | float | None,
         settings: RunSettings,
     ) -> LlamaCpp:
@@ -83,10 +88,10 @@ class LlamaCpp(LanguageModel):
         seen = context or (min(window, CONTEXT) if window is not None else 0)
         backend.span = min(seen or chunk, chunk) + 1
         hashes = hash_files(parts(path)), backend.way, backend.vocabulary.table_hash
-        record = Record.of(path.name, "", hashes, "float32", seen, chunk, WAYS.index(backend.way) + 1)
+        record = Record.of(path.name, "", hashes, "float32", seen, chunk, WAYS.index(backend.way) + 1, memory)
         remember(record.marks, path)
         return cls(backend, record, "auto" if tolerance is None else tolerance, settings)
 
-    def batch(self, chunks: int) -> int:
-        """Number of lanes that are read at once, within the limit of llama.cpp."""
-        return min(super().batch(chunks), int(library().llama_max_parallel_sequences()) - 1)
+    def most_lanes(self) -> int:
+        """Most lanes that the settings allow at once, within the limit of llama.cpp."""
+        return min(super().most_lanes(), int(library().llama_max_parallel_sequences()) - 1)

@@ -9,6 +9,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from kolmo.errors import PredictorError
 from kolmo.foreign import short
 from kolmo.predictors.language_models.byte_sources import PlainSource
 from kolmo.varints import varint
@@ -17,8 +18,33 @@ DTYPES = ("float32", "float64", "bfloat16", "float16")  # files record the index
 CHUNK = 4096  # most tokens of a lane, by default
 CONTEXT = 4096  # most tokens of the context window, by default
 PARTS = ("weights", "configuration", "tokenizer")
+MEMORY = 20  # log2 of the size of the memory in tokens, by default
+MAX_MEMORY = 25  # log2 of the largest memory
 HAS_SIZES = 64  # bit of the first byte: context and chunk follow, since they differ from the two above
+HAS_MEMORY = 128  # bit of the first byte, from version 2 on: the memory and the lanes that share it follow
 COMMIT, TEXT = 1, 2  # encodings of a revision
+
+
+def memory_bits(tokens: int | None) -> int:
+    """log2 of a memory's size in tokens, rounded up; 0 without one.
+
+    Args:
+        tokens: as a user gives it: None for the default, 0 for none.
+
+    Raises:
+        PredictorError: the size is negative, or too large.
+
+    Example:
+        >>> memory_bits(1_000_000), memory_bits(0)
+        (20, 0)
+    """
+    if tokens is None:
+        return MEMORY
+    if not 0 <= tokens <= 1 << MAX_MEMORY:
+        raise PredictorError(
+            f"a memory holds 0 to {1 << MAX_MEMORY} tokens, not {tokens}; change the argument memory_tokens"
+        )
+    return max((tokens - 1).bit_length(), 1) if tokens else 0
 
 
 @dataclass(frozen=True)
@@ -34,6 +60,8 @@ class Record:
         chunk: most tokens of a lane.
         way: the way to compute, where there are several: 1 or 2; else 0.
         rest: the next 4 bytes of the hash of all. They are the predictor's fingerprint, which a file stores elsewhere.
+        memory: log2 of the size of the memory in tokens (docs/memory.md); 0 without one.
+        lanes: with a memory, most lanes that are read at once, and so share it in a fixed order; else 0.
     """
 
     spec: str
@@ -44,6 +72,8 @@ class Record:
     chunk: int
     way: int = 0
     rest: bytes = bytes(4)
+    memory: int = 0
+    lanes: int = 0
 
     @classmethod
     def of(
@@ -55,11 +85,12 @@ class Record:
         context: int,
         chunk: int,
         way: int = 0,
+        memory: int = 0,
     ) -> Record:
         """The record of a model that is open, from the hashes of its weights, configuration and tokenizer."""
         whole = hashlib.sha256(b"".join(hashes)).digest()
         marks = b"".join(part[:1] for part in hashes) + whole[:1]
-        return cls(spec, revision, marks, dtype, context, chunk, way, whole[1:5])
+        return cls(spec, revision, marks, dtype, context, chunk, way, whole[1:5], memory)
 
     def to_bytes(self) -> bytes:
         """The parameters that a file stores, as docs/language-models.md specifies them."""
@@ -70,15 +101,17 @@ class Record:
         elif revision:
             how, revision = TEXT, varint(len(revision)) + revision
         sizes = b"" if (self.context, self.chunk) == (CONTEXT, CHUNK) else varint(self.context) + varint(self.chunk)
-        first = DTYPES.index(self.dtype) | self.way << 2 | how << 4 | (HAS_SIZES if sizes else 0)
-        return bytes([first]) + self.marks + revision + sizes + self.spec.encode()
+        memory = bytes([self.memory, self.lanes]) if self.memory else b""
+        first = DTYPES.index(self.dtype) | self.way << 2 | how << 4
+        first |= (HAS_SIZES if sizes else 0) | (HAS_MEMORY if memory else 0)
+        return bytes([first]) + self.marks + revision + sizes + memory + self.spec.encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Record:
         """From a file.
 
         Raises:
-            ValueError: version 1 does not write such a record.
+            ValueError: no version up to this one writes such a record.
         """
         source = PlainSource(data)
         first = source.take(1)[0]
@@ -91,8 +124,13 @@ class Record:
         context, chunk = CONTEXT, CHUNK
         if first & HAS_SIZES:
             context, chunk = source.varint(1 << 31), source.varint(1 << 31)
-        record = cls(source.left().decode(), revision, marks, DTYPES[first & 3], context, chunk, first >> 2 & 3)
-        if record.chunk < 1 or record.to_bytes() != data:
+        memory, lanes = source.take(2) if first & HAS_MEMORY else (0, 0)
+        way = first >> 2 & 3
+        record = cls(
+            source.left().decode(), revision, marks, DTYPES[first & 3], context, chunk, way, bytes(4), memory, lanes
+        )
+        good = record.memory <= MAX_MEMORY and (record.memory == 0) == (record.lanes == 0)
+        if record.chunk < 1 or not good or record.to_bytes() != data:
             raise ValueError("the record is damaged, or from a newer version")
         return record
 
@@ -101,7 +139,13 @@ class Record:
         revision = f", revision {short(self.revision)}" if self.revision else ""
         context = f"context {self.context}" if self.context else "no limit of context"
         chunks = f"chunks of {self.chunk} tokens"
-        return f"{short(self.spec)}{revision}, hash {self.marks.hex()}, {self.dtype}, {context}, {chunks}"
+        memory = f"memory of {1 << self.memory} tokens, {self.lanes} lanes at most" if self.memory else "no memory"
+        return f"{short(self.spec)}{revision}, hash {self.marks.hex()}, {self.dtype}, {context}, {chunks}, {memory}"
+
+    @property
+    def version(self) -> int:
+        """Version of the predictor that a file with this record needs."""
+        return 2 if self.memory else 1
 
     def differences(self, here: Record) -> list[str]:
         """Which parts of the model here differ from the writer's, in words."""

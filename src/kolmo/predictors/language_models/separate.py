@@ -38,6 +38,7 @@ def encode_separately(
     if not contents:
         return []
     block = model.start(max(map(len, contents)), threads)
+    block.coder.separate = True
     found = [model.backend.vocabulary.tokenise(data) for data in contents]
     chunks = [tokens.ids for tokens in found]
     chosen, _ = block.choose_tolerance(chunks)
@@ -74,6 +75,7 @@ def decode_separately(
     if not packed:
         return []
     block = model.start(max(sizes), threads)
+    block.coder.separate = True
     found = [
         read_block(BinaryDecoder(payload), size, lambda count: [count] if count else [])
         for payload, size in zip(packed, sizes, strict=True)

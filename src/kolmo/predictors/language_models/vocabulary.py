@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from kolmo.errors import CorruptError, MissingExtraError, PredictorError
 from kolmo.installing import install
+from kolmo.native.memory.reference import BEGINS_FIELD, ENDS_LINE
 from kolmo.predictors.guard import guarded
 from kolmo.predictors.language_models.token_table import byte_alphabet, parts_of, read_table
 
@@ -96,6 +97,7 @@ class Vocabulary:
         """Set the bytes of each token, and the tokens with bytes; of equal ones the first is used to fill gaps."""
         self.size, self._bytes, self._preferred = len(table), table, preferred
         self._lengths = np.array([*map(len, table), 0], np.int64)  # and 0 for ids outside the vocabulary
+        self._kinds: bytes | None = None
 
     @cached_property
     def table_hash(self) -> bytes:
@@ -110,6 +112,12 @@ class Vocabulary:
     def bytes_of(self, token: int) -> bytes:
         """The bytes that a token stands for; empty where it stands for none."""
         return self._bytes[token] if 0 <= token < self.size else b""
+
+    def kinds(self, size: int) -> bytes:
+        """What each token below `size` is, for the memory (docs/memory.md): 1, it ends a line; 2, it begins a field."""
+        if self._kinds is None or len(self._kinds) != size:
+            self._kinds = bytes(_kind(self.bytes_of(token)) for token in range(size))
+        return self._kinds
 
     def lengths(self, ids: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Number of bytes that each token stands for, in the shape of `ids`."""
@@ -256,6 +264,13 @@ class Vocabulary:
         own = Tokenizer.from_str(json.dumps(_plain(json.loads(self._description)), ensure_ascii=False))
         own.encode_special_tokens = True
         return own
+
+
+def _kind(data: bytes) -> int:
+    if b"\n" in data:
+        return ENDS_LINE
+    word = any(byte > 127 or chr(byte).isalnum() for byte in data)
+    return BEGINS_FIELD if data and (not word or data[:1] in b" \t") else 0
 
 
 class _Output:
