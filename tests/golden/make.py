@@ -178,9 +178,10 @@ def make_networks() -> None:
 
 
 STORY = b"Once upon a time, there was a little boat. It was sad, and it had no friends. One day, a girl came to play.\n"
-MODELS = {
-    "v1-hf-story": (STORY * 2, 4096),
-    "v1-hf-chunks": (STORY * 3 + bytes(range(128, 160)), 40),
+MODELS = {  # content, tokens of a chunk, tokens of the memory
+    "v1-hf-story": (STORY * 2, 4096, 0),
+    "v1-hf-chunks": (STORY * 3 + bytes(range(128, 160)), 40, 0),
+    "v2-hf-memory": (STORY * 4 + STORY[:50] * 2, 100, 256),
 }
 
 
@@ -192,10 +193,10 @@ def make_models() -> None:
     from harness.models import stories
 
     folder = stories(Path(tempfile.gettempdir()) / "stories260K")
-    for name, (raw, chunk) in MODELS.items():
+    for name, (raw, chunk, memory) in MODELS.items():
         packed = HERE / "models" / f"{name}.kmo"
         if not packed.exists():
-            model = HuggingFace.from_spec(str(folder), dtype="float64", chunk=chunk)
+            model = HuggingFace.from_spec(str(folder), dtype="float64", chunk=chunk, memory_tokens=memory)
             packed.with_suffix(".raw").write_bytes(raw)
             packed.write_bytes(kolmo.compress(raw, predictor=model))
 
