@@ -196,6 +196,30 @@ def where_bytes_go(model: HuggingFace, data: bytes) -> list[str]:
     ]
 
 
+def with_memory(folder: Path, files: list[Path]) -> list[list[str]]:
+    """Code lengths of files by the model alone and with its memory, by teacher forcing on the finest grid."""
+    models = [HuggingFace.from_spec(str(folder), memory_tokens=tokens) for tokens in (0, None)]
+    rows = []
+    for path in files:
+        data = path.read_bytes()
+        sizes, seconds, tokens, lanes = [], [], 0, 0
+        for model in models:
+            block = model.start(len(data), torch.get_num_threads())
+            tokens = len(model.backend.vocabulary.tokenise(data).ids)
+            lanes = len(block.coder.lengths(tokens))
+            start = time.process_time()
+            sizes.append(block.score(data).sum() / 8)
+            seconds.append(time.process_time() - start)
+        alone, mixed = sizes
+        change = f"{100 * (mixed / alone - 1):+.1f} %"
+        times = f"{1000 * seconds[0] / tokens:.2f} / {1000 * seconds[1] / tokens:.2f}"
+        rows.append(
+            [path.name, f"{len(data):,}", f"{tokens:,}", f"{lanes}", f"{alone:,.0f}", f"{mixed:,.0f}", change, times]
+        )
+    return rows
+
+
+MEMORY = ["file", "bytes", "tokens", "chunks", "alone", "with memory", "", "ms a token, alone / with"]
 SPLIT = [
     "bytes",
     "noise",
@@ -223,12 +247,16 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100 KB and one repeat")
     parser.add_argument("--model", type=Path, help="a folder: of its files alone, say where the bytes go")
     parser.add_argument("--bytes", type=int, nargs="+", default=[8192], help="sizes of the text for --model")
+    parser.add_argument("--memory", type=Path, nargs="+", help="files: with --model, what its memory saves on each")
     parser.add_argument("--markdown", type=Path, help="write the report here too")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.model:
         text = options.text or Path(os.environ.get("KOLMO_DATA", ".")) / "bench/text/dickens"
-        model = HuggingFace.from_spec(str(options.model))
+        if options.memory:
+            print(table(MEMORY, with_memory(options.model, options.memory)))
+            return
+        model = HuggingFace.from_spec(str(options.model), memory_tokens=0)
         print(table(SPLIT, [where_bytes_go(model, text.read_bytes()[:size]) for size in options.bytes]))
         return
     source = options.text or Path(os.environ.get("KOLMO_DATA", ".")) / "bench/text/dickens"

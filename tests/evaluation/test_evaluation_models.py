@@ -218,7 +218,7 @@ def test_strict_mode_is_what_compression_costs(folder_of: Callable[[str], Path])
     story = "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. One day, "
     story += 'she saw a big red ball. She wanted to play with it, but it was too high. Her mom said, "Let me help you."'
     result = evaluate(spec, texts("real", [story]), block_size=512)[0]
-    packed = resolve(spec).start(len(story.encode())).score(story.encode()).sum()
+    packed = resolve(spec, memory_tokens=0).start(len(story.encode())).score(story.encode()).sum()
     assert result.metrics["nats"] / LN2 == pytest.approx(packed, rel=5e-3)
     assert result.bits_per_character is not None
     assert result.bits_per_character < 1.2

@@ -450,7 +450,10 @@ def test_its_memory_counts() -> None:
         OwnNetwork(make(shape), "x") for shape in (SMALL, NetworkShape(6, 640, 128, 128, ((2, 14), (3, 15))))
     )
     for level in (5, 9):
-        sizes = [Network(source, level).memory(1000) - neural.Neural(level).memory(1000) for source in (small, large)]
+        shipped = neural.Neural(level).kinds()[TEXT_CODE].memory(level, 1000)
+        models = [Network(source, level) for source in (small, large)]
+        sizes = [model.kinds()[TEXT_CODE].memory(level, 1000) - shipped for model in models]
+        assert all(model.memory(1000) >= shipped + more for model, more in zip(models, sizes, strict=True))
         assert len(small.weights.weights) < sizes[0] < sizes[1]
         assert sizes[1] > 3 * len(large.weights.weights)
     packed = kolmo.compress(TEXT, predictor=f"network:{NETWORK}")

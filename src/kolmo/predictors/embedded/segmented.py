@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError, PredictorError
 from kolmo.foreign import quoted
-from kolmo.predictors.base import BlockPart, Model, Predictor, unknown_version
+from kolmo.predictors.base import BlockPart, Model, Predictor, slices, unknown_version
 from kolmo.predictors.embedded.kinds.base import Kind, Segment
 from kolmo.predictors.embedded.kinds.segments import read_segments, segment_bits, streams_of, write_segments
 from kolmo.predictors.embedded.known_kind import KnownKind
@@ -66,8 +66,8 @@ class SegmentedModel:
         self.parts = _parts(choice.segments, self._kinds)
         if choice.coded:
             encoder.adopt(choice.coded)
-            if progress:
-                progress(len(data))
+            for _ in slices(len(data), progress):
+                pass  # it is done, and reported as work usually is
             return
         write_segments(encoder, choice.segments)
         for stream in streams_of(choice.segments):

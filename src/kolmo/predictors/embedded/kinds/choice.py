@@ -38,7 +38,7 @@ EMPTY_PARTS = 256  # a sample of which a model makes less than this part says no
 MAX_REFUSED = 16  # announcements of a block that trials refuse, after which headers are not believed any more
 MIN_PIECE_BYTES = 256  # of which kinds guess what it is
 SMALL_PARTS, MIN_SMALL_BYTES = 8, 128  # of a small block, that is coded in all ways; at least so many bytes
-SMALL_SLACK = 6  # bytes that a small block's part may be larger than the least: its model may have begun slowly
+SMALL_SLACK = 8  # bytes that a small block's part may be larger than the least: its model may have begun slowly
 FIRST_SPECIAL = 3  # codes from here on are special kinds
 
 Split = Callable[[bytes], list[Segment]]
@@ -88,7 +88,8 @@ def choose_small(
     part = data[: max(len(data) // SMALL_PARTS, MIN_SMALL_BYTES)]
     if len(part) < len(data):
         sizes = {way: _coded(kinds[way.code], level, way.parameters, part) for way in ways}
-        ways = sorted(ways, key=sizes.__getitem__)[:3]  # a stable order
+        best = (min(same, key=sizes.__getitem__) for _, same in groupby(ways, key=lambda way: way.code))
+        ways = sorted(best, key=sizes.__getitem__)[:3]  # a stable order
         ways = [way for way in ways if _is_near(sizes[way] - SMALL_SLACK, sizes[ways[0]], 16)]
     lists: list[Sequence[Segment]] = [[way] for way in sorted(ways, key=lambda way: way.code)]
     believed = _believed(data, _Trials(data, level, kinds), special, known)
