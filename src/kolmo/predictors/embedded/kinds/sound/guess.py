@@ -16,6 +16,7 @@ PLACES = 3  # of a piece that are looked at
 PLACE_BYTES = 2048  # of each
 MIN_BYTES = 256
 SMALL_BYTES = 1 << 12  # of data that is tried as 8-bit sound in any case: noise and near silence are not alike
+ONE_SIDED_GAIN = 8  # as `GAINS`, of small data whose upper bits are equal: sounds of 7 bits, some texts
 FAR = 37  # frames between samples that are not neighbours
 LAYOUTS = ((16, 1, 0), (16, 2, 0), (16, 1, 1), (16, 2, 1), (8, 1, 0), (8, 2, 0))  # bits, channels, big
 GAINS = {
@@ -35,7 +36,8 @@ def guess_sounds(data: bytes) -> list[tuple[int, ...]]:
     pieces = [np.frombuffer(data, np.uint8, size, start).astype(np.int64) for start in starts]
     upper = sum(int((piece >= 128).sum()) for piece in pieces)
     if not 15 * size * len(pieces) > 16 * upper > size * len(pieces):  # not on both sides of 0, as text
-        return []
+        near, far = _mean_costs(pieces, 0, 8, 1, 0, 1)
+        return [(8, 1, 0, 1, 0)] if len(data) <= SMALL_BYTES and near + ONE_SIDED_GAIN <= far else []
     found: list[tuple[int, tuple[int, ...]]] = []  # cost of a byte, parameters
     for bits, channels, big in LAYOUTS:
         for shift in range(bits // 8):
