@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 RATE = 16_000  # Hz, of sounds
 SETTINGS = RunSettings(verify=False)  # everything is decoded here
+LANGUAGE_MODELS = ("hf:", "gguf:")  # measured alone, without the memory that files have (docs/memory.md)
 FLAC_LEVEL = 1.0  # of soundfile: FLAC's level 8
 
 
@@ -334,7 +335,7 @@ def codecs_of(names: Sequence[str]) -> list[Codec]:
             found.append(known[name])
             continue
         try:
-            predictor = resolve(name, settings=SETTINGS)
+            predictor = resolve(name, settings=SETTINGS, memory_tokens=0 if name.startswith(LANGUAGE_MODELS) else None)
         except ValueError as error:
             raise KolmoError(f"{name}: {error}") from None
         found.append(Tokenised(name, predictor) if isinstance(predictor, LanguageModel) else Predicted(name, predictor))
