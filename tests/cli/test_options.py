@@ -19,6 +19,7 @@ import click
 import pytest
 
 import kolmo
+from helpers import order0
 from helpers.command import COMMAND, DATA, ENVIRONMENT, O0, names, on_terminal, spawn
 from kolmo.cli import VERBS, group, main
 from kolmo.cli.flags import add_verb, split
@@ -305,7 +306,7 @@ def odd(folder: Path) -> list[str]:
 
 
 def test_one_bad_input_stops_no_others(folder: Path, odd: list[str]) -> None:
-    (folder / "x.kmo").write_bytes(kolmo.compress(DATA, predictor="order0"))
+    (folder / "x.kmo").write_bytes(kolmo.compress(DATA, predictor=order0.Order0()))
     for verb, good in (("compress", "a.txt"), ("decompress", "x.kmo"), ("test", "x.kmo"), ("list", "x.kmo")):
         lines = lines_of([verb, *(O0 if verb == "compress" else ()), *odd, good], 1)
         assert [line.split(": ")[1] for line in lines] == odd
@@ -318,7 +319,7 @@ def test_one_bad_input_stops_no_others(folder: Path, odd: list[str]) -> None:
 
 def test_pipes_by_force_and_of_the_shell(folder: Path) -> None:
     read, write = os.pipe()
-    os.write(write, kolmo.compress(DATA, predictor="order0"))
+    os.write(write, kolmo.compress(DATA, predictor=order0.Order0()))
     os.close(write)
     command = [
         *(sys.executable, "-c", "from helpers import order0; from kolmo.cli import main; main()"),
@@ -414,7 +415,7 @@ def test_an_archive_job_can_be_repeated(folder: Path) -> None:
 
 
 def test_extraction_can_be_repeated(folder: Path) -> None:
-    (folder / "x.kmo").write_bytes(kolmo.compress(DATA, predictor="order0"))
+    (folder / "x.kmo").write_bytes(kolmo.compress(DATA, predictor=order0.Order0()))
     assert lines_of(["decompress", "-r", "."], 0) == lines_of(["decompress", "-r", "."], 0) == []
     with open("x", "ab") as file:
         file.write(b"edited")
@@ -445,7 +446,7 @@ def test_extraction_can_be_repeated(folder: Path) -> None:
     ],
 )
 def test_full_standard_output(folder: Path, arguments: list[str], unbuffered: bool) -> None:
-    (folder / "a.kmo").write_bytes(kolmo.compress(DATA, predictor="order0"))
+    (folder / "a.kmo").write_bytes(kolmo.compress(DATA, predictor=order0.Order0()))
     (folder / "b.txt").write_bytes(DATA)
     command = [*COMMAND, *arguments]
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONUNBUFFERED"}

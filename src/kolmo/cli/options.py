@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from kolmo.cli.arguments import FLAGS
 from kolmo.cli.console import say
 
 if TYPE_CHECKING:
@@ -283,7 +284,7 @@ def chosen_predictor(
         if spec is not None:
             return resolve(spec, settings=settings or DEFAULT_SETTINGS, **options)
         if given := sorted(name for name, value in options.items() if value is not None):
-            raise click.UsageError(f"--{given[0]} is for language models; give one with -m hf:FOLDER")
+            raise click.UsageError(f"{FLAGS[given[0]]} is for language models; give one with -m hf:FOLDER")
         return for_level(level or DEFAULT_LEVEL)
     except MissingExtraError as error:
         raise Failure(str(error)) from None
