@@ -38,7 +38,7 @@ class ModelFacts:
         label: its name in tables; says so where the model is untrained.
         parameters: learned numbers of its networks; None: not known.
         shipped: bytes of the files that decoding needs; None: not known.
-        beside: bytes of these that are no networks: priors, tokenizers.
+        beside: bytes among these of priors and tokenizers, which are not networks.
         training: in words: data, bytes seen, steps.
         small: whether the networks ship as small weights already, as `kolmo shrink` makes them.
         vocabulary: symbols of a Transformer of `kolmo train`; 0 for others.
