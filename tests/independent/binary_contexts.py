@@ -55,7 +55,9 @@ class Programs:
         self.field = (256 * self.field + c) & MASK if reader.stage == before != 0 else 0
         s = reader.opcode + 1024 * reader.prefixes
         if reader.stage == 0 and reader.left == 0:
-            self.remember(s + (1 << 31 if reader.modrm >= 192 else 0), H(s, reader.modrm + 256 * reader.sib), self.begun)
+            self.remember(
+                s + (1 << 31 if reader.modrm >= 192 else 0), H(s, reader.modrm + 256 * reader.sib), self.begun
+            )
             self.begun = 0
         self.operation = reader.prefixes if reader.stage == 0 else s
 

@@ -205,7 +205,9 @@ def unview(code: int, parameters: tuple[int, ...], data: bytes) -> bytes:
         raw = unview_arm64(data) if architecture == 1 else unview_x86(data, 32 if architecture == 2 else 64)
     else:
         record, width, order, _ = parameters
-        check(1 <= width <= 8 and width <= record <= 65536 and order < 2 and offset < width, "the parameters of records")
+        check(
+            1 <= width <= 8 and width <= record <= 65536 and order < 2 and offset < width, "the parameters of records"
+        )
         raw = unview_values(data, width) if order == 0 and width > 1 else data
     moved = min(offset, len(raw))
     return raw[len(raw) - moved :] + raw[: len(raw) - moved]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Damage(Exception):
+class Damage(Exception):  # noqa: N818  (what the pages call it)
     """The bytes are not what the page says."""
 
 

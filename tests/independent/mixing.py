@@ -109,9 +109,7 @@ class Layer:
         if self.errors[0] < 1 << 26:
             self.errors[0] += abs(wrong)
         e = wrong * rate + 4096 >> 13
-        self.weights[:] = [
-            min(max(w + x * e, -HEAVIEST), HEAVIEST) for w, x in zip(self.weights, inputs, strict=True)
-        ]
+        self.weights[:] = [min(max(w + x * e, -HEAVIEST), HEAVIEST) for w, x in zip(self.weights, inputs, strict=True)]
 
 
 class Curves:
@@ -294,10 +292,8 @@ class Mixer:
         p2 = p1
         if not single:
             p2 = self.second.refine(s, (H(self.history.c4 & 0xFFFF, 0) ^ now.c0 * 0x9E35) % 2**14)
-        if self.shape.networked:
-            p = 2 * squash(s) + p1 + p2 + 2 >> 2
-        else:
-            p = 2 * squash(s) + 3 * p1 + 3 * p2 + 4 >> 3
+        rest = p1 + p2
+        p = 2 * squash(s) + rest + 2 >> 2 if self.shape.networked else 2 * squash(s) + 3 * rest + 4 >> 3
         bit = coder.bit(min(max(p, 1), 65535))
 
         for layer in self.layers:

@@ -60,7 +60,10 @@ def walk(indices: Array) -> Array:
 
 @dataclass
 class Network:
-    """Weights of a network. Products of integers are exact in binary64, which is fast: all sums are below 2^53."""
+    """Weights of a network.
+
+    Products of integers are computed in binary32, which is fast and exact: no sum is above 1024 * 127 * 127 < 2^24.
+    """
 
     layers: int
     state: int
@@ -112,12 +115,13 @@ class Network:
 
 
 def normalise(x: Array, scale: int) -> Array:
-    """Integers of 8 bits (as binary64) for floats."""
+    """Integers of 8 bits, as floats, for floats."""
     shift = F(12582912)
     i = ((np.clip(x * F(4096), F(-67108864), F(67108864)) + shift) - shift).astype(np.int32).astype(np.int64)
     m = F(np.float64((i * i).sum()) * (1 / (len(x) * 2.0**24)))
     by = F(scale) / np.sqrt(m + F(2.0**-20))
-    return np.rint(np.clip(x * by, F(-127), F(127))).astype(np.float64)
+    integers: Array = np.rint(np.clip(x * by, F(-127), F(127)))
+    return integers
 
 
 class Lane:
@@ -130,7 +134,7 @@ class Lane:
         self.inside = False
         tensors = network.tensors
         self.matrices = {
-            name: data.astype(np.float64) for name, data in tensors.items() if name.endswith((".in", ".out", "head"))
+            name: data.astype(F) for name, data in tensors.items() if name.endswith((".in", ".out", "head"))
         }
 
     def entries(self, c: int) -> list[int]:
@@ -154,7 +158,7 @@ class Lane:
     def product(self, name: str, u: Array) -> Array:
         """A product with a matrix, in binary32, times the rows' scales."""
         scale = self.network.tensors[f"{name}_scale"]
-        product: Array = (self.matrices[name] @ u).astype(F) * scale
+        product: Array = (self.matrices[name] @ u) * scale
         return product
 
     def read(self, c: int) -> list[int]:

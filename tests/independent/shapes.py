@@ -47,6 +47,7 @@ def bits_for(count: int, least: int, most: int) -> int:
     """The least b with 2^b >= count, within the limits."""
     return min(max((count - 1).bit_length(), least), most)
 
+
 NEURAL_FULL = (*(k for k in FULL if k not in (18, 29)), 5, 31, 35, 37, 38, 39, 42, 46)
 NEURAL_LARGE = (*(k for k in LARGE if k not in (5, 18)), 34, 36, 37, 38, 39)
 RATES = ((90, 1600), (45, 360))
@@ -67,4 +68,14 @@ NEURAL_LEVELS = {
     8: ("neural-large", 28),
     9: ("neural-large", 29),
 }
-NEURAL_PLAIN = {1: "fast", 2: "light", 3: "light", 4: "medium", 5: "large", 6: "large", 7: "large", 8: "large", 9: "large"}
+NEURAL_PLAIN = {
+    1: "fast",
+    2: "light",
+    3: "light",
+    4: "medium",
+    5: "large",
+    6: "large",
+    7: "large",
+    8: "large",
+    9: "large",
+}

@@ -1,4 +1,4 @@
-"""Makes `lanes.kmo`: `python tests/independent/files/make.py FOLDER`, once. A text of two lanes, so of 4 MiB: the licence again and again.
+"""Makes `lanes.kmo`: `python tests/independent/files/make.py FOLDER`, once. A text of 4 MiB, which has two lanes.
 
 Beside it, `lanes.starts` holds the first bytes of each lane, which is what the test decodes.
 """
@@ -16,10 +16,9 @@ SIZE, LANES, START = 4 << 20, 2, 150
 
 
 def text() -> bytes:
-    """The licence, numbered."""
-    licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
-    copies = "".join(f"Copy {number} of the licence\n{licence}" for number in range(2 * SIZE // len(licence)))
-    return copies.encode()[:SIZE]
+    """A program again and again, numbered."""
+    program = (ROOT / "tests/golden/v1-code-1.raw").read_bytes()
+    return b"".join(b"%d %s\n" % (number, program) for number in range(SIZE // len(program)))[:SIZE]
 
 
 def main(folder: Path) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from independent import residual, trellis
 from independent.damage import check
 from independent.safetensors import WIDTHS, count, read_safetensors, without_repeats
+from independent.weights import residual, trellis
 
 LARGEST = {"F16": 65504.0, "BF16": float.fromhex("0x1.fep127"), "F32": float.fromhex("0x1.fffffep127")}
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from independent.arithmetic import Decoder
 from independent.damage import check
-from independent.trellis import TILE, Adaptive, decode_levels, read_payload
+from independent.weights.trellis import TILE, Adaptive, decode_levels, read_payload
 
 MANTISSA = {"BF16": (8, 7), "F16": (5, 10), "F32": (8, 23), "F64": (11, 52)}  # bits of exponent, of mantissa
 
@@ -43,7 +43,14 @@ class Tile:
     """The walk over a tile."""
 
     def __init__(self, code: bytes, raw: bytes, m: int, unit: int, depth: int, zeros: bool, columns: int) -> None:
-        self.coder, self.raw, self.m, self.unit, self.depth, self.zeros = Decoder(code), RawBits(raw), m, unit, depth, zeros
+        self.coder, self.raw, self.m, self.unit, self.depth, self.zeros = (
+            Decoder(code),
+            RawBits(raw),
+            m,
+            unit,
+            depth,
+            zeros,
+        )
         self.contexts = Contexts()
         self.row, self.columns = 128, [128] * columns
 
@@ -105,7 +112,15 @@ def decode(base: bytes, payload: bytes, dtype: str, rows: int, columns: int) -> 
     exact = bytearray()
     for tile in range(len(fields.tiles)):
         code, raw = sizes[2 * tile : 2 * tile + 2]
-        walk = Tile(payload[at : at + code], payload[at + code : at + code + raw], m - spare, unit, depth & 15, depth >= 16, columns)
+        walk = Tile(
+            payload[at : at + code],
+            payload[at + code : at + code + raw],
+            m - spare,
+            unit,
+            depth & 15,
+            depth >= 16,
+            columns,
+        )
         at += code + raw
         for i in range(tile * TILE, min((tile + 1) * TILE, rows * columns)):
             sign, exponent, mantissa = walk.float_of(levels[i] or 0, i % columns)

@@ -59,6 +59,7 @@ def rotate(x: Array, seed: int) -> Array:
     x = x * signs(seed, n)
     x[..., :m] = transform(x[..., :m])
     if m < n:
+        x *= signs(seed, n)
         x[..., n - m :] = transform(x[..., n - m :])
     return x
 
@@ -70,6 +71,7 @@ def turn_back(x: Array, seed: int) -> Array:
     x = x.copy()
     if m < n:
         x[..., n - m :] = transform(x[..., n - m :])
+        x *= signs(seed, n)
     x[..., :m] = transform(x[..., :m])
     return x * signs(seed, n)
 
@@ -126,6 +128,7 @@ def decode(payload: bytes, rows: int, columns: int) -> Coded:
     check(zlib.crc32(whole) == crc, "a payload's checksum")
     check(log_states in (12, 16) and k in (2, 3, 4) and flags < 2 and zero == 0, "the fields of a payload")
     check(scale == 0 or 2.0**-100 <= scale <= 2.0**100, "the scale")
+    check(columns <= 1 << 17, "the columns")
     check(flags == 1 or seed == 0, "a seed without a rotation")
     length = k * -(-columns // 32)
     check(len(payload) == HEAD + rows * (4 * length + 1), "the payload's length")
