@@ -115,7 +115,7 @@ def decode_value(coder: Decoder, places: list[Adaptive]) -> int:
     bits = 0
     while coder.bit(HALF):
         bits += 1
-        check(bits < 32, "a value of too many digits")
+        check(bits <= 20, "a value of too many digits")
     return (1 << bits | coder.number(bits)) + 17
 
 
@@ -146,6 +146,7 @@ def decode_tile(fields: Payload, code: bytes, weights: int, columns: int) -> lis
         n = value if fields.states == 1 else 2 * value + odd
         if n and coder.bit(HALF):
             n = -n
+        check(abs(n) <= 1 << 20, "a level")
         levels.append(n)
         state = state >> 1 ^ (fields.feedback if odd else 0) ^ (fields.input if n >> 1 & 1 else 0)
         loud = min(abs(n), 511) * 64
