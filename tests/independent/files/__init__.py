@@ -1,0 +1,1 @@
+"""Files that the tests read, and how they were made."""
