@@ -31,7 +31,16 @@ def sample_masses(
 ) -> tuple[bytes, bytes]: ...
 def sample_split(low: int, middle: int, high: int, /) -> int: ...
 def residual_encode(
-    kind: int, dropped: int, exponent: int, depth: int, zeros: int, period: int, values: bytes, /
+    kind: int,
+    dropped: int,
+    exponent: int,
+    depth: int,
+    zeros: int,
+    period: int,
+    phase: int,
+    values: bytes,
+    counts: bytes,
+    /,
 ) -> tuple[bytes, bytes]: ...
 def residual_decode(
     kind: int,
@@ -39,7 +48,9 @@ def residual_decode(
     exponent: int,
     depth: int,
     zeros: int,
+    rows: int,
     period: int,
+    phase: int,
     levels: bytes,
     code: bytes,
     bits: bytes,
