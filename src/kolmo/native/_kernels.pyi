@@ -30,6 +30,21 @@ def sample_masses(
     bits: int, location: bytes, scale: bytes, weight: bytes, samples: bytes, /
 ) -> tuple[bytes, bytes]: ...
 def sample_split(low: int, middle: int, high: int, /) -> int: ...
+def quants_encode(
+    bits: int, period: int, group: int, sides: bytes, steps: bytes, offsets: bytes, values: bytes, symbols: bytes, /
+) -> bytes: ...
+def quants_decode(
+    bits: int,
+    period: int,
+    group: int,
+    sides: bytes,
+    steps: bytes,
+    offsets: bytes,
+    values: bytes,
+    code: bytes,
+    count: int,
+    /,
+) -> bytes: ...
 def residual_encode(
     kind: int,
     dropped: int,
