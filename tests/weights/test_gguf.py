@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,9 +80,10 @@ def test_what_the_kernels_refuse(kernels: ModuleType) -> None:
             kernels.quants_decode(*wrong, code, 64)
     with pytest.raises(ValueError, match="do not fit"):
         kernels.quants_encode(*fixed, b"\x10" * 64)
-    for other in (code[:-1], code + b"\1"):
+    code = kernels.quants_encode(*fixed, bytes(range(16)) * 4)
+    for other in (code[:8], code + b"\1" * 9):
         with pytest.raises(CorruptError, match="not of this length"):
-            kernels.quants_decode(*fixed, other + bytes(9) * (other == code[:-1]), 64)
+            kernels.quants_decode(*fixed, other, 64)
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -176,9 +177,9 @@ def small_file() -> bytes:
 
 
 @pytest.fixture
-def made(tmp_path: Path) -> Iterator[Path]:
+def made(tmp_path: Path) -> Path:
     (tmp_path / "m.gguf").write_bytes(small_file())
-    yield tmp_path / "m.gguf"
+    return tmp_path / "m.gguf"
 
 
 def test_files(made: Path) -> None:
@@ -209,16 +210,16 @@ def test_rows_in_parts(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_commands(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(*given: str) -> Any:
-        return CliRunner().invoke(group, list(given))
+        return CliRunner().invoke(group, list(given), standalone_mode=False)
 
     monkeypatch.chdir(made.parent)
-    assert run("shrink", "m.gguf", "-o", "s", "--lossless").exit_code == 0
-    assert run("expand", "s", "-o", "back.gguf").exit_code == 0
+    assert run("shrink", "m.gguf", "-o", "s", "--lossless").return_value == 0
+    assert run("expand", "s", "-o", "back.gguf").return_value == 0
     assert Path("back.gguf").read_bytes() == made.read_bytes()
     assert "SHA-256" in run("info", "s").output
     assert json.loads(run("info", "s", "--json").output)["types"]["Q4_K"]["size"] == 144 * 40
     lossy = run("shrink", "m.gguf", "-o", "t")
-    assert lossy.exit_code == 1
+    assert lossy.return_value == 1
     assert "--lossless" in lossy.output
 
 
@@ -231,7 +232,7 @@ def test_hostile_headers(tmp_path: Path) -> None:
         (good[:3], TruncatedError, "within its header"),
         (b"GGML" + good[4:], FormatError, "not a GGUF"),
         (good[:4] + b"\0\0\0\3" + good[8:], FormatError, "byte order"),
-        (good[:8] + count + good[16:], TruncatedError, "within its header"),
+        (good[:8] + count + good[16:], FormatError, "within its header|dimensions"),
         (good[:16] + count + good[24:], KolmoError, "within its header|not known"),
         (good[:24] + count + good[32:], TruncatedError, "within its header"),
         (good[: kind + 8] + count + good[kind + 16 :], TruncatedError, "within its header"),
@@ -308,6 +309,6 @@ def test_flipped_bytes_are_noticed(made: Path) -> None:
         with pytest.raises(CorruptError):
             file.expand(small, made.with_name("again"))
         data[place] ^= 4
+    kolmo.shrink({"a": np.zeros(4, np.float32)}, made.with_name("other"))
     with pytest.raises(FormatError, match="not a GGUF file that kolmo shrank"):
-        kolmo.shrink({"a": np.zeros(4, np.float32)}, made.with_name("other"))
         file.open_shrunk(made.with_name("other"))

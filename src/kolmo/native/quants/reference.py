@@ -1,8 +1,8 @@
 """Fields of quantised blocks in Python: the specification of quants.h and quants/bindings.c.
 
 A field is a sequence of symbols: scales, or quantised weights. Each symbol is coded as decisions, the highest bit
-first. Four contexts each predict a decision; a mixer of their logits learns how much each is worth. docs/gguf.md has the
-argument and all constants.
+first. Four contexts each predict a decision; a mixer of their logits learns how much each is worth. docs/gguf.md has
+the argument and all constants.
 
 What it is not: a reader of blocks; kolmo.weights.gguf.fields takes these apart.
 """

@@ -91,12 +91,14 @@ def encode(data: bytes, dtype: str, columns: int, progress: Progress | None = No
     """Base and residual of a matrix, given as the bytes of its finite weights.
 
     Raises:
-        ValueError: the magnitudes fit no step from 2^-100 to 2^100.
+        ValueError: a weight is not finite, or the magnitudes fit no step from 2^-100 to 2^100.
     """
     bits = _Floats(dtype).bits(data)
     magnitudes = bits & bits.dtype.type((1 << _Floats(dtype).sign) - 1)
     used = int(np.bitwise_or.reduce(magnitudes))
     floats = _Floats(dtype, min((used & -used).bit_length() - 1, MANTISSA[dtype]) if used else MANTISSA[dtype])
+    if int(magnitudes.max()) >> MANTISSA[dtype] > 2 * floats.bias:
+        raise ValueError("a weight is not a finite number")
     sample = magnitudes[:: -(-magnitudes.size // SAMPLE_WEIGHTS) | 1] >> floats.dropped
     exponent = _exponent(sample, int(magnitudes.max()) >> MANTISSA[dtype], floats)
     step = 2.0 ** (exponent - floats.bias)

@@ -71,6 +71,11 @@ def row_bytes(kind: int, columns: int) -> int:
     return columns // block.weights * block.size if block and columns % block.weights == 0 else 0
 
 
+def type_name(kind: int) -> str:
+    """The name of a type of ggml."""
+    return FLOATS.get(kind) or TYPES[kind].name
+
+
 def encode(part: Part, data: bytes) -> bytes:
     """The code of a part, given its bytes."""
     if part.kind in FLOATS:

@@ -28,8 +28,7 @@ from kolmo.progress import Phases, Progress, no_phases
 from kolmo.safetensors import lay_out, read_header, read_span, reject_duplicate_keys, write_header
 from kolmo.targets import Attributes, Target, check_target, is_special
 from kolmo.weights.gguf import coding
-from kolmo.weights.gguf.coding import FLOATS, Part
-from kolmo.weights.gguf.fields import TYPES
+from kolmo.weights.gguf.coding import Part, type_name
 from kolmo.weights.gguf.layout import read_layout
 
 VERSION = 1
@@ -96,11 +95,6 @@ class ShrunkGguf:
         }
         sizes = {"raw_size": self.size, "packed_size": self.packed_size}
         return {"kind": "GGUF", "lossless": True, **sizes, "sha256": self.sha256, "types": types}
-
-
-def type_name(kind: int) -> str:
-    """The name of a type of ggml."""
-    return FLOATS.get(kind) or TYPES[kind].name
 
 
 def shrink(
