@@ -195,8 +195,22 @@ def test_files(made: Path) -> None:
         file.expand(small, again)
     with pytest.raises(KolmoError, match="same file"):
         file.shrink(made, made, force=True)
+    with pytest.raises(KolmoError, match="read whole"):
+        kolmo.load(small)
     with pytest.raises(KolmoError, match="no bases"):
         kolmo.expand(small, again, base=True)
+
+
+def test_a_source_that_changes(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = coding.encode
+
+    def changed(part: Part, data: bytes) -> bytes:
+        return encode(part, bytes([data[0] ^ 1]) + data[1:])
+
+    monkeypatch.setattr(coding, "encode", changed)
+    with pytest.raises(KolmoError, match="changed while it was read"):
+        file.shrink(made, made.with_name("small"))
+    assert not made.with_name("small").exists()
 
 
 def test_rows_in_parts(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

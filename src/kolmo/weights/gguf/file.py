@@ -145,8 +145,13 @@ def shrink(
         sink.file.write(_header(shrunk, shrunk.codes))
         sink.file.flush()
         with phases("comparing", layout.size) as done:
-            for _ in _decoded(replace(shrunk, path=Path(sink.place)), cores, done):
-                pass
+            try:
+                for _ in _decoded(replace(shrunk, path=Path(sink.place)), cores, done):
+                    pass
+            except CorruptError:
+                raise KolmoError(
+                    f"{source}: does not come back the same, as it changed while it was read; leave it alone and repeat"
+                ) from None
         sink.keep(Attributes())
     return shrunk
 

@@ -128,6 +128,8 @@ def expand(
 
 
 def _open(path: str | Path, base: bool) -> ShrunkFile:
+    if gguf.is_shrunk(path):
+        raise KolmoError(f"{path}: is a GGUF file without a loss, which is only read whole; use kolmo expand")
     file = ShrunkFile(path)
     if base and not any(one.base for one in file.record.coded.values()):
         raise KolmoError(f"{path}: has no residuals, so it has no bases; read it without `base`")
