@@ -29,7 +29,7 @@ def bytes_of(count: int) -> bytes:
     return DRAW.integers(0, 256, count).astype(np.uint8).tobytes()
 
 
-def arguments(bits: int, count: int, is_weights: bool) -> tuple[Any, ...]:
+def arguments(bits: int, count: int, is_weights: bool) -> tuple[int, int, int, bytes, bytes, bytes, bytes]:
     """Arguments of the kernels before the symbols."""
     if not is_weights:
         return bits, 100, 8, bytes_of(count), b"", b"", b""
