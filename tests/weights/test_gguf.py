@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -232,6 +233,7 @@ def test_commands(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Path("back.gguf").read_bytes() == made.read_bytes()
     assert "SHA-256" in run("info", "s").output
     assert json.loads(run("info", "s", "--json").output)["types"]["Q4_K"]["size"] == 144 * 40
+    assert isinstance(run("shrink", "m.gguf", "-o", "t", "--lossless", "--exact", "*").exception, click.UsageError)
     lossy = run("shrink", "m.gguf", "-o", "t")
     assert lossy.return_value == 1
     assert "--lossless" in lossy.output

@@ -179,6 +179,8 @@ def command(
     with console.guarded(model), console.writing_to(output):
         check_weights(model)
         if given["lossless"] and os.path.isfile(model) and is_gguf(model):
+            if given["keep"]:
+                raise click.UsageError("--exact is not for GGUF files, which come back byte by byte; leave it out")
             shrink_gguf(model, output, console, threads=threads, force=force)
             return console.status
         if method == DEFAULT_METHOD:

@@ -186,7 +186,7 @@ def _row_counts(magnitudes: Integers, dropped: int, mantissa: int) -> npt.NDArra
     """
     used = np.bitwise_or.reduce(magnitudes, 1)
     alive, columns = used > 0, magnitudes.shape[1]  # a row of zeros fits any number
-    lowest = np.log2(np.where(alive, used & -used, 1).astype(np.float64))  # of a power of two, so it is exact
+    lowest = np.frexp(np.where(alive, used & -used, 1).astype(np.float64))[1] - 1  # exponent of a power of two
     able = np.where(alive, np.minimum(lowest, mantissa), dropped).astype(np.uint8)
     saved = (able - dropped) * float(columns)
     if saved[saved > ROW_COST].sum() <= 4 * ROW_COST:
