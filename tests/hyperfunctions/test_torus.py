@@ -180,7 +180,7 @@ def test_a_constant_is_its_centre(value: float) -> None:
 def test_presets() -> None:
     published = {
         "llm": (0.1, 1600, 3, 0.001, 0.006),
-        "unet": (0.1, 225, 1, 0.001, 0),
+        "unet": (0.1, 225, 3, 0.001, 0),
         "mobilenet": (0.8, 1600, 4, 0.001, 0),
     }
     assert {name: tuple(preset.parameters.values()) for name, preset in PRESETS.items()} == published

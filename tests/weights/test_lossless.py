@@ -65,39 +65,54 @@ def test_c_equals_the_reference(dtype: str, depth: int) -> None:
         exponent = max(bias - 2 - below, bias - 14, 1)
         data = bits.tobytes()
         fixed = lossless.KIND[dtype], dropped, exponent, depth, zeros, 7
-        coded = NATIVE.residual_encode(*fixed, data)
-        assert coded == reference.residual_encode(*fixed, data)
+        coded = NATIVE.residual_encode(*fixed, 0, data, b"")
+        assert coded == reference.residual_encode(*fixed, 0, data, b"")
         weights = np.frombuffer(data, f"<u{DTYPES[dtype]}")
         values = to_floats(weights.astype(f"<u{DTYPES[dtype]}").tobytes(), dtype)
         levels = (values * 2.0 ** (bias - exponent)).astype(np.int32).tobytes()
         for kernels in (NATIVE, reference):
-            assert kernels.residual_decode(*fixed, levels, *coded) == data
+            assert kernels.residual_decode(*fixed[:5], 0, 7, 0, levels, *coded) == data
+        for phase in (0, 3):  # rows of their own
+            rows = -(-(600 + phase) // 7)
+            counts = bytes([dropped // 2, dropped, dropped, 0, 0][i % 5] for i in range(rows))
+            coded = NATIVE.residual_encode(*fixed, phase, data, counts)
+            assert coded == reference.residual_encode(*fixed, phase, data, counts)
+            for kernels in (NATIVE, reference):
+                assert kernels.residual_decode(*fixed[:5], 1, 7, phase, levels, *coded) == data
 
 
 @pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
 def test_what_the_kernels_refuse(kernels: ModuleType) -> None:
     bits = bits_of("BF16", 64)
     fixed = 0, 0, 120, 1, 1, 8
-    code, raw = kernels.residual_encode(*fixed, bits.tobytes())
+    code, raw = kernels.residual_encode(*fixed, 0, bits.tobytes(), b"")
+    decoded = *fixed[:5], 0, 8, 0
     levels = (to_floats(bits.astype("<u2").tobytes(), "BF16") * 128).astype(np.int32)
     refused = [(4, 0, 120, 1, 1, 8), (0, 8, 120, 1, 1, 8), (0, 0, 0, 1, 1, 8), (0, 0, 255, 1, 1, 8)]
     for wrong in [*refused, (0, 0, 120, 9, 1, 8), (0, 0, 120, 1, 1, 0), (0, 3, 120, 1, 1, 8)]:
         with pytest.raises(ValueError, match="do not fit"):
-            kernels.residual_encode(*wrong, bits.tobytes())
+            kernels.residual_encode(*wrong, 0, bits.tobytes(), b"")
+    for phase, counts in [(8, b""), (-1, b""), (0, bytes(7)), (0, bytes(9)), (1, bytes(8)), (0, b"\x08" + bytes(7))]:
+        with pytest.raises(ValueError, match="do not fit"):
+            kernels.residual_encode(*fixed, phase, bits.tobytes(), counts)
     for value in (0x7F80, 0xFFC1, 0x7E80):  # infinite, no number, too large for a level
         with pytest.raises(ValueError, match="do not fit"):
-            kernels.residual_encode(*fixed, np.array([value], np.uint16).tobytes())
+            kernels.residual_encode(*fixed, 0, np.array([value], np.uint16).tobytes(), b"")
     huge = np.where(np.arange(64) == 40, 1 << 21, levels).astype(np.int32)
     lowest = np.where(np.arange(64) == 40, -(1 << 31), levels).astype(np.int32)
     other = np.where(np.arange(64) == 40, levels + 4096, levels).astype(np.int32)
     for parts in [(code + b"\1" * 9, raw), (code, raw[:-1]), (code, raw + b"\0")]:
         with pytest.raises(CorruptError, match="not those of these levels"):
-            kernels.residual_decode(*fixed, levels.tobytes(), *parts)
+            kernels.residual_decode(*decoded, levels.tobytes(), *parts)
     for changed in (huge, lowest, other):
         with pytest.raises(CorruptError, match="not those of these levels"):
-            kernels.residual_decode(*fixed, changed.tobytes(), code, raw)
+            kernels.residual_decode(*decoded, changed.tobytes(), code, raw)
     with pytest.raises(CorruptError, match="not those of these levels"):  # a float that would be infinite
-        kernels.residual_decode(0, 0, 254, 1, 1, 8, np.array([2], np.int32).tobytes(), b"", b"")
+        kernels.residual_decode(0, 0, 254, 1, 1, 0, 8, 0, np.array([2], np.int32).tobytes(), b"", b"")
+    rows = kernels.residual_encode(*fixed, 3, bits.tobytes(), bytes(9))
+    assert kernels.residual_decode(*fixed[:5], 1, 8, 3, levels.tobytes(), *rows) == bits.tobytes()
+    with pytest.raises(CorruptError, match="not those of these levels"):  # a row that drops more than there is
+        kernels.residual_decode(*fixed[:5], 1, 8, 3, levels.tobytes(), b"\xff" * 40, b"\x3f" * 200)
 
 
 @given(data=st.data(), dtype=st.sampled_from(sorted(DTYPES)))
@@ -134,6 +149,23 @@ def test_near_the_entropy() -> None:
     rows = weights * np.exp2(np.arange(512) % 5 - 2, dtype=np.float32)[:, None]
     scaled = 8 * sum(map(len, round_trip(from_floats(rows, "BF16"), "BF16", 512))) / weights.size
     assert scaled < 10.7  # of all rows together the entropy is 11.0
+
+
+@quick
+def test_rows_that_were_shorter_floats_once() -> None:
+    weights = np.random.default_rng(0).standard_normal((512, 1000)).astype(np.float32)
+    tuned = weights.copy()
+    old = np.random.default_rng(1).random(512) < 0.4
+    tuned[old] = weights[old].astype(np.float16)
+    tuned[7] = 0
+    bits = {"all": weights, "some": tuned}
+    sizes = {name: 8 * sum(map(len, round_trip(one.tobytes(), "F32", 1000))) / one.size for name, one in bits.items()}
+    assert sizes["all"] - sizes["some"] == pytest.approx(
+        13 * (tuned.size - 1000 - 1000 * (~old).sum()) / tuned.size, rel=0.02
+    )
+    narrow = weights.reshape(-1, 2)  # lowest bits that are 0 by chance are not worth a flag in most rows
+    flags = round_trip(narrow.tobytes(), "F32", 2)[1][1]
+    assert not flags & lossless.ROWS
 
 
 @quick
@@ -174,7 +206,8 @@ def test_damaged_and_hostile_payloads() -> None:
         (code, sealed(head, body[:-1]), "not that of a matrix"),
         (code, sealed(head, b"\xff" * 8 + body[8:]), "not that of a matrix"),
         (code, sealed((8, flags, exponent), body), "head"),
-        (code, sealed((0, flags | 32, exponent), body), "head"),
+        (code, sealed((0, flags | 64, exponent), body), "head"),
+        (code, sealed((0, flags | 32, exponent), body), "not those of these levels"),
         (code, sealed((0, flags & 16 | 9, exponent), body), "head"),
         (code, sealed((0, flags, 0), body), "head"),
         (code, sealed((0, flags, 255), body), "head"),

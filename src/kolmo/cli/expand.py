@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 import click
 
 from kolmo.cli import options
 from kolmo.cli.console import Console, may_overwrite
 from kolmo.cli.inputs import check_weights
+
+if TYPE_CHECKING:
+    from kolmo.weights.gguf.file import ShrunkGguf
 
 
 @click.command("expand")
@@ -27,10 +31,12 @@ def command(
     """Make a plain safetensors file OUT of FILE, which kolmo shrink wrote; or a folder of a folder.
 
     OUT has all tensors under their names, in their dtypes; the coded ones as close as they were coded. If FILE was
-    made from a model in ONNX and OUT ends in .onnx, OUT is that model.
+    made from a model in ONNX and OUT ends in .onnx, OUT is that model. If FILE was made from a GGUF file, OUT is that
+    file, byte by byte.
     """
     from kolmo.weights.format.reader import ShrunkFile
     from kolmo.weights.format.table import names_in
+    from kolmo.weights.gguf.file import is_shrunk, open_shrunk
     from kolmo.weights.running.expand import expand
 
     console = Console(quiet, verbose, as_json)
@@ -39,10 +45,17 @@ def command(
         if os.path.exists(output) and not force:
             force = may_overwrite(output, console, ask=True)
         start = time.perf_counter()
-        shrunk = ShrunkFile(file)
-        if "trellis" in names_in(shrunk.record.hyperfunctions):
+        shrunk: ShrunkFile | ShrunkGguf
+        if is_shrunk(file):
+            shrunk = open_shrunk(file)
+            is_slow, total = True, shrunk.size
+        else:
+            shrunk = ShrunkFile(file)
+            is_slow = "trellis" in names_in(shrunk.record.hyperfunctions)
+            total = sum(map(shrunk.raw_size, shrunk.names))
+        if is_slow:
             console.warn_if_slow(os.path.getsize(shrunk.path))
-        with console.progress(file, sum(map(shrunk.raw_size, shrunk.names))) as progress:
+        with console.progress(file, total) as progress:
             size = expand(file, output, base=base, threads=threads, force=force, progress=progress)
         packed = os.path.getsize(shrunk.path)
         console.line(f"{file:<20} : {packed} => {size} bytes, {output}")

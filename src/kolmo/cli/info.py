@@ -20,11 +20,13 @@ from kolmo.cli.inputs import check_weights
 def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
     """Print what FILES hold: checkpoints that kolmo shrink wrote, and networks of kolmo train, or their folders.
 
-    Of a checkpoint: tensors, sizes, bits, digest; only headers are read. Errors of weights are printed when a file is
-    made; they are not in it. Of a network: sizes, hash, texts, bits per byte on what was held out of them.
+    Of a checkpoint or a GGUF file: tensors or types, sizes, bits, digest; only headers are read. Errors of weights are
+    printed when a file is made; they are not in it. Of a network: sizes, hash, texts, bits per byte on what was held
+    out of them.
     """
     from kolmo.weights.format.reader import ShrunkFile
     from kolmo.weights.format.record import VERSION
+    from kolmo.weights.gguf.file import is_shrunk, open_shrunk
     from kolmo.weights.report import describe
 
     console = Console(verbose=verbose, json=as_json)
@@ -36,6 +38,14 @@ def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
                     console.record({"file": path, **facts})
                 else:
                     print_lines(([f"{path}:"] if len(files) > 1 else []) + _network_lines(path, facts))
+                continue
+            if is_shrunk(path):
+                shrunk = open_shrunk(path)
+                if as_json:
+                    console.record({"file": path, **shrunk.record()})
+                else:
+                    print_lines(([f"{path}:"] if len(files) > 1 else []) + shrunk.lines())
+                    print_lines([f"SHA-256 of the GGUF file: {shrunk.sha256}"])
                 continue
             report = describe(ShrunkFile(path))
             if as_json:

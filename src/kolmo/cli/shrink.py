@@ -159,13 +159,15 @@ def command(
     """Shrink the weights of MODEL into OUT.
 
     MODEL is a safetensors file, a folder with one or with shards, a torch state dict, or a model in ONNX. Matrices are
-    coded with loss unless --lossless is given; norms, biases and all that is small stay exact. Of a folder with a
-    config.json, OUT is a folder that transformers open, unless it ends in .safetensors or .kolmo. Read OUT with
-    kolmo.load in Python, or kolmo expand.
+    coded with loss unless --lossless is given; norms, biases and all that is small stay exact. With --lossless, MODEL
+    may also be a GGUF file, which kolmo expand restores byte by byte. Of a folder with a config.json, OUT is a folder
+    that transformers open, unless it ends in .safetensors or .kolmo. Read OUT with kolmo.load in Python, or kolmo
+    expand.
     """
     from kolmo.weights.goals import Selection, agreed
     from kolmo.weights.shrink import shrink
     from kolmo.weights.sources.folder import companions, makes_folder
+    from kolmo.weights.sources.kinds import is_gguf
 
     try:
         family, goal = chosen_family(method, given), chosen_goal(given)
@@ -176,6 +178,11 @@ def command(
     console = Console(quiet, verbose, as_json)
     with console.guarded(model), console.writing_to(output):
         check_weights(model)
+        if given["lossless"] and os.path.isfile(model) and is_gguf(model):
+            if given["keep"]:
+                raise click.UsageError("--exact is not for GGUF files, which come back byte by byte; leave it out")
+            shrink_gguf(model, output, console, threads=threads, force=force)
+            return console.status
         if method == DEFAULT_METHOD:
             console.warn_if_slow(os.path.getsize(model) if os.path.isfile(model) else None)
         if os.path.exists(output) and not force:
@@ -203,3 +210,19 @@ def command(
         elif not quiet:
             print_lines(report.lines(each=verbose))
     return console.status
+
+
+def shrink_gguf(model: str, output: str, console: Console, *, threads: int, force: bool) -> None:
+    """A GGUF file, without a loss."""
+    from kolmo.weights.gguf.file import shrink
+
+    console.warn_if_slow(os.path.getsize(model))
+    if os.path.exists(output) and not force:
+        force = may_overwrite(output, console, ask=True)
+    start = time.perf_counter()
+    shrunk = shrink(model, output, threads=threads, force=force, progress=console.progress)
+    if console.json:
+        seconds = round(time.perf_counter() - start, 3)
+        console.record({"file": model, "output": output, "seconds": seconds, **shrunk.record()})
+    elif not console.quiet:
+        print_lines(shrunk.lines())

@@ -216,7 +216,7 @@ class Torus:
 
 PRESETS = {
     "llm": Torus(side=0.1, points=1600, classes=3, threshold=0.001, limit=0.006),
-    "unet": Torus(side=0.1, points=225, classes=1, threshold=0.001, limit=0.0),
+    "unet": Torus(side=0.1, points=225, classes=3, threshold=0.001, limit=0.0),
     "mobilenet": Torus(side=0.8, points=1600, classes=4, threshold=0.001, limit=0.0),
 }
 

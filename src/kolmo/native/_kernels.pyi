@@ -30,8 +30,32 @@ def sample_masses(
     bits: int, location: bytes, scale: bytes, weight: bytes, samples: bytes, /
 ) -> tuple[bytes, bytes]: ...
 def sample_split(low: int, middle: int, high: int, /) -> int: ...
+def quants_encode(
+    bits: int, period: int, group: int, sides: bytes, steps: bytes, offsets: bytes, values: bytes, symbols: bytes, /
+) -> bytes: ...
+def quants_decode(
+    bits: int,
+    period: int,
+    group: int,
+    sides: bytes,
+    steps: bytes,
+    offsets: bytes,
+    values: bytes,
+    code: bytes,
+    count: int,
+    /,
+) -> bytes: ...
 def residual_encode(
-    kind: int, dropped: int, exponent: int, depth: int, zeros: int, period: int, values: bytes, /
+    kind: int,
+    dropped: int,
+    exponent: int,
+    depth: int,
+    zeros: int,
+    period: int,
+    phase: int,
+    values: bytes,
+    counts: bytes,
+    /,
 ) -> tuple[bytes, bytes]: ...
 def residual_decode(
     kind: int,
@@ -39,7 +63,9 @@ def residual_decode(
     exponent: int,
     depth: int,
     zeros: int,
+    rows: int,
     period: int,
+    phase: int,
     levels: bytes,
     code: bytes,
     bits: bytes,

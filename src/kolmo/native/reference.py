@@ -11,6 +11,7 @@ from kolmo.native.network.reference import Network, NetworkLanes, network_stretc
 from kolmo.native.neural.reference import NeuralMixer
 from kolmo.native.pixel_mixer.reference import PixelMixer
 from kolmo.native.pixels.network import PixelNetwork
+from kolmo.native.quants.reference import quants_decode, quants_encode
 from kolmo.native.residual.reference import residual_decode, residual_encode
 from kolmo.native.samples.mixture import sample_log2, sample_masses, sample_split
 from kolmo.native.samples.network import SampleNetwork
@@ -41,6 +42,8 @@ __all__ = [
     "deflate",
     "join_rows",
     "network_stretch",
+    "quants_decode",
+    "quants_encode",
     "residual_decode",
     "residual_encode",
     "sample_log2",

@@ -48,7 +48,7 @@ RESIDUAL_INLINE uint64_t residual_raw(kolmo_bit_writer *writer, kolmo_bit_reader
 /* One walk over a tile, for both directions. An encoder passes values, from which levels follow; a decoder passes levels.
  * Returns 0 if memory is short, -1 if a value or a level is impossible. */
 RESIDUAL_INLINE int residual_walk(const kolmo_residual *f, int itemsize, uint8_t *values, const int32_t *levels, size_t n,
-                                  residual_writer *writer, residual_reader *reader) {
+                                  const uint8_t *counts, residual_writer *writer, residual_reader *reader) {
     kolmo_residual_odds *odds = reader ? &reader->odds : &writer->odds;
     kolmo_encoder own_encoder, *encoder = reader ? NULL : &own_encoder; /* copies stay in registers */
     kolmo_decoder own_decoder, *decoder = reader ? &own_decoder : NULL;
@@ -60,10 +60,23 @@ RESIDUAL_INLINE int residual_walk(const kolmo_residual *f, int itemsize, uint8_t
     if (reader) own_decoder = reader->coder, own_reader = reader->bits;
     else own_encoder = writer->coder, own_writer = writer->bits;
     for (size_t i = 0; i < wide; i++) columns[i] = RESIDUAL_START;
-    const int m = f->mantissa, depth = f->depth;
-    const uint64_t mask = ((uint64_t)1 << m) - 1;
+    const int depth = f->depth;
+    int dropped = f->dropped, m = f->mantissa - dropped, changed = 0;
+    size_t next = f->rows ? 0 : n; /* where the next row begins */
     int row = RESIDUAL_START, good = 1;
     for (size_t i = 0; i < n; i++) {
+        if (i == next) {
+            next += f->period - (i ? 0 : f->phase);
+            changed = residual_decide(encoder, decoder, odds->change + changed, encoder ? *counts != dropped : 0);
+            if (changed) dropped = (int)residual_raw(put, get, encoder ? *counts : 0, RESIDUAL_COUNT_BITS);
+            if (encoder) counts++;
+            m = f->mantissa - dropped;
+            if (m < 0) {
+                good = -1;
+                break;
+            }
+        }
+        const uint64_t mask = ((uint64_t)1 << m) - 1;
         uint64_t a = 0;
         int negative = 0, level;
         if (encoder) {
@@ -73,9 +86,9 @@ RESIDUAL_INLINE int residual_walk(const kolmo_residual *f, int itemsize, uint8_t
             if (itemsize == 8) memcpy(&v, values + 8 * i, 8);
             negative = (int)(v >> f->sign);
             v &= ((uint64_t)1 << f->sign) - 1;
-            a = v >> f->dropped;
+            a = v >> dropped;
             int above = (int)(a >> m) - f->exponent;
-            if (a << f->dropped != v || (int)(a >> m) > f->largest || above > RESIDUAL_MAX_OCTAVE) {
+            if (a << dropped != v || (int)(a >> m) > f->largest || above > RESIDUAL_MAX_OCTAVE) {
                 good = -1;
                 break;
             }
@@ -135,7 +148,7 @@ RESIDUAL_INLINE int residual_walk(const kolmo_residual *f, int itemsize, uint8_t
             }
         }
         if (decoder) {
-            uint64_t v = a << f->dropped | (uint64_t)negative << f->sign;
+            uint64_t v = a << dropped | (uint64_t)negative << f->sign;
             if (itemsize == 2) { uint16_t x = (uint16_t)v; memcpy(values + 2 * i, &x, 2); }
             if (itemsize == 4) { uint32_t x = (uint32_t)v; memcpy(values + 4 * i, &x, 4); }
             if (itemsize == 8) memcpy(values + 8 * i, &v, 8);
@@ -151,14 +164,14 @@ RESIDUAL_INLINE int residual_walk(const kolmo_residual *f, int itemsize, uint8_t
     return good;
 }
 
-static int residual_encode(const kolmo_residual *f, uint8_t *values, size_t n, residual_writer *w) {
-    if (f->itemsize == 2) return residual_walk(f, 2, values, NULL, n, w, NULL);
-    return f->itemsize == 4 ? residual_walk(f, 4, values, NULL, n, w, NULL) : residual_walk(f, 8, values, NULL, n, w, NULL);
+static int residual_encode(const kolmo_residual *f, uint8_t *values, size_t n, const uint8_t *counts, residual_writer *w) {
+    if (f->itemsize == 2) return residual_walk(f, 2, values, NULL, n, counts, w, NULL);
+    return f->itemsize == 4 ? residual_walk(f, 4, values, NULL, n, counts, w, NULL) : residual_walk(f, 8, values, NULL, n, counts, w, NULL);
 }
 
 static int residual_decode(const kolmo_residual *f, uint8_t *values, const int32_t *levels, size_t n, residual_reader *r) {
-    if (f->itemsize == 2) return residual_walk(f, 2, values, levels, n, NULL, r);
-    return f->itemsize == 4 ? residual_walk(f, 4, values, levels, n, NULL, r) : residual_walk(f, 8, values, levels, n, NULL, r);
+    if (f->itemsize == 2) return residual_walk(f, 2, values, levels, n, NULL, NULL, r);
+    return f->itemsize == 4 ? residual_walk(f, 4, values, levels, n, NULL, NULL, r) : residual_walk(f, 8, values, levels, n, NULL, NULL, r);
 }
 
 static void residual_odds(kolmo_residual_odds *odds) {
@@ -167,39 +180,51 @@ static void residual_odds(kolmo_residual_odds *odds) {
 }
 
 /* Reads the settings and checks them; sets the error. */
-static int residual_fits(kolmo_residual *f, int kind, int dropped, int exponent, int depth, int zeros, Py_ssize_t period, Py_ssize_t n) {
-    int fits = kind >= 0 && kind < 4 && depth >= 0 && depth <= RESIDUAL_MAX_DEPTH && period >= 1 && n >= 0 && n <= TRELLIS_MAX_TILE;
+static int residual_fits(kolmo_residual *f, int kind, int dropped, int exponent, int depth, int zeros, int rows, Py_ssize_t period,
+                         Py_ssize_t phase, Py_ssize_t n) {
+    int fits = kind >= 0 && kind < 4 && depth >= 0 && depth <= RESIDUAL_MAX_DEPTH && period >= 1 && phase >= 0 && phase < period &&
+               n >= 0 && n <= TRELLIS_MAX_TILE;
     if (fits) {
         f->itemsize = residual_floats[kind].itemsize;
-        f->mantissa = residual_floats[kind].mantissa - dropped;
+        f->mantissa = residual_floats[kind].mantissa;
         f->dropped = dropped;
         f->sign = 8 * f->itemsize - 1;
         f->largest = residual_floats[kind].largest;
         f->exponent = exponent;
         f->depth = depth;
         f->zeros = zeros != 0;
+        f->rows = rows != 0;
         f->period = (size_t)period;
-        fits = dropped >= 0 && f->mantissa >= 0 && exponent >= 1 && exponent <= f->largest;
+        f->phase = (size_t)phase;
+        fits = dropped >= 0 && dropped <= f->mantissa && exponent >= 1 && exponent <= f->largest;
     }
     if (!fits) PyErr_SetString(PyExc_ValueError, "the arguments do not fit the kernel");
     return fits;
 }
 
+/* Number of rows, whole or in part, that n weights are in. */
+static size_t residual_rows(const kolmo_residual *f, size_t n) {
+    return n ? (n - 1 + f->phase) / f->period + 1 : 0;
+}
+
 static PyObject *encode_py(PyObject *module, PyObject *args) {
-    const char *data;
-    Py_ssize_t size, period;
+    const char *data, *counts;
+    Py_ssize_t size, rows, period, phase;
     int kind, dropped, exponent, depth, zeros, good = 0;
     kolmo_residual f;
     (void)module;
-    if (!PyArg_ParseTuple(args, "iiiiiny#:residual_encode", &kind, &dropped, &exponent, &depth, &zeros, &period, &data, &size) ||
-        !residual_fits(&f, kind, dropped, exponent, depth, zeros, period, kind >= 0 && kind < 4 ? size / residual_floats[kind].itemsize : 0))
+    if (!PyArg_ParseTuple(args, "iiiiinny#y#:residual_encode", &kind, &dropped, &exponent, &depth, &zeros, &period, &phase, &data, &size, &counts, &rows) ||
+        !residual_fits(&f, kind, dropped, exponent, depth, zeros, rows > 0, period, phase,
+                       kind >= 0 && kind < 4 ? size / residual_floats[kind].itemsize : 0))
         return NULL;
+    const size_t n = (size_t)(size / f.itemsize);
+    const int fits = !(size % (Py_ssize_t)f.itemsize) && (!rows || (size_t)rows == residual_rows(&f, n));
     residual_writer *w = calloc(1, sizeof *w);
     if (!w) return PyErr_NoMemory();
     residual_odds(&w->odds);
     kolmo_encoder_init(&w->coder);
     Py_BEGIN_ALLOW_THREADS
-    good = size % f.itemsize ? -1 : residual_encode(&f, (uint8_t *)data, (size_t)(size / f.itemsize), w);
+    good = fits ? residual_encode(&f, (uint8_t *)data, n, (const uint8_t *)counts, w) : -1;
     if (good == 1) {
         kolmo_encoder_finish(&w->coder);
         kolmo_bits_put_bytes(&w->bits, 0);
@@ -221,12 +246,13 @@ static PyObject *encode_py(PyObject *module, PyObject *args) {
 
 static PyObject *decode_py(PyObject *module, PyObject *args) {
     const char *data, *raw, *given;
-    Py_ssize_t size, raw_size, given_size, period;
-    int kind, dropped, exponent, depth, zeros, good = 0;
+    Py_ssize_t size, raw_size, given_size, period, phase;
+    int kind, dropped, exponent, depth, zeros, rows, good = 0;
     kolmo_residual f;
     (void)module;
-    if (!PyArg_ParseTuple(args, "iiiiiny#y#y#:residual_decode", &kind, &dropped, &exponent, &depth, &zeros, &period, &given, &given_size, &data, &size, &raw, &raw_size) ||
-        !residual_fits(&f, kind, dropped, exponent, depth, zeros, period, given_size / 4))
+    if (!PyArg_ParseTuple(args, "iiiiiinny#y#y#:residual_decode", &kind, &dropped, &exponent, &depth, &zeros, &rows, &period, &phase, &given, &given_size, &data,
+                          &size, &raw, &raw_size) ||
+        !residual_fits(&f, kind, dropped, exponent, depth, zeros, rows, period, phase, given_size / 4))
         return NULL;
     size_t n = (size_t)given_size / 4;
     PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)n * f.itemsize);
@@ -259,7 +285,7 @@ static PyObject *decode_py(PyObject *module, PyObject *args) {
 }
 
 PyMethodDef residual_functions[] = {
-    {"residual_encode", encode_py, METH_VARARGS, "residual_encode(kind, dropped, exponent, depth, zeros, period, values): code, bits."},
-    {"residual_decode", decode_py, METH_VARARGS, "residual_decode(kind, dropped, exponent, depth, zeros, period, levels, code, bits): values."},
+    {"residual_encode", encode_py, METH_VARARGS, "residual_encode(kind, dropped, exponent, depth, zeros, period, phase, values, counts): code, bits."},
+    {"residual_decode", decode_py, METH_VARARGS, "residual_decode(kind, dropped, exponent, depth, zeros, rows, period, phase, levels, code, bits): values."},
     {NULL, NULL, 0, NULL},
 };

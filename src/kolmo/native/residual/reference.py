@@ -21,6 +21,7 @@ KINDS = ((2, 7, 254), (2, 10, 30), (4, 23, 254), (8, 52, 2046))  # bytes, bits o
 MAX_DEPTH = 8  # upper bits of a residual that may have contexts
 CELLS = 16  # levels whose cells have contexts of their own
 OCTAVES = 16  # octaves below the step that have decisions of their own
+COUNT_BITS = 6  # raw bits of the number of bits that a row drops
 FAR_BITS = 11  # raw bits of an octave further below
 START = 128  # activity at the start
 RATE = 4  # activities adapt by 2^-RATE
@@ -33,35 +34,49 @@ MISMATCH = "the coded residuals are not those of these levels"
 
 
 def residual_encode(
-    kind: int, dropped: int, exponent: int, depth: int, zeros: int, period: int, values: bytes, /
+    kind: int,
+    dropped: int,
+    exponent: int,
+    depth: int,
+    zeros: int,
+    period: int,
+    phase: int,
+    values: bytes,
+    counts: bytes,
+    /,
 ) -> tuple[bytes, bytes]:
     """The coded residuals of a tile: the code of decisions, and raw bits.
 
     Args:
         kind: kind of float, a place in `KINDS`.
-        dropped: number of lowest bits of the mantissa that are 0 in all values.
+        dropped: number of lowest bits of the mantissa that are 0 in all values; with `counts` any number.
         exponent: biased exponent of the step.
         depth: number of upper bits of a residual that have contexts.
         zeros: 1 if there are zeros; with 0 they are possible, but cost more.
         period: distance in values between two values of one column.
+        phase: place of the first value in its row.
         values: finite floats, as native unsigned integers.
+        counts: what stands in the place of `dropped` in each row, whole or in part, one byte each; or empty.
 
     Raises:
         ValueError: sizes or values do not fit.
     """
-    size, mantissa, largest = _fit(kind, dropped, exponent, depth, period)
-    if len(values) % size or len(values) // size > MAX_TILE:
+    size, mantissa, largest = _fit(kind, dropped, exponent, depth, period, phase)
+    rows = -(-(len(values) // size + phase) // period) if values else 0
+    if len(values) % size or len(values) // size > MAX_TILE or (counts and len(counts) != rows):
         raise ValueError(MISFIT)
-    sign, bits = 8 * size - 1, mantissa - dropped
-    walk = _Walk(exponent, bits, depth, bool(zeros), period, len(values) // size)
+    sign = 8 * size - 1
+    walk = _Walk(exponent, mantissa, dropped, depth, bool(zeros), bool(counts), period, phase, len(values) // size)
     coder, raw = BinaryEncoder(), _BitWriter()
 
     def decide(bit: int, chance: int) -> int:
         coder.encode(bit, chance)
         return bit
 
-    for value in np.frombuffer(values, f"=u{size}").tolist():
-        magnitude = value & (1 << sign) - 1
+    for i, value in enumerate(np.frombuffer(values, f"=u{size}").tolist()):
+        if not walk.begin(counts[(i + phase) // period] if counts else 0, decide, raw.put):
+            raise ValueError(MISFIT)
+        magnitude, dropped, bits = value & (1 << sign) - 1, walk.dropped, mantissa - walk.dropped
         above = (magnitude >> mantissa) - exponent
         if magnitude >> mantissa > largest or magnitude & (1 << dropped) - 1 or above > MAX_OCTAVE:
             raise ValueError(MISFIT)
@@ -78,7 +93,9 @@ def residual_decode(
     exponent: int,
     depth: int,
     zeros: int,
+    rows: int,
     period: int,
+    phase: int,
     levels: bytes,
     code: bytes,
     bits: bytes,
@@ -86,26 +103,33 @@ def residual_decode(
 ) -> bytes:
     """The values that `residual_encode` coded, given their levels (native int32): the mirror of it.
 
+    `rows` is 1 if there were `counts`, else 0.
+
     Raises:
         CorruptError: code or bits end too early or too late, or a level does not belong to such a float.
     """
-    size, mantissa, largest = _fit(kind, dropped, exponent, depth, period)
+    size, mantissa, largest = _fit(kind, dropped, exponent, depth, period, phase)
     if len(levels) // 4 > MAX_TILE:
         raise ValueError(MISFIT)
     sign, numbers = 8 * size - 1, np.frombuffer(levels[: len(levels) // 4 * 4], np.int32).tolist()
     if len(levels) % 4 or any(abs(level) > MAX_LEVEL for level in numbers):
         raise CorruptError(MISMATCH)
-    walk = _Walk(exponent, mantissa - dropped, depth, bool(zeros), period, len(numbers))
+    walk = _Walk(exponent, mantissa, dropped, depth, bool(zeros), bool(rows), period, phase, len(numbers))
     coder, raw = BinaryDecoder(code), _BitReader(bits)
     values = []
+
+    def decide(_: int, chance: int) -> int:
+        return coder.decode(chance)
+
+    def get(_: int, count: int) -> int:
+        return raw.get(count)
+
     try:
         for level in numbers:
-            if level and exponent + abs(level).bit_length() - 1 > largest:
+            if not walk.begin(0, decide, get) or (level and exponent + abs(level).bit_length() - 1 > largest):
                 raise CorruptError(MISMATCH)
-            magnitude, negative = walk.visit(
-                abs(level), int(level < 0), None, lambda _, chance: coder.decode(chance), lambda _, n: raw.get(n)
-            )
-            values.append(magnitude << dropped | negative << sign)
+            magnitude, negative = walk.visit(abs(level), int(level < 0), None, decide, get)
+            values.append(magnitude << walk.dropped | negative << sign)
     except CorruptError:
         raise CorruptError(MISMATCH) from None
     if coder._next < len(code) or not raw.finished:
@@ -116,12 +140,40 @@ def residual_decode(
 class _Walk:
     """The contexts, and the order of decisions and raw bits, which encoder and decoder share."""
 
-    def __init__(self, exponent: int, mantissa: int, depth: int, zeros: bool, period: int, count: int) -> None:
+    def __init__(
+        self,
+        exponent: int,
+        mantissa: int,
+        dropped: int,
+        depth: int,
+        zeros: bool,
+        rows: bool,
+        period: int,
+        phase: int,
+        count: int,
+    ) -> None:
         self._exponent, self._mantissa, self._depth, self._zeros = exponent, mantissa, depth, zeros
+        self.dropped = dropped
+        self._rows, self._changed = rows, 0
+        self._left = 0 if rows else -1  # values before the next row begins
+        self._length = period - phase  # of the next row in values
         self._row = START
         self._columns = [START] * max(min(period, count), 1)
         self._period, self._at = period, 0
         self._odds: dict[tuple[int, ...], list[int]] = {}
+
+    def begin(self, count: int, decide: Callable[[int, int], int], raw: Callable[[int, int], int]) -> bool:
+        """Before each value: the number of dropped bits of a row that begins here; False if it is impossible.
+
+        The encoder passes that number, the decoder anything.
+        """
+        if not self._left:
+            self._left, self._length = self._length, self._period
+            self._changed = self._choose((4, self._changed), int(count != self.dropped), decide)
+            if self._changed:
+                self.dropped = raw(count, COUNT_BITS)
+        self._left -= self._rows
+        return self.dropped <= self._mantissa
 
     def visit(
         self,
@@ -136,7 +188,7 @@ class _Walk:
         The encoder passes all arguments. The decoder passes None as the magnitude, and any sign for level 0;
         `decide(bit, chance)` and `raw(bits, count)` then return the coded bits, and ignore the given ones.
         """
-        m, known = self._mantissa, magnitude is not None
+        m, known = self._mantissa - self.dropped, magnitude is not None
         given = 0 if magnitude is None else magnitude
         if level:
             octave = level.bit_length() - 1
@@ -234,9 +286,9 @@ class _BitReader:
         return self._next == len(self._data) and not self._held
 
 
-def _fit(kind: int, dropped: int, exponent: int, depth: int, period: int) -> tuple[int, int, int]:
+def _fit(kind: int, dropped: int, exponent: int, depth: int, period: int, phase: int) -> tuple[int, int, int]:
     """The kind of float, if all arguments fit it."""
-    if 0 <= kind < len(KINDS) and 0 <= depth <= MAX_DEPTH and period >= 1:
+    if 0 <= kind < len(KINDS) and 0 <= depth <= MAX_DEPTH and 0 <= phase < period:
         size, mantissa, largest = KINDS[kind]
         if 0 <= dropped <= mantissa and 1 <= exponent <= largest:
             return size, mantissa, largest

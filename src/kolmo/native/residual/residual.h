@@ -18,22 +18,25 @@ enum {
     RESIDUAL_GROUPS = RESIDUAL_CELLS + RESIDUAL_OCTAVES + 1,
     RESIDUAL_START = 128,  /* activity at the start */
     RESIDUAL_RATE = 4,
+    RESIDUAL_COUNT_BITS = 6, /* raw bits of the number of a row's lowest bits */
     RESIDUAL_MAX_OCTAVE = 19, /* octave of the largest level */
 };
 
 typedef struct {
-    int mantissa; /* number of its bits, without the lowest ones that are 0 in all weights */
-    int dropped;  /* number of these lowest bits */
+    int mantissa; /* number of its bits */
+    int dropped;  /* number of its lowest bits that are 0 in all weights; with rows, where the first row starts from */
     int sign;     /* place of the sign bit */
     int largest;  /* largest exponent of a finite float */
     int exponent; /* biased exponent of the step */
     int depth;    /* number of upper bits of a residual that have contexts */
     int zeros;    /* whether there are zeros */
+    int rows;     /* whether each row has a number of lowest bits of its own */
     size_t itemsize, period;
+    size_t phase; /* place of the first weight in its row */
 } kolmo_residual;
 
 typedef struct {
-    kolmo_trellis_odds zero[RESIDUAL_CLASSES], minus, octave[RESIDUAL_CLASSES][RESIDUAL_OCTAVES];
+    kolmo_trellis_odds zero[RESIDUAL_CLASSES], minus, change[2], octave[RESIDUAL_CLASSES][RESIDUAL_OCTAVES];
     kolmo_trellis_odds upper[RESIDUAL_GROUPS][1 << RESIDUAL_MAX_DEPTH];
 } kolmo_residual_odds;
 

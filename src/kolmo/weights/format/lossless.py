@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 BASE = Trellis(1.0, 1)  # decodes every base, since a payload records its step
 MANTISSA = {"BF16": 7, "F16": 10, "F32": 23, "F64": 52}  # bits of the mantissa
 KIND = {name: i for i, name in enumerate(MANTISSA)}
-HEAD = struct.Struct("<BBHI")  # dropped bits, depth and zeros, exponent, CRC-32 of everything else
+HEAD = struct.Struct("<BBHI")  # dropped bits, depth and flags, exponent, CRC-32 of everything else
 SIZES = struct.Struct("<2I")  # lengths in bytes of a tile's code and of its raw bits
-ZEROS = 16  # flag beside the depth: some weights are 0
+ZEROS, ROWS = 16, 32  # flags beside the depth: some weights are 0; each row drops a number of bits of its own
+ROW_COST = 16  # bits that a row must save to drop more than the row before; more than what saying so takes
 MAX_DEPTH = 8  # upper bits of a residual that may have contexts
 CELLS = 16  # levels whose cells have contexts of their own
 OCTAVES = 16  # octaves below the step that have contexts of their own
@@ -90,12 +91,14 @@ def encode(data: bytes, dtype: str, columns: int, progress: Progress | None = No
     """Base and residual of a matrix, given as the bytes of its finite weights.
 
     Raises:
-        ValueError: the magnitudes fit no step from 2^-100 to 2^100.
+        ValueError: a weight is not finite, or the magnitudes fit no step from 2^-100 to 2^100.
     """
     bits = _Floats(dtype).bits(data)
     magnitudes = bits & bits.dtype.type((1 << _Floats(dtype).sign) - 1)
     used = int(np.bitwise_or.reduce(magnitudes))
     floats = _Floats(dtype, min((used & -used).bit_length() - 1, MANTISSA[dtype]) if used else MANTISSA[dtype])
+    if int(magnitudes.max()) >> MANTISSA[dtype] > 2 * floats.bias:
+        raise ValueError("a weight is not a finite number")
     sample = magnitudes[:: -(-magnitudes.size // SAMPLE_WEIGHTS) | 1] >> floats.dropped
     exponent = _exponent(sample, int(magnitudes.max()) >> MANTISSA[dtype], floats)
     step = 2.0 ** (exponent - floats.bias)
@@ -103,13 +106,15 @@ def encode(data: bytes, dtype: str, columns: int, progress: Progress | None = No
     levels = (weights * (1 / step)).astype(np.int32)
     code = Trellis(step, 1).encode_levels(levels.reshape(-1, columns))
     settings = floats.dropped, exponent, _depth(sample, floats, exponent, bits.size), int(not magnitudes.all())
+    counts = _row_counts(magnitudes.reshape(-1, columns), floats.dropped, MANTISSA[dtype])
     tiles = []
     for at in range(0, bits.size, TILE):
         tile = bits[at : at + TILE]
-        tiles.append(kernels.residual_encode(floats.kind, *settings, columns, tile.tobytes()))
+        rows = counts[at // columns : -(-(at + tile.size) // columns)].tobytes()
+        tiles.append(kernels.residual_encode(floats.kind, *settings, columns, at % columns, tile.tobytes(), rows))
         if progress:
             progress(tile.size)
-    return code, _pack(*settings, tiles, (bits.size // columns, columns))
+    return code, _pack(*settings, int(counts.size > 0), tiles, (bits.size // columns, columns))
 
 
 def decode(code: bytes, rest: bytes, dtype: str, shape: tuple[int, int], threads: int = 1) -> bytes:
@@ -118,9 +123,9 @@ def decode(code: bytes, rest: bytes, dtype: str, shape: tuple[int, int], threads
     Raises:
         CorruptError: a payload is damaged, has another shape, or the two do not belong together.
     """
-    dropped, exponent, depth, zeros, tiles = _unpack(rest, shape)
-    floats = _Floats(dtype)
-    if dropped > floats.mantissa or not 1 <= exponent <= 2 * floats.bias or depth > MAX_DEPTH or zeros > 1:
+    dropped, exponent, depth, zeros, rows, tiles = _unpack(rest, shape)
+    floats, columns = _Floats(dtype), shape[1]
+    if dropped > floats.mantissa or not 1 <= exponent <= 2 * floats.bias or depth > MAX_DEPTH or rows > 1:
         raise CorruptError("the header of the residual is not one of this version, or it is for another dtype", 0)
     levels = BASE.decode_levels(code, shape, threads).reshape(-1)
     if _step(code) != 2.0 ** (exponent - floats.bias):
@@ -128,8 +133,9 @@ def decode(code: bytes, rest: bytes, dtype: str, shape: tuple[int, int], threads
     out = np.empty(levels.size, floats.native)
 
     def work(i: int) -> None:
-        tile = levels[i * TILE : (i + 1) * TILE].tobytes()
-        found = kernels.residual_decode(floats.kind, dropped, exponent, depth, zeros, shape[1], tile, *tiles[i])
+        tile, phase = levels[i * TILE : (i + 1) * TILE].tobytes(), i * TILE % columns
+        settings = floats.kind, dropped, exponent, depth, zeros, rows, columns, phase
+        found = kernels.residual_decode(*settings, tile, *tiles[i])
         out[i * TILE : (i + 1) * TILE] = np.frombuffer(found, floats.native)
 
     _each(work, range(len(tiles)), threads)
@@ -173,6 +179,28 @@ def _exponent(sample: Integers, highest: int, floats: _Floats) -> int:
     return min(exponent, 2 * floats.bias)
 
 
+def _row_counts(magnitudes: Integers, dropped: int, mantissa: int) -> npt.NDArray[np.uint8]:
+    """The number of bits that each row drops; empty where rows of their own are not worth it.
+
+    A row that changes the number says so in about ROW_COST / 2 bits, and so does the one that changes it back.
+    """
+    used = np.bitwise_or.reduce(magnitudes, 1)
+    alive, columns = used > 0, magnitudes.shape[1]  # a row of zeros fits any number
+    lowest = np.frexp(np.where(alive, used & -used, 1).astype(np.float64))[1] - 1  # exponent of a power of two
+    able = np.where(alive, np.minimum(lowest, mantissa), dropped).astype(np.uint8)
+    saved = (able - dropped) * float(columns)
+    if saved[saved > ROW_COST].sum() <= 4 * ROW_COST:
+        return np.zeros(0, np.uint8)
+    now = dropped
+    for i in np.flatnonzero(alive).tolist():
+        most = int(able[i])
+        if most < now or (most - now) * columns > ROW_COST:
+            now = most
+        able[i] = now
+    last = np.maximum.accumulate(np.where(alive, np.arange(alive.size), 0))
+    return np.where(alive.cumsum() > 0, able[last], np.uint8(dropped))
+
+
 def _depth(sample: Integers, floats: _Floats, exponent: int, count: int) -> int:
     """The number of upper bits of residuals that are worth contexts, which each tile learns anew.
 
@@ -206,15 +234,21 @@ def _depth(sample: Integers, floats: _Floats, exponent: int, count: int) -> int:
 
 
 def _pack(
-    dropped: int, exponent: int, depth: int, zeros: int, tiles: Iterable[tuple[bytes, bytes]], shape: tuple[int, int]
+    dropped: int,
+    exponent: int,
+    depth: int,
+    zeros: int,
+    rows: int,
+    tiles: Iterable[tuple[bytes, bytes]],
+    shape: tuple[int, int],
 ) -> bytes:
     sizes = b"".join(SIZES.pack(len(code), len(bits)) for code, bits in tiles)
     body = sizes + b"".join(code + bits for code, bits in tiles)
-    head = dropped, depth + ZEROS * zeros, exponent
+    head = dropped, depth + ZEROS * zeros + ROWS * rows, exponent
     return HEAD.pack(*head, checksum(HEAD.pack(*head, 0), body, shape)) + body
 
 
-def _unpack(rest: bytes, shape: tuple[int, int]) -> tuple[int, int, int, int, list[tuple[bytes, bytes]]]:
+def _unpack(rest: bytes, shape: tuple[int, int]) -> tuple[int, int, int, int, int, list[tuple[bytes, bytes]]]:
     """The mirror of `_pack`."""
     if len(rest) < HEAD.size:
         raise CorruptError(f"a residual of {len(rest)} bytes ends within its header", len(rest))
@@ -231,7 +265,7 @@ def _unpack(rest: bytes, shape: tuple[int, int]) -> tuple[int, int, int, int, li
         at += code + bits
     if at != len(rest):
         raise CorruptError(f"the residual is not that of a matrix of {shape[0]} x {shape[1]}", len(rest))
-    return dropped, exponent, flags % ZEROS, flags // ZEROS, tiles
+    return dropped, exponent, flags % ZEROS, flags % ROWS // ZEROS, flags // ROWS, tiles
 
 
 def _each(work: Callable[[int], None], items: range, threads: int) -> None:

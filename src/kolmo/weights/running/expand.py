@@ -17,6 +17,7 @@ from kolmo.progress import Progress
 from kolmo.safetensors import BYTES, Kind, lay_out, write_header
 from kolmo.targets import Attributes, Target
 from kolmo.weights.format.reader import ShrunkFile
+from kolmo.weights.gguf import file as gguf
 from kolmo.weights.sources.dtypes import as_numpy, as_torch
 from kolmo.weights.sources.folder import open_target
 from kolmo.weights.sources.onnx import GRAPH, SUFFIX, assemble
@@ -82,6 +83,8 @@ def expand(
 ) -> int:
     """Write a plain safetensors file with every tensor under its name, in its dtype; returns its size in bytes.
 
+    Of a GGUF file that was shrunk without a loss, write that file.
+
     Args:
         source: a file or a folder that `kolmo.shrink` wrote; for a folder with a config.json, a folder is written.
         target: the file or folder to write. A name that ends in .onnx gives the model in ONNX that was shrunk, with
@@ -104,6 +107,10 @@ def expand(
         >>> kolmo.expand("small.safetensors", "model.safetensors") > 4 * 64 * 64
         True
     """
+    if gguf.is_shrunk(source):
+        if base:
+            raise KolmoError(f"{source}: is a GGUF file without a loss, which has no bases; read it without `base`")
+        return gguf.expand(source, target, threads=threads, force=force, progress=progress)
     file, path = _open(source, base), os.fspath(target)
     if os.path.exists(path) and os.path.samefile(file.path, path):
         raise KolmoError(f"{path}: input and output are the same file; choose another")
@@ -121,6 +128,8 @@ def expand(
 
 
 def _open(path: str | Path, base: bool) -> ShrunkFile:
+    if gguf.is_shrunk(path):
+        raise KolmoError(f"{path}: is a GGUF file without a loss, which is only read whole; use kolmo expand")
     file = ShrunkFile(path)
     if base and not any(one.base for one in file.record.coded.values()):
         raise KolmoError(f"{path}: has no residuals, so it has no bases; read it without `base`")

@@ -1,0 +1,1 @@
+"""Fields of quantised blocks, with adaptive contexts: C, its bindings, and the same in Python."""

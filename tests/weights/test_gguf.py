@@ -1,0 +1,330 @@
+"""GGUF files without a loss: C against its specification, every type, whole files, hostile input."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import kolmo
+from helpers.implementations import IMPLEMENTATIONS, NATIVE
+from kolmo.cli import group
+from kolmo.errors import CorruptError, FormatError, KolmoError, TruncatedError
+from kolmo.native import reference
+from kolmo.weights.gguf import coding, file, layout
+from kolmo.weights.gguf.coding import Part
+from kolmo.weights.gguf.fields import TYPES, WEIGHTS
+
+DRAW = np.random.default_rng(0)
+
+
+def bytes_of(count: int) -> bytes:
+    return DRAW.integers(0, 256, count).astype(np.uint8).tobytes()
+
+
+def arguments(bits: int, count: int, is_weights: bool) -> tuple[int, int, int, bytes, bytes, bytes, bytes]:
+    """Arguments of the kernels before the symbols."""
+    if not is_weights:
+        return bits, 100, 8, bytes_of(count), b"", b"", b""
+    groups = -(-count // 32)
+    steps = DRAW.integers(-1000, 1 << 20, groups)
+    steps[:2] = 0, (1 << 50) - 1
+    offsets = DRAW.integers(-1000, 1 << 22, groups)
+    values = np.arange(-3, (1 << bits) - 3).astype(np.int16)
+    return bits, 100, 32, b"", steps.tobytes(), offsets.tobytes(), values.tobytes()
+
+
+@pytest.mark.skipif(NATIVE is None, reason="the C kernels were not built")
+@pytest.mark.parametrize("bits", [1, 4, 5, 8])
+@pytest.mark.parametrize("is_weights", [False, True])
+def test_c_equals_the_reference(bits: int, is_weights: bool) -> None:
+    assert NATIVE is not None
+    fixed = arguments(bits, 700, is_weights)
+    symbols = np.minimum(DRAW.geometric(0.2, 700) - 1, (1 << bits) - 1).astype(np.uint8).tobytes()
+    code = NATIVE.quants_encode(*fixed, symbols)
+    assert code == reference.quants_encode(*fixed, symbols)
+    for kernels in (NATIVE, reference):
+        assert kernels.quants_decode(*fixed, code, 700) == symbols
+
+
+@pytest.mark.parametrize("kernels", IMPLEMENTATIONS)
+def test_what_the_kernels_refuse(kernels: ModuleType) -> None:
+    fixed = arguments(4, 64, True)
+    plain = arguments(4, 64, False)
+    code = kernels.quants_encode(*fixed, bytes(64))
+    large = np.array([1 << 50, 0], np.int64).tobytes()
+    refused: list[tuple[Any, ...]] = [
+        (0, *fixed[1:]),
+        (9, *fixed[1:]),
+        (4, 0, *fixed[2:]),
+        (4, 100, 0, *fixed[3:]),
+        (*fixed[:3], bytes(64), *fixed[4:]),
+        (*fixed[:4], fixed[4][:8], *fixed[5:]),
+        (*fixed[:4], large, *fixed[5:]),
+        (*fixed[:6], fixed[6][:-2]),
+        (*fixed[:6], np.full(16, 257, np.int16).tobytes()),
+        (*plain[:3], bytes(63), *plain[4:]),
+        (*plain[:6], bytes(32)),
+    ]
+    for wrong in refused:
+        with pytest.raises(ValueError, match="do not fit"):
+            kernels.quants_encode(*wrong, bytes(64))
+        with pytest.raises(ValueError, match="do not fit"):
+            kernels.quants_decode(*wrong, code, 64)
+    with pytest.raises(ValueError, match="do not fit"):
+        kernels.quants_encode(*fixed, b"\x10" * 64)
+    code = kernels.quants_encode(*fixed, bytes(range(16)) * 4)
+    for other in (code[:8], code + b"\1" * 9):
+        with pytest.raises(CorruptError, match="not of this length"):
+            kernels.quants_decode(*fixed, other, 64)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_bit_of_a_block_is_in_one_field(kind: int) -> None:
+    block = TYPES[kind]
+    met = np.zeros((block.size, 8), int)
+    for one in block.fields:
+        for piece in one.pieces:
+            for at, shift in zip(piece.bytes, piece.shifts, strict=True):
+                met[at, shift : shift + piece.width] += 1
+    assert (met == 1).all()
+    assert [one.count for one in block.fields if one.name == WEIGHTS] == [block.weights] * (block.scales is not None)
+    data = bytes_of(4 * block.size)
+    part = Part(0, kind, 2 * block.weights, len(data))
+    assert part.is_possible
+    for given in (data, bytes(len(data))):
+        code = coding.encode(part, given)
+        assert coding.decode(Part(0, kind, part.columns, part.size, len(code)), code) == given
+    assert len(code) < len(data)  # zeros
+
+
+@pytest.mark.parametrize(("kind", "name"), [(2, "Q4_0"), (3, "Q4_1"), (6, "Q5_0"), (7, "Q5_1"), (8, "Q8_0")])
+def test_fields_are_those_of_the_gguf_package(kind: int, name: str) -> None:
+    quants = pytest.importorskip("gguf.quants")
+    weights = DRAW.standard_normal((3, 64)).astype(np.float32)
+    data = quants.quantize(weights, quants.GGMLQuantizationType[name])
+    blocks, block = np.ascontiguousarray(data).reshape(-1, TYPES[kind].size), TYPES[kind]
+    symbols = {one.name: one.unpack(blocks) for one in block.fields}
+    assert block.scales is not None
+    steps, offsets = block.scales(symbols)
+    found = (np.array(block.values)[symbols[WEIGHTS]] * steps - offsets) / 2.0**24
+    assert np.allclose(found.reshape(3, 64), quants.dequantize(data, quants.GGMLQuantizationType[name]), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [10, 11, 12, 13, 14, 20, 23, 39])
+def test_steps_are_those_of_the_gguf_package(kind: int) -> None:
+    quants = pytest.importorskip("gguf.quants")
+    block = TYPES[kind]
+    blocks = DRAW.integers(0, 256, (8, block.size)).astype(np.uint8)
+    for one in block.fields:  # finite scales
+        if one.name.endswith("high"):
+            blocks[:, one.pieces[0].bytes] = DRAW.integers(0x20, 0x30, (8, 1))
+        if one.name == "e":
+            blocks[:, 0] = DRAW.integers(100, 130, 8)
+    symbols = {one.name: one.unpack(blocks) for one in block.fields}
+    assert block.scales is not None
+    steps, offsets = block.scales(symbols)
+    values = np.array(block.values)[symbols[WEIGHTS]].reshape(8, -1, block.group)
+    found = values * steps[:, :, None] - offsets[:, :, None]
+    wanted = quants.dequantize(blocks, quants.GGMLQuantizationType(kind)).reshape(found.shape)
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.999999
+
+
+def gguf_file(tensors: list[tuple[str, int, tuple[int, ...], bytes]], alignment: int = 32) -> bytes:
+    """A GGUF file with some metadata; shapes have the columns first."""
+
+    def string(text: str) -> bytes:
+        return struct.pack("<Q", len(text)) + text.encode()
+
+    words = b"".join(map(string, ["a", "be", "sea"]))
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), 4)
+    head += string("general.architecture") + struct.pack("<I", 8) + string("llama")
+    head += string("general.alignment") + struct.pack("<II", 4, alignment)
+    head += string("tokens") + struct.pack("<IIQ", 9, 8, 3) + words
+    head += string("nested") + struct.pack("<IIQIQ", 9, 9, 1, 4, 2) + bytes(8)
+    at = 0
+    for name, kind, shape, data in tensors:
+        head += string(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, at)
+        at += -(-len(data) // alignment) * alignment
+    body = head + bytes(-len(head) % alignment)
+    for _, _, _, data in tensors:
+        body += data + b"\x07" * (-len(data) % alignment)
+    return body
+
+
+def small_file() -> bytes:
+    floats = DRAW.standard_normal((24, 64)).astype(np.float32)
+    q8 = bytes_of(34 * 2 * 80)
+    return gguf_file(
+        [
+            ("norm", 0, (64,), floats[0].tobytes()),
+            ("embed", 8, (64, 80), q8),
+            ("f32", 0, (64, 24), floats.tobytes()),
+            ("q4_k", 12, (256, 40), bytes(144 * 40)),
+            ("infinite", 1, (64, 32), b"\x00\x7c" * 2048),
+            ("odd", 12, (100, 60), b""),
+            ("unknown", 99, (64, 2), bytes(5000)),
+        ],
+        64,
+    )
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    (tmp_path / "m.gguf").write_bytes(small_file())
+    return tmp_path / "m.gguf"
+
+
+def test_files(made: Path) -> None:
+    small, again = made.with_name("small"), made.with_name("again")
+    shrunk = file.shrink(made, small, threads=2)
+    assert set(shrunk.by_type()) == {"Q8_0", "F32", "Q4_K", "F16", "rest"}
+    assert file.open_shrunk(small) == shrunk
+    assert shrunk.packed_size == small.stat().st_size
+    assert kolmo.expand(small, again) == made.stat().st_size
+    assert again.read_bytes() == made.read_bytes()
+    assert shrunk.by_type()["F16"][1:] == (4096, 4096)  # stored
+    with pytest.raises(KolmoError, match="exists"):
+        file.expand(small, again)
+    with pytest.raises(KolmoError, match="same file"):
+        file.shrink(made, made, force=True)
+    with pytest.raises(KolmoError, match="read whole"):
+        kolmo.load(small)
+    with pytest.raises(KolmoError, match="no bases"):
+        kolmo.expand(small, again, base=True)
+
+
+def test_a_source_that_changes(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encode = coding.encode
+
+    def changed(part: Part, data: bytes) -> bytes:
+        return encode(part, bytes([data[0] ^ 1]) + data[1:])
+
+    monkeypatch.setattr(coding, "encode", changed)
+    with pytest.raises(KolmoError, match="changed while it was read"):
+        file.shrink(made, made.with_name("small"))
+    assert not made.with_name("small").exists()
+
+
+def test_rows_in_parts(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coding, "PART_WEIGHTS", 64 * 7)
+    monkeypatch.setattr(layout, "PART_WEIGHTS", 64 * 7)
+    shrunk = file.shrink(made, made.with_name("small"))
+    assert [one.size for one in shrunk.parts if one.kind == 8] == [7 * 68] * 11 + [3 * 68]
+    file.expand(shrunk.path, made.with_name("again"))
+    assert made.with_name("again").read_bytes() == made.read_bytes()
+
+
+def test_commands(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*given: str) -> Any:
+        return CliRunner().invoke(group, list(given), standalone_mode=False)
+
+    monkeypatch.chdir(made.parent)
+    assert run("shrink", "m.gguf", "-o", "s", "--lossless").return_value == 0
+    assert run("expand", "s", "-o", "back.gguf").return_value == 0
+    assert Path("back.gguf").read_bytes() == made.read_bytes()
+    assert "SHA-256" in run("info", "s").output
+    assert json.loads(run("info", "s", "--json").output)["types"]["Q4_K"]["size"] == 144 * 40
+    assert isinstance(run("shrink", "m.gguf", "-o", "t", "--lossless", "--exact", "*").exception, click.UsageError)
+    lossy = run("shrink", "m.gguf", "-o", "t")
+    assert lossy.return_value == 1
+    assert "--lossless" in lossy.output
+
+
+def test_hostile_headers(tmp_path: Path) -> None:
+    good, path = small_file(), tmp_path / "m"
+    count = struct.pack("<Q", 1 << 60)
+    kind = good.index(b"tokens") + 6
+    offset = good.index(b"embed") + 5 + 4 + 16 + 4
+    hostile: list[tuple[bytes, type[KolmoError], str]] = [
+        (good[:3], TruncatedError, "within its header"),
+        (b"GGML" + good[4:], FormatError, "not a GGUF"),
+        (good[:4] + b"\0\0\0\3" + good[8:], FormatError, "byte order"),
+        (good[:8] + count + good[16:], FormatError, "within its header|dimensions"),
+        (good[:16] + count + good[24:], KolmoError, "within its header|not known"),
+        (good[:24] + count + good[32:], TruncatedError, "within its header"),
+        (good[: kind + 8] + count + good[kind + 16 :], TruncatedError, "within its header"),
+        (good[:kind] + b"\x63" + good[kind + 1 :], FormatError, "type 99"),
+        (good[:offset] + count + good[offset + 8 :], TruncatedError, "before its last tensor"),
+        (good[: len(good) - 20000], TruncatedError, "before its last tensor"),
+        (good.replace(struct.pack("<II", 4, 64), struct.pack("<II", 4, 65)), FormatError, "alignment"),
+    ]
+    for data, error, message in hostile:
+        path.write_bytes(data)
+        with open(path, "rb") as opened, pytest.raises(error, match=message):
+            layout.read_layout(opened, "m")
+        with pytest.raises(error):
+            file.shrink(path, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+    overlapping = good[:offset] + struct.pack("<Q", 0) + good[offset + 8 :]  # of a small tensor, which is in no part
+    path.write_bytes(overlapping)
+    file.shrink(path, tmp_path / "s")
+    file.expand(tmp_path / "s", tmp_path / "t")
+    assert (tmp_path / "t").read_bytes() == overlapping
+
+
+def changed(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    record = json.loads(header["__metadata__"][file.KEY])
+    change(record)
+    header["__metadata__"][file.KEY] = json.dumps(record)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record.update(version=2),
+        lambda record: record.update(version="1"),
+        lambda record: record.update(more=1),
+        lambda record: record.update(size=record["size"] + 1),
+        lambda record: record.update(size=-1),
+        lambda record: record.update(rest=[1, 2, 3]),
+        lambda record: record["rest"].__setitem__(1, record["rest"][1] - 1),
+        lambda record: record["parts"][0].__setitem__(0, 1 << 50),
+        lambda record: record["parts"][0].__setitem__(1, 77),
+        lambda record: record["parts"][0].__setitem__(2, 0),
+        lambda record: record["parts"][0].__setitem__(2, 1 << 40),
+        lambda record: record["parts"][0].__setitem__(3, 34),
+        lambda record: record["parts"][0].__setitem__(4, 0),
+        lambda record: record["parts"][0].append(0),
+        lambda record: record["parts"].reverse(),
+        lambda record: record.update(parts=7),
+        lambda record: record.update(sha256="00"),
+        lambda record: record["parts"][1].__setitem__(1, 24),
+    ],
+)
+def test_hostile_records(made: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    small = made.with_name("small")
+    file.shrink(made, small)
+    changed(small, change)
+    with pytest.raises(FormatError):
+        file.expand(small, made.with_name("again"))
+    assert not made.with_name("again").exists()
+
+
+def test_flipped_bytes_are_noticed(made: Path) -> None:
+    small = made.with_name("small")
+    shrunk = file.shrink(made, small)
+    data = bytearray(small.read_bytes())
+    at = shrunk.codes + shrunk.rest[1]
+    for place in (shrunk.codes + 60, at, at + 2000, at + shrunk.parts[0].stored + 3, len(data) - 1):
+        data[place] ^= 4
+        small.write_bytes(data)
+        with pytest.raises(CorruptError):
+            file.expand(small, made.with_name("again"))
+        data[place] ^= 4
+    kolmo.shrink({"a": np.zeros(4, np.float32)}, made.with_name("other"))
+    with pytest.raises(FormatError, match="not a GGUF file that kolmo shrank"):
+        file.open_shrunk(made.with_name("other"))
