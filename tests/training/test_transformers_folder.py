@@ -83,7 +83,7 @@ def test_attention_by_plain_products(steps: int) -> None:
     for attend, dtype in ((transformer._attend, torch.bfloat16), (exact_attention, torch.float64)):
         parts = [part.to(dtype).requires_grad_() for part in given]
         attended = attend(*parts)
-        (attended.double() * weights).sum().backward()
+        torch.autograd.backward((attended.double() * weights).sum())
         results.append([attended.detach(), *(part.grad for part in parts)])
     for found, right in zip(*results, strict=True):
         assert found is not None
@@ -94,4 +94,5 @@ def test_attention_by_plain_products(steps: int) -> None:
 def exact_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
     scores = q @ k.mT / q.shape[-1] ** 0.5
     future = torch.ones_like(scores, dtype=torch.bool).triu(1)
-    return scores.masked_fill(future, float("-inf")).softmax(-1) @ v
+    attended: torch.Tensor = scores.masked_fill(future, float("-inf")).softmax(-1) @ v
+    return attended
