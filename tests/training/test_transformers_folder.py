@@ -74,8 +74,9 @@ def test_a_run_leaves_a_folder_of_transformers(vocabulary: str, tmp_path: Path) 
     assert table["\u010a"] == config["bos_token_id"]  # the line end
 
 
-@pytest.mark.parametrize("steps", [1, 128, 300])
-def test_attention_by_plain_products(steps: int) -> None:
+@pytest.mark.parametrize(("steps", "most"), [(1, 1 << 28), (128, 1 << 28), (300, 1 << 28), (300, 0)])
+def test_attention_is_exact(steps: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformer, "MAX_KEPT", most)  # with 0, torch's own
     torch.manual_seed(steps)
     given = torch.randn(3, 2, 2, steps, 16).bfloat16()
     weights = torch.randn(2, 2, steps, 16)

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 WIDENING = 4  # width between a layer's two last products, in widths
 BLOCK = 128  # steps that attention's plain products take at once
+MAX_KEPT = 1 << 28  # probabilities of a layer that they keep for the gradient, 2 bytes each
 PERIOD = 10_000.0  # longest wave of sinusoidal and rotary positions, over 2 pi
 
 
@@ -165,11 +166,12 @@ def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Causal attention, (lanes, heads, steps, width of a head) of all.
 
     torch's own has a slow gradient in bfloat16 on processors: plain products, of a block of steps with all before it,
-    take less than half of its time.
+    take less than half of its time. They keep the probabilities, so large batches of long windows are left to torch's.
     """
-    if not (q.requires_grad and q.dtype == torch.bfloat16 and q.device.type == "cpu"):
-        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     outer, steps, scale = q.shape[:2], q.shape[2], q.shape[3] ** -0.5
+    slow = q.requires_grad and q.dtype == torch.bfloat16 and q.device.type == "cpu"
+    if not slow or outer.numel() * steps * (steps + BLOCK) // 2 > MAX_KEPT:
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True)
     q, k, v = q.flatten(0, 1), k.flatten(0, 1).mT, v.flatten(0, 1)
     attended = []
     for start in range(0, steps, BLOCK):
