@@ -6,17 +6,20 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from kolmo.bench.paper import codecs
 from kolmo.bench.paper import run as running
 from kolmo.bench.paper.cells import Ask, Figure, measure
 from kolmo.bench.paper.codecs import Codec, Functions, classical, codecs_of, torn_width
-from kolmo.bench.paper.positions import edges
+from kolmo.bench.paper.positions import Curve, edges
 from kolmo.bench.paper.published import ROWS, carried_over
 from kolmo.bench.paper.run import bench_paper
+from kolmo.bench.paper.versions import fingerprint
 from kolmo.cli import group
 from kolmo.codec.blocks import encode_block
 from kolmo.errors import KolmoError
@@ -114,11 +117,11 @@ def test_patches_and_samples(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["png-torn", "png", "webp", "flac", "zstd", "brotli", "jxl", "lzma2", "bzip2"])
 def test_every_codec_gives_back_what_it_got(name: str) -> None:
-    codecs = classical()
-    if name not in codecs:
+    known = classical()
+    if name not in known:
         pytest.skip(f"{name} needs a package that is not installed")
     for data in (*random_chunks(2).chunks, bytes(2048), b"\0", bytes(range(256)) * 24):
-        assert codecs[name].unpack(codecs[name].pack(data), len(data)) == data
+        assert known[name].unpack(known[name].pack(data), len(data)) == data
 
 
 def needs_samples() -> None:
@@ -144,6 +147,47 @@ def test_figures_are_not_computed_twice(tmp_path: Path, monkeypatch: pytest.Monk
     assert [f.packed for f in second.figures] == [f.packed for f in first.figures]
     bench_paper(compressors=["gzip"], chunks=3, output=tmp_path, symbols=())
     assert len(again) == 1 + 16
+
+
+def test_other_code_gives_other_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def counting(codec: Codec, data: ChunkSet, ask: Ask, progress: Progress | None = None) -> Figure:
+        asked.append(codec.key)
+        return measure(classical()["gzip"], data, ask, progress)
+
+    monkeypatch.setattr(running, "measure", counting)
+    monkeypatch.setattr(running, "curve", lambda codec, data, progress: Curve(codec.label, data.modality, (0,), (8.0,)))
+
+    def bench() -> list[str]:
+        asked.clear()
+        bench_paper(compressors=["gzip", "cm:1"], only=["random"], chunks=1, output=tmp_path, symbols=())
+        return sorted(set(asked))
+
+    assert (bench(), bench()) == (["cm:1", "gzip"], [])
+    monkeypatch.setattr(codecs, "code_version", lambda: "other")
+    assert (bench(), bench()) == (["cm:1"], [])
+    monkeypatch.setattr(zlib, "ZLIB_RUNTIME_VERSION", "other")
+    assert (bench(), bench()) == (["gzip"], [])
+
+
+def test_the_version_of_the_code_is_of_names_and_contents(tmp_path: Path) -> None:
+    code, other = tmp_path / "coder", tmp_path / "bits.py"
+    code.mkdir()
+    (code / "a.py").write_text("1")
+    (code / "a.pyc").write_text("1")
+    other.write_text("2")
+    first = fingerprint([code, other])
+    (code / "a.pyc").write_text("2")
+    assert fingerprint([code, other]) == first
+    found = {first}
+    (code / "a.py").write_text("2")
+    found.add(fingerprint([code, other]))
+    (code / "a.py").rename(code / "b.py")
+    found.add(fingerprint([code, other]))
+    other.write_text("3")
+    found.add(fingerprint([code, other]))
+    assert len(found) == 4
 
 
 @pytest.mark.skipif(SLOW, reason="takes a while in NumPy")

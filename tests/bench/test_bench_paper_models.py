@@ -14,6 +14,7 @@ from kolmo.bench.paper import sizes, vocabularies
 from kolmo.bench.paper.cells import Ask, Figure, measure
 from kolmo.bench.paper.codecs import Tokenised, codecs_of
 from kolmo.bench.paper.drawing.canvas import Canvas, Dot, Line, Words, png
+from kolmo.bench.paper.drawing.panel import Panel, legend
 from kolmo.bench.paper.facts import ModelFacts, facts_of
 from kolmo.bench.paper.report import PaperReport
 from kolmo.bench.paper.run import SAMPLES, bench_paper
@@ -257,3 +258,10 @@ def test_drawings() -> None:
         assert picture.size == (160, 80)
         colours = {colour for _, colour in picture.getcolors(1 << 16)}
     assert {(0xD5, 0x5E, 0), (0, 0x72, 0xB2), (255, 255, 255)} <= colours
+    many = legend((f"model {k}", "c0") for k in range(20))  # more than a panel's height has room for
+    assert max(item.at[1] for item in many.items if isinstance(item, Words)) < many.height
+    panel = Panel("a", "b", [(1.0, "1")], [(0.0, "0")]).draw()
+    with pillow.open(io.BytesIO(png([panel, panel, legend([("one", "c0")])]))) as picture:
+        assert picture.height < 2 * 2 * panel.height
+    with pillow.open(io.BytesIO(png([panel, many]))) as picture:
+        assert picture.height == 2 * many.height

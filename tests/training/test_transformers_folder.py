@@ -11,8 +11,11 @@ from click.testing import CliRunner
 pytest.importorskip("torch", reason="torch is not installed; pip install 'kolmo-codelength[train]'")
 pytest.importorskip("safetensors", reason="safetensors is not installed; pip install 'kolmo-codelength[train]'")
 
+import torch
+
 from kolmo.cli import group
 from kolmo.cli.training_models import choose_settings, choose_shape
+from kolmo.training.networks import transformer
 from kolmo.training.networks.transformer import TransformerShape, name_of
 from kolmo.training.products.transformers_folder import seen_before
 from kolmo.training.settings import Budget
@@ -69,3 +72,28 @@ def test_a_run_leaves_a_folder_of_transformers(vocabulary: str, tmp_path: Path) 
     table = json.loads((folder / "tokenizer.json").read_text("utf-8"))["model"]["vocab"]
     assert len(table) == config["vocab_size"] == training["vocabulary"]
     assert table["\u010a"] == config["bos_token_id"]  # the line end
+
+
+@pytest.mark.parametrize(("steps", "most"), [(1, 1 << 28), (128, 1 << 28), (300, 1 << 28), (300, 0)])
+def test_attention_is_exact(steps: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transformer, "MAX_KEPT", most)  # with 0, torch's own
+    torch.manual_seed(steps)
+    given = torch.randn(3, 2, 2, steps, 16).bfloat16()
+    weights = torch.randn(2, 2, steps, 16)
+    results = []
+    for attend, dtype in ((transformer._attend, torch.bfloat16), (exact_attention, torch.float64)):
+        parts = [part.to(dtype).requires_grad_() for part in given]
+        attended = attend(*parts)
+        torch.autograd.backward((attended.double() * weights).sum())
+        results.append([attended.detach(), *(part.grad for part in parts)])
+    for found, right in zip(*results, strict=True):
+        assert found is not None
+        assert right is not None
+        assert (found.double() - right).norm() < 0.01 * right.norm() + 1e-6
+
+
+def exact_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    scores = q @ k.mT / q.shape[-1] ** 0.5
+    future = torch.ones_like(scores, dtype=torch.bool).triu(1)
+    attended: torch.Tensor = scores.masked_fill(future, float("-inf")).softmax(-1) @ v
+    return attended

@@ -75,7 +75,7 @@ class Figure:
 
 def key_of(codec: Codec, data: ChunkSet, ask: Ask) -> str:
     """What the figure depends on, as 16 hexadecimal digits."""
-    parts = (str(VERSION), codec.identity, data.digest, str(ask.chunked), str(ask.mask))
+    parts = (str(VERSION), codec.identity, codec.version, data.digest, str(ask.chunked), str(ask.mask))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from kolmo.bench.paper.facts import facts_of
+from kolmo.bench.paper.versions import code_version, library_version
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.container.structures import STORED
 from kolmo.errors import CorruptError, KolmoError
@@ -83,6 +84,11 @@ class Codec(ABC):
         """What tells it apart from others and from other versions of itself."""
         return self.label
 
+    @property
+    def version(self) -> str:
+        """Of the code that packs."""
+        return ""
+
 
 class Functions(Codec):
     """A codec of two functions."""
@@ -94,10 +100,17 @@ class Functions(Codec):
         pack: Callable[[bytes], bytes],
         unpack: Callable[[bytes], bytes],
         modalities: Sequence[str] = (),
+        version: str = "",
     ) -> None:
         self.key, self.label = key, label
         self._pack, self._unpack = pack, unpack
         self.modalities = frozenset(modalities)
+        self._version = version
+
+    @property
+    def version(self) -> str:
+        """Of the library."""
+        return self._version
 
     def pack(self, data: bytes) -> bytes:
         """Compress."""
@@ -149,6 +162,11 @@ class Predicted(Codec):
     def identity(self) -> str:
         """Name, version, fingerprint."""
         return f"{self.label} {self._predictor.version} {self._predictor.fingerprint().hex()}"
+
+    @property
+    def version(self) -> str:
+        """Of kolmo's code."""
+        return code_version()
 
 
 class Tokenised(Predicted):
@@ -281,9 +299,13 @@ def _stdlib() -> list[Codec]:
     import bz2
     import gzip
     import lzma
+    import zlib
+
+    def packed(data: bytes) -> bytes:
+        return gzip.compress(data, 9, mtime=0)
 
     return [
-        Functions("gzip", "gzip", lambda data: gzip.compress(data, 9, mtime=0), gzip.decompress),
+        Functions("gzip", "gzip", packed, gzip.decompress, version=zlib.ZLIB_RUNTIME_VERSION),
         Functions("bzip2", "bzip2", bz2.compress, bz2.decompress),
         Functions("lzma2", "LZMA2", lzma.compress, lzma.decompress),
     ]
@@ -296,21 +318,26 @@ def _optional() -> list[tuple[str, Callable[[], Codec]]]:
         import zstandard
 
         packer, unpacker = zstandard.ZstdCompressor(19), zstandard.ZstdDecompressor()
-        return Functions("zstd", "zstd -19", packer.compress, unpacker.decompress)
+        version = library_version("zstandard")
+        return Functions("zstd", "zstd -19", packer.compress, unpacker.decompress, version=version)
 
     def brotli() -> Codec:
         import brotli as library
 
-        return Functions("brotli", "brotli -q 11", lambda data: library.compress(data, quality=11), library.decompress)
+        def packed(data: bytes) -> bytes:
+            return bytes(library.compress(data, quality=11))
 
+        return Functions("brotli", "brotli -q 11", packed, library.decompress, version=library_version("brotli"))
+
+    pillow = library_version("pillow")
     return [
         ("zstandard", zstd),
         ("brotli", brotli),
-        ("PIL", lambda: Functions("png-torn", "PNG, torn", *_png(torn_width))),
-        ("PIL", lambda: Functions("png", "PNG", *_png(right_width), ["images"])),
-        ("PIL", lambda: Functions("webp", "WebP", *_webp(), ["images"])),
-        ("imagecodecs", lambda: Functions("jxl", "JPEG XL", *_jxl(), ["images"])),
-        ("soundfile", lambda: Functions("flac", "FLAC", *_flac())),
+        ("PIL", lambda: Functions("png-torn", "PNG, torn", *_png(torn_width), version=pillow)),
+        ("PIL", lambda: Functions("png", "PNG", *_png(right_width), ["images"], pillow)),
+        ("PIL", lambda: Functions("webp", "WebP", *_webp(), ["images"], pillow)),
+        ("imagecodecs", lambda: Functions("jxl", "JPEG XL", *_jxl(), ["images"], library_version("imagecodecs"))),
+        ("soundfile", lambda: Functions("flac", "FLAC", *_flac(), version=library_version("soundfile"))),
     ]
 
 

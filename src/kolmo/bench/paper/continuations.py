@@ -276,7 +276,14 @@ def _key(codec: Codec, prompt: Prompt, seed: int) -> str:
     """What a continuation depends on, as 16 hexadecimal digits."""
     whole = hashlib.sha256()
     parameters = repr((prompt.name, prompt.kind, sorted(prompt.parameters.items()), len(prompt.given)))
-    for part in (str(VERSION), codec.identity, str(seed), str(TEMPERATURES[prompt.modality]), parameters):
+    for part in (
+        str(VERSION),
+        codec.identity,
+        codec.version,
+        str(seed),
+        str(TEMPERATURES[prompt.modality]),
+        parameters,
+    ):
         whole.update(part.encode() + b"\n")
     return hashlib.sha256(whole.digest() + prompt.given + prompt.rest).hexdigest()[:16]
 

@@ -23,6 +23,7 @@ from kolmo.bench.paper.cells import Figure
 from kolmo.bench.paper.drawing.canvas import Canvas
 from kolmo.bench.paper.drawing.panel import Panel, Series, logarithmic
 from kolmo.bench.paper.facts import ModelFacts
+from kolmo.bench.paper.versions import code_version
 from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.errors import MissingExtraError
 from kolmo.installing import install
@@ -125,7 +126,7 @@ def beginning(content: dict[str, Any], symbols: int) -> Vocabulary:
 def key_of(learned_from: bytes, coded: bytes, symbols: int, wide: bool) -> str:
     """What a point depends on, as 16 hexadecimal digits."""
     predictor = resolve(CODER)
-    whole = hashlib.sha256(f"tokens {VERSION} {symbols} {wide} {predictor.version}".encode() + predictor.fingerprint())
+    whole = hashlib.sha256(f"tokens {VERSION} {symbols} {wide} {code_version()}".encode() + predictor.fingerprint())
     for text in (learned_from, coded):
         whole.update(hashlib.sha256(text).digest())
     return whole.hexdigest()[:16]

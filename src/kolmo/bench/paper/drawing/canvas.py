@@ -99,7 +99,7 @@ class Canvas:
 
 
 def png(canvases: Sequence[Canvas], columns: int = 2) -> bytes:
-    """Drawings of equal size side by side, as PNG on white.
+    """Drawings of equal width side by side, as PNG on white; each row is as high as its highest one.
 
     Raises:
         MissingExtraError: Pillow is not installed.
@@ -109,13 +109,14 @@ def png(canvases: Sequence[Canvas], columns: int = 2) -> bytes:
     except ImportError:
         raise MissingExtraError(f"figures in PNG need Pillow; {install('bench')}") from None
     columns = min(columns, len(canvases))
-    width, height = canvases[0].width, canvases[0].height
-    rows = -(-len(canvases) // columns)
-    picture = Image.new("RGB", (columns * width * SCALE, rows * height * SCALE), "white")
+    width = canvases[0].width
+    heights = [max(one.height for one in row) for row in _rows(canvases, columns)]
+    tops = [0, *itertools.accumulate(heights)]
+    picture = Image.new("RGB", (columns * width * SCALE, tops[-1] * SCALE), "white")
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(FONT_SIZE * SCALE)
     for k, canvas in enumerate(canvases):
-        left, top = k % columns * width, k // columns * height
+        left, top = k % columns * width, tops[k // columns]
 
         def place(point: Point, left: int = left, top: int = top) -> Point:
             return (left + point[0]) * SCALE, (top + point[1]) * SCALE
@@ -137,6 +138,10 @@ def png(canvases: Sequence[Canvas], columns: int = 2) -> bytes:
     out = io.BytesIO()
     picture.save(out, "PNG", optimize=True)
     return out.getvalue()
+
+
+def _rows(canvases: Sequence[Canvas], columns: int) -> list[Sequence[Canvas]]:
+    return [canvases[start : start + columns] for start in range(0, len(canvases), columns)]
 
 
 def _dashes(points: Sequence[Point]) -> list[tuple[Point, Point]]:

@@ -126,9 +126,10 @@ def _below(a: Point, b: Point, ceiling: float) -> tuple[Point, Point] | None:
 
 
 def legend(labels: Iterable[tuple[str, str]]) -> Canvas:
-    """A drawing that names colours, for figures in PNG: (label, colour)."""
-    canvas = Canvas(WIDTH, HEIGHT, "legend")
-    for k, (label, colour) in enumerate(labels):
+    """A drawing that names colours, for figures in PNG: (label, colour); as high as it needs."""
+    named = list(labels)
+    canvas = Canvas(WIDTH, 30 + 20 * len(named), "legend")
+    for k, (label, colour) in enumerate(named):
         height = 30 + 20 * k
         canvas.add(Line(((LEFT, height - 4), (LEFT + 24, height - 4)), colour))
         canvas.add(Words((LEFT + 32, height), label))
