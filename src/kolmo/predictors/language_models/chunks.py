@@ -50,7 +50,7 @@ class ChunkCoder:
     Args:
         backend: the network.
         context: length in tokens of the context window, 0 without a limit.
-        chunk: tokens of a chunk, at most.
+        count: a function from the number of tokens of a block to its number of chunks.
         batch: a function from the number of chunks to the number of lanes that are read at once.
         threads: of the backend.
         memory: size in tokens of the memory that the chunks share (docs/memory.md); 0 without one. With a memory,
@@ -62,20 +62,25 @@ class ChunkCoder:
         self,
         backend: Backend,
         context: int,
-        chunk: int,
+        count: Callable[[int], int],
         batch: Callable[[int], int],
         threads: int,
         memory: int = 0,
         at_once: int = 0,
     ) -> None:
-        self.backend, self.context, self.chunk, self.batch, self.threads = backend, context, chunk, batch, threads
+        self.backend, self.context, self.count, self.batch, self.threads = backend, context, count, batch, threads
         self.memory, self.at_once = memory, at_once
         self.separate = False  # whether each chunk has a memory of its own, since they are contents of their own
 
-    def lengths(self, count: int) -> list[int]:
-        """Number of tokens in each chunk: they are equal, so that lanes end together."""
-        chunks = -(-count // self.chunk)
-        return [count * (k + 1) // chunks - count * k // chunks for k in range(chunks)]
+    def lengths(self, tokens: int, chunks: int | None = None) -> list[int]:
+        """Number of tokens in each chunk: they are equal, so that lanes end together.
+
+        Args:
+            tokens: of the block.
+            chunks: their number; by default, what a writer makes of the block.
+        """
+        chunks = self.count(tokens) if chunks is None else chunks
+        return [tokens * (k + 1) // chunks - tokens * k // chunks for k in range(chunks)]
 
     def split(self, ids: Ids) -> list[Ids]:
         """The tokens of each chunk."""

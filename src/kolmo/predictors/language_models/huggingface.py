@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from kolmo.errors import PredictorError
 from kolmo.predictors.language_models.language_model import LanguageModel
-from kolmo.predictors.language_models.records import CHUNK, CONTEXT, DTYPES, Record, memory_bits
+from kolmo.predictors.language_models.records import AUTO, CONTEXT, DTYPES, Record, memory_bits
 from kolmo.predictors.language_models.torch_models.backend import load
 from kolmo.predictors.language_models.torch_models.hub import COMMIT, HUB_ID, fetch, find
 from kolmo.predictors.model_locations import remember
@@ -40,7 +40,7 @@ class HuggingFace(LanguageModel):
             argument: folder or id.
             dtype: of the arithmetic: float32 (default), float64, bfloat16, float16.
             context: length of the context window in tokens; by default the model's own, up to 4096.
-            chunk: most tokens of a lane; by default 4096.
+            chunk: most tokens of a lane; by default, each block has as many lanes as suit its length.
             tolerance: see `language_model.Options`.
             memory_tokens: size of the memory beside the model; by default 2^20 tokens, 0 for none.
             settings: how to run it here.
@@ -53,7 +53,7 @@ class HuggingFace(LanguageModel):
             argument,
             dtype or "float32",
             context,
-            chunk or CHUNK,
+            chunk or AUTO,
             memory_bits(memory_tokens),
             tolerance,
             settings,
@@ -89,7 +89,7 @@ class HuggingFace(LanguageModel):
     ) -> HuggingFace:
         if dtype not in DTYPES:
             raise PredictorError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")
-        if chunk < 1 or (context is not None and context < 4):
+        if chunk < 0 or (context is not None and context < 4):
             raise PredictorError(
                 "a context has at least 4 tokens, a chunk at least 1; raise the argument context or the argument chunk"
             )

@@ -15,13 +15,15 @@ from kolmo.predictors.language_models.byte_sources import PlainSource
 from kolmo.varints import varint
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # files record the index into this tuple
-CHUNK = 4096  # most tokens of a lane, by default
+CHUNK = 4096  # most tokens of a lane, where a record of version 1 or 2 names no number
+AUTO = 0  # in place of a chunk: the writer of each block chooses the number of its lanes, and the block records it
 CONTEXT = 4096  # most tokens of the context window, by default
 PARTS = ("weights", "configuration", "tokenizer")
 MEMORY = 20  # log2 of the size of the memory in tokens, by default
 MAX_MEMORY = 25  # log2 of the largest memory
-HAS_SIZES = 64  # bit of the first byte: context and chunk follow, since they differ from the two above
+HAS_SIZES = 64  # bit of the first byte: the context, and unless it is chosen the chunk, follow, since they differ
 HAS_MEMORY = 128  # bit of the first byte, from version 2 on: the memory and the lanes that share it follow
+CHOSEN_LANES = 3  # version of predictors whose blocks record their number of lanes
 COMMIT, TEXT = 1, 2  # encodings of a revision
 
 
@@ -57,7 +59,7 @@ class Record:
         marks: 4 bytes: the first byte of each of the hashes of weights, configuration and tokenizer, and of all.
         dtype: of the arithmetic.
         context: length of the context window in tokens, 0 without a limit.
-        chunk: most tokens of a lane.
+        chunk: most tokens of a lane; AUTO: each block says how many lanes it has.
         way: the way to compute, where there are several: 1 or 2; else 0.
         rest: the next 4 bytes of the hash of all. They are the predictor's fingerprint, which a file stores elsewhere.
         memory: log2 of the size of the memory in tokens (docs/memory.md); 0 without one.
@@ -100,15 +102,20 @@ class Record:
             how, revision = COMMIT, bytes.fromhex(self.revision)
         elif revision:
             how, revision = TEXT, varint(len(revision)) + revision
-        sizes = b"" if (self.context, self.chunk) == (CONTEXT, CHUNK) else varint(self.context) + varint(self.chunk)
+        usual = self.context == CONTEXT and self.chunk in (CHUNK, AUTO)
+        sizes = b"" if usual else varint(self.context) + (varint(self.chunk) if self.chunk else b"")
         memory = bytes([self.memory, self.lanes]) if self.memory else b""
         first = DTYPES.index(self.dtype) | self.way << 2 | how << 4
         first |= (HAS_SIZES if sizes else 0) | (HAS_MEMORY if memory else 0)
         return bytes([first]) + self.marks + revision + sizes + memory + self.spec.encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Record:
+    def from_bytes(cls, data: bytes, version: int) -> Record:
         """From a file.
+
+        Args:
+            data: the parameters.
+            version: of the predictor.
 
         Raises:
             ValueError: no version up to this one writes such a record.
@@ -121,16 +128,17 @@ class Record:
             revision = source.take(20).hex()
         elif how == TEXT:
             revision = source.take(source.varint(len(data))).decode()
-        context, chunk = CONTEXT, CHUNK
+        context, chunk = CONTEXT, AUTO if version == CHOSEN_LANES else CHUNK
         if first & HAS_SIZES:
-            context, chunk = source.varint(1 << 31), source.varint(1 << 31)
+            context = source.varint(1 << 31)
+            chunk = chunk and source.varint(1 << 31)
         memory, lanes = source.take(2) if first & HAS_MEMORY else (0, 0)
         way = first >> 2 & 3
         record = cls(
             source.left().decode(), revision, marks, DTYPES[first & 3], context, chunk, way, bytes(4), memory, lanes
         )
         good = record.memory <= MAX_MEMORY and (record.memory == 0) == (record.lanes == 0)
-        if record.chunk < 1 or not good or record.to_bytes() != data:
+        if record.version != version or not good or record.to_bytes() != data:
             raise ValueError("the record is damaged, or from a newer version")
         return record
 
@@ -138,14 +146,19 @@ class Record:
         """One line about the model, for `kolmo list`."""
         revision = f", revision {short(self.revision)}" if self.revision else ""
         context = f"context {self.context}" if self.context else "no limit of context"
-        chunks = f"chunks of {self.chunk} tokens"
+        chunks = f"chunks of {self.chunk} tokens" if self.chunk else "chunks as each block says"
         memory = f"memory of {1 << self.memory} tokens, {self.lanes} lanes at most" if self.memory else "no memory"
         return f"{short(self.spec)}{revision}, hash {self.marks.hex()}, {self.dtype}, {context}, {chunks}, {memory}"
 
     @property
     def version(self) -> int:
         """Version of the predictor that a file with this record needs."""
-        return 2 if self.memory else 1
+        return CHOSEN_LANES if self.chunk == AUTO else 2 if self.memory else 1
+
+    @property
+    def reach(self) -> int:
+        """Most tokens in a lane's cache; of models with a recurrent state, whose size does not grow, a guess."""
+        return min(filter(None, (self.context, self.chunk)), default=CONTEXT)
 
     def differences(self, here: Record) -> list[str]:
         """Which parts of the model here differ from the writer's, in words."""
