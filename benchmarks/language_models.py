@@ -159,7 +159,7 @@ def against_one_by_one(folder: Path, data: bytes) -> tuple[list[list[str]], str]
     rows = [["one by one", f"{single:,.0f}", "1"]]
     for name, seconds in (("encoding, --no-verify", encoding), ("decoding", decoding)):
         rows.append([name, f"{len(ids) / seconds:,.0f}", f"{len(ids) / seconds / single:.1f}"])
-    lanes = -(-len(ids) // model.record.chunk)
+    lanes = model.lanes(len(ids))
     note = (
         f"{len(data):,} bytes, {len(ids):,} tokens in {lanes} chunks: {len(payload):,} bytes; {model.notes[0]}; "
         "decoded and compared."

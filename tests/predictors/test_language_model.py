@@ -558,7 +558,7 @@ def test_written_is_scored(models: Callable[[str], Path]) -> None:
     data = b"".join(hugging_face(models("stories")).continuation(b"", 6000, *chance()))
     exact = hugging_face(models("stories"), dtype="float64", settings=RunSettings(verify=False))
     scored = exact.start(len(data)).score(data).sum() / 8
-    lanes = -(-len(exact.backend.vocabulary.tokenise(data).ids) // exact.record.chunk)
+    lanes = exact.lanes(len(exact.backend.vocabulary.tokenise(data).ids))
     _, payload = encode_block(exact, data)
     assert scored * 0.999 < len(payload) <= scored * 1.001 + 4 + 4 * lanes
     tolerant = hugging_face(models("stories"))

@@ -89,6 +89,11 @@ class Backend(Protocol):
         ...
 
     @property
+    def slides(self) -> bool:
+        """Whether its lanes are `sliding.SlidingReader`."""
+        ...
+
+    @property
     def token_bytes(self) -> int:
         """Bytes of a token's keys and values in the cache."""
         ...

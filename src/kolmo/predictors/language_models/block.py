@@ -53,7 +53,7 @@ class LanguageModelBlock:
         self._backend, self._record, self._wanted, self._notes = backend, record, tolerance, notes
         self._verify, self._size, self._threads = verify, size, threads
         memory = 1 << record.memory if record.memory else 0
-        self.coder = ChunkCoder(backend, record.context, count, batch, threads, memory, at_once)
+        self.coder = ChunkCoder(backend, record.context, count, batch, threads, memory, at_once, record.slides)
 
     def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
         """Code the block; unless verification is off, also decode it step by step, as a decoder does, and compare.

@@ -17,8 +17,18 @@ from kolmo.errors import CorruptError, PredictorError
 from kolmo.native import tables
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.language_models import grids
-from kolmo.predictors.language_models.backends import GROUP, MAX_LOGITS_BYTES, Backend, DeviceLanes, Ids, Logits, Sums
+from kolmo.predictors.language_models.backends import (
+    GROUP,
+    MAX_LOGITS_BYTES,
+    Backend,
+    DeviceLanes,
+    Ids,
+    Lanes,
+    Logits,
+    Sums,
+)
 from kolmo.predictors.language_models.grids import Tolerance
+from kolmo.predictors.language_models.sliding import SlidingLanes
 from kolmo.progress import Progress
 
 MIN_PARALLEL_LOGITS = 1 << 20  # logits of a step from which on several threads decode its lanes
@@ -56,6 +66,7 @@ class ChunkCoder:
         memory: size in tokens of the memory that the chunks share (docs/memory.md); 0 without one. With a memory,
             `batch` must be the writer's, since the lanes that are read at once teach each other.
         at_once: most lanes in one call of the backend; 0: all that are read at once.
+        slides: whether a window that is full slides; else its later half is read again.
     """
 
     def __init__(
@@ -67,9 +78,10 @@ class ChunkCoder:
         threads: int,
         memory: int = 0,
         at_once: int = 0,
+        slides: bool = False,
     ) -> None:
         self.backend, self.context, self.count, self.batch, self.threads = backend, context, count, batch, threads
-        self.memory, self.at_once = memory, at_once
+        self.memory, self.at_once, self.slides = memory, at_once, slides
         self.separate = False  # whether each chunk has a memory of its own, since they are contents of their own
 
     def lengths(self, tokens: int, chunks: int | None = None) -> list[int]:
@@ -136,6 +148,16 @@ class ChunkCoder:
             costs[first : first + group] = np.split(found, ends[:-1])
         return costs
 
+    def _segments(self, length: int) -> Iterator[Segment]:
+        """How a chunk is read; in a window that slides, all at once."""
+        return segments(length, 0 if self.slides else self.context)
+
+    def _lanes(self, count: int) -> Lanes:
+        """New lanes of the backend, with a window that slides where it does."""
+        if self.slides:
+            return SlidingLanes(self.backend, count, self.threads, self.context)
+        return self.backend.lanes(count, self.threads)
+
     def _calls(self, lanes: int) -> int:
         """Lanes in one call of the backend, of those that are read at once."""
         return min(lanes, self.at_once or lanes)
@@ -187,15 +209,15 @@ class ChunkCoder:
             lanes = chunks[group : group + batch]
             texts = self.matrix(lanes)
             piece = max(MAX_LOGITS_BYTES // (len(lanes) * backend.size * backend.itemsize), 1)
-            for segment in segments(texts.shape[1], self.context):
-                reader = backend.lanes(len(lanes), self.threads)
+            for segment in self._segments(texts.shape[1]):
+                reader = self._lanes(len(lanes))
                 read = self.with_start(texts, segment.context, segment.last - 1)
                 skipped = segment.first - segment.context  # tokens whose logits an earlier segment used
                 step = piece if backend.continues or read.shape[1] <= piece else 1
                 at = 0
                 while at < read.shape[1]:
                     size = step if at or skipped < step else skipped + 1  # the context alone gives one row of logits
-                    part = read[:, at : at + size]
+                    part = read[:, at : at + (min(size, reader.room) if isinstance(reader, SlidingLanes) else size)]
                     wanted = min(part.shape[1], at + part.shape[1] - skipped)
                     first = segment.context + at + part.shape[1] - wanted
                     if sums:
@@ -235,8 +257,8 @@ class ChunkCoder:
                 texts = np.full((len(sizes), int(sizes.max())), backend.start, np.int64)
                 reads = self._calls(len(sizes))
                 parts = [slice(first, min(first + reads, len(sizes))) for first in range(0, len(sizes), reads)]
-                for segment in segments(texts.shape[1], self.context):
-                    readers = [backend.lanes(part.stop - part.start, self.threads) for part in parts]
+                for segment in self._segments(texts.shape[1]):
+                    readers = [self._lanes(part.stop - part.start) for part in parts]
                     read = self.with_start(texts, segment.context, segment.first)
                     for at in range(segment.first, segment.last):
                         for part, reader in zip(parts, readers, strict=True):

@@ -100,7 +100,8 @@ class HuggingFace(LanguageModel):
             raise PredictorError(f"{spec} has a context window of {window} tokens; lower the argument context")
         seen = context or (min(window, CONTEXT) if window is not None else 0)
         name = spec.partition("@")[0] if revision else folder.resolve().name
-        record = Record.of(name, revision, backend.hashes, dtype, seen, chunk, memory=memory)
+        slides = backend.slides and seen > 0 and (chunk == AUTO or chunk > seen)
+        record = Record.of(name, revision, backend.hashes, dtype, seen, chunk, memory=memory, slides=slides)
         if not revision:
             remember(record.marks, folder)
         return cls(backend, record, "auto" if tolerance is None else tolerance, settings)

@@ -22,14 +22,13 @@ from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness, choose
 from kolmo.predictors.language_models.backends import MAX_LOGITS_BYTES, Backend
 from kolmo.predictors.language_models.block import LanguageModelBlock
-from kolmo.predictors.language_models.records import Record
+from kolmo.predictors.language_models.records import VERSION, Record
 from kolmo.predictors.model_locations import recall
 from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-VERSION = 3  # 2: each lane at most a number of tokens that the file records; 1: likewise, without a memory
 LANE_TOKENS = 8192  # tokens of a lane, about, where the writer chooses the number of lanes
 MAX_BATCH = 64  # lanes that are read at once, unless the settings choose a number
 MAX_CACHE_BYTES = 1 << 30  # bytes of keys and values in memory at once; they bound the lanes likewise
@@ -107,6 +106,11 @@ class LanguageModel(Predictor):
             raise PredictorError(
                 f"{cls.name}:{spec} is not the model that wrote this file: {', '.join(differences)} differs; "
                 f"give the writer's ({wanted}) as RunSettings(model={cls.kept_as.upper()})"
+            )
+        if record.slides and not here.backend.slides:
+            raise PredictorError(
+                f"{cls.name}:{spec}: the window of this file slides, which the model's implementation here does not "
+                "support; install the writer's version of it"
             )
         here.record = replace(record, rest=here.record.rest)
         here.version = record.version
