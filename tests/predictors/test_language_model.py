@@ -100,6 +100,7 @@ class Markov:
     itemsize = 8
     continues = True
     sums = False
+    slides = False
     token_bytes = 1
 
     def __init__(self, noise: Noise | None = None) -> None:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.codec.limits import MEMORY_LIMIT
+from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError, PredictorError
 from kolmo.predictors.language_models.block import read_block, write_block
 from kolmo.predictors.language_models.byte_sources import write_bytes
@@ -138,7 +138,7 @@ def test_a_window_slides_in_a_file(models: Callable[[str], Path]) -> None:
     assert not other.record.slides  # no lane is longer than the window
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(HuggingFace, "reopen", classmethod(lambda *_: without_sliding(folder)))
-        with pytest.raises(PredictorError, match="the window of this file slides, which .* does not support"):
+        with pytest.raises(PredictorError, match=r"the window of this file slides, which .* does not support"):
             HuggingFace.restore(VERSION, model.parameters(), settings)
 
 
@@ -200,7 +200,11 @@ def test_a_block_says_how_many_lanes_it_has() -> None:
 
 def test_records_of_each_version() -> None:
     record = Record.of("m", "", (b"weights8", b"config88", b"tokeniz8"), "float32", 4096, 4096)
-    versions = {1: record, 2: replace(record, memory=20, lanes=5), 3: replace(record, chunk=AUTO, slides=True)}
+    versions = {
+        1: record,
+        2: replace(record, memory=20, lanes=5),
+        3: replace(record, context=2048, chunk=AUTO, slides=True),
+    }
     for version, one in versions.items():
         assert one.version == version
         packed = one.to_bytes()
@@ -208,7 +212,7 @@ def test_records_of_each_version() -> None:
         assert replace(Record.from_bytes(packed, version), rest=record.rest) == one
     with pytest.raises(ValueError, match="damaged, or from a newer version"):
         Record.from_bytes(versions[2].to_bytes(), 1)
-    for context, chunk, slides in ((2048, AUTO, True), (4096, 9000, True), (0, AUTO, False), (4096, AUTO, False)):
+    for context, chunk, slides in ((4096, AUTO, True), (4096, 9000, True), (0, AUTO, False), (4096, AUTO, False)):
         one = replace(record, context=context, chunk=chunk, slides=slides, memory=20, lanes=7)
         assert one.version == VERSION
         assert replace(Record.from_bytes(one.to_bytes(), VERSION), rest=record.rest) == one

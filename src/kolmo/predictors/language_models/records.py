@@ -17,7 +17,8 @@ from kolmo.varints import varint
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # files record the index into this tuple
 CHUNK = 4096  # most tokens of a lane, where a record of version 1 or 2 names no number
 AUTO = 0  # in place of a chunk: the writer of each block chooses the number of its lanes, and the block records it
-CONTEXT = 4096  # most tokens of the context window, by default
+CONTEXT = 4096  # most tokens of the context window, by default,
+SLIDING_CONTEXT = 2048  # and of one that slides, which is nearly full all the time
 PARTS = ("weights", "configuration", "tokenizer")
 VERSION = 3  # of the predictors; 2: without chosen chunks and sliding windows; 1: without a memory too
 MEMORY = 20  # log2 of the size of the memory in tokens, by default
@@ -28,8 +29,10 @@ COMMIT, TEXT = 1, 2  # encodings of a revision
 
 
 def _usual(version: int, way: int) -> tuple[int, int]:
-    """Numbers for context and chunk that a record of this version leaves out; models of transformers mostly slide."""
-    return (CONTEXT << 1 | (way == 0), AUTO) if version == VERSION else (CONTEXT, CHUNK)
+    """What a record of this version writes for context and chunk, where it leaves them out."""
+    if version < VERSION:
+        return CONTEXT, CHUNK
+    return CONTEXT << 1 if way else SLIDING_CONTEXT << 1 | 1, AUTO  # models of transformers mostly slide
 
 
 def memory_bits(tokens: int | None) -> int:

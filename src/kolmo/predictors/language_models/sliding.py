@@ -1,8 +1,8 @@
 """A window that slides: lanes whose cache forgets its oldest tokens, without reading the others again.
 
 After Xiao et al., "Efficient Streaming Language Models with Attention Sinks" (ICLR 2024): the first tokens stay, since
-models attend to them whatever they are, and positions are counted in the cache, so that none is beyond the trained ones.
-When the cache is full, a quarter is dropped behind the first tokens; the rest move up, which a model with rotary
+models attend to them whatever they are, and positions are counted in the cache, so that none is beyond the trained
+ones. When the cache is full, a quarter is dropped behind the first tokens; the rest move up, which a model with rotary
 positions supports by turning its keys. Encoder and decoder drop after the same tokens, so both compute the same.
 
 What it is not: the change of a cache, which is the backend's (`SlidingReader.drop`).

@@ -1,8 +1,8 @@
 """A cache of transformers that forgets its oldest tokens: rotary keys are turned to their new positions.
 
-A rotary model turns each pair of a key's numbers by an angle that is proportional to the position (Su et al., "RoFormer",
-2021, equation 34), so a key moves by `count` positions when it is turned by as many angles. Whether a model is such a
-model is not known from its name: `find_frequencies` compares what it computes at other positions.
+A rotary model turns each pair of a key's numbers by an angle that is proportional to the position (Su et al.,
+"RoFormer", 2021, equation 34), so a key moves by `count` positions when it is turned by as many angles. Whether a model
+is such a model is not known from its name: `find_frequencies` compares what it computes at other positions.
 """
 
 from __future__ import annotations
