@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from kolmo.codec.limits import MEMORY_LIMIT
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.errors import CorruptError, PredictorError
+from kolmo.predictors.language_models.backends import DROPPED_PART, FIRST_TOKENS, SlidingLanes
 from kolmo.predictors.language_models.block import read_block, write_block
 from kolmo.predictors.language_models.byte_sources import write_bytes
 from kolmo.predictors.language_models.grids import WITHOUT
 from kolmo.predictors.language_models.language_model import LANE_TOKENS, MAX_BATCH, LanguageModel
 from kolmo.predictors.language_models.records import AUTO, VERSION, Record
-from kolmo.predictors.language_models.sliding import DROPPED_PART, FIRST_TOKENS, SlidingLanes
 from kolmo.predictors.language_models.vocabulary import Tokens
 from kolmo.predictors.settings import RunSettings
 from kolmo.varints import varint

@@ -25,10 +25,10 @@ from kolmo.predictors.language_models.backends import (
     Ids,
     Lanes,
     Logits,
+    SlidingLanes,
     Sums,
 )
 from kolmo.predictors.language_models.grids import Tolerance
-from kolmo.predictors.language_models.sliding import SlidingLanes
 from kolmo.progress import Progress
 
 MIN_PARALLEL_LOGITS = 1 << 20  # logits of a step from which on several threads decode its lanes

@@ -39,8 +39,8 @@ class HuggingFace(LanguageModel):
         Args:
             argument: folder or id.
             dtype: of the arithmetic: float32 (default), float64, bfloat16, float16.
-            context: length of the context window in tokens; by default the model's own, up to 2048 where it slides
-                (`sliding`), else up to 4096.
+            context: length of the context window in tokens; by default the model's own, up to 2048 where it slides,
+                else up to 4096.
             chunk: most tokens of a lane; by default, each block has as many lanes as suit its length.
             tolerance: see `language_model.Options`.
             memory_tokens: size of the memory beside the model; by default 2^20 tokens, 0 for none.

@@ -72,7 +72,7 @@ class Record:
         rest: the next 4 bytes of the hash of all. They are the predictor's fingerprint, which a file stores elsewhere.
         memory: log2 of the size of the memory in tokens (docs/memory.md); 0 without one.
         lanes: with a memory, most lanes that are read at once, and so share it in a fixed order; else 0.
-        slides: whether a window that is full slides (`sliding`); else its later half is read again.
+        slides: whether a window that is full slides (`backends.SlidingLanes`); else its later half is read again.
     """
 
     spec: str
