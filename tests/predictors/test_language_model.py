@@ -27,7 +27,7 @@ from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
 from kolmo.container.structures import CODED
 from kolmo.errors import CorruptError, KolmoError, MissingExtraError, PredictorError
 from kolmo.predictors import model_locations, registry
-from kolmo.predictors.language_models import grids, language_model
+from kolmo.predictors.language_models import grids
 from kolmo.predictors.language_models.backends import Logits
 from kolmo.predictors.language_models.block import LanguageModelBlock
 from kolmo.predictors.language_models.chunks import ChunkCoder, segments
@@ -728,7 +728,7 @@ def test_streams(models: Callable[[str], Path], tmp_path: Path) -> None:
         assert file.read(20) == STORY[350:370]
     assert isinstance(registry.resolve("ours") if "ours" in registry.known() else model, LanguageModel)
     assert issubclass(MissingExtraError, KolmoError)
-    assert language_model.VERSION == 3
+    assert LanguageModel.version == 3
 
 
 @pytest.mark.usefixtures("no_coding")

@@ -36,10 +36,11 @@ def find_frequencies(model: Any, cache_name: str, size: int, itemsize: int) -> t
     found = [module for module in model.modules() if isinstance(getattr(module, "inv_freq", None), torch.Tensor)]
     if len(found) != 1 or getattr(found[0], "rope_type", "default") in CHANGING_KINDS:
         return None
-    frequencies: torch.Tensor = found[0].inv_freq.double()
+    frequencies: torch.Tensor = found[0].inv_freq.cpu().double()  # not every device has float64
+    device = found[0].inv_freq.device
     near = TOLERANCE if itemsize >= 4 else 8 * TOLERANCE
-    ids = torch.arange(PROBE_TOKENS, device=frequencies.device)[None] * 7 % min(size, 97)
-    places = torch.arange(PROBE_TOKENS, device=frequencies.device)[None]
+    places = torch.arange(PROBE_TOKENS, device=device)[None]
+    ids = places * 7 % min(size, 97)
     try:
         with torch.inference_mode():
             here, there = (
@@ -67,7 +68,8 @@ def turned(keys: torch.Tensor, frequencies: torch.Tensor, count: int) -> torch.T
 
     pairs = len(frequencies)
     kind = torch.promote_types(keys.dtype, torch.float32)
-    cos, sin = ((frequencies * count).cos().to(kind), (frequencies * count).sin().to(kind))
+    angles = frequencies * count
+    cos, sin = angles.cos().to(keys.device, kind), angles.sin().to(keys.device, kind)
     left, right = keys[..., :pairs].to(kind), keys[..., pairs : 2 * pairs].to(kind)
     parts = [left * cos - right * sin, right * cos + left * sin]
     return torch.cat([*(part.to(keys.dtype) for part in parts), keys[..., 2 * pairs :]], dim=-1)
