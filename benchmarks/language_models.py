@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +160,7 @@ def against_one_by_one(folder: Path, data: bytes) -> tuple[list[list[str]], str]
     rows = [["one by one", f"{single:,.0f}", "1"]]
     for name, seconds in (("encoding, --no-verify", encoding), ("decoding", decoding)):
         rows.append([name, f"{len(ids) / seconds:,.0f}", f"{len(ids) / seconds / single:.1f}"])
-    lanes = -(-len(ids) // model.record.chunk)
+    lanes = model.lanes(len(ids))
     note = (
         f"{len(data):,} bytes, {len(ids):,} tokens in {lanes} chunks: {len(payload):,} bytes; {model.notes[0]}; "
         "decoded and compared."
@@ -219,6 +220,22 @@ def with_memory(folder: Path, files: list[Path]) -> list[list[str]]:
     return rows
 
 
+def of_windows(folder: Path, path: Path, tokens: int = 8192) -> list[list[str]]:
+    """Code lengths of a file's first tokens in one lane, without a memory, under several windows."""
+    rows = []
+    for context, slides in ((1024, False), (1024, True), (2048, True), (tokens, True)):
+        model = HuggingFace.from_spec(str(folder), context=context, chunk=2 * tokens, memory_tokens=0)
+        model.record = replace(model.record, slides=slides)
+        ids = model.backend.vocabulary.tokenise(path.read_bytes()).ids[:tokens]
+        start = time.process_time()
+        (costs,) = model.start(1, torch.get_num_threads()).coder.costs([ids], None)
+        taken = 1000 * (time.process_time() - start) / len(ids)
+        how = "sliding" if slides else "half read again"
+        rows.append([f"{context:,}", how, f"{costs.sum() / math.log(256):,.1f}", f"{taken:.1f}"])
+    return rows
+
+
+WINDOWS = ["window", "when full", "bytes", "ms a token"]
 MEMORY = ["file", "bytes", "tokens", "chunks", "alone", "with memory", "", "ms a token, alone / with"]
 SPLIT = [
     "bytes",
@@ -248,11 +265,15 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a folder: of its files alone, say where the bytes go")
     parser.add_argument("--bytes", type=int, nargs="+", default=[8192], help="sizes of the text for --model")
     parser.add_argument("--memory", type=Path, nargs="+", help="files: with --model, what its memory saves on each")
+    parser.add_argument("--windows", type=Path, help="a file: with --model, what long windows save on its beginning")
     parser.add_argument("--markdown", type=Path, help="write the report here too")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.model:
         text = options.text or Path(os.environ.get("KOLMO_DATA", ".")) / "bench/text/dickens"
+        if options.windows:
+            print(table(WINDOWS, of_windows(options.model, options.windows)))
+            return
         if options.memory:
             print(table(MEMORY, with_memory(options.model, options.memory)))
             return

@@ -121,9 +121,9 @@ def test_a_file_names_its_network_and_no_path(run_folder: Path, cache: Path) -> 
     assert kolmo.decompress(packed) == TEXT
     parameters = resolve(f"network:{run_folder}:7").parameters()
     assert level_of("network", parameters) == 7
-    assert model_of("network", parameters) == f"notes, hash {mark.hex()}"
+    assert model_of("network", 1, parameters) == f"notes, hash {mark.hex()}"
     assert level_of("network", b"") is None
-    assert model_of("network", b"\x05") is None
+    assert model_of("network", 1, b"\x05") is None
 
 
 def test_on_another_machine_it_is_given(run_folder: Path, cache: Path, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def list_stream(source: IO[bytes], *, name: str = "input", kinds: bool = False) 
                 record.name,
                 record.version,
                 level_of(record.name, record.parameters),
-                model_of(record.name, record.parameters),
+                model_of(record.name, record.version, record.parameters),
                 record.fingerprint.hex(),
                 span.digest.hex() if span.digest else None,
                 header.name,

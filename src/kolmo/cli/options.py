@@ -218,7 +218,12 @@ def language_model_files(function: Function) -> Function:
             metavar="N",
             help="Language models: tokens that the memory beside them holds; 0: none.  [default: 1048576]",
         ),
-        click.option("--chunk", type=click.IntRange(min=1), metavar="N", help="Language models: tokens of a lane."),
+        click.option(
+            "--chunk",
+            callback=_parse_chunk,
+            metavar="N|auto",
+            help="Language models: tokens of a lane; auto (default): by the length of each block.",
+        ),
         context("Language models: tokens that the model sees at once.", least=4),
         dtype("Language models: arithmetic: {}; default float32."),
     ):
@@ -233,6 +238,14 @@ def model_elsewhere(function: Function) -> Function:
         metavar="FOLDER",
         help="Take this language model for the one that the file names; it must be the same.",
     )(function)
+
+
+def _parse_chunk(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    if value is None or value == "auto":
+        return None
+    if not value.isascii() or not value.isdigit() or not int(value):
+        raise click.BadParameter(f"{value!r} is not a number of tokens; write auto, or a number like 4096", ctx, param)
+    return int(value)
 
 
 def _parse_tolerance(ctx: click.Context, param: click.Parameter, value: str | None) -> str | float | None:

@@ -158,7 +158,7 @@ def level_of(name: str, parameters: bytes) -> int | None:
     return parameters[0] if name in LEVELLED and len(parameters) == 1 else None
 
 
-def model_of(name: str, parameters: bytes) -> str | None:
+def model_of(name: str, version: int, parameters: bytes) -> str | None:
     """The language model or own network in a file's predictor record, in words; None for other predictors."""
     if name == "network":
         from kolmo.predictors.embedded.own_network import parse
@@ -173,7 +173,7 @@ def model_of(name: str, parameters: bytes) -> str | None:
     from kolmo.predictors.language_models.records import Record
 
     try:
-        return Record.from_bytes(parameters).describe()
+        return Record.from_bytes(parameters, version).describe()
     except (ValueError, KolmoError):
         return None
 

@@ -22,7 +22,7 @@ from kolmo.predictors.language_models.backends import MAX_LOGITS_BYTES, Backend,
 from kolmo.predictors.language_models.byte_sources import CodedSource, write_bytes
 from kolmo.predictors.language_models.chunks import ChunkCoder, checked
 from kolmo.predictors.language_models.grids import Tolerance
-from kolmo.predictors.language_models.records import Record
+from kolmo.predictors.language_models.records import AUTO, Record
 from kolmo.predictors.language_models.vocabulary import Tokens
 from kolmo.progress import Progress
 from kolmo.varints import varint
@@ -42,6 +42,7 @@ class LanguageModelBlock:
         backend: Backend,
         record: Record,
         tolerance: str | float,
+        count: Callable[[int], int],
         batch: Callable[[int], int],
         verify: bool,
         notes: list[str],
@@ -52,7 +53,7 @@ class LanguageModelBlock:
         self._backend, self._record, self._wanted, self._notes = backend, record, tolerance, notes
         self._verify, self._size, self._threads = verify, size, threads
         memory = 1 << record.memory if record.memory else 0
-        self.coder = ChunkCoder(backend, record.context, record.chunk, batch, threads, memory, at_once)
+        self.coder = ChunkCoder(backend, record.context, count, batch, threads, memory, at_once, record.slides)
 
     def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
         """Code the block; unless verification is off, also decode it step by step, as a decoder does, and compare.
@@ -79,7 +80,7 @@ class LanguageModelBlock:
             f"tolerance {chosen.slack:.3g} in a decision's log-odds{margin}; "
             f"{choices} choices of grids for {len(tokens.ids)} tokens"
         ]
-        write_block(encoder, tokens, chosen, payloads)
+        write_block(encoder, tokens, chosen, payloads, counted=self._record.chunk == AUTO)
 
     def decode(self, decoder: BinaryDecoder, progress: Progress | None = None) -> bytes:
         """Decode the block: the mirror of `encode`.
@@ -87,7 +88,7 @@ class LanguageModelBlock:
         Raises:
             CorruptError: the block is damaged, or another model wrote it.
         """
-        found = read_block(decoder, self._size, self.coder.lengths)
+        found = read_block(decoder, self._size, self.coder.lengths, counted=self._record.chunk == AUTO)
         done = 0
 
         def advance(size: int) -> None:
@@ -184,9 +185,12 @@ class CodedBlock(NamedTuple):
         return Tokens(np.concatenate([*chunks, np.zeros(0, np.int32)]), self.literals)
 
 
-def write_block(encoder: BinaryEncoder, tokens: Tokens, chosen: Tolerance, payloads: Sequence[bytes]) -> None:
-    """Write a block in the layout of docs/language-models.md."""
-    head = varint(len(tokens.ids)) + chosen.to_bytes() + _pack_literals(tokens.literals)
+def write_block(
+    encoder: BinaryEncoder, tokens: Tokens, chosen: Tolerance, payloads: Sequence[bytes], *, counted: bool = False
+) -> None:
+    """Write a block in the layout of docs/language-models.md; with `counted`, its number of chunks too."""
+    chunks = varint(len(payloads)) if counted else b""
+    head = varint(len(tokens.ids)) + chunks + chosen.to_bytes() + _pack_literals(tokens.literals)
     write_bytes(encoder, head)
     literals = b"".join(data for _, data in tokens.literals)
     if literals:
@@ -196,19 +200,25 @@ def write_block(encoder: BinaryEncoder, tokens: Tokens, chosen: Tolerance, paylo
         write_bytes(encoder, payload)
 
 
-def read_block(decoder: BinaryDecoder, size: int, lengths_of: Callable[[int], list[int]]) -> CodedBlock:
+def read_block(
+    decoder: BinaryDecoder, size: int, lengths_of: Callable[..., list[int]], *, counted: bool = False
+) -> CodedBlock:
     """Read a block of `size` raw bytes: the mirror of `write_block`.
 
     Args:
         decoder: of the block's payload.
         size: raw bytes of the block.
-        lengths_of: tokens of each chunk, from the number of all tokens.
+        lengths_of: tokens of each chunk, from the number of all tokens and, with `counted`, of chunks.
+        counted: whether the block records its number of chunks.
 
     Raises:
         CorruptError: the block is damaged.
     """
     source = CodedSource(decoder)
     count = source.varint(size)
+    chunks = (source.varint(count),) if counted else ()
+    if count and chunks == (0,):
+        raise CorruptError(f"{count} tokens in no chunk")
     try:
         chosen = Tolerance.from_bytes(source.take(1))
     except ValueError as error:
@@ -216,7 +226,7 @@ def read_block(decoder: BinaryDecoder, size: int, lengths_of: Callable[[int], li
     places = _unpack_literals(source, size, count)
     total = sum(length for _, length in places)
     literals = _literals_model(total).decode(decoder) if total else b""
-    lengths = lengths_of(count)
+    lengths = lengths_of(count, *chunks)
     sizes = [source.varint(8 * size + 64) for _ in lengths]
     payloads = [source.take(part) for part in sizes]
     cut = np.cumsum([0, *(length for _, length in places)])

@@ -17,7 +17,17 @@ from kolmo.errors import CorruptError, PredictorError
 from kolmo.native import tables
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.language_models import grids
-from kolmo.predictors.language_models.backends import GROUP, MAX_LOGITS_BYTES, Backend, DeviceLanes, Ids, Logits, Sums
+from kolmo.predictors.language_models.backends import (
+    GROUP,
+    MAX_LOGITS_BYTES,
+    Backend,
+    DeviceLanes,
+    Ids,
+    Lanes,
+    Logits,
+    SlidingLanes,
+    Sums,
+)
 from kolmo.predictors.language_models.grids import Tolerance
 from kolmo.progress import Progress
 
@@ -50,32 +60,39 @@ class ChunkCoder:
     Args:
         backend: the network.
         context: length in tokens of the context window, 0 without a limit.
-        chunk: tokens of a chunk, at most.
+        count: a function from the number of tokens of a block to its number of chunks.
         batch: a function from the number of chunks to the number of lanes that are read at once.
         threads: of the backend.
         memory: size in tokens of the memory that the chunks share (docs/memory.md); 0 without one. With a memory,
             `batch` must be the writer's, since the lanes that are read at once teach each other.
         at_once: most lanes in one call of the backend; 0: all that are read at once.
+        slides: whether a window that is full slides; else its later half is read again.
     """
 
     def __init__(
         self,
         backend: Backend,
         context: int,
-        chunk: int,
+        count: Callable[[int], int],
         batch: Callable[[int], int],
         threads: int,
         memory: int = 0,
         at_once: int = 0,
+        slides: bool = False,
     ) -> None:
-        self.backend, self.context, self.chunk, self.batch, self.threads = backend, context, chunk, batch, threads
-        self.memory, self.at_once = memory, at_once
+        self.backend, self.context, self.count, self.batch, self.threads = backend, context, count, batch, threads
+        self.memory, self.at_once, self.slides = memory, at_once, slides
         self.separate = False  # whether each chunk has a memory of its own, since they are contents of their own
 
-    def lengths(self, count: int) -> list[int]:
-        """Number of tokens in each chunk: they are equal, so that lanes end together."""
-        chunks = -(-count // self.chunk)
-        return [count * (k + 1) // chunks - count * k // chunks for k in range(chunks)]
+    def lengths(self, tokens: int, chunks: int | None = None) -> list[int]:
+        """Number of tokens in each chunk: they are equal, so that lanes end together.
+
+        Args:
+            tokens: of the block.
+            chunks: their number; by default, what a writer makes of the block.
+        """
+        chunks = self.count(tokens) if chunks is None else chunks
+        return [tokens * (k + 1) // chunks - tokens * k // chunks for k in range(chunks)]
 
     def split(self, ids: Ids) -> list[Ids]:
         """The tokens of each chunk."""
@@ -131,6 +148,16 @@ class ChunkCoder:
             costs[first : first + group] = np.split(found, ends[:-1])
         return costs
 
+    def _segments(self, length: int) -> Iterator[Segment]:
+        """How a chunk is read; in a window that slides, all at once."""
+        return segments(length, 0 if self.slides else self.context)
+
+    def _lanes(self, count: int) -> Lanes:
+        """New lanes of the backend, with a window that slides where it does."""
+        if self.slides:
+            return SlidingLanes(self.backend, count, self.threads, self.context)
+        return self.backend.lanes(count, self.threads)
+
     def _calls(self, lanes: int) -> int:
         """Lanes in one call of the backend, of those that are read at once."""
         return min(lanes, self.at_once or lanes)
@@ -182,15 +209,15 @@ class ChunkCoder:
             lanes = chunks[group : group + batch]
             texts = self.matrix(lanes)
             piece = max(MAX_LOGITS_BYTES // (len(lanes) * backend.size * backend.itemsize), 1)
-            for segment in segments(texts.shape[1], self.context):
-                reader = backend.lanes(len(lanes), self.threads)
+            for segment in self._segments(texts.shape[1]):
+                reader = self._lanes(len(lanes))
                 read = self.with_start(texts, segment.context, segment.last - 1)
                 skipped = segment.first - segment.context  # tokens whose logits an earlier segment used
                 step = piece if backend.continues or read.shape[1] <= piece else 1
                 at = 0
                 while at < read.shape[1]:
                     size = step if at or skipped < step else skipped + 1  # the context alone gives one row of logits
-                    part = read[:, at : at + size]
+                    part = read[:, at : at + (min(size, reader.room) if isinstance(reader, SlidingLanes) else size)]
                     wanted = min(part.shape[1], at + part.shape[1] - skipped)
                     first = segment.context + at + part.shape[1] - wanted
                     if sums:
@@ -230,8 +257,8 @@ class ChunkCoder:
                 texts = np.full((len(sizes), int(sizes.max())), backend.start, np.int64)
                 reads = self._calls(len(sizes))
                 parts = [slice(first, min(first + reads, len(sizes))) for first in range(0, len(sizes), reads)]
-                for segment in segments(texts.shape[1], self.context):
-                    readers = [backend.lanes(part.stop - part.start, self.threads) for part in parts]
+                for segment in self._segments(texts.shape[1]):
+                    readers = [self._lanes(part.stop - part.start) for part in parts]
                     read = self.with_start(texts, segment.context, segment.first)
                     for at in range(segment.first, segment.last):
                         for part, reader in zip(parts, readers, strict=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from kolmo.errors import PredictorError
 from kolmo.predictors.language_models.language_model import LanguageModel
-from kolmo.predictors.language_models.records import CHUNK, CONTEXT, DTYPES, Record, memory_bits
+from kolmo.predictors.language_models.records import AUTO, CONTEXT, DTYPES, SLIDING_CONTEXT, Record, memory_bits
 from kolmo.predictors.language_models.torch_models.backend import load
 from kolmo.predictors.language_models.torch_models.hub import COMMIT, HUB_ID, fetch, find
 from kolmo.predictors.model_locations import remember
@@ -39,8 +39,9 @@ class HuggingFace(LanguageModel):
         Args:
             argument: folder or id.
             dtype: of the arithmetic: float32 (default), float64, bfloat16, float16.
-            context: length of the context window in tokens; by default the model's own, up to 4096.
-            chunk: most tokens of a lane; by default 4096.
+            context: length of the context window in tokens; by default the model's own, up to 2048 where it slides,
+                else up to 4096.
+            chunk: most tokens of a lane; by default, each block has as many lanes as suit its length.
             tolerance: see `language_model.Options`.
             memory_tokens: size of the memory beside the model; by default 2^20 tokens, 0 for none.
             settings: how to run it here.
@@ -53,7 +54,7 @@ class HuggingFace(LanguageModel):
             argument,
             dtype or "float32",
             context,
-            chunk or CHUNK,
+            chunk or AUTO,
             memory_bits(memory_tokens),
             tolerance,
             settings,
@@ -89,7 +90,7 @@ class HuggingFace(LanguageModel):
     ) -> HuggingFace:
         if dtype not in DTYPES:
             raise PredictorError(f"dtype {dtype!r} is not known; choose from {', '.join(DTYPES)}")
-        if chunk < 1 or (context is not None and context < 4):
+        if chunk < 0 or (context is not None and context < 4):
             raise PredictorError(
                 "a context has at least 4 tokens, a chunk at least 1; raise the argument context or the argument chunk"
             )
@@ -98,9 +99,11 @@ class HuggingFace(LanguageModel):
         window = backend.window
         if context is not None and window is not None and context > window:
             raise PredictorError(f"{spec} has a context window of {window} tokens; lower the argument context")
-        seen = context or (min(window, CONTEXT) if window is not None else 0)
+        usual = SLIDING_CONTEXT if backend.slides else CONTEXT
+        seen = context or (min(window, usual) if window is not None else 0)
         name = spec.partition("@")[0] if revision else folder.resolve().name
-        record = Record.of(name, revision, backend.hashes, dtype, seen, chunk, memory=memory)
+        slides = backend.slides and seen > 0 and (chunk == AUTO or chunk > seen)
+        record = Record.of(name, revision, backend.hashes, dtype, seen, chunk, memory=memory, slides=slides)
         if not revision:
             remember(record.marks, folder)
         return cls(backend, record, "auto" if tolerance is None else tolerance, settings)

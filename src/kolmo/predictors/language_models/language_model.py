@@ -22,14 +22,14 @@ from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness, choose
 from kolmo.predictors.language_models.backends import MAX_LOGITS_BYTES, Backend
 from kolmo.predictors.language_models.block import LanguageModelBlock
-from kolmo.predictors.language_models.records import Record
+from kolmo.predictors.language_models.records import VERSION, Record
 from kolmo.predictors.model_locations import recall
 from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-VERSION = 2  # 1: without a memory
+LANE_TOKENS = 8192  # tokens of a lane, about, where the writer chooses the number of lanes
 MAX_BATCH = 64  # lanes that are read at once, unless the settings choose a number
 MAX_CACHE_BYTES = 1 << 30  # bytes of keys and values in memory at once; they bound the lanes likewise
 MAX_EXPANSION = 128  # raw bytes that a block may hold for each byte of its payload
@@ -42,6 +42,7 @@ OVERHEAD = (
 class Options(NamedTuple):
     """What a writer may choose; None stands for the default.
 
+    chunk: most tokens of a lane; 0 or None: each block has as many lanes as `LanguageModel.lanes` chooses.
     tolerance: "auto", or a bound on the noise of every logit; 0 for models that compute the same bits everywhere.
     memory_tokens: size of the memory beside the model (docs/memory.md), rounded up to a power of two; 0: none.
     """
@@ -89,9 +90,9 @@ class LanguageModel(Predictor):
         Raises:
             PredictorError: the model is not here, or differs; the message states how.
         """
-        record = Record.from_bytes(parameters)
-        if version != record.version:
+        if version > VERSION:
             raise PredictorError(f"{cls.name} version {version} is not known here; upgrade kolmo")
+        record = Record.from_bytes(parameters, version)
         given = (settings.model or "").removeprefix(f"{cls.name}:")
         spec = given or (cls.fetched(record) if record.revision else recall(record.marks))
         if not spec:
@@ -105,6 +106,11 @@ class LanguageModel(Predictor):
             raise PredictorError(
                 f"{cls.name}:{spec} is not the model that wrote this file: {', '.join(differences)} differs; "
                 f"give the writer's ({wanted}) as RunSettings(model={cls.kept_as.upper()})"
+            )
+        if record.slides and not here.backend.slides:
+            raise PredictorError(
+                f"{cls.name}:{spec}: the window of this file slides, which the model's implementation here does not "
+                "support; install the writer's version of it"
             )
         here.record = replace(record, rest=here.record.rest)
         here.version = record.version
@@ -154,10 +160,13 @@ class LanguageModel(Predictor):
         return self.record.rest
 
     def memory(self, size: int) -> int:
-        """Bytes that a block takes in addition to the weights: keys and values, logits, tokens."""
-        lanes = self.batch(-(-size // self.record.chunk))
-        cache = lanes * self._span(size) * self.backend.token_bytes
-        memory = table_bytes(size, 1 << self.record.memory, self.backend.size) + 48 * size if self.record.memory else 0
+        """Bytes that decoding a block takes in addition to the weights: keys and values, logits, tokens.
+
+        A token is at least a byte. A writer whose block has a memory takes up to 48 bytes a token more, for decisions.
+        """
+        lanes = self.batch(-(-size // (self.record.chunk or 1)))
+        cache = (min(size, lanes * self.record.reach) + lanes) * self.backend.token_bytes
+        memory = table_bytes(size, 1 << self.record.memory, self.backend.size) if self.record.memory else 0
         return cache + 2 * MAX_LOGITS_BYTES + 40 * size + memory + (16 << 20)
 
     def expansion(self, payload: bytes) -> int:
@@ -166,11 +175,21 @@ class LanguageModel(Predictor):
 
     def lane_bytes(self) -> int:
         """Bytes of a lane's keys and values."""
-        return max(self._span(1 << 30) * self.backend.token_bytes, 1)
+        return max((self.record.reach + 1) * self.backend.token_bytes, 1)
 
     def most_lanes(self) -> int:
         """Most lanes that the settings allow at once."""
         return self.settings.batch or max(min(MAX_BATCH, MAX_CACHE_BYTES // self.lane_bytes()), 1)
+
+    def lanes(self, tokens: int) -> int:
+        """Number of lanes that a writer divides the tokens of a block into.
+
+        Where the record does not say: one for every `LANE_TOKENS` tokens, but not more than are read at once, so that a
+        short text is one lane, and a long one has full batches of long lanes (docs/language-models.md).
+        """
+        if self.record.chunk:
+            return -(-tokens // self.record.chunk)
+        return min(-(-tokens // LANE_TOKENS), self.record.lanes or self.most_lanes())
 
     def batch(self, chunks: int) -> int:
         """Number of lanes that are read at once, for this number of chunks."""
@@ -205,16 +224,13 @@ class LanguageModel(Predictor):
             done += len(text)
             yield text
 
-    def _span(self, tokens: int) -> int:
-        """Number of tokens that a lane's cache holds."""
-        return min(tokens, self.record.chunk, self.record.context or self.record.chunk) + 1
-
     def start(self, size: int, threads: int = 1) -> LanguageModelBlock:
         """A fresh model for a block of `size` bytes."""
         return LanguageModelBlock(
             self.backend,
             self.record,
             self.tolerance,
+            self.lanes,
             self.batch,
             self.settings.verify,
             self.notes,

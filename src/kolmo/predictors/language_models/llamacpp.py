@@ -13,7 +13,7 @@ from kolmo.predictors.language_models.gguf_models.backend import WAYS, load
 from kolmo.predictors.language_models.gguf_models.files import parts
 from kolmo.predictors.language_models.gguf_models.library import library
 from kolmo.predictors.language_models.language_model import LanguageModel
-from kolmo.predictors.language_models.records import CHUNK, CONTEXT, Record, memory_bits
+from kolmo.predictors.language_models.records import AUTO, CONTEXT, Record, memory_bits
 from kolmo.predictors.language_models.torch_models.hashes import hash_files
 from kolmo.predictors.model_locations import remember
 from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
@@ -43,7 +43,7 @@ class LlamaCpp(LanguageModel):
             argument: the file.
             dtype: only float32; the file determines the types of the weights.
             context: length of the context window in tokens; by default the model's own, up to 4096.
-            chunk: most tokens of a lane; by default 4096.
+            chunk: most tokens of a lane; by default, each block has as many lanes as suit its length.
             tolerance: see `language_model.Options`.
             memory_tokens: size of the memory beside the model; by default 2^20 tokens, 0 for none.
             settings: how to run it here.
@@ -54,7 +54,7 @@ class LlamaCpp(LanguageModel):
         """
         if dtype not in (None, "float32"):
             raise PredictorError(f"gguf models have their own arithmetic, not {dtype}; leave the argument dtype out")
-        return cls._open(argument, None, context, chunk or CHUNK, memory_bits(memory_tokens), tolerance, settings)
+        return cls._open(argument, None, context, chunk or AUTO, memory_bits(memory_tokens), tolerance, settings)
 
     @classmethod
     def reopen(cls, spec: str, record: Record, settings: RunSettings) -> LlamaCpp:
@@ -76,7 +76,7 @@ class LlamaCpp(LanguageModel):
         tolerance: str | float | None,
         settings: RunSettings,
     ) -> LlamaCpp:
-        if chunk < 1 or (context is not None and context < 4):
+        if chunk < 0 or (context is not None and context < 4):
             raise PredictorError(
                 "a context has at least 4 tokens, a chunk at least 1; raise the argument context or the argument chunk"
             )
@@ -86,9 +86,9 @@ class LlamaCpp(LanguageModel):
         if context is not None and window is not None and context > window:
             raise PredictorError(f"{spec} has a context window of {window} tokens; lower the argument context")
         seen = context or (min(window, CONTEXT) if window is not None else 0)
-        backend.span = min(seen or chunk, chunk) + 1
         hashes = hash_files(parts(path)), backend.way, backend.vocabulary.table_hash
         record = Record.of(path.name, "", hashes, "float32", seen, chunk, WAYS.index(backend.way) + 1, memory)
+        backend.span = record.reach + 1
         remember(record.marks, path)
         return cls(backend, record, "auto" if tolerance is None else tolerance, settings)
 

@@ -15,14 +15,24 @@ from kolmo.predictors.language_models.byte_sources import PlainSource
 from kolmo.varints import varint
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")  # files record the index into this tuple
-CHUNK = 4096  # most tokens of a lane, by default
-CONTEXT = 4096  # most tokens of the context window, by default
+CHUNK = 4096  # most tokens of a lane, where a record of version 1 or 2 names no number
+AUTO = 0  # in place of a chunk: the writer of each block chooses the number of its lanes, and the block records it
+CONTEXT = 4096  # most tokens of the context window, by default,
+SLIDING_CONTEXT = 2048  # and of one that slides, which is nearly full all the time
 PARTS = ("weights", "configuration", "tokenizer")
+VERSION = 3  # of the predictors; 2: without chosen chunks and sliding windows; 1: without a memory too
 MEMORY = 20  # log2 of the size of the memory in tokens, by default
 MAX_MEMORY = 25  # log2 of the largest memory
-HAS_SIZES = 64  # bit of the first byte: context and chunk follow, since they differ from the two above
+HAS_SIZES = 64  # bit of the first byte: context and chunk follow, since they are not the usual ones
 HAS_MEMORY = 128  # bit of the first byte, from version 2 on: the memory and the lanes that share it follow
 COMMIT, TEXT = 1, 2  # encodings of a revision
+
+
+def _usual(version: int, way: int) -> tuple[int, int]:
+    """What a record of this version writes for context and chunk, where it leaves them out."""
+    if version < VERSION:
+        return CONTEXT, CHUNK
+    return CONTEXT << 1 if way else SLIDING_CONTEXT << 1 | 1, AUTO  # models of transformers mostly slide
 
 
 def memory_bits(tokens: int | None) -> int:
@@ -57,11 +67,12 @@ class Record:
         marks: 4 bytes: the first byte of each of the hashes of weights, configuration and tokenizer, and of all.
         dtype: of the arithmetic.
         context: length of the context window in tokens, 0 without a limit.
-        chunk: most tokens of a lane.
+        chunk: most tokens of a lane; AUTO: each block says how many lanes it has.
         way: the way to compute, where there are several: 1 or 2; else 0.
         rest: the next 4 bytes of the hash of all. They are the predictor's fingerprint, which a file stores elsewhere.
         memory: log2 of the size of the memory in tokens (docs/memory.md); 0 without one.
         lanes: with a memory, most lanes that are read at once, and so share it in a fixed order; else 0.
+        slides: whether a window that is full slides (`backends.SlidingLanes`); else its later half is read again.
     """
 
     spec: str
@@ -74,6 +85,7 @@ class Record:
     rest: bytes = bytes(4)
     memory: int = 0
     lanes: int = 0
+    slides: bool = False
 
     @classmethod
     def of(
@@ -86,11 +98,12 @@ class Record:
         chunk: int,
         way: int = 0,
         memory: int = 0,
+        slides: bool = False,
     ) -> Record:
         """The record of a model that is open, from the hashes of its weights, configuration and tokenizer."""
         whole = hashlib.sha256(b"".join(hashes)).digest()
         marks = b"".join(part[:1] for part in hashes) + whole[:1]
-        return cls(spec, revision, marks, dtype, context, chunk, way, whole[1:5], memory)
+        return cls(spec, revision, marks, dtype, context, chunk, way, whole[1:5], memory, slides=slides)
 
     def to_bytes(self) -> bytes:
         """The parameters that a file stores, as docs/language-models.md specifies them."""
@@ -100,15 +113,20 @@ class Record:
             how, revision = COMMIT, bytes.fromhex(self.revision)
         elif revision:
             how, revision = TEXT, varint(len(revision)) + revision
-        sizes = b"" if (self.context, self.chunk) == (CONTEXT, CHUNK) else varint(self.context) + varint(self.chunk)
+        context = self.context << 1 | self.slides if self.version == VERSION else self.context
+        sizes = b"" if (context, self.chunk) == _usual(self.version, self.way) else varint(context) + varint(self.chunk)
         memory = bytes([self.memory, self.lanes]) if self.memory else b""
         first = DTYPES.index(self.dtype) | self.way << 2 | how << 4
         first |= (HAS_SIZES if sizes else 0) | (HAS_MEMORY if memory else 0)
         return bytes([first]) + self.marks + revision + sizes + memory + self.spec.encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Record:
+    def from_bytes(cls, data: bytes, version: int) -> Record:
         """From a file.
+
+        Args:
+            data: the parameters.
+            version: of the predictor.
 
         Raises:
             ValueError: no version up to this one writes such a record.
@@ -121,31 +139,38 @@ class Record:
             revision = source.take(20).hex()
         elif how == TEXT:
             revision = source.take(source.varint(len(data))).decode()
-        context, chunk = CONTEXT, CHUNK
+        way = first >> 2 & 3
+        context, chunk = _usual(version, way)
         if first & HAS_SIZES:
             context, chunk = source.varint(1 << 31), source.varint(1 << 31)
         memory, lanes = source.take(2) if first & HAS_MEMORY else (0, 0)
-        way = first >> 2 & 3
-        record = cls(
-            source.left().decode(), revision, marks, DTYPES[first & 3], context, chunk, way, bytes(4), memory, lanes
-        )
+        slides = version == VERSION and bool(context & 1)
+        context >>= version == VERSION
+        name, dtype = source.left().decode(), DTYPES[first & 3]
+        record = cls(name, revision, marks, dtype, context, chunk, way, bytes(4), memory, lanes, slides)
         good = record.memory <= MAX_MEMORY and (record.memory == 0) == (record.lanes == 0)
-        if record.chunk < 1 or not good or record.to_bytes() != data:
+        good &= context >= 4 or not slides
+        if record.version != version or not good or record.to_bytes() != data:
             raise ValueError("the record is damaged, or from a newer version")
         return record
 
     def describe(self) -> str:
         """One line about the model, for `kolmo list`."""
         revision = f", revision {short(self.revision)}" if self.revision else ""
-        context = f"context {self.context}" if self.context else "no limit of context"
-        chunks = f"chunks of {self.chunk} tokens"
+        context = f"context {self.context}{', sliding' * self.slides}" if self.context else "no limit of context"
+        chunks = f"chunks of {self.chunk} tokens" if self.chunk else "chunks as each block says"
         memory = f"memory of {1 << self.memory} tokens, {self.lanes} lanes at most" if self.memory else "no memory"
         return f"{short(self.spec)}{revision}, hash {self.marks.hex()}, {self.dtype}, {context}, {chunks}, {memory}"
 
     @property
     def version(self) -> int:
         """Version of the predictor that a file with this record needs."""
-        return 2 if self.memory else 1
+        return VERSION if self.chunk == AUTO or self.slides else 2 if self.memory else 1
+
+    @property
+    def reach(self) -> int:
+        """Most tokens in a lane's cache; of models with a recurrent state, whose size does not grow, a guess."""
+        return min(filter(None, (self.context, self.chunk)), default=CONTEXT)
 
     def differences(self, here: Record) -> list[str]:
         """Which parts of the model here differ from the writer's, in words."""

@@ -80,6 +80,7 @@ class LlamaCppBackend:
     itemsize: int = 4
     sums: bool = False
     continues: bool = True
+    slides: bool = False
     idle: list[Context] = field(
         default_factory=list
     )  # at most one, since making a context takes longer than many steps

@@ -27,6 +27,7 @@ from kolmo.predictors.language_models.pretrained import (
     weight_files,
 )
 from kolmo.predictors.language_models.torch_models.hashes import hash_config, hash_tensors
+from kolmo.predictors.language_models.torch_models.sliding import drop, find_frequencies
 from kolmo.predictors.language_models.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class HuggingFaceBackend:
     continues: bool = True
     batches: bool = True  # whether logits are right when several texts are read together
     cache: str = CACHE_NAMES[0]  # name of the argument and of the output that hold the cache
+    frequencies: torch.Tensor | None = None  # of rotary keys, where a cache can slide
 
     def probe(self) -> None:
         """Find out what the model's implementation supports; some recurrent ones read only one token or text at a time.
@@ -77,6 +79,9 @@ class HuggingFaceBackend:
         self.batches = True
         self.batches = self._agree(steps, lambda: _steps(self.lanes(2, 0), tokens))
         self.continues = self._agree(steps[:, 5:], lambda: _at_once(self.lanes(2, 0), tokens, 5))
+        self.frequencies = None
+        if self.window is not None:
+            self.frequencies = find_frequencies(self.model, self.cache, self.size, ITEM_BYTES[self.dtype])
 
     def _agree(self, right: Logits, compute: Callable[[], Logits]) -> bool:
         try:
@@ -95,6 +100,11 @@ class HuggingFaceBackend:
             logits = self.model(input_ids=torch.from_numpy(tokens).to(self.device), use_cache=False).logits
             kind = torch.float64 if self.itemsize == 8 else torch.float32
             return np.ascontiguousarray(logits[:, :, : self.size].to(kind).cpu().numpy())
+
+    @property
+    def slides(self) -> bool:
+        """Whether lanes can forget their oldest tokens (`HuggingFaceLanes.drop`)."""
+        return self.frequencies is not None
 
     @property
     def itemsize(self) -> int:
@@ -204,6 +214,16 @@ class HuggingFaceLanes:
             parts = np.split(tokens, len(self._caches)) if len(self._caches) > 1 else [tokens]
             logits = torch.cat([self._feed(k, part, wanted) for k, part in enumerate(parts)])
             return DeviceSums(logits, self._backend.name)
+
+    def drop(self, first: int, count: int) -> None:
+        """Forget `count` tokens behind the `first` ones, where the backend slides; those behind them move up."""
+        import torch
+
+        backend = self._backend
+        assert backend.frequencies is not None
+        with guarded(backend.name, "the model fails", FAILURE_REMEDY), torch.inference_mode(), threads(self._threads):
+            for cache in self._caches:
+                drop(cache[backend.cache], backend.frequencies, first, count)
 
     def _feed(self, cache: int, tokens: npt.NDArray[np.int64], wanted: int) -> torch.Tensor:
         import torch
