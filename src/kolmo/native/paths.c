@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "bitshift/search.h"
 #include "network/network.h"
 #include "pixel_mixer/pixel_mixer.h"
 #include "pixels/pixel_layout.h"
@@ -97,6 +98,7 @@ int kolmo_choose_path(const char *name) {
         kolmo_sound_path = paths[i].sounds;
         kolmo_choose_masses(paths[i].masses);
         tm_choose(paths[i].masses);
+        bitshift_choose_search(paths[i].masses);
         return 1;
     }
     return 0;
