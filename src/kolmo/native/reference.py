@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kolmo.native.binary.views import binary_view
+from kolmo.native.bitshift_product.reference import bitshift_product, bitshift_rotate, bitshift_rows
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 from kolmo.native.deflate.reference import deflate
 from kolmo.native.deflate.rows import join_rows, split_rows
@@ -38,6 +39,9 @@ __all__ = [
     "TokenMemory",
     "TokenTree",
     "binary_view",
+    "bitshift_product",
+    "bitshift_rotate",
+    "bitshift_rows",
     "deflate",
     "join_rows",
     "network_stretch",
