@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kolmo.native.binary.views import binary_view
 from kolmo.native.bitshift.reference import bitshift_search
+from kolmo.native.bitshift_product.reference import bitshift_product, bitshift_rotate, bitshift_rows
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 from kolmo.native.deflate.reference import deflate
 from kolmo.native.deflate.rows import join_rows, split_rows
@@ -40,6 +41,9 @@ __all__ = [
     "TokenTree",
     "binary_view",
     "bitshift_search",
+    "bitshift_product",
+    "bitshift_rotate",
+    "bitshift_rows",
     "deflate",
     "join_rows",
     "network_stretch",

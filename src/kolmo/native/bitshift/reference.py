@@ -12,13 +12,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-MULTIPLIER = 0x379B28F5
-MASK = 0x3F3F3F3F
-CENTRE = 126  # the mean of the sum of four masked bytes
+from kolmo.native.bitshift_product.reference import MAX_COLUMNS, MISFIT, value_of
+
 SEAM = 64  # weights before and after the seam that are searched first
-MAX_WIDTH = 1 << 17
 MAX_COST = 0xFFFF
-MISFIT = "the arguments do not fit the kernel"
 
 Integers = npt.NDArray[np.int32]
 
@@ -40,11 +37,11 @@ def bitshift_search(states_log: int, bits: int, width: int, columns: int, target
     Raises:
         ValueError: sizes or values do not fit.
     """
-    fits = states_log in (12, 16) and 2 <= bits <= 4 and 32 <= width <= MAX_WIDTH and width % 32 == 0
+    fits = states_log in (12, 16) and 2 <= bits <= 4 and 32 <= width <= MAX_COLUMNS and width % 32 == 0
     if not fits or not width - 32 < columns <= width or columns < 0 or len(targets) % (2 * width):
         raise ValueError(MISFIT)
     rows = np.frombuffer(targets, np.int16).reshape(-1, width)
-    table = _values(states_log)
+    table = value_of(np.arange(1 << states_log, dtype=np.uint32)).astype(np.int32)
     words = np.zeros((rows.shape[0], bits * width // 32), np.uint32)
     values = np.zeros(rows.shape, np.int8)
     for row, string, decoded in zip(rows, words, values, strict=True):
@@ -57,12 +54,6 @@ def bitshift_search(states_log: int, bits: int, width: int, columns: int, target
         state = text[(places[:, None] + np.arange(states_log)) % text.size].astype(np.int64)
         decoded[:] = table[(state << np.arange(states_log - 1, -1, -1)).sum(1)]
     return words.tobytes(), values.tobytes()
-
-
-def _values(states_log: int) -> Integers:
-    """The value of each state."""
-    hashed = (np.arange(1 << states_log, dtype=np.uint64) * MULTIPLIER & MASK).astype("<u4")
-    return hashed.view(np.uint8).reshape(-1, 4).sum(1, dtype=np.int32) - CENTRE
 
 
 def _search_row(table: Integers, states_log: int, bits: int, columns: int, row: npt.NDArray[np.int16]) -> Integers:

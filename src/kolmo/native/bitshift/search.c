@@ -1,15 +1,13 @@
 /* The search for the path of least squared error through the bitshift trellis, and its function for Python. The string
  * of a row is cyclic: a first, short search around the seam finds the bits that the first and the last states share;
- * the second search begins and ends with them. search_reference.py is the specification. */
+ * the second search begins and ends with them. reference.py is the specification. */
 #include "bitshift/search.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#include "bitshift_product/product.h"
 #include "module.h"
-
-#define SEARCH_MULTIPLIER 0x379B28F5u
-#define SEARCH_MASK 0x3F3F3F3Fu
 
 static bitshift_extend *extend = bitshift_extend_baseline;
 
@@ -26,8 +24,8 @@ void bitshift_choose_search(int width) {
 
 /* The value of a state. */
 static int value_of(uint32_t state) {
-    const uint32_t h = state * SEARCH_MULTIPLIER & SEARCH_MASK;
-    return (int)((h & 255) + (h >> 8 & 255) + (h >> 16 & 255) + (h >> 24)) - 126;
+    const uint32_t h = state * BITSHIFT_FACTOR & BITSHIFT_MASK;
+    return (int)((h & 255) + (h >> 8 & 255) + (h >> 16 & 255) + (h >> 24)) - BITSHIFT_OFFSET;
 }
 
 static void end_search(bitshift_search *s) {
@@ -128,7 +126,7 @@ static PyObject *search_py(PyObject *module, PyObject *args) {
     int states_log, bits, done = 0;
     (void)module;
     if (!PyArg_ParseTuple(args, "iinny#:bitshift_search", &states_log, &bits, &width, &columns, &targets, &size)) return NULL;
-    if ((states_log != 12 && states_log != 16) || bits < 2 || bits > 4 || width < 32 || width > SEARCH_MAX_WIDTH ||
+    if ((states_log != 12 && states_log != 16) || bits < 2 || bits > 4 || width < 32 || width > BITSHIFT_COLUMNS ||
         width % 32 || columns < 0 || columns > width || width - columns >= 32 || size % (2 * width)) {
         PyErr_SetString(PyExc_ValueError, "the arguments do not fit the kernel");
         return NULL;

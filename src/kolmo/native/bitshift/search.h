@@ -8,7 +8,6 @@
 #include "cpu.h"
 
 enum {
-    SEARCH_MAX_WIDTH = 1 << 17,
     SEARCH_SEAM = 64,    /* weights before and after the seam that are searched first */
     SEARCH_PADDING = 32, /* elements that a vector may read behind a buffer */
 };

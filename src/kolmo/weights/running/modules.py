@@ -1,0 +1,262 @@
+"""Modules of torch whose weights stay payloads of the bitshift trellis while they compute (docs/resident.md).
+
+    ResidentLinear        torch.nn.Linear
+    ResidentConv          torch.nn.Conv1d, Conv2d: a product with unfolded inputs
+    ResidentTransposed    transformers' Conv1D, a linear module whose matrix is (inputs, outputs)
+    ResidentEmbedding     torch.nn.Embedding: decodes the rows that are looked up
+
+Products are those of docs/bitshift.md, "Product": the same bits with any number of threads and of rows at once. What
+they are not: fit for training, or for another device than the CPU. This file imports torch at once, so it is imported
+inside functions only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from kolmo.errors import KolmoError
+from kolmo.hyperfunctions.bitshift_payload import Payload
+from kolmo.native.dispatch import kernels
+
+INTEGERS, FLOATS = "int8", "float"  # how activations enter a product
+ACTIVATIONS = INTEGERS, FLOATS
+TILE_WEIGHTS = 1 << 18  # number of weights that are decoded at once for a product with floats: 1 MiB
+GROUP_ROWS = 16  # rows whose words are interleaved; a tile has whole groups
+
+
+class Resident(torch.nn.Module):
+    """A matrix as a payload, and products with it.
+
+    Attributes:
+        code: uint8, the payload: a buffer. Tied modules have the same tensor.
+        rows, columns: shape of the matrix.
+        activations: `"int8"` for exact products; `"float"` decodes the weights tile by tile, and leaves activations as
+            they are.
+
+    Args:
+        code: the payload.
+        shape: (rows, columns).
+        dtype: of results of an embedding, and of `weight`.
+        activations: see above.
+
+    Raises:
+        CorruptError: the payload is damaged, or not of this shape.
+        ValueError: `activations` is unknown.
+    """
+
+    code: torch.Tensor
+    _like: torch.Tensor
+
+    def __init__(
+        self, code: torch.Tensor, shape: tuple[int, int], dtype: torch.dtype, activations: str = INTEGERS
+    ) -> None:
+        super().__init__()
+        if activations not in ACTIVATIONS:
+            raise ValueError(f"activations {activations!r} are not known; choose from {', '.join(ACTIVATIONS)}")
+        Payload.parse(memoryview(code.numpy()), shape)
+        self.rows, self.columns = shape
+        self.activations = activations
+        self.register_buffer("code", code)
+        self.register_buffer("_like", torch.empty(0, dtype=dtype), persistent=False)  # follows casts of the module
+        self.bias: torch.nn.Parameter | None = None
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The decoded weights: a new tensor at each use, in the shape of the module that this one stands for."""
+        return self.decoded(np.arange(self.rows)).to(self._like.dtype).view(self._shape())
+
+    def _shape(self) -> tuple[int, ...]:
+        return self.rows, self.columns
+
+    def decoded(self, places: Any, restore: bool = True) -> torch.Tensor:
+        """Rows of the matrix, binary32, (number of places, columns).
+
+        Args:
+            places: int64, numbers of rows.
+            restore: whether rotated rows are turned back.
+        """
+        found = kernels.bitshift_rows(
+            self._payload(), self.rows, self.columns, places, int(restore), torch.get_num_threads()
+        )
+        return _tensor(found, self.columns)
+
+    def _payload(self) -> Any:
+        if self.code.device.type != "cpu":
+            raise KolmoError(
+                f"weights that stay small compute on the CPU, not on {self.code.device}; move the module to the CPU, "
+                "or make it plain (dequantize)"
+            )
+        return self.code.numpy()
+
+    def _rows_of(self, x: torch.Tensor, width: int) -> torch.Tensor:
+        """Activations as rows of binary32.
+
+        Raises:
+            KolmoError: they require gradients, or are not on the CPU.
+            ValueError: their width is another one.
+        """
+        if torch.is_grad_enabled() and x.requires_grad:
+            raise KolmoError(
+                "weights that stay small are only for inference, and these inputs require gradients; use "
+                "torch.no_grad(), or make the module plain (dequantize)"
+            )
+        if x.device.type != "cpu":
+            raise KolmoError(f"weights that stay small compute on the CPU, and these inputs are on {x.device}")
+        if x.shape[-1] != width:
+            raise ValueError(f"inputs have {x.shape[-1]} numbers in their last dimension, not {width}")
+        return x.detach().reshape(-1, width).to(torch.float32).contiguous()
+
+    def _product(self, x: torch.Tensor) -> torch.Tensor:
+        """The product with rows of shape (count, columns): (count, rows), binary32."""
+        if self.activations == FLOATS:
+            x = self._rotated(x, back=False)
+            return torch.cat([functional.linear(x, tile) for _, tile in self._tiles()], 1)
+        threads = torch.get_num_threads()
+        found = kernels.bitshift_product(self._payload(), self.rows, self.columns, x.numpy(), threads)
+        return _tensor(found, self.rows)
+
+    def _rotated(self, x: torch.Tensor, back: bool) -> torch.Tensor:
+        """Rows as the coded matrix takes them; or, with `back`, rows that it gave."""
+        payload = Payload.header(self._payload())
+        if not payload.rotated or not x.numel():
+            return x
+        threads = torch.get_num_threads()
+        found = kernels.bitshift_rotate(x.contiguous().numpy(), self.columns, payload.seed, int(back), threads)
+        return _tensor(found, self.columns)
+
+    def _tiles(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """The matrix as it is coded, decoded some rows at a time: the first row, and these rows."""
+        height = max(TILE_WEIGHTS // max(self.columns, 1) // GROUP_ROWS, 1) * GROUP_ROWS
+        for first in range(0, self.rows, height):
+            yield first, self.decoded(np.arange(first, min(first + height, self.rows)), restore=False)
+
+    def _finished(self, y: torch.Tensor, x: torch.Tensor, *shape: int) -> torch.Tensor:
+        if self.bias is not None:
+            y = y + self.bias.to(torch.float32)
+        return y.view(shape).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """What the representation of the module shows."""
+        return f"{self.rows} x {self.columns}, {8 * self.code.numel() / max(self.rows * self.columns, 1):.2f} bits"
+
+
+class ResidentLinear(Resident):
+    """`torch.nn.Linear` with small weights; the bias is a parameter as there.
+
+    Example:
+        >>> import torch
+        >>> network = torch.nn.Sequential(torch.nn.Linear(64, 64))
+        >>> report = kolmo.shrink(network, "small.safetensors", hyperfunction="bitshift")
+        >>> resident = kolmo.resident(network, "small.safetensors")
+        >>> type(network[0]).__name__, network(torch.zeros(1, 64)).shape
+        ('ResidentLinear', torch.Size([1, 64]))
+    """
+
+    @property
+    def in_features(self) -> int:
+        """Width of inputs."""
+        return self.columns
+
+    @property
+    def out_features(self) -> int:
+        """Width of outputs."""
+        return self.rows
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x W^T + bias, in the dtype of x; sums are binary32."""
+        y = self._product(self._rows_of(x, self.columns))
+        return self._finished(y, x, *x.shape[:-1], self.rows)
+
+
+class ResidentTransposed(Resident):
+    """`Conv1D` of transformers, whose matrix is (inputs, outputs). It is decoded tile by tile: activations are floats."""
+
+    @property
+    def nx(self) -> int:
+        """Width of inputs."""
+        return self.rows
+
+    @property
+    def nf(self) -> int:
+        """Width of outputs."""
+        return self.columns
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x W + bias, in the dtype of x."""
+        rows = self._rows_of(x, self.rows)
+        y = torch.zeros(rows.shape[0], self.columns)
+        for first, tile in self._tiles():
+            y.addmm_(rows[:, first : first + tile.shape[0]], tile)
+        return self._finished(self._rotated(y, back=True), x, *x.shape[:-1], self.columns)
+
+
+class ResidentConv(Resident):
+    """`torch.nn.Conv1d` or `Conv2d` of one group: a product with unfolded inputs.
+
+    Args:
+        code, activations: as for `Resident`.
+        plain: the module that this one stands for; its weights are not read.
+    """
+
+    def __init__(self, code: torch.Tensor, plain: torch.nn.Conv1d | torch.nn.Conv2d, activations: str = INTEGERS) -> None:
+        shape = plain.weight.shape
+        super().__init__(code, (shape[0], shape[1:].numel()), plain.weight.dtype, activations)
+        self.kernel = tuple(shape)
+        self.stride, self.dilation = plain.stride, plain.dilation
+        self.padding = list(plain._reversed_padding_repeated_twice)
+        self.padding_mode = "constant" if plain.padding_mode == "zeros" else plain.padding_mode
+
+    def _shape(self) -> tuple[int, ...]:
+        return self.kernel
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The convolution, in the dtype of x; sums are binary32."""
+        dimensions = len(self.kernel) - 2
+        batch = x if x.dim() == dimensions + 2 else x[None]
+        padded = functional.pad(batch.to(torch.float32), self.padding, mode=self.padding_mode)
+        line = padded if dimensions == 2 else padded[:, :, None]
+        ones = (1,) * (2 - dimensions)
+        sizes: list[Any] = [(*ones, *given) for given in (self.kernel[2:], self.dilation, self.stride)]
+        extents = [
+            (length - dilation * (kernel - 1) - 1) // stride + 1
+            for length, kernel, dilation, stride in zip(line.shape[2:], *sizes, strict=True)
+        ]
+        unfolded = functional.unfold(line, sizes[0], dilation=sizes[1], stride=sizes[2])
+        rows = self._rows_of(unfolded.transpose(1, 2), self.columns)
+        y = self._product(rows)
+        found = self._finished(y, x, line.shape[0], *extents[2 - dimensions :], self.rows).movedim(-1, 1)
+        return (found if x.dim() == dimensions + 2 else found[0]).contiguous()
+
+
+class ResidentEmbedding(Resident):
+    """`torch.nn.Embedding` with small weights: the rows that are looked up are decoded."""
+
+    @property
+    def num_embeddings(self) -> int:
+        """Number of rows."""
+        return self.rows
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length of a row."""
+        return self.columns
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        """The rows of some numbers, in the dtype of the module."""
+        wanted = ids.detach().reshape(-1).to(torch.int64)
+        if wanted.numel() and not 0 <= int(wanted.min()) <= int(wanted.max()) < self.rows:
+            raise IndexError(f"a number of a row is not within 0..{self.rows - 1}")
+        found = self.decoded(wanted.contiguous().numpy())
+        return found.view(*ids.shape, self.columns).to(self._like.dtype)
+
+
+def _tensor(data: bytearray, width: int) -> torch.Tensor:
+    """The rows in a result of a kernel."""
+    if not data:
+        return torch.empty(0, width)
+    return torch.frombuffer(data, dtype=torch.float32).view(-1, width)
