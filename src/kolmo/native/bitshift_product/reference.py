@@ -88,9 +88,7 @@ def bitshift_product(payload: Rows, rows: int, columns: int, x: Rows, threads: i
     return bytearray(y.tobytes())
 
 
-def bitshift_rows(
-    payload: Rows, rows: int, columns: int, places: Rows, restore: int, threads: int = 1, /
-) -> bytearray:
+def bitshift_rows(payload: Rows, rows: int, columns: int, places: Rows, restore: int, threads: int = 1, /) -> bytearray:
     """Some rows of the matrix.
 
     Args:
@@ -108,9 +106,7 @@ def bitshift_rows(
     wanted = np.frombuffer(places, np.int64)
     if threads < 1 or (wanted.size and not 0 <= int(wanted.min()) <= int(wanted.max()) < rows):
         raise ValueError(MISFIT)
-    some = Parts(
-        parts.log_states, parts.bits, parts.rotated, parts.seed, parts.words[wanted], parts.factors[wanted]
-    )
+    some = Parts(parts.log_states, parts.bits, parts.rotated, parts.seed, parts.words[wanted], parts.factors[wanted])
     found = values(some, columns).astype(np.float32) * some.factors[:, None]
     if restore and parts.rotated and columns:
         found = rotate_back(found, parts.seed)

@@ -168,7 +168,7 @@ class ResidentLinear(Resident):
         return self.rows
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x W^T + bias, in the dtype of x; sums are binary32."""
+        """X W^T + bias, in the dtype of x; sums are binary32."""
         y = self._product(self._rows_of(x, self.columns))
         return self._finished(y, x, *x.shape[:-1], self.rows)
 
@@ -187,7 +187,7 @@ class ResidentTransposed(Resident):
         return self.columns
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x W + bias, in the dtype of x."""
+        """X W + bias, in the dtype of x."""
         rows = self._rows_of(x, self.rows)
         y = torch.zeros(rows.shape[0], self.columns)
         for first, tile in self._tiles():
@@ -203,7 +203,9 @@ class ResidentConv(Resident):
         plain: the module that this one stands for; its weights are not read.
     """
 
-    def __init__(self, code: torch.Tensor, plain: torch.nn.Conv1d | torch.nn.Conv2d, activations: str = INTEGERS) -> None:
+    def __init__(
+        self, code: torch.Tensor, plain: torch.nn.Conv1d | torch.nn.Conv2d, activations: str = INTEGERS
+    ) -> None:
         shape = plain.weight.shape
         super().__init__(code, (shape[0], shape[1:].numel()), plain.weight.dtype, activations)
         self.kernel = tuple(shape)
