@@ -39,9 +39,10 @@ if TYPE_CHECKING:
 
 
 MAX_MAGNITUDE = 2.0**100  # of a weight; sums of as many as there may be columns stay finite
-MIN_COLUMNS = 64  # of a matrix that it is made for; shorter rows have too large a part of free weights and exponents
+MIN_COLUMNS = 64  # of a matrix that it is made for: in shorter rows exponents and the seam cost too much
+MAX_FREE_PART = 1 / 8  # of free weights, relative to the others
 CHUNK = 1 << 16  # weights that are searched between two calls of `progress`
-SCALE_EXPONENT = 208  # exponent of the row of most power, before rows are looked at one by one
+SCALE_EXPONENT = 240  # exponent of the row of most power, if it is Gaussian
 STRIDE = 2  # distance of two exponents that are tried: 9 %
 MAX_STRIDES = 6  # in one direction
 # By the bits of a weight: values up to here are near others, and the squared error of a value among these. Both only
@@ -80,6 +81,9 @@ class Bitshift:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        for name in ("bits", "states", "seed"):
+            if not isinstance(getattr(self, name), int):
+                raise ValueError(f"{name} = {getattr(self, name)!r} is not an integer")
         if self.bits not in BITS:
             raise ValueError(f"bits = {self.bits} is not possible; choose from {', '.join(map(str, BITS))}")
         if self.states not in {1 << log for log in STATES_LOGS}:
@@ -246,6 +250,11 @@ class _RowSearch:
         self._words[places[won]] = np.frombuffer(words, np.uint32).reshape(count, -1)[won]
         better[possible] = won
         return better
+
+
+def is_made_for(columns: int) -> bool:
+    """Whether rows of so many weights waste little; if not, the trellis takes fewer bits at the same error."""
+    return MIN_COLUMNS <= columns <= MAX_COLUMNS and width_of(columns) - columns <= MAX_FREE_PART * columns
 
 
 def _checked(weights: Floats) -> Floats:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from kolmo.hyperfunctions.base import Hyperfunction
 
-STEP_OCTAVES = 1.6  # log2(mean magnitude / step) of the trellis, plus this, is about the number of bits a weight
+STEP_OCTAVES = 1.8  # log2(mean magnitude / step) of the trellis, plus this, is about the number of bits a weight
 
 
 class FamilyOptions(Protocol):
@@ -126,10 +126,9 @@ class BitshiftOptions:
 
     def at_rate(self, bits: int, columns: int, scale: float) -> Hyperfunction:
         """The bitshift trellis of so many bits; for rows that are too short or too long for it, the trellis."""
-        from kolmo.hyperfunctions.bitshift import MIN_COLUMNS, Bitshift
-        from kolmo.hyperfunctions.bitshift_payload import MAX_COLUMNS
+        from kolmo.hyperfunctions.bitshift import Bitshift, is_made_for
 
-        if not MIN_COLUMNS <= columns <= MAX_COLUMNS:
+        if not is_made_for(columns):
             return TrellisOptions().at_rate(bits, columns, scale)
         return Bitshift(bits, self.states)
 

@@ -83,6 +83,8 @@ class Goal:
                 f"{self} needs a hyperfunction with a step, and {options.name} has none; leave the goal out, or take "
                 "the trellis"
             )
+        if options.rates and selection.prune:
+            raise ValueError(f"{options.name} does not keep weights that are 0; leave prune out, or take the trellis")
 
     def prepare(self, source: Any, framework: str, progress: Phases | None) -> LossLimit | None:
         """Prepare the measurement of a loss, before anything is read; None for goals without one.

@@ -1,6 +1,6 @@
 """The bits of each tensor where a hyperfunction has a fixed rate: a few whole numbers of bits to choose from.
 
-A tensor of scale a (the mean magnitude) that would have step s with the trellis takes about log2(a / s) + 1.6 bits
+A tensor of scale a (the mean magnitude) that would have step s with the trellis takes about log2(a / s) + 1.8 bits
 there; here it gets the whole number next to that. So steps by scales or by sensitivities (`steps`, `sensitivity`)
 choose rates too, and a smaller common step gives one tensor after the other one bit more. What it is not: a measure
 of losses.
