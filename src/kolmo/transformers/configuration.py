@@ -12,6 +12,7 @@ from kolmo.foreign import quoted
 from kolmo.hyperfunctions import TrellisOptions
 from kolmo.weights.format.record import VERSION
 from kolmo.weights.goals import DEFAULT_GOAL, Bits, Goal, Selection, Step
+from kolmo.weights.running.activations import ACTIVATIONS
 from kolmo.weights.sources.folder import METHOD
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ class KolmoConfig(QuantizationConfigMixin):
         states: number of states of the trellis.
         prune, keep: as for `kolmo.Selection`.
         streamed: for a shrunk model: decode its layers when they are used, as `stream` does.
+        resident: for a shrunk model: keep weights that were coded with the bitshift trellis as codes, and compute with
+            these; otherwise all weights are decoded.
+        activations: `"int8"` or `"float"`, as for `kolmo.resident`.
         version: version of the file format.
 
     Raises:
@@ -43,6 +47,8 @@ class KolmoConfig(QuantizationConfigMixin):
         prune: float = 0.0,
         keep: Sequence[str] = (),
         streamed: bool = False,
+        resident: bool = True,
+        activations: str = "int8",
         version: int = VERSION,
     ) -> None:
         if version != VERSION:
@@ -53,6 +59,10 @@ class KolmoConfig(QuantizationConfigMixin):
         self.quant_method: Any = METHOD
         self.version = version
         self.streamed = streamed
+        self.resident = resident
+        self.activations = activations
+        if activations not in ACTIVATIONS:
+            raise ValueError(f"activations {activations!r} are not known; choose from {', '.join(ACTIVATIONS)}")
         if bits is not None and step is not None:
             raise ValueError("bits and step exclude each other; give one of them")
         self.goal: Goal = DEFAULT_GOAL if bits is None else Bits(bits)
@@ -64,7 +74,8 @@ class KolmoConfig(QuantizationConfigMixin):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
         """The configuration that a config.json, or `stream`, describes."""
-        made = cls(version=config_dict.get("version", 0), streamed=bool(config_dict.get("streamed", False)))
+        opening = {key: config_dict[key] for key in ("streamed", "resident", "activations") if key in config_dict}
+        made = cls(version=config_dict.get("version", 0), **opening)
         return (made, kwargs) if return_unused_kwargs else made
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,4 +84,4 @@ class KolmoConfig(QuantizationConfigMixin):
 
     def get_loading_attributes(self) -> dict[str, Any]:
         """The part that overrides the configuration of a shrunk model."""
-        return {"streamed": self.streamed}
+        return {"streamed": self.streamed, "resident": self.resident, "activations": self.activations}
