@@ -116,7 +116,7 @@ class Payload:
         if checksum(HEADER.pack(states_log, bits, flags, zero, seed, scale, 0), body, shape) != expected:
             raise CorruptError("the bitshift payload is damaged, or not of this shape: its checksum differs", 0)
         is_known = states_log in STATES_LOGS and bits in BITS and flags in (0, ROTATED) and not zero
-        is_scale = scale == 0 and not math.copysign(1, scale) < 0 or SCALES[0] <= scale <= SCALES[1]
+        is_scale = (scale == 0 and not math.copysign(1, scale) < 0) or SCALES[0] <= scale <= SCALES[1]
         if not is_known or not is_scale or (seed and not flags):
             raise CorruptError("the header of the bitshift payload is not one of this version", 0)
         if columns > MAX_COLUMNS:

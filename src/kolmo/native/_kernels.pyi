@@ -45,7 +45,6 @@ def residual_decode(
     bits: bytes,
     /,
 ) -> bytes: ...
-
 def bitshift_product(payload: Rows, rows: int, columns: int, x: Rows, threads: int = 1, /) -> bytearray: ...
 def bitshift_rows(
     payload: Rows, rows: int, columns: int, places: Rows, restore: int, threads: int = 1, /

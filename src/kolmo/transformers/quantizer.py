@@ -1,9 +1,9 @@
 """The quantization method `kolmo` of transformers: folders opened, models shrunk in memory, and both saved again.
 
-An opened model is the one that the expanded folder gives, with plain tensors, except that weights of the bitshift trellis
-stay codes (`weights.running.resident`). It refers to the file that it came from: `save_pretrained` writes the codes of that file again, because coding anew would lose anew, and refuses a model whose
-weights have changed. What it is not: a reader of tensors (`view`), or the code that streams them
-(`weights.running.streamed`).
+An opened model is the one that the expanded folder gives, with plain tensors, except that weights of the bitshift
+trellis stay codes (`weights.running.resident`). It refers to the file that it came from: `save_pretrained` writes the
+codes of that file again, because coding anew would lose anew, and refuses a model whose weights have changed. What it
+is not: a reader of tensors (`view`), or the code that streams them (`weights.running.streamed`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class KolmoQuantizer(HfQuantizer):
         self.path: ShrunkPath | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._conversions: Any = None
-        self._kept: dict[str, str] = {}  # modules that compute with codes: name of the module, of its tensor in the file
+        self._kept: dict[
+            str, str
+        ] = {}  # modules that compute with codes: name of the module, of its tensor in the file
         self._is_own = False  # whether the file was made here, from a model in memory
 
     def __getstate__(self) -> dict[str, Any]:
@@ -215,7 +217,7 @@ class KolmoQuantizer(HfQuantizer):
         streamed.stream(model, path.file, names=names, resident=stay, device=device)
 
     def _keep(self, model: Any, file: ShrunkFile, names: dict[str, str], devices: dict[str, Any]) -> None:
-        """Let modules compute with codes; decode what no such module has, or what is for another device than the CPU."""
+        """Let modules compute with codes; decode what no such module has, and what is not for the CPU."""
         import torch
 
         here = {name: original for name, original in names.items() if devices[name].type == "cpu"}

@@ -39,8 +39,8 @@ class Resident(torch.nn.Module):
 
     Args:
         code: the payload.
-        plain: the module that this one stands for, from which it takes shapes, dtype and bias. Its weights are not read,
-            and are on device "meta" afterwards.
+        plain: the module that this one stands for, from which it takes shapes, dtype and bias. Its weights are not
+            read, and are on device "meta" afterwards.
         activations: see above.
 
     Raises:
@@ -64,6 +64,8 @@ class Resident(torch.nn.Module):
         self.register_buffer("code", code)
         self.register_buffer("_like", torch.empty(0, dtype=weight.dtype), persistent=False)  # follows casts
         self.bias = getattr(plain, "bias", None)
+        if self.bias is not None:
+            self.bias.requires_grad_(False)
         plain.weight = torch.nn.Parameter(weight.to("meta"), requires_grad=False)
         self.__dict__["plain"] = plain  # not a child: it has no state
         self.train(plain.training)
@@ -168,13 +170,13 @@ class ResidentLinear(Resident):
         return self.rows
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x W^T + bias, in the dtype of x; sums are binary32."""
+        """X W^T + bias, in the dtype of x; sums are binary32."""
         y = self._product(self._rows_of(x, self.columns))
         return self._finished(y, x, *x.shape[:-1], self.rows)
 
 
 class ResidentTransposed(Resident):
-    """`Conv1D` of transformers, whose matrix is (inputs, outputs). It is decoded tile by tile: activations are floats."""
+    """`Conv1D` of transformers, whose matrix is (inputs, outputs): decoded tile by tile, so activations are floats."""
 
     @property
     def nx(self) -> int:
@@ -187,7 +189,7 @@ class ResidentTransposed(Resident):
         return self.columns
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x W + bias, in the dtype of x."""
+        """X W + bias, in the dtype of x."""
         rows = self._rows_of(x, self.rows)
         y = torch.zeros(rows.shape[0], self.columns)
         for first, tile in self._tiles():

@@ -86,7 +86,9 @@ def replace_modules(
 
     Args:
         module: the module; itself it is not replaced.
-        file, names, activations: as for `resident`.
+        file: the file with the weights.
+        names: as for `resident`.
+        activations: as for `resident`.
     """
     import torch
 
