@@ -31,22 +31,20 @@ GROUP = 16  # rows whose words stand side by side
 ALIGNMENT = 32  # the number of columns is filled up to a multiple of this
 MAX_COLUMNS = 1 << 17
 SCALES = 2.0**-100, 2.0**100  # bounds of a scale that is not 0
-MULTIPLIER, MASK, CENTRE = 0x379B28F5, 0x3F3F3F3F, 126  # of the function of a state
 EXPONENTS_PER_OCTAVE = 16
 MAX_EXPONENT = 255
 OCTAVES: Floats = (2.0 ** (np.arange(EXPONENTS_PER_OCTAVE) / EXPONENTS_PER_OCTAVE)).astype(np.float32)
 
 
-def values(states_log: int) -> npt.NDArray[np.int8]:
-    """The value of each state, shape (2^states_log,)."""
-    hashed = np.arange(1 << states_log, dtype=np.uint64) * MULTIPLIER & MASK
-    parts = hashed.astype("<u4").view(np.uint8).reshape(-1, 4)
-    return (parts.sum(1, dtype=np.int64) - CENTRE).astype(np.int8)
-
-
 def width_of(columns: int) -> int:
     """The number of columns with those that fill the last word of each row."""
     return -(-columns // ALIGNMENT) * ALIGNMENT
+
+
+def payload_size(bits: int, shape: tuple[int, int]) -> int:
+    """The length in bytes of the payload of a matrix of this shape."""
+    rows, columns = shape
+    return HEADER.size + rows * (bits * width_of(columns) // 8 + 1)
 
 
 @dataclass(frozen=True)
@@ -121,13 +119,11 @@ class Payload:
             raise CorruptError("the header of the bitshift payload is not one of this version", 0)
         if columns > MAX_COLUMNS:
             raise CorruptError(f"a bitshift payload has at most {MAX_COLUMNS} columns, not {columns}", 0)
-        count = rows * (bits * width_of(columns) // 32)
-        if len(body) != 4 * count + rows:
+        if len(payload) != payload_size(bits, shape):
             raise CorruptError(f"the bitshift payload is not that of a matrix of {rows} x {columns}", len(payload))
-        words = np.frombuffer(body, "<u4", count)
-        return cls(
-            states_log, bits, bool(flags), seed, scale, shape, words, np.frombuffer(body, np.uint8, rows, 4 * count)
-        )
+        words = np.frombuffer(body, "<u4", (len(body) - rows) // 4)
+        exponents = np.frombuffer(body, np.uint8, rows, len(body) - rows)
+        return cls(states_log, bits, bool(flags), seed, scale, shape, words, exponents)
 
 
 def pack(

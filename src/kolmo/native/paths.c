@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "bitshift/search.h"
 #include "bitshift_product/product.h"
 #include "network/network.h"
 #include "pixel_mixer/pixel_mixer.h"
@@ -100,6 +101,7 @@ int kolmo_choose_path(const char *name) {
         kolmo_bitshift_in_use = paths[i].bitshift;
         kolmo_choose_masses(paths[i].masses);
         tm_choose(paths[i].masses);
+        bitshift_choose_search(paths[i].masses);
         return 1;
     }
     return 0;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kolmo.native.binary.views import binary_view
+from kolmo.native.bitshift.reference import bitshift_search
 from kolmo.native.bitshift_product.reference import bitshift_product, bitshift_rotate, bitshift_rows
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 from kolmo.native.deflate.reference import deflate
@@ -42,6 +43,7 @@ __all__ = [
     "bitshift_product",
     "bitshift_rotate",
     "bitshift_rows",
+    "bitshift_search",
     "deflate",
     "join_rows",
     "network_stretch",
