@@ -9,7 +9,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from kolmo.errors import FormatError
 from kolmo.foreign import quoted
-from kolmo.hyperfunctions import TrellisOptions
+from kolmo.hyperfunctions import BitshiftOptions, TrellisOptions
 from kolmo.weights.format.record import VERSION
 from kolmo.weights.goals import DEFAULT_GOAL, Bits, Goal, Selection, Step
 from kolmo.weights.running.activations import ACTIVATIONS
@@ -24,8 +24,9 @@ class KolmoConfig(QuantizationConfigMixin):
 
     Args:
         bits: for a model that is not shrunk yet: bits per coded weight, as `kolmo.Bits`; 4 if no step is given either.
+        method: how weights become integers: `"trellis"`, or `"bitshift"` for weights that stay codes.
         step: one quantisation step for all tensors instead, as `kolmo.Step`.
-        states: number of states of the trellis.
+        states: number of states of the trellis; by default that of the method.
         prune, keep: as for `kolmo.Selection`.
         streamed: for a shrunk model: decode its layers when they are used, as `stream` does.
         resident: for a shrunk model: keep weights that were coded with the bitshift trellis as codes, and compute with
@@ -42,8 +43,9 @@ class KolmoConfig(QuantizationConfigMixin):
         self,
         bits: float | None = None,
         *,
+        method: str = "trellis",
         step: float | None = None,
-        states: int = 8,
+        states: int | None = None,
         prune: float = 0.0,
         keep: Sequence[str] = (),
         streamed: bool = False,
@@ -68,7 +70,9 @@ class KolmoConfig(QuantizationConfigMixin):
         self.goal: Goal = DEFAULT_GOAL if bits is None else Bits(bits)
         if step is not None:
             self.goal = Step(step)
-        self.options = TrellisOptions(states)
+        self.options = _options(method, states)
+        if step is not None and not self.options.has_step:
+            raise ValueError(f"the method {method} has no step; give bits")
         self.selection = Selection(keep, prune)
 
     @classmethod
@@ -85,3 +89,12 @@ class KolmoConfig(QuantizationConfigMixin):
     def get_loading_attributes(self) -> dict[str, Any]:
         """The part that overrides the configuration of a shrunk model."""
         return {"streamed": self.streamed, "resident": self.resident, "activations": self.activations}
+
+
+def _options(method: str, states: int | None) -> TrellisOptions | BitshiftOptions:
+    methods: dict[str, type[TrellisOptions] | type[BitshiftOptions]] = {
+        family.name: family for family in (TrellisOptions, BitshiftOptions)
+    }
+    if method not in methods:
+        raise ValueError(f"method {method!r} is not known; choose from {', '.join(methods)}")
+    return methods[method]() if states is None else methods[method](states)
