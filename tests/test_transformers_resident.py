@@ -96,7 +96,8 @@ def test_generation_does_not_depend_on_threads_or_batches(small: Path) -> None:
             assert torch.equal(found[-1][:1], model.model.layers[0].mlp(model.get_input_embeddings()(prompts[:1])))
     finally:
         torch.set_num_threads(had)
-    assert torch.equal(*found) and found[0].dtype == torch.bfloat16
+    assert torch.equal(*found)
+    assert found[0].dtype == torch.bfloat16
     with torch.inference_mode():
         assert model.generate(IDS, max_new_tokens=4, do_sample=False, pad_token_id=0).shape == (1, 28)
 
@@ -154,7 +155,9 @@ def test_shrunk_while_opened(small: Path, tmp_path: Path) -> None:
     model = Auto.from_pretrained(small.parent / "model", quantization_config=given)
     assert isinstance(model.lm_head, ResidentLinear)
     model.save_pretrained(tmp_path / "small")
-    assert json.loads((tmp_path / "small" / "config.json").read_text())["quantization_config"]["quant_method"] == "kolmo"
+    assert (
+        json.loads((tmp_path / "small" / "config.json").read_text())["quantization_config"]["quant_method"] == "kolmo"
+    )
     assert torch.equal(logits(Auto.from_pretrained(tmp_path / "small")), logits(model))
     assert torch.equal(logits(Auto.from_pretrained(small)), logits(model))
     with pytest.raises(ValueError, match="step"):

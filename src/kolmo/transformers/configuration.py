@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
@@ -15,8 +15,7 @@ from kolmo.weights.goals import DEFAULT_GOAL, Bits, Goal, Selection, Step
 from kolmo.weights.running.activations import ACTIVATIONS
 from kolmo.weights.sources.folder import METHOD
 
-if TYPE_CHECKING:
-    pass
+OPENING = ("streamed", "cache", "resident", "activations")  # how a shrunk model is opened
 
 
 class KolmoConfig(QuantizationConfigMixin):
@@ -29,6 +28,7 @@ class KolmoConfig(QuantizationConfigMixin):
         states: number of states of the trellis; by default that of the method.
         prune, keep: as for `kolmo.Selection`.
         streamed: for a shrunk model: decode its layers when they are used, as `stream` does.
+        cache: with `streamed`, as for `kolmo.stream`.
         resident: for a shrunk model: keep weights that were coded with the bitshift trellis as codes, and compute with
             these; otherwise all weights are decoded.
         activations: `"int8"` or `"float"`, as for `kolmo.resident`.
@@ -49,6 +49,7 @@ class KolmoConfig(QuantizationConfigMixin):
         prune: float = 0.0,
         keep: Sequence[str] = (),
         streamed: bool = False,
+        cache: int = 0,
         resident: bool = True,
         activations: str = "int8",
         version: int = VERSION,
@@ -61,6 +62,7 @@ class KolmoConfig(QuantizationConfigMixin):
         self.quant_method: Any = METHOD
         self.version = version
         self.streamed = streamed
+        self.cache = cache
         self.resident = resident
         self.activations = activations
         if activations not in ACTIVATIONS:
@@ -78,7 +80,7 @@ class KolmoConfig(QuantizationConfigMixin):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
         """The configuration that a config.json, or `stream`, describes."""
-        opening = {key: config_dict[key] for key in ("streamed", "resident", "activations") if key in config_dict}
+        opening = {key: config_dict[key] for key in OPENING if key in config_dict}
         made = cls(version=config_dict.get("version", 0), **opening)
         return (made, kwargs) if return_unused_kwargs else made
 
@@ -88,7 +90,7 @@ class KolmoConfig(QuantizationConfigMixin):
 
     def get_loading_attributes(self) -> dict[str, Any]:
         """The part that overrides the configuration of a shrunk model."""
-        return {"streamed": self.streamed, "resident": self.resident, "activations": self.activations}
+        return {name: getattr(self, name) for name in OPENING}
 
 
 def _options(method: str, states: int | None) -> TrellisOptions | BitshiftOptions:

@@ -214,7 +214,8 @@ class KolmoQuantizer(HfQuantizer):
         stay = [one for one in model.modules() if any(value is first for value in one._parameters.values())]
         stay.append(model.get_input_embeddings())
         device = next(iter(devices.values()), None)
-        streamed.stream(model, path.file, names=names, resident=stay, device=device)
+        cache = self.quantization_config.cache
+        streamed.stream(model, path.file, names=names, resident=stay, device=device, cache=cache)
 
     def _keep(self, model: Any, file: ShrunkFile, names: dict[str, str], devices: dict[str, Any]) -> None:
         """Let modules compute with codes; decode what no such module has, and what is not for the CPU."""
