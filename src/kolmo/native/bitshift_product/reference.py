@@ -56,7 +56,8 @@ def bitshift_product(payload: Rows, rows: int, columns: int, x: Rows, threads: i
 
     Args:
         payload: the payload of a matrix of shape (rows, columns).
-        rows, columns: its shape.
+        rows: of the matrix.
+        columns: of the matrix.
         x: native binary32, (count, columns).
         threads: number of threads; without effect here.
 
@@ -84,7 +85,8 @@ def bitshift_product(payload: Rows, rows: int, columns: int, x: Rows, threads: i
     y = sums.astype(np.float32) * (unit[:, None] * parts.factors[None, :])
     y[quiet] = 0
     y[~finite] = np.nan
-    assert y.dtype == np.float32 and y.shape == (count, rows)
+    assert y.dtype == np.float32
+    assert y.shape == (count, rows)
     return bytearray(y.tobytes())
 
 
@@ -92,9 +94,12 @@ def bitshift_rows(payload: Rows, rows: int, columns: int, places: Rows, restore:
     """Some rows of the matrix.
 
     Args:
-        payload, rows, columns, threads: as for `bitshift_product`.
+        payload: as for `bitshift_product`.
+        rows: likewise.
+        columns: likewise.
         places: native int64, numbers of rows, in any order.
         restore: 1 to turn rotated rows back; 0 for the rows as they are coded.
+        threads: number of threads; without effect here.
 
     Returns:
         Native binary32, (number of places, columns).
@@ -103,7 +108,10 @@ def bitshift_rows(payload: Rows, rows: int, columns: int, places: Rows, restore:
         ValueError: sizes or values do not fit.
     """
     parts = take_apart(payload, rows, columns)
-    wanted = np.frombuffer(places, np.int64)
+    data = np.frombuffer(places, np.uint8)
+    if data.size % 8:
+        raise ValueError(MISFIT)
+    wanted = data.view(np.int64)
     if threads < 1 or (wanted.size and not 0 <= int(wanted.min()) <= int(wanted.max()) < rows):
         raise ValueError(MISFIT)
     some = Parts(parts.log_states, parts.bits, parts.rotated, parts.seed, parts.words[wanted], parts.factors[wanted])

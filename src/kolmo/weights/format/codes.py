@@ -10,6 +10,7 @@ What it is not: a reader or writer of files; it sees one tensor.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -125,6 +126,26 @@ def decode(one: Coded, code: bytes, function: Hyperfunction | None, threads: int
     payload, tail = code[: len(code) - one.tail], code[len(code) - one.tail :]
     data = from_floats(from_matrix(function.decode(payload, one.matrix, threads), one.shape), one.dtype)
     return _with_wild(one, data, tail) if one.wild else data
+
+
+def decode_slabs(one: Coded, code: bytes, function: Hyperfunction | None, threads: int = 1) -> Iterator[bytes]:
+    """The bytes of a coded tensor in consecutive pieces: with a trellis a tile at a time, else as one piece.
+
+    Args:
+        one: as for `decode`.
+        code: likewise.
+        function: likewise.
+        threads: likewise.
+
+    Raises:
+        CorruptError: as `decode`.
+    """
+    if not isinstance(function, Trellis) or one.base or one.wild:
+        yield decode(one, code, function, threads)
+        return
+    function.check(code)
+    for tile in function.decode_tiles(code, one.matrix, threads):
+        yield from_floats(tile, one.dtype)
 
 
 def _without_wild(

@@ -20,11 +20,10 @@ import torch
 from torch.nn import functional
 
 from kolmo.errors import KolmoError
-from kolmo.hyperfunctions.bitshift_payload import Payload
+from kolmo.hyperfunctions.bitshift_payload import HEADER, ROTATED, Payload
 from kolmo.native.dispatch import kernels
+from kolmo.weights.running.activations import ACTIVATIONS, FLOATS, INTEGERS
 
-INTEGERS, FLOATS = "int8", "float"  # how activations enter a product
-ACTIVATIONS = INTEGERS, FLOATS
 TILE_WEIGHTS = 1 << 18  # number of weights that are decoded at once for a product with floats: 1 MiB
 GROUP_ROWS = 16  # rows whose words are interleaved; a tile has whole groups
 
@@ -40,8 +39,8 @@ class Resident(torch.nn.Module):
 
     Args:
         code: the payload.
-        shape: (rows, columns).
-        dtype: of results of an embedding, and of `weight`.
+        plain: the module that this one stands for, from which it takes shapes, dtype and bias. Its weights are not
+            read, and are on device "meta" afterwards.
         activations: see above.
 
     Raises:
@@ -52,26 +51,29 @@ class Resident(torch.nn.Module):
     code: torch.Tensor
     _like: torch.Tensor
 
-    def __init__(
-        self, code: torch.Tensor, shape: tuple[int, int], dtype: torch.dtype, activations: str = INTEGERS
-    ) -> None:
+    plain: Any
+
+    def __init__(self, code: torch.Tensor, plain: Any, activations: str = INTEGERS) -> None:
         super().__init__()
         if activations not in ACTIVATIONS:
             raise ValueError(f"activations {activations!r} are not known; choose from {', '.join(ACTIVATIONS)}")
-        Payload.parse(memoryview(code.numpy()), shape)
-        self.rows, self.columns = shape
+        weight = plain.weight
+        self.rows, self.columns = weight.shape[0], weight.shape[1:].numel()
+        Payload.parse(memoryview(code.numpy()), (self.rows, self.columns))
         self.activations = activations
         self.register_buffer("code", code)
-        self.register_buffer("_like", torch.empty(0, dtype=dtype), persistent=False)  # follows casts of the module
-        self.bias: torch.nn.Parameter | None = None
+        self.register_buffer("_like", torch.empty(0, dtype=weight.dtype), persistent=False)  # follows casts
+        self.bias = getattr(plain, "bias", None)
+        if self.bias is not None:
+            self.bias.requires_grad_(False)
+        plain.weight = torch.nn.Parameter(weight.to("meta"), requires_grad=False)
+        self.__dict__["plain"] = plain  # not a child: it has no state
+        self.train(plain.training)
 
     @property
     def weight(self) -> torch.Tensor:
         """The decoded weights: a new tensor at each use, in the shape of the module that this one stands for."""
-        return self.decoded(np.arange(self.rows)).to(self._like.dtype).view(self._shape())
-
-    def _shape(self) -> tuple[int, ...]:
-        return self.rows, self.columns
+        return self.decoded(np.arange(self.rows)).to(self._like.dtype).view(self.plain.weight.shape)
 
     def decoded(self, places: Any, restore: bool = True) -> torch.Tensor:
         """Rows of the matrix, binary32, (number of places, columns).
@@ -122,11 +124,11 @@ class Resident(torch.nn.Module):
 
     def _rotated(self, x: torch.Tensor, back: bool) -> torch.Tensor:
         """Rows as the coded matrix takes them; or, with `back`, rows that it gave."""
-        payload = Payload.header(self._payload())
-        if not payload.rotated or not x.numel():
+        _, _, flags, _, seed, *_ = HEADER.unpack_from(self._payload())
+        if not flags & ROTATED or not x.numel():
             return x
         threads = torch.get_num_threads()
-        found = kernels.bitshift_rotate(x.contiguous().numpy(), self.columns, payload.seed, int(back), threads)
+        found = kernels.bitshift_rotate(x.contiguous().numpy(), self.columns, seed, int(back), threads)
         return _tensor(found, self.columns)
 
     def _tiles(self) -> Iterator[tuple[int, torch.Tensor]]:
@@ -174,7 +176,7 @@ class ResidentLinear(Resident):
 
 
 class ResidentTransposed(Resident):
-    """`Conv1D` of transformers, whose matrix is (inputs, outputs). It is decoded tile by tile: activations are floats."""
+    """`Conv1D` of transformers, whose matrix is (inputs, outputs): decoded tile by tile, so activations are floats."""
 
     @property
     def nx(self) -> int:
@@ -196,37 +198,22 @@ class ResidentTransposed(Resident):
 
 
 class ResidentConv(Resident):
-    """`torch.nn.Conv1d` or `Conv2d` of one group: a product with unfolded inputs.
-
-    Args:
-        code, activations: as for `Resident`.
-        plain: the module that this one stands for; its weights are not read.
-    """
-
-    def __init__(
-        self, code: torch.Tensor, plain: torch.nn.Conv1d | torch.nn.Conv2d, activations: str = INTEGERS
-    ) -> None:
-        shape = plain.weight.shape
-        super().__init__(code, (shape[0], shape[1:].numel()), plain.weight.dtype, activations)
-        self.kernel = tuple(shape)
-        self.stride, self.dilation = plain.stride, plain.dilation
-        self.padding = list(plain._reversed_padding_repeated_twice)
-        self.padding_mode = "constant" if plain.padding_mode == "zeros" else plain.padding_mode
-
-    def _shape(self) -> tuple[int, ...]:
-        return self.kernel
+    """`torch.nn.Conv1d` or `Conv2d` of one group: a product with unfolded inputs."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The convolution, in the dtype of x; sums are binary32."""
-        dimensions = len(self.kernel) - 2
+        plain = self.plain
+        kernel = tuple(plain.kernel_size)
+        dimensions = len(kernel)
         batch = x if x.dim() == dimensions + 2 else x[None]
-        padded = functional.pad(batch.to(torch.float32), self.padding, mode=self.padding_mode)
+        mode = "constant" if plain.padding_mode == "zeros" else plain.padding_mode
+        padded = functional.pad(batch.to(torch.float32), plain._reversed_padding_repeated_twice, mode=mode)
         line = padded if dimensions == 2 else padded[:, :, None]
         ones = (1,) * (2 - dimensions)
-        sizes: list[Any] = [(*ones, *given) for given in (self.kernel[2:], self.dilation, self.stride)]
+        sizes: list[Any] = [(*ones, *given) for given in (kernel, plain.dilation, plain.stride)]
         extents = [
-            (length - dilation * (kernel - 1) - 1) // stride + 1
-            for length, kernel, dilation, stride in zip(line.shape[2:], *sizes, strict=True)
+            (length - dilation * (size - 1) - 1) // stride + 1
+            for length, size, dilation, stride in zip(line.shape[2:], *sizes, strict=True)
         ]
         unfolded = functional.unfold(line, sizes[0], dilation=sizes[1], stride=sizes[2])
         rows = self._rows_of(unfolded.transpose(1, 2), self.columns)

@@ -16,6 +16,7 @@ from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.safetensors import read_span
 from kolmo.weights.format.reader import ShrunkFile
+from kolmo.weights.running.activations import INTEGERS
 from kolmo.weights.sources.dtypes import as_torch
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def resident(
     source: str | Path | ShrunkFile,
     *,
     names: Mapping[str, str] | None = None,
-    activations: str = "int8",
+    activations: str = INTEGERS,
 ) -> ResidentModules:
     """Let a module compute with the codes of a shrunk checkpoint: memory holds the codes, not the weights.
 
@@ -79,13 +80,15 @@ def resident(
 
 
 def replace_modules(
-    module: torch.nn.Module, file: ShrunkFile, names: Mapping[str, str], activations: str = "int8"
+    module: torch.nn.Module, file: ShrunkFile, names: Mapping[str, str], activations: str = INTEGERS
 ) -> ResidentModules:
     """Replace the modules within a module whose weights can stay codes.
 
     Args:
         module: the module; itself it is not replaced.
-        file, names, activations: as for `resident`.
+        file: the file with the weights.
+        names: as for `resident`.
+        activations: as for `resident`.
     """
     import torch
 
@@ -108,12 +111,28 @@ def replace_modules(
             if stored not in codes:
                 codes[stored] = read_code(file, stored)
             made[inner] = maker(codes[stored], inner, activations)
-            made[inner].bias = getattr(inner, "bias", None)
-            made[inner].train(inner.training)
         parent, _, last = prefix.rpartition(".")
         module.get_submodule(parent)._modules[last] = made[inner]
         found.append(prefix)
     return ResidentModules(file, found, sum(code.numel() for code in codes.values()))
+
+
+def make_plain(module: torch.nn.Module) -> None:
+    """Replace all modules that compute with codes by plain ones with the decoded weights: the mirror of the above."""
+    import torch
+
+    from kolmo.weights.running.modules import Resident
+
+    weights: dict[int, torch.nn.Parameter] = {}  # tied modules have the same code
+    for prefix, inner in list(module.named_modules(remove_duplicate=False)):
+        if not isinstance(inner, Resident):
+            continue
+        key = id(inner.code)
+        if key not in weights:
+            weights[key] = torch.nn.Parameter(inner.weight, requires_grad=False)
+        inner.plain.weight, inner.plain.bias = weights[key], inner.bias
+        parent, _, last = prefix.rpartition(".")
+        module.get_submodule(parent)._modules[last] = inner.plain.train(inner.training)
 
 
 def stays_code(file: ShrunkFile, name: str) -> bool:
@@ -133,28 +152,21 @@ def read_code(file: ShrunkFile, name: str) -> torch.Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
-def _maker(inner: torch.nn.Module) -> Any:
-    """What makes the module that stands for one of exactly this type; None if there is none."""
+def _maker(inner: Any) -> Any:
+    """The class of the module that stands for one of exactly this type; None if there is none."""
     import torch
 
     from kolmo.weights.running import modules
 
-    kind = type(inner)
-
-    def plain(made: type[modules.Resident]) -> Any:
-        def make(code: torch.Tensor, one: Any, activations: str) -> modules.Resident:
-            return made(code, tuple(one.weight.shape), one.weight.dtype, activations)
-
-        return make
-
+    kind: Any = type(inner)
     if kind is torch.nn.Linear:
-        return plain(modules.ResidentLinear)
-    if kind is torch.nn.Embedding and inner.max_norm is None:  # type: ignore[attr-defined]
-        return plain(modules.ResidentEmbedding)
-    if kind in (torch.nn.Conv1d, torch.nn.Conv2d) and inner.groups == 1:  # type: ignore[attr-defined]
+        return modules.ResidentLinear
+    if kind is torch.nn.Embedding and inner.max_norm is None:
+        return modules.ResidentEmbedding
+    if kind in (torch.nn.Conv1d, torch.nn.Conv2d) and inner.groups == 1:
         return modules.ResidentConv
     if kind.__name__ == "Conv1D" and kind.__module__.startswith("transformers."):
-        return plain(modules.ResidentTransposed)
+        return modules.ResidentTransposed
     return None
 
 
