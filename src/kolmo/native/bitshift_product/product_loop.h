@@ -95,10 +95,12 @@ static KOLMO_TARGET void bitshift_hadamard(float *x, size_t m) {
 static KOLMO_TARGET void bitshift_turn(float *x, const uint32_t *signs, size_t columns, int back) {
     size_t m = 1;
     while (2 * m <= columns) m *= 2;
-    if (!back) bitshift_flip(x, signs, columns);
-    for (int second = back; second >= 0 && second <= 1; second += back ? -1 : 1)
-        if (!second || m < columns) bitshift_hadamard(second ? x + columns - m : x, m);
-    if (back) bitshift_flip(x, signs, columns);
+    for (int second = back; second >= 0 && second <= 1; second += back ? -1 : 1) {
+        if (second && m == columns) continue;
+        if (!back) bitshift_flip(x, signs, columns);
+        bitshift_hadamard(second ? x + columns - m : x, m);
+        if (back) bitshift_flip(x, signs, columns);
+    }
 }
 
 /* Rotate a row of activations and round it to integers. */

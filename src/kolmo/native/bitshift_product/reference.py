@@ -201,23 +201,28 @@ def signs(columns: int, seed: int) -> Floats:
 
 
 def rotate(x: Floats, seed: int) -> Floats:
-    """Rows of shape (count, columns), rotated: signs, then one or two Walsh-Hadamard transforms that overlap."""
+    """Rows of shape (count, columns), rotated: one or two Walsh-Hadamard transforms that overlap, each after signs.
+
+    Without the signs between them, two transforms whose places differ by a power of two cancel for the most part.
+    """
     columns = x.shape[1]
     m = 1 << (columns.bit_length() - 1)
     found = x * signs(columns, seed)
     found[:, :m] = _hadamard(found[:, :m])
     if m < columns:
+        found *= signs(columns, seed)
         found[:, columns - m :] = _hadamard(found[:, columns - m :])
     return found
 
 
 def rotate_back(x: Floats, seed: int) -> Floats:
-    """The mirror of `rotate`: the same transforms, the second first, then the signs."""
+    """The mirror of `rotate`: the same transforms, the second first, and signs after each."""
     columns = x.shape[1]
     m = 1 << (columns.bit_length() - 1)
     found = x.copy()
     if m < columns:
         found[:, columns - m :] = _hadamard(found[:, columns - m :])
+        found *= signs(columns, seed)
     found[:, :m] = _hadamard(found[:, :m])
     return found * signs(columns, seed)
 
