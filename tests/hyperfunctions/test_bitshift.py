@@ -119,15 +119,15 @@ def test_more_states_are_better() -> None:
 
 @quick
 def test_rotation_makes_tails_harmless() -> None:
-    weights = np.random.default_rng(1).standard_t(4, (16, 1000)).astype(np.float32)
+    weights = np.random.default_rng(1).standard_t(4, (16, 576)).astype(np.float32)
     weights[3, 100] = 60
-    assert gap(weights, Bitshift(3).encode(weights)) < 1.1
-    assert gap(weights, Bitshift(3, rotated=False).encode(weights)) > 3
+    assert gap(weights, Bitshift(3).encode(weights)) < 1.0
+    assert gap(weights, Bitshift(3, rotated=False).encode(weights)) > 5
 
 
 @quick
 def test_each_row_has_a_factor_of_its_own() -> None:
-    rows = gaussian(6, 256) * np.float32([[1], [1e-3], [300], [0], [1e-9], [2.5]])
+    rows = gaussian(6, 256) * np.float32([[1], [0.02], [300], [0], [1e-9], [2.5]])
     decoded = Bitshift(4).decode(Bitshift(4).encode(rows), (6, 256))
     for near, row in zip(decoded[[0, 1, 2, 3, 5]], rows[[0, 1, 2, 3, 5]], strict=True):
         assert ((near - row) ** 2).sum() <= 0.01 * (row**2).sum()
@@ -135,11 +135,13 @@ def test_each_row_has_a_factor_of_its_own() -> None:
 
 
 @quick
-@pytest.mark.parametrize("scale", [1e-35, 1e30])
+@pytest.mark.parametrize("scale", [1e-29, 1e29])
 def test_magnitudes_at_the_bounds(scale: float) -> None:
     weights = gaussian(3, 128) * np.float32(scale)
     decoded = Bitshift(4).decode(Bitshift(4).encode(weights), (3, 128))
     assert float(np.abs(decoded - weights).max()) < scale
+    tiny = weights / np.float32(scale) * np.float32(1e-36)  # below the least factor
+    assert not Bitshift(4).decode(Bitshift(4).encode(tiny), (3, 128)).any()
     with pytest.raises(ValueError, match="above 2"):
         Bitshift(4).encode(np.full((2, 64), 2e30, np.float32))
 
