@@ -93,6 +93,16 @@ def test_no_string_of_a_short_row_is_better(bits: int) -> None:
     assert max(errors) < 1.5 * min(errors)
 
 
+@quick
+@pytest.mark.parametrize(("bits", "states", "shape"), [(3, 4096, (2, 40)), (4, 65536, (1, 32))])
+def test_torch_finds_the_same(bits: int, states: int, shape: tuple[int, int]) -> None:
+    pytest.importorskip("torch", reason="needs torch")
+    weights = gaussian(*shape)
+    weights[0, 3] = 20
+    assert Bitshift(bits, states, device="cpu").encode(weights) == Bitshift(bits, states).encode(weights)
+    assert Bitshift(bits, states, device="cpu").parameters == Bitshift(bits, states).parameters
+
+
 def test_it_keeps_the_protocol() -> None:
     function = Bitshift(3, 65536, seed=7)
     assert isinstance(function, Resident)

@@ -42,6 +42,7 @@ MAX_MAGNITUDE = 2.0**100  # of a weight; sums of as many as there may be columns
 MIN_COLUMNS = 64  # of a matrix that it is made for: in shorter rows exponents and the seam cost too much
 MAX_FREE_PART = 1 / 8  # of free weights, relative to the others
 CHUNK = 1 << 16  # weights that are searched between two calls of `progress`
+DEVICE_CHUNK = 1 << 22  # the same on a device of torch
 SCALE_EXPONENT = 240  # exponent of the row of most power, if it is Gaussian
 STRIDE = 2  # distance of two exponents that are tried: 9 %
 MAX_STRIDES = 6  # in one direction
@@ -62,6 +63,7 @@ class Bitshift:
         states: number of states: 4096, or 65536 for 0.2 to 0.5 dB less error at 16 times the work.
         rotated: turn rows by a Walsh-Hadamard transform first, so that weights are nearly Gaussian.
         seed: of the signs of the rotation, 32 bits; 0 if there is none.
+        device: of torch, on which the encoder searches, such as "cuda"; None for the kernels. The payload is the same.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -79,6 +81,7 @@ class Bitshift:
     states: int = 4096
     rotated: bool = True
     seed: int = 0
+    device: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("bits", "states", "seed"):
@@ -129,7 +132,7 @@ class Bitshift:
         exponents = np.zeros(rows, np.uint8)
         roots = _roots(matrix) / GAUSSIAN[self.bits]
         scale = self._scale(roots)
-        height = max(CHUNK // max(columns, 1), 1)
+        height = max((CHUNK if self.device is None else DEVICE_CHUNK) // max(columns, 1), 1)
         for at in range(0, rows if columns else 0, height):
             some = slice(at, at + height)
             search = _RowSearch(self, self._turned(matrix[some]), scale)
@@ -240,16 +243,27 @@ class _RowSearch:
         unit, (count, columns) = 16 << self._recipe.bits, rows.shape
         targets = np.zeros((count, self._width), np.int16)
         targets[:, :columns] = np.clip(np.rint(rows / factors * np.float32(unit)), -32767, 32767)
-        log = self._recipe.states.bit_length() - 1
-        words, values = kernels.bitshift_search(log, self._recipe.bits, self._width, columns, targets.tobytes())
-        apart = np.frombuffer(values, np.int8).reshape(count, self._width)[:, :columns] * factors - rows
+        words, values = self._search(targets)
+        apart = values[:, :columns] * factors - rows
         errors = np.einsum("ij,ij->i", apart, apart, dtype=np.float64)
         won = errors < self._errors[places]
         self._errors[places[won]] = errors[won]
         self._exponents[places[won]] = exponents[won]
-        self._words[places[won]] = np.frombuffer(words, np.uint32).reshape(count, -1)[won]
+        self._words[places[won]] = words[won]
         better[possible] = won
         return better
+
+    def _search(self, targets: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int8]]:
+        """The words of rows, and the values of their weights."""
+        recipe, columns = self._recipe, self._rows.shape[1]
+        log = recipe.states.bit_length() - 1
+        if recipe.device is not None:
+            from kolmo.hyperfunctions.bitshift_torch import bitshift_search
+
+            return bitshift_search(log, recipe.bits, columns, targets, recipe.device)
+        words, values = kernels.bitshift_search(log, recipe.bits, self._width, columns, targets.tobytes())
+        count = targets.shape[0]
+        return np.frombuffer(words, np.uint32).reshape(count, -1), np.frombuffer(values, np.int8).reshape(count, -1)
 
 
 def is_made_for(columns: int) -> bool:

@@ -103,12 +103,14 @@ class BitshiftOptions:
 
     Args:
         states: number of states of the trellis.
+        device: of torch, on which the encoder searches, such as "cuda"; None for the kernels. The file is the same.
 
     Raises:
         ValueError: there is no trellis of so many states.
     """
 
     states: int = option(4096, "65536 for 0.2 to 0.4 dB less error at 16 times the work.", (4096, 65536))
+    device: str | None = None
 
     name: ClassVar[str] = "bitshift"
     has_step: ClassVar[bool] = False
@@ -122,7 +124,7 @@ class BitshiftOptions:
         from kolmo.hyperfunctions.bitshift import Bitshift
 
         assert step is None
-        return Bitshift(self.rates[-1], self.states)
+        return Bitshift(self.rates[-1], self.states, device=self.device)
 
     def at_rate(self, bits: int, columns: int, scale: float) -> Hyperfunction:
         """The bitshift trellis of so many bits; for rows that are too short or too long for it, the trellis."""
@@ -130,7 +132,7 @@ class BitshiftOptions:
 
         if not is_made_for(columns):
             return TrellisOptions().at_rate(bits, columns, scale)
-        return Bitshift(bits, self.states)
+        return Bitshift(bits, self.states, device=self.device)
 
 
 @dataclass(frozen=True)
@@ -189,8 +191,12 @@ OPTIONS: dict[str, type[TrellisOptions] | type[BitshiftOptions] | type[TorusOpti
 
 
 def options_of(family: type[TrellisOptions] | type[BitshiftOptions] | type[TorusOptions]) -> list[Option]:
-    """The options that a family declares."""
-    return [Option(one.name, one.default, one.metadata["choices"], one.metadata["help"]) for one in fields(family)]
+    """The options that a family declares for the command line."""
+    return [
+        Option(one.name, one.default, one.metadata["choices"], one.metadata["help"])
+        for one in fields(family)
+        if one.metadata
+    ]
 
 
 def check_choices(options: AnyOptions) -> None:

@@ -42,18 +42,34 @@ def bitshift_search(states_log: int, bits: int, width: int, columns: int, target
         raise ValueError(MISFIT)
     rows = np.frombuffer(targets, np.int16).reshape(-1, width)
     table = value_of(np.arange(1 << states_log, dtype=np.uint32)).astype(np.int32)
-    words = np.zeros((rows.shape[0], bits * width // 32), np.uint32)
-    values = np.zeros(rows.shape, np.int8)
-    for row, string, decoded in zip(rows, words, values, strict=True):
-        newest = _search_row(table, states_log, bits, columns, row)
-        places = bits * np.arange(width)
-        news = (newest[:, None] >> np.arange(bits - 1, -1, -1) & 1).astype(np.uint8)  # the first bit is the highest
-        text = np.zeros(bits * width, np.uint8)
-        text[(places[:, None] + states_log - bits + np.arange(bits)) % text.size] = news
-        string[:] = np.packbits(text).view(">u4")
-        state = text[(places[:, None] + np.arange(states_log)) % text.size].astype(np.int64)
-        decoded[:] = table[(state << np.arange(states_log - 1, -1, -1)).sum(1)]
+    newest = np.zeros(rows.shape, np.int32)
+    for row, found in zip(rows, newest, strict=True):
+        found[:] = _search_row(table, states_log, bits, columns, row)
+    words, values = strings(newest, states_log, bits)
     return words.tobytes(), values.tobytes()
+
+
+def strings(newest: Integers, states_log: int, bits: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int8]]:
+    """The words and the values of rows, of which the newest bits of each state are known.
+
+    Args:
+        newest: (rows, width).
+        states_log: base-2 logarithm of the number of states.
+        bits: bits of a weight.
+
+    Returns:
+        Words of shape (rows, bits * width / 32), and values of shape (rows, width).
+    """
+    rows, width = newest.shape
+    places = bits * np.arange(width)
+    text = np.zeros((rows, bits * width), np.uint8)
+    for i in range(bits):  # the first bit is the highest
+        text[:, (places + states_log - bits + i) % text.shape[1]] = newest >> bits - 1 - i & 1
+    states = np.zeros((rows, width), np.uint32)
+    for i in range(states_log):
+        states = states << np.uint32(1) | text[:, (places + i) % text.shape[1]]
+    words = np.packbits(text, axis=1).view(">u4").astype(np.uint32)
+    return words, value_of(states).astype(np.int8)
 
 
 def _search_row(table: Integers, states_log: int, bits: int, columns: int, row: npt.NDArray[np.int16]) -> Integers:
