@@ -109,7 +109,7 @@ def test_it_keeps_the_protocol() -> None:
     assert restore("bitshift", function.parameters) == function
     for wrong in ({"bits": 5}, {"bits": 3.0}, {"states": 8}, {"rotated": 2}, {"seed": -1}, {"seed": 1, "rotated": 0}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            Bitshift(**wrong)  # type: ignore[arg-type]
+            Bitshift(**wrong)
 
 
 @quick
@@ -137,7 +137,7 @@ def test_rotation_makes_tails_harmless() -> None:
 
 @quick
 def test_each_row_has_a_factor_of_its_own() -> None:
-    rows = gaussian(6, 256) * np.float32([[1], [0.02], [300], [0], [1e-9], [2.5]])
+    rows = gaussian(6, 256) * np.array([[1], [0.02], [300], [0], [1e-9], [2.5]], np.float32)
     decoded = Bitshift(4).decode(Bitshift(4).encode(rows), (6, 256))
     for near, row in zip(decoded[[0, 1, 2, 3, 5]], rows[[0, 1, 2, 3, 5]], strict=True):
         assert ((near - row) ** 2).sum() <= 0.01 * (row**2).sum()

@@ -87,7 +87,7 @@ def test_a_loss(tmp_path: Path, sensitivities: bool) -> None:
     report = kolmo.shrink(SOURCE, tmp_path / "a", goal, hyperfunction="bitshift")
     assert report.budget
     assert report.budget.loss <= 90
-    bits = {one.name: one.parameters.get("bits") for one in report.tensors}
+    bits = {one.name: one.parameters.get("bits", 0) for one in report.tensors}
     if sensitivities:
         assert bits["middle.weight"] > bits["large.weight"]
     assert len({one.size for one in report.budget.trials}) + 2 + 4 * sensitivities >= len(calls) - 1  # none twice
