@@ -187,3 +187,26 @@ def test_a_module_computes_with_the_codes_of_a_file(tmp_path: Any) -> None:
         kolmo.resident(Tied(), tmp_path / "small.kolmo", activations="int2")
     with pytest.raises(KolmoError, match="has shape"):
         kolmo.resident(nn.Sequential(nn.Linear(4, 4)), tmp_path / "small.kolmo", names={"0.weight": "body.0.weight"})
+
+
+def test_wild_weights_are_exact(tmp_path: Any) -> None:
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.Embedding(96, 64), nn.Linear(64, 48), nn.Linear(64, 80)).eval()
+    with torch.no_grad():
+        for one in net:
+            one.weight[3, 5], one.weight[3, 17], one.weight[40, 0] = 9000.0, -8000.0, 7000.0
+    kolmo.shrink(net, tmp_path / "small.kolmo", hyperfunction="bitshift")
+    expected = copy.deepcopy(net)
+    expected.load_state_dict(kolmo.load(tmp_path / "small.kolmo", framework="pt"))
+    ids, x = torch.tensor([[40, 3], [3, 0]]), torch.randn(5, 64)
+    for activations, tolerance in (("float", 1e-6), ("int8", 1e-4)):
+        made = copy.deepcopy(net)
+        done = kolmo.resident(made, tmp_path / "small.kolmo", activations=activations)
+        assert len(done.names) == 3
+        assert float(made[0](ids)[0, 0, 0]) == 7000
+        assert torch.allclose(made[0](ids), expected[0](ids), atol=1e-4)
+        assert torch.allclose(made[1].weight, expected[1].weight, atol=1e-4)
+        close(made[1](x), expected[1](x).detach(), tolerance)
+        if activations == "int8":  # the products of torch depend on the number of rows
+            assert torch.equal(made[1](x), torch.cat([made[1](row[None]) for row in x]))
+        assert {*made[1].state_dict()} == {"code", "bias", "wild_places", "wild_values", "wild_differences"}

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import torch
 
 
+WILD = "wild_places", "wild_values", "wild_differences"  # buffers of modules that compute with codes
 DEQUANTIZE = "model.dequantize() makes it a plain model, to be saved and shrunk"
 
 
@@ -273,8 +274,11 @@ class KolmoQuantizer(HfQuantizer):
 
         state = dict(model.named_parameters()) if self.streams else model.state_dict()
         for name, original in self._kept.items():
-            stored = resident.read_code(file, file.record.aliases.get(original, original))
-            if not torch.equal(state.pop(f"{name}.code"), stored):
+            code, wild = resident.read_code(file, original)
+            own = {key: state.pop(f"{name}.{key}") for key in WILD if f"{name}.{key}" in state}
+            same = torch.equal(state.pop(f"{name}.code"), code) and bool(own) == (wild is not None)
+            same = same and (wild is None or all(map(torch.equal, (own[key] for key in WILD[:2]), wild)))
+            if not same:
                 raise KolmoError(f"{file.path}: the model's {name} has changed since it was read; {DEQUANTIZE}")
         if not self._is_own:  # in a file that was made here, tensors have the names of the model
             model._weight_conversions = self._conversions

@@ -13,7 +13,7 @@ inside functions only.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,8 +24,23 @@ from kolmo.hyperfunctions.bitshift_payload import HEADER, ROTATED, Payload
 from kolmo.native.dispatch import kernels
 from kolmo.weights.running.activations import ACTIVATIONS, FLOATS, INTEGERS
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
 TILE_WEIGHTS = 1 << 18  # number of weights that are decoded at once for a product with floats: 1 MiB
 GROUP_ROWS = 16  # rows whose words are interleaved; a tile has whole groups
+
+
+class Wild(NamedTuple):
+    """Weights of a matrix that are stored apart (docs/weights-format.md, "wild").
+
+    Attributes:
+        places: int64, their places in the matrix, in increasing order.
+        values: binary32.
+    """
+
+    places: torch.Tensor
+    values: torch.Tensor
 
 
 class Resident(torch.nn.Module):
@@ -33,6 +48,7 @@ class Resident(torch.nn.Module):
 
     Attributes:
         code: uint8, the payload: a buffer. Tied modules have the same tensor.
+        wild_places, wild_values: weights that are stored apart; buffers, too, and None if there are none.
         rows, columns: shape of the matrix.
         activations: `"int8"` for exact products; `"float"` decodes the weights tile by tile, and leaves activations as
             they are.
@@ -42,6 +58,7 @@ class Resident(torch.nn.Module):
         plain: the module that this one stands for, from which it takes shapes, dtype and bias. Its weights are not
             read, and are on device "meta" afterwards.
         activations: see above.
+        wild: weights that are stored apart.
 
     Raises:
         CorruptError: the payload is damaged, or not of this shape.
@@ -52,8 +69,11 @@ class Resident(torch.nn.Module):
     _like: torch.Tensor
 
     plain: Any
+    wild_places: torch.Tensor | None
+    wild_values: torch.Tensor | None
+    wild_differences: torch.Tensor | None
 
-    def __init__(self, code: torch.Tensor, plain: Any, activations: str = INTEGERS) -> None:
+    def __init__(self, code: torch.Tensor, plain: Any, activations: str = INTEGERS, wild: Wild | None = None) -> None:
         super().__init__()
         if activations not in ACTIVATIONS:
             raise ValueError(f"activations {activations!r} are not known; choose from {', '.join(ACTIVATIONS)}")
@@ -69,14 +89,34 @@ class Resident(torch.nn.Module):
         plain.weight = torch.nn.Parameter(weight.to("meta"), requires_grad=False)
         self.__dict__["plain"] = plain  # not a child: it has no state
         self.train(plain.training)
+        self.register_buffer("wild_places", None if wild is None else wild.places)
+        self.register_buffer("wild_values", None)
+        self.register_buffer("wild_differences", None)
+        if wild is not None:
+            at, columns = np.divmod(wild.places.numpy(), max(self.columns, 1))
+            rows, which = np.unique(at, return_inverse=True)
+            self.wild_differences = wild.values - self.decoded(rows)[torch.from_numpy(which), torch.from_numpy(columns)]
+            self.wild_values = wild.values
 
     @property
     def weight(self) -> torch.Tensor:
         """The decoded weights: a new tensor at each use, in the shape of the module that this one stands for."""
-        return self.decoded(np.arange(self.rows)).to(self._like.dtype).view(self.plain.weight.shape)
+        return self.restored(np.arange(self.rows)).to(self._like.dtype).view(self.plain.weight.shape)
 
-    def decoded(self, places: Any, restore: bool = True) -> torch.Tensor:
-        """Rows of the matrix, binary32, (number of places, columns).
+    def restored(self, places: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Rows of the matrix with their wild weights, binary32, (number of rows, columns)."""
+        found = self.decoded(places)
+        if self.wild_places is None or self.wild_values is None:
+            return found
+        at, columns = np.divmod(self.wild_places.numpy(), self.columns)
+        values = self.wild_values.numpy()
+        for i in np.flatnonzero(np.isin(places, at)):
+            here = slice(*np.searchsorted(at, [places[i], places[i] + 1]))
+            found[i].numpy()[columns[here]] = values[here]
+        return found
+
+    def decoded(self, places: npt.NDArray[np.int64], restore: bool = True) -> torch.Tensor:
+        """Rows of the matrix without wild weights, binary32, (number of places, columns).
 
         Args:
             places: int64, numbers of rows.
@@ -116,11 +156,26 @@ class Resident(torch.nn.Module):
     def _product(self, x: torch.Tensor) -> torch.Tensor:
         """The product with rows of shape (count, columns): (count, rows), binary32."""
         if self.activations == FLOATS:
-            x = self._rotated(x, back=False)
-            return torch.cat([functional.linear(x, tile) for _, tile in self._tiles()], 1)
-        threads = torch.get_num_threads()
-        found = kernels.bitshift_product(self._payload(), self.rows, self.columns, x.numpy(), threads)
-        return _tensor(found, self.rows)
+            turned = self._rotated(x, back=False)
+            y = torch.cat([functional.linear(turned, tile) for _, tile in self._tiles()], 1)
+        else:
+            threads = torch.get_num_threads()
+            y = _tensor(
+                kernels.bitshift_product(self._payload(), self.rows, self.columns, x.numpy(), threads), self.rows
+            )
+        return self._with_wild(y, x, transposed=False)
+
+    def _with_wild(self, y: torch.Tensor, x: torch.Tensor, transposed: bool) -> torch.Tensor:
+        """Add what wild weights differ by from the decoded ones, one after the other in the order of their places."""
+        if self.wild_places is None or self.wild_differences is None:
+            return y
+        to, by = np.divmod(self.wild_places.numpy(), self.columns)
+        if transposed:
+            to, by = by, to
+        terms = x[:, torch.from_numpy(by)] * self.wild_differences
+        for sums, row in zip(y.numpy(), terms.numpy(), strict=True):
+            np.add.at(sums, to, row)  # in this order: `+=` would add only one of those with equal places
+        return y
 
     def _rotated(self, x: torch.Tensor, back: bool) -> torch.Tensor:
         """Rows as the coded matrix takes them; or, with `back`, rows that it gave."""
@@ -194,7 +249,8 @@ class ResidentTransposed(Resident):
         y = torch.zeros(rows.shape[0], self.columns)
         for first, tile in self._tiles():
             y.addmm_(rows[:, first : first + tile.shape[0]], tile)
-        return self._finished(self._rotated(y, back=True), x, *x.shape[:-1], self.columns)
+        y = self._with_wild(self._rotated(y, back=True), rows, transposed=True)
+        return self._finished(y, x, *x.shape[:-1], self.columns)
 
 
 class ResidentConv(Resident):
@@ -240,7 +296,7 @@ class ResidentEmbedding(Resident):
         wanted = ids.detach().reshape(-1).to(torch.int64)
         if wanted.numel() and not 0 <= int(wanted.min()) <= int(wanted.max()) < self.rows:
             raise IndexError(f"a number of a row is not within 0..{self.rows - 1}")
-        found = self.decoded(wanted.contiguous().numpy())
+        found = self.restored(wanted.contiguous().numpy())
         return found.view(*ids.shape, self.columns).to(self._like.dtype)
 
 

@@ -15,12 +15,15 @@ from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.safetensors import read_span
+from kolmo.weights.format.codes import wild_weights
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.running.activations import INTEGERS
 from kolmo.weights.sources.dtypes import as_torch
 
 if TYPE_CHECKING:
     import torch
+
+    from kolmo.weights.running.modules import Wild
 
 HYPERFUNCTION = "bitshift"
 
@@ -92,7 +95,7 @@ def replace_modules(
     """
     import torch
 
-    codes: dict[str, torch.Tensor] = {}
+    codes: dict[str, tuple[torch.Tensor, Wild | None]] = {}
     made: dict[torch.nn.Module, torch.nn.Module] = {}
     found = []
     unreadable = {  # their weights are used without calls of the modules that have them
@@ -110,11 +113,12 @@ def replace_modules(
             stored = file.record.aliases.get(name, name)
             if stored not in codes:
                 codes[stored] = read_code(file, stored)
-            made[inner] = maker(codes[stored], inner, activations)
+            code, wild = codes[stored]
+            made[inner] = maker(code, inner, activations, wild)
         parent, _, last = prefix.rpartition(".")
         module.get_submodule(parent)._modules[last] = made[inner]
         found.append(prefix)
-    return ResidentModules(file, found, sum(code.numel() for code in codes.values()))
+    return ResidentModules(file, found, sum(code.numel() for code, _ in codes.values()))
 
 
 def make_plain(module: torch.nn.Module) -> None:
@@ -136,20 +140,34 @@ def make_plain(module: torch.nn.Module) -> None:
 
 
 def stays_code(file: ShrunkFile, name: str) -> bool:
-    """Whether a tensor is a payload of the bitshift trellis, without wild weights, that covers it by rows."""
+    """Whether a tensor is coded with the bitshift trellis."""
     one = file.record.coded.get(file.record.aliases.get(name, name))
     function = None if one is None else file.record.function_of(one)
-    return one is not None and function is not None and function.name == HYPERFUNCTION and not one.wild
+    return one is not None and function is not None and function.name == HYPERFUNCTION
 
 
-def read_code(file: ShrunkFile, name: str) -> torch.Tensor:
-    """The code of a tensor that is not tied: uint8, one dimension. Its own checksum is compared where it is used."""
+def read_code(file: ShrunkFile, name: str) -> tuple[torch.Tensor, Wild | None]:
+    """The payload of a coded tensor, uint8 in one dimension, and its wild weights.
+
+    The payload's own checksum is compared where it is used.
+
+    Raises:
+        CorruptError: the places of wild weights are impossible.
+    """
     import torch
 
+    from kolmo.weights.running.modules import Wild
+
+    name = file.record.aliases.get(name, name)
+    one = file.record.coded[name]
     begin, size = file.span(name)
     with open(file.path, "rb") as source:
         data = read_span(source, file.path, begin, size)
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    code = torch.frombuffer(bytearray(data[: size - one.tail]), dtype=torch.uint8)
+    if not one.wild:
+        return code, None
+    places, values = wild_weights(one, data)
+    return code, Wild(torch.from_numpy(places), torch.from_numpy(values))
 
 
 def _maker(inner: Any) -> Any:
