@@ -40,7 +40,6 @@ static void end_search(bitshift_search *s) {
 /* 0 if memory is short; then there is nothing to end. */
 static int begin_search(bitshift_search *s, int states_log, int bits, size_t width) {
     const size_t states = (size_t)1 << states_log, sets = states >> bits;
-    const size_t steps = width > 2 * SEARCH_SEAM ? width : 2 * SEARCH_SEAM;
     s->states_log = states_log;
     s->bits = bits;
     s->width = width;
@@ -48,7 +47,7 @@ static int begin_search(bitshift_search *s, int states_log, int bits, size_t wid
     s->nothing = calloc(states, sizeof *s->nothing);
     for (int i = 0; i < 2; i++) s->costs[i] = calloc(sets + SEARCH_PADDING, sizeof *s->costs[i]);
     s->spread = malloc(states * sizeof *s->spread);
-    s->choices = malloc(steps * sets);
+    s->choices = malloc(width * sets);
     if (!s->values || !s->nothing || !s->costs[0] || !s->costs[1] || !s->spread || !s->choices) {
         end_search(s);
         return 0;
