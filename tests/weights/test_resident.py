@@ -13,6 +13,7 @@ import kolmo
 from kolmo.errors import CorruptError, KolmoError
 from kolmo.hyperfunctions.bitshift_payload import pack
 from kolmo.native.dispatch import kernels
+from kolmo.weights.format.reader import ShrunkFile
 
 torch: Any = pytest.importorskip("torch")
 modules: Any = pytest.importorskip("kolmo.weights.running.modules")
@@ -185,6 +186,12 @@ def test_a_module_computes_with_the_codes_of_a_file(tmp_path: Any) -> None:
     assert exact.names == done.names
     with pytest.raises(ValueError, match="choose from"):
         kolmo.resident(Tied(), tmp_path / "small.kolmo", activations="int2")
+    file = ShrunkFile(tmp_path / "small.kolmo")
+    data = bytearray((tmp_path / "small.kolmo").read_bytes())
+    data[file.span("body.0.weight")[0] + 50] ^= 1
+    (tmp_path / "damaged.kolmo").write_bytes(data)
+    with pytest.raises(CorruptError, match=r"damaged\.kolmo: tensor 'body\.0\.weight': .*checksum"):
+        kolmo.resident(Tied(), tmp_path / "damaged.kolmo")
     with pytest.raises(KolmoError, match="has shape"):
         kolmo.resident(nn.Sequential(nn.Linear(4, 4)), tmp_path / "small.kolmo", names={"0.weight": "body.0.weight"})
 
@@ -209,4 +216,7 @@ def test_wild_weights_are_exact(tmp_path: Any) -> None:
         close(made[1](x), expected[1](x).detach(), tolerance)
         if activations == "int8":  # the products of torch depend on the number of rows
             assert torch.equal(made[1](x), torch.cat([made[1](row[None]) for row in x]))
+        half = copy.deepcopy(made).bfloat16()
+        assert torch.equal(half[1].wild_values, made[1].wild_values)
+        close(half[1](x), expected[1](x).detach(), 0.01)
         assert {*made[1].state_dict()} == {"code", "bias", "wild_places", "wild_values", "wild_differences"}

@@ -112,7 +112,7 @@ class ShrunkFile:
         with open(self.path, "rb") as file:
             data = read_span(file, self.path, begin, one.base if one and is_base else size)
         if one is not None:
-            with self._placed(name, begin):
+            with self.placed(name):
                 data = decode(one, data, self.record.function_of(one), threads)
         if not is_base:
             self._compare(name, begin, checksum_of(data))
@@ -136,7 +136,7 @@ class ShrunkFile:
         with open(self.path, "rb") as file:
             data = read_span(file, self.path, begin, size)
         whole = hashlib.sha256()
-        with self._placed(name, begin):
+        with self.placed(name):
             pieces = iter([data]) if one is None else decode_slabs(one, data, self.record.function_of(one), threads)
             for piece in pieces:
                 whole.update(piece)
@@ -150,12 +150,12 @@ class ShrunkFile:
         return name, self.record.coded.get(name)
 
     @contextmanager
-    def _placed(self, name: str, begin: int) -> Iterator[None]:
-        """Say where in the file a payload is damaged."""
+    def placed(self, name: str) -> Iterator[None]:
+        """Within it, errors of a damaged code say in which file and tensor, and where in the file, it is."""
         try:
             yield
         except CorruptError as error:
-            at = begin + (error.offset or 0)
+            at = self.span(name)[0] + (error.offset or 0)
             raise CorruptError(f"{self.path}: tensor {quoted(name)}: {error}; get the file again", at) from None
 
     def _compare(self, name: str, begin: int, found: str) -> None:

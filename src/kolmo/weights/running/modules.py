@@ -36,7 +36,7 @@ class Wild(NamedTuple):
 
     Attributes:
         places: int64, their places in the matrix, in increasing order.
-        values: binary32.
+        values: binary32, viewed as int32, so that casts of a module do not round them.
     """
 
     places: torch.Tensor
@@ -95,7 +95,8 @@ class Resident(torch.nn.Module):
         if wild is not None:
             at, columns = np.divmod(wild.places.numpy(), max(self.columns, 1))
             rows, which = np.unique(at, return_inverse=True)
-            self.wild_differences = wild.values - self.decoded(rows)[torch.from_numpy(which), torch.from_numpy(columns)]
+            decoded = self.decoded(rows)[torch.from_numpy(which), torch.from_numpy(columns)]
+            self.wild_differences = (wild.values.view(torch.float32) - decoded).view(torch.int32)
             self.wild_values = wild.values
 
     @property
@@ -109,7 +110,7 @@ class Resident(torch.nn.Module):
         if self.wild_places is None or self.wild_values is None:
             return found
         at, columns = np.divmod(self.wild_places.numpy(), self.columns)
-        values = self.wild_values.numpy()
+        values = self.wild_values.view(torch.float32).numpy()
         for i in np.flatnonzero(np.isin(places, at)):
             here = slice(*np.searchsorted(at, [places[i], places[i] + 1]))
             found[i].numpy()[columns[here]] = values[here]
@@ -172,7 +173,7 @@ class Resident(torch.nn.Module):
         to, by = np.divmod(self.wild_places.numpy(), self.columns)
         if transposed:
             to, by = by, to
-        terms = x[:, torch.from_numpy(by)] * self.wild_differences
+        terms = x[:, torch.from_numpy(by)] * self.wild_differences.view(torch.float32)
         for sums, row in zip(y.numpy(), terms.numpy(), strict=True):
             np.add.at(sums, to, row)  # in this order: `+=` would add only one of those with equal places
         return y
@@ -225,7 +226,7 @@ class ResidentLinear(Resident):
         return self.rows
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """X W^T + bias, in the dtype of x; sums are binary32."""
+        """The product x W^T + bias, in the dtype of x; sums are binary32."""
         y = self._product(self._rows_of(x, self.columns))
         return self._finished(y, x, *x.shape[:-1], self.rows)
 
@@ -244,7 +245,7 @@ class ResidentTransposed(Resident):
         return self.columns
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """X W + bias, in the dtype of x."""
+        """The product x W + bias, in the dtype of x."""
         rows = self._rows_of(x, self.rows)
         y = torch.zeros(rows.shape[0], self.columns)
         for first, tile in self._tiles():

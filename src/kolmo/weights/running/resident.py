@@ -113,8 +113,8 @@ def replace_modules(
             stored = file.record.aliases.get(name, name)
             if stored not in codes:
                 codes[stored] = read_code(file, stored)
-            code, wild = codes[stored]
-            made[inner] = maker(code, inner, activations, wild)
+            with file.placed(stored):
+                made[inner] = maker(codes[stored][0], inner, activations, codes[stored][1])
         parent, _, last = prefix.rpartition(".")
         module.get_submodule(parent)._modules[last] = made[inner]
         found.append(prefix)
@@ -152,7 +152,7 @@ def read_code(file: ShrunkFile, name: str) -> tuple[torch.Tensor, Wild | None]:
     The payload's own checksum is compared where it is used.
 
     Raises:
-        CorruptError: the places of wild weights are impossible.
+        CorruptError: it has other parameters than its record, or the places of wild weights are impossible.
     """
     import torch
 
@@ -164,10 +164,13 @@ def read_code(file: ShrunkFile, name: str) -> tuple[torch.Tensor, Wild | None]:
     with open(file.path, "rb") as source:
         data = read_span(source, file.path, begin, size)
     code = torch.frombuffer(bytearray(data[: size - one.tail]), dtype=torch.uint8)
-    if not one.wild:
-        return code, None
-    places, values = wild_weights(one, data)
-    return code, Wild(torch.from_numpy(places), torch.from_numpy(values))
+    with file.placed(name):
+        if function := file.record.function_of(one):
+            function.check(data)
+        if not one.wild:
+            return code, None
+        places, values = wild_weights(one, data)
+    return code, Wild(torch.from_numpy(places), torch.from_numpy(values).view(torch.int32))
 
 
 def _maker(inner: Any) -> Any:
