@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from kolmo.streams.whole import compress, decompress
     from kolmo.weights.goals import Bits, Bytes, Lossless, MaxDeltaBpc, MaxLoss, Selection, Step
     from kolmo.weights.running.expand import expand, load
+    from kolmo.weights.running.resident import resident
     from kolmo.weights.running.streamed import stream
     from kolmo.weights.shrink import shrink
 
@@ -55,6 +56,7 @@ _HOMES = {
     "Step": "kolmo.weights.goals",
     "expand": "kolmo.weights.running.expand",
     "load": "kolmo.weights.running.expand",
+    "resident": "kolmo.weights.running.resident",
     "stream": "kolmo.weights.running.streamed",
     "KolmoFile": "kolmo.streams.file",
     "Compressor": "kolmo.streams.incremental",
@@ -96,6 +98,7 @@ __all__ = [
     "expand",
     "load",
     "open",
+    "resident",
     "sample",
     "shrink",
     "stream",

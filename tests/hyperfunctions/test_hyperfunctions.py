@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kolmo.errors import CorruptError, KolmoError
-from kolmo.hyperfunctions import torus, trellis
+from kolmo.hyperfunctions import bitshift, torus, trellis
 from kolmo.hyperfunctions.base import FAMILIES, Hyperfunction, restore
 
 Matrix = npt.NDArray[np.float32]
@@ -23,6 +23,9 @@ RECIPES: dict[str, Hyperfunction] = {f"torus {name}": preset for name, preset in
 RECIPES["torus without limit"] = torus.Torus(limit=0.0)
 RECIPES["trellis 8"] = trellis.Trellis(0.01)
 RECIPES["trellis 64"] = trellis.Trellis(0.01, 64)
+RECIPES["bitshift 4"] = bitshift.Bitshift(4)
+RECIPES["bitshift 3, not rotated"] = bitshift.Bitshift(3, rotated=False)
+RECIPES["bitshift 2, seed"] = bitshift.Bitshift(2, seed=12345)
 every = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 
 SHAPES = [(0, 0), (0, 5), (5, 0), (1, 1), (3, 3), (1, 11), (11, 1), (2, 5), (7, 13), (48, 64), (1, 16385), (130, 127)]

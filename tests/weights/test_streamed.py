@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import kolmo
-from kolmo.errors import KolmoError
+from kolmo.errors import CorruptError, KolmoError
 from kolmo.native.dispatch import SLOW
+from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.running.parts import default_parts
 
 torch: Any = pytest.importorskip("torch")
@@ -143,6 +144,43 @@ def test_one_layer_again_and_again(tmp_path: Path) -> None:
             assert torch.equal(whole(x), streamed(x))
     stream = streamed.kolmo_stream
     assert stream.decoded + stream.foreseen < 12  # of 21 calls
+
+
+def test_parts_that_stay(tmp_path: Path) -> None:
+    def make() -> Any:
+        return nn.Sequential(nn.Linear(64, 96), nn.Linear(96, 48), nn.Linear(48, 80), nn.Linear(80, 64))
+
+    whole = make().eval()
+    kolmo.shrink(whole, tmp_path / "small.kolmo", kolmo.Step(0.02))
+    whole.load_state_dict(kolmo.load(tmp_path / "small.kolmo", framework="pt"))
+    sizes = [4 * one.weight.numel() for one in whole]
+    x = torch.randn(3, 64)
+    for cache, stay in ((0, 0), (sizes[0], 1), (sizes[0] + sizes[2], 2), (sum(sizes), 4)):
+        net = make().eval()
+        stream = kolmo.stream(net, tmp_path / "small.kolmo", cache=cache)
+        with torch.no_grad():
+            for _ in range(3):
+                assert torch.equal(net(x), whole(x))
+        kept = [one for one in net if not one.weight.is_meta]
+        assert stream.decoded + stream.foreseen >= 4 + 2 * (4 - stay)
+        assert stay <= len(kept) <= stay + 1  # and the part that is expected next
+        if stay == 4:
+            assert stream.decoded + stream.foreseen == 4
+            assert stream.most == sum(sizes)
+    with pytest.raises(ValueError, match="negative"):
+        kolmo.stream(make(), tmp_path / "small.kolmo", cache=-1)
+
+
+def test_damage_is_found_before_a_tensor_is_used(tmp_path: Path) -> None:
+    kolmo.shrink(nn.Linear(64, 64), path := tmp_path / "small.kolmo", kolmo.Step(0.02))
+    file = ShrunkFile(path)
+    assert b"".join(file.read_slabs("weight")) == file.read("weight")
+    begin, size = file.span("weight")
+    data = bytearray(path.read_bytes())
+    data[begin + size - 3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptError, match="weight"):
+        list(ShrunkFile(path).read_slabs("weight"))
 
 
 def test_calls_side_by_side(tmp_path: Path) -> None:

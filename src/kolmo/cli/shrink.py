@@ -14,7 +14,7 @@ from kolmo.cli.arguments import options_as_flags
 from kolmo.cli.console import Console, may_overwrite, print_lines
 from kolmo.cli.inputs import check_weights
 from kolmo.errors import ShrinkWarning
-from kolmo.hyperfunctions.families import OPTIONS, options_of
+from kolmo.hyperfunctions.families import OPTIONS, Option, options_of
 
 if TYPE_CHECKING:
     from kolmo.hyperfunctions.families import FamilyOptions
@@ -26,20 +26,20 @@ MEASURED = ("corpus", "mode", "limit", "device", "sensitivities")  # parameters 
 
 
 def method_options(function: options.Function) -> options.Function:
-    """The options that the families of hyperfunctions declare, each with the name of its family in the help."""
-    for name, family in reversed(OPTIONS.items()):
-        for one in reversed(options_of(family)):
-            text = f"{name.capitalize()}: {one.help}"
-            if isinstance(one.default, bool):
-                declare = click.option(options.flag_of(one.name), one.name, is_flag=True, default=None, help=text)
-            else:
-                declare = click.option(
-                    options.flag_of(one.name),
-                    one.name,
-                    type=click.Choice([str(choice) for choice in one.choices]),
-                    help=f"{text.rstrip('.')}; default {one.default}.",
-                )
-            function = declare(function)
+    """The options that the families of hyperfunctions declare, each with the names of its families in the help."""
+    found: dict[str, list[tuple[str, Option]]] = {}
+    for name, family in OPTIONS.items():
+        for one in options_of(family):
+            found.setdefault(one.name, []).append((name, one))
+    for key, several in reversed(found.items()):
+        if isinstance(several[0][1].default, bool):
+            texts = [f"{name.capitalize()}: {one.help}" for name, one in several]
+            declare = click.option(options.flag_of(key), key, is_flag=True, default=None, help=" ".join(texts))
+        else:
+            texts = [f"{name.capitalize()}: {one.help.rstrip('.')}; default {one.default}." for name, one in several]
+            choices = dict.fromkeys(str(choice) for _, one in several for choice in one.choices)
+            declare = click.option(options.flag_of(key), key, type=click.Choice([*choices]), help=" ".join(texts))
+        function = declare(function)
     return function
 
 
@@ -49,9 +49,10 @@ def chosen_family(method: str, given: dict[str, Any]) -> FamilyOptions:
     Raises:
         ValueError: an option of another method was given.
     """
+    known = {one.name for one in options_of(OPTIONS[method])}
     for name, family in OPTIONS.items():
         for one in options_of(family):
-            if name != method and given[one.name] is not None:
+            if one.name not in known and given[one.name] is not None:
                 flag = options.flag_of(one.name)
                 raise ValueError(f"{flag} is not for {method}, but for {name}; leave {flag} out")
     own = {one.name: given[one.name] for one in options_of(OPTIONS[method]) if given[one.name] is not None}
@@ -98,7 +99,7 @@ def chosen_goal(given: dict[str, Any]) -> Goal:
     "--bits",
     type=click.FloatRange(0, min_open=True),
     metavar="B",
-    help="Trellis: bits of a coded weight on average; default 4.",
+    help="Bits of a coded weight on average; default 4. Bitshift: 2 to 4; factors come on top.",
 )
 @click.option(
     "--step", type=click.FloatRange(0, min_open=True), metavar="S", help="Trellis: distance of levels, for all tensors."
@@ -107,13 +108,13 @@ def chosen_goal(given: dict[str, Any]) -> Goal:
     "--target-bytes",
     callback=options.parse_size_or_none,
     metavar="SIZE",
-    help="Trellis: the file takes at most SIZE.",
+    help="The file takes at most SIZE.",
 )
 @click.option(
     "--max-delta-bpc",
     type=click.FloatRange(0, min_open=True),
     metavar="X",
-    help="Trellis: the smallest file that loses at most X bits per character on the corpus.",
+    help="The smallest file that loses at most X bits per character on the corpus.",
 )
 @click.option("--corpus", metavar="C", help="For --max-delta-bpc: a corpus, as of kolmo eval.")
 @click.option(

@@ -2,9 +2,10 @@
 
 base                 the protocol, and the hyperfunction of a name with its parameters
 families             the options of each, as `kolmo.shrink` takes them
-trellis, torus       the hyperfunctions; trellis_payload and trellis_tables, torus_codebook are parts of them
+trellis, torus, bitshift    the hyperfunctions; trellis_payload and trellis_tables, torus_codebook, bitshift_payload are
+                     parts of them
 """
 
-from kolmo.hyperfunctions.families import TorusOptions, TrellisOptions
+from kolmo.hyperfunctions.families import BitshiftOptions, TorusOptions, TrellisOptions
 
-__all__ = ["TorusOptions", "TrellisOptions"]
+__all__ = ["BitshiftOptions", "TorusOptions", "TrellisOptions"]

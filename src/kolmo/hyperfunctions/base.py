@@ -9,7 +9,7 @@ What it is not: it has no access to a network, a checkpoint or a budget; it code
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 FAMILIES = {  # name -> module, class
     "trellis": ("kolmo.hyperfunctions.trellis", "Trellis"),
+    "bitshift": ("kolmo.hyperfunctions.bitshift", "Bitshift"),
     "torus": ("kolmo.hyperfunctions.torus", "Torus"),
 }
 
@@ -72,6 +73,39 @@ class Hyperfunction(Protocol):
 
         Raises:
             CorruptError: they differ, so that the payload belongs to another hyperfunction.
+        """
+        ...
+
+
+@runtime_checkable
+class Resident(Hyperfunction, Protocol):
+    """A hyperfunction whose payloads are used as they are: of fixed rate, with rows read alone, and exact products."""
+
+    def size(self, shape: tuple[int, int]) -> int:
+        """The length in bytes of the payload of any matrix of this shape."""
+        ...
+
+    def rows(
+        self, payload: bytes, shape: tuple[int, int], indices: Sequence[int] | npt.NDArray[np.int64], threads: int = 1
+    ) -> npt.NDArray[np.float32]:
+        """Some rows of the matrix, in the order of `indices`: the same bits as `decode` gives.
+
+        Raises:
+            CorruptError: as for `decode`.
+            ValueError: the matrix does not have such a row.
+        """
+        ...
+
+    def product(
+        self, payload: bytes, shape: tuple[int, int], x: npt.NDArray[np.float32], threads: int = 1
+    ) -> npt.NDArray[np.float32]:
+        """The products of the matrix with rows of activations, shape (count, columns): shape (count, rows).
+
+        The same bits on any machine, with any number of threads, and of rows at once.
+
+        Raises:
+            CorruptError: as for `decode`.
+            ValueError: the activations have another shape.
         """
         ...
 

@@ -11,6 +11,8 @@ its only measure is the squared error. The hot loops are kernels; see kolmo.nati
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -208,6 +210,23 @@ class Trellis:
 
         found.each(keep, threads)
         return out.reshape(shape)
+
+    def decode_tiles(self, payload: bytes, shape: tuple[int, int], threads: int = 1) -> Iterator[Floats]:
+        """The weights in consecutive tiles, few of which are in memory at once; raises as `decode` does."""
+        found = Payload.parse(payload, shape)
+
+        def work(tile: tuple[int, int, bytes]) -> Floats:
+            levels = found.walk.decode(tile[2], found.table, tile[1])
+            out = np.empty(levels.size, np.float32)
+            _weights(levels, found.walk.holes, found.step, found.offsets, out)
+            return out
+
+        if threads == 1 or len(found.tiles) == 1:
+            yield from map(work, found.tiles)
+            return
+        with ThreadPoolExecutor(threads) as pool:
+            for first in range(0, len(found.tiles), 2 * threads):
+                yield from pool.map(work, found.tiles[first : first + 2 * threads])
 
     def decode_levels(self, payload: bytes, shape: tuple[int, int], threads: int = 1) -> npt.NDArray[np.int32]:
         """The matrix of levels, with -2^31 for holes; raises as `decode` does."""

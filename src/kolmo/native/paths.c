@@ -6,6 +6,8 @@
 
 #include <string.h>
 
+#include "bitshift/search.h"
+#include "bitshift_product/product.h"
 #include "network/network.h"
 #include "pixel_mixer/pixel_mixer.h"
 #include "pixels/pixel_layout.h"
@@ -53,7 +55,7 @@ static int has_amx(void) {
 }
 #endif
 
-/* Slowest first. Mixers have no path of their own for AVX-512 and AMX, nor have masses of logits, pixels and samples for AMX. */
+/* Slowest first. Mixers have no path of their own for AVX-512 and AMX, nor have masses of logits, pixels, samples and products with bitshift payloads for AMX. */
 static const struct {
     const char *name;
     int (*is_here)(void);
@@ -64,17 +66,18 @@ static const struct {
     pm_run *pixel_mixer;
     sample_run *samples;
     sound_run *sounds;
+    const kolmo_bitshift_path *bitshift;
     int masses;
 } paths[] = {
-    {"baseline", has_baseline, cm_run_baseline, cm_run_lanes_baseline, network_run_baseline, pixel_run_baseline, pm_run_baseline, sample_run_baseline, sound_run_baseline, 0},
+    {"baseline", has_baseline, cm_run_baseline, cm_run_lanes_baseline, network_run_baseline, pixel_run_baseline, pm_run_baseline, sample_run_baseline, sound_run_baseline, &kolmo_bitshift_baseline, 0},
 #if defined(KOLMO_AVX2)
-    {"avx2", has_avx2, cm_run_avx2, cm_run_lanes_avx2, network_run_avx2, pixel_run_avx2, pm_run_avx2, sample_run_avx2, sound_run_avx2, 1},
+    {"avx2", has_avx2, cm_run_avx2, cm_run_lanes_avx2, network_run_avx2, pixel_run_avx2, pm_run_avx2, sample_run_avx2, sound_run_avx2, &kolmo_bitshift_avx2, 1},
 #endif
 #if defined(KOLMO_AVX512)
-    {"avx512", has_avx512, cm_run_avx2, cm_run_lanes_avx2, network_run_avx512, pixel_run_avx512, pm_run_avx2, sample_run_avx512, sound_run_avx2, 2},
+    {"avx512", has_avx512, cm_run_avx2, cm_run_lanes_avx2, network_run_avx512, pixel_run_avx512, pm_run_avx2, sample_run_avx512, sound_run_avx2, &kolmo_bitshift_avx512, 2},
 #endif
 #if defined(KOLMO_AMX)
-    {"amx", has_amx, cm_run_avx2, cm_run_lanes_avx2, network_run_amx, pixel_run_avx512, pm_run_avx2, sample_run_avx512, sound_run_avx2, 2},
+    {"amx", has_amx, cm_run_avx2, cm_run_lanes_avx2, network_run_amx, pixel_run_avx512, pm_run_avx2, sample_run_avx512, sound_run_avx2, &kolmo_bitshift_avx512, 2},
 #endif
 };
 
@@ -95,8 +98,10 @@ int kolmo_choose_path(const char *name) {
         kolmo_pixel_mixer_path = paths[i].pixel_mixer;
         kolmo_sample_path = paths[i].samples;
         kolmo_sound_path = paths[i].sounds;
+        kolmo_bitshift_in_use = paths[i].bitshift;
         kolmo_choose_masses(paths[i].masses);
         tm_choose(paths[i].masses);
+        bitshift_choose_search(paths[i].masses);
         return 1;
     }
     return 0;

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from kolmo.native.binary.views import binary_view
+from kolmo.native.bitshift.reference import bitshift_search
+from kolmo.native.bitshift_product.reference import bitshift_product, bitshift_rotate, bitshift_rows
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
 from kolmo.native.deflate.reference import deflate
 from kolmo.native.deflate.rows import join_rows, split_rows
@@ -39,6 +41,10 @@ __all__ = [
     "TokenMemory",
     "TokenTree",
     "binary_view",
+    "bitshift_product",
+    "bitshift_rotate",
+    "bitshift_rows",
+    "bitshift_search",
     "deflate",
     "join_rows",
     "network_stretch",

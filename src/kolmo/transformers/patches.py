@@ -49,7 +49,7 @@ def _save_pretrained(model: Any, *args: Any, **kwargs: Any) -> Any:
         given.arguments["variant"] = VARIANT
     folder = given.arguments["save_directory"]
     is_own = path is not None and os.path.isdir(folder) and os.path.samefile(folder, os.path.dirname(path) or ".")
-    if path is not None and is_own and path.lazy:
+    if path is not None and is_own and quantizer.streams:
         raise KolmoError(f"{path}: the model is streamed from this file; save it to another folder")
     saved = _saving(*given.args, **given.kwargs)
     if path is not None and is_own:

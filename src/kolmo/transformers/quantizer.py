@@ -1,9 +1,9 @@
 """The quantization method `kolmo` of transformers: folders opened, models shrunk in memory, and both saved again.
 
-An opened model is the one that the expanded folder gives, with plain tensors. It refers to the file that it came from:
-`save_pretrained` writes the codes of that file again, because coding anew would lose anew, and refuses a model whose
-weights have changed. What it is not: a reader of tensors (`view`), or the code that streams them
-(`weights.running.streamed`).
+An opened model is the one that the expanded folder gives, with plain tensors, except that weights of the bitshift
+trellis stay codes (`weights.running.resident`). It refers to the file that it came from: `save_pretrained` writes the
+codes of that file again, because coding anew would lose anew, and refuses a model whose weights have changed. What it
+is not: a reader of tensors (`view`), or the code that streams them (`weights.running.streamed`).
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from transformers.core_model_loading import (
 from transformers.quantizers.base import HfQuantizer
 
 from kolmo.errors import KolmoError
+from kolmo.parallel import available_cores
 from kolmo.safetensors import read_span
 from kolmo.transformers.configuration import KolmoConfig
 from kolmo.transformers.view import ShrunkPath
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.format.record import KEY
-from kolmo.weights.running import streamed
+from kolmo.weights.running import resident, streamed
 from kolmo.weights.shrink import shrink
 from kolmo.weights.sources.dtypes import as_torch, from_torch
 from kolmo.weights.sources.folder import WEIGHTS
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     import torch
 
 
+WILD = "wild_places", "wild_values", "wild_differences"  # buffers of modules that compute with codes
 DEQUANTIZE = "model.dequantize() makes it a plain model, to be saved and shrunk"
 
 
@@ -56,6 +58,9 @@ class KolmoQuantizer(HfQuantizer):
         self.path: ShrunkPath | None = None
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._conversions: Any = None
+        self._kept: dict[
+            str, str
+        ] = {}  # modules that compute with codes: name of the module, of its tensor in the file
         self._is_own = False  # whether the file was made here, from a model in memory
 
     def __getstate__(self) -> dict[str, Any]:
@@ -70,7 +75,7 @@ class KolmoQuantizer(HfQuantizer):
         if own is not None:
             path = self._own_path()
             Path(path).write_bytes(own)
-            self.path = ShrunkPath(path, False)
+            self.path = ShrunkPath(path)
 
     @property
     def streams(self) -> bool:
@@ -106,10 +111,18 @@ class KolmoQuantizer(HfQuantizer):
                 raise KolmoError(
                     f"{checkpoint_files[0]}: is one of several files, but the weights of a shrunk folder are one file"
                 )
-            self.path = ShrunkPath(checkpoint_files[0], self.streams)
+            self.path = ShrunkPath(checkpoint_files[0])
+            self.path.stood_for = self._stood_for(self.path.file)
             checkpoint_files[0] = self.path  # in the list that transformers read the weights from
             self._shapes = {name: tuple(one.shape) for name, one in model.named_parameters()}
         return model
+
+    def _stood_for(self, file: ShrunkFile) -> frozenset[str]:
+        """The names of tensors that are not decoded when they are read."""
+        if self.streams:
+            return frozenset(filter(file.is_coded, file.names))
+        keeps = self.quantization_config.resident
+        return frozenset(name for name in file.names if keeps and resident.stays_code(file, name))
 
     def update_weight_conversions(self, weight_conversions: list[Any], model: Any) -> Any:
         """The conversions, unchanged.
@@ -117,7 +130,10 @@ class KolmoQuantizer(HfQuantizer):
         Raises:
             KolmoError: the model is to be streamed, and transformers merge several of its tensors into one.
         """
-        if self.path is not None and self.streams and _merges(weight_conversions, self.path.file):
+        merged = _merged(weight_conversions, self.path.stood_for) if self.path is not None else frozenset()
+        if self.path is not None and not self.streams:
+            self.path.stood_for -= merged
+        elif merged:
             raise KolmoError(
                 f"{type(model).__name__} merges tensors when it is opened, and cannot be streamed from them; before "
                 "shrinking, save the model with save_pretrained(FOLDER, save_original_format=False)"
@@ -126,7 +142,7 @@ class KolmoQuantizer(HfQuantizer):
 
     def param_needs_quantization(self, model: Any, param_name: str, **_: Any) -> bool:
         """Whether the shape of a parameter may differ from that in the model, as the shape of a stand-in does."""
-        return self.path is not None and self.streams
+        return self.path is not None and bool(self.path.stood_for)
 
     def _process_model_after_weight_loading(self, model: Any, **_: Any) -> Any:
         if not self.pre_quantized:
@@ -134,8 +150,12 @@ class KolmoQuantizer(HfQuantizer):
         elif self.path is not None:
             if not self.path.opened:
                 raise KolmoError(f"{self.path}: transformers bypassed kolmo when they read it; leave out disable_mmap")
-            if self.streams:
-                self._stream(model, self.path)
+            if self.path.stood_for:
+                names, devices = self._restore_shapes(model, self.path)
+                if self.streams:
+                    self._stream(model, self.path, names, devices)
+                else:
+                    self._keep(model, self.path.file, names, devices)
         self._conversions, model._weight_conversions = getattr(model, "_weight_conversions", None), []
         return model
 
@@ -145,11 +165,15 @@ class KolmoQuantizer(HfQuantizer):
         state = model.state_dict()
         given = self.quantization_config
         shrink(state, path, given.goal, hyperfunction=given.options, selection=given.selection)
-        self.path = ShrunkPath(path, False)
+        self.path = ShrunkPath(path)
         file = self.path.file
-        for name, data in file.read_all(filter(file.is_coded, file.names)):
+        kept = self._stood_for(file)
+        for name, data in file.read_all(name for name in file.names if file.is_coded(name) and name not in kept):
             kind = file.kind(name)
             state[name].copy_(as_torch(data, kind.dtype, kind.shape))
+        if kept:
+            devices = {name: value.device for name, value in model.named_parameters(remove_duplicate=False)}
+            self._keep(model, file, {name: name for name in kept}, devices)
 
     def _own_path(self) -> str:
         """The path of a file in a folder that is removed with this object."""
@@ -157,32 +181,62 @@ class KolmoQuantizer(HfQuantizer):
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return os.path.join(folder, WEIGHTS)
 
-    def _stream(self, model: Any, path: ShrunkPath) -> None:
-        """Turn stand-ins into parameters of the right shape on device "meta", which are decoded when they are used."""
+    def _restore_shapes(self, model: Any, path: ShrunkPath) -> tuple[dict[str, str], dict[str, Any]]:
+        """Turn stand-ins into parameters of the right shape on device "meta".
+
+        Returns:
+            For the name of each of them, tied ones included, the tensor in the file; and the device that it is for.
+        """
         import torch
 
         names: dict[str, str] = {}
+        devices: dict[str, Any] = {}
         shaped: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
-        devices = set()
-        for name, parameter in model.named_parameters():
-            shape, wanted = tuple(parameter.shape), self._shapes[name]
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            shape, wanted = tuple(parameter.shape), self._shapes.get(name)
             if original := path.stand_in(parameter):
-                names[name] = original
+                names[name], devices[name] = original, parameter.device
                 shape = path.file.kind(original).shape
-                shaped[parameter] = torch.nn.Parameter(torch.empty(shape, dtype=parameter.dtype, device="meta"), False)
-                devices.add(parameter.device)
-            if shape != wanted:
+                if parameter not in shaped:
+                    empty = torch.empty(shape, dtype=parameter.dtype, device="meta")
+                    shaped[parameter] = torch.nn.Parameter(empty, False)
+            if wanted not in (None, shape):
                 raise KolmoError(f"{path}: {name} has shape {shape} in it, but {wanted} by config.json; get both again")
-        if len(devices) > 1:
-            raise KolmoError(f"{path}: can be streamed to one device, not to {len(devices)}; choose another device_map")
         for module in model.modules():
             for name, parameter in module._parameters.items():
                 module._parameters[name] = shaped.get(parameter, parameter)
+        return names, devices
+
+    def _stream(self, model: Any, path: ShrunkPath, names: dict[str, str], devices: dict[str, Any]) -> None:
+        """Let the parts of a model be decoded when they are used."""
+        if len(set(devices.values())) > 1:
+            raise KolmoError(f"{path}: can be streamed to one device, not to several; choose another device_map")
         first = next(iter(model.parameters()))  # transformers take its device for that of the model
-        resident = [one for one in model.modules() if any(value is first for value in one._parameters.values())]
-        resident.append(model.get_input_embeddings())
-        device = devices.pop() if devices else None
-        streamed.stream(model, path.file, names=names, resident=resident, device=device)
+        stay = [one for one in model.modules() if any(value is first for value in one._parameters.values())]
+        stay.append(model.get_input_embeddings())
+        device = next(iter(devices.values()), None)
+        cache = self.quantization_config.cache
+        streamed.stream(model, path.file, names=names, resident=stay, device=device, cache=cache)
+
+    def _keep(self, model: Any, file: ShrunkFile, names: dict[str, str], devices: dict[str, Any]) -> None:
+        """Let modules compute with codes; decode what no such module has, and what is not for the CPU."""
+        import torch
+
+        here = {name: original for name, original in names.items() if devices[name].type == "cpu"}
+        done = resident.replace_modules(model, file, here, self.quantization_config.activations)
+        self._kept = {name: names[f"{name}.weight"] for name in done.names}
+        decoded: dict[str, torch.nn.Parameter] = {}
+        for name, parameter in list(model.named_parameters(remove_duplicate=False)):
+            if name not in names:
+                continue
+            original = file.record.aliases.get(names[name], names[name])
+            if original not in decoded:
+                kind = file.kind(original)
+                value = as_torch(file.read(original, available_cores()), kind.dtype, kind.shape)
+                decoded[original] = torch.nn.Parameter(value.to(devices[name], parameter.dtype), requires_grad=False)
+            prefix, _, last = name.rpartition(".")
+            model.get_submodule(prefix)._parameters[last] = decoded[original]
+        model.requires_grad_(False)
 
     def is_serializable(self, *_: Any, **__: Any) -> bool:
         """Whether the model can be saved."""
@@ -191,7 +245,7 @@ class KolmoQuantizer(HfQuantizer):
     @property
     def is_trainable(self) -> bool:
         """Whether gradients reach all weights."""
-        return not self.streams
+        return not self.streams and not self._kept
 
     def get_state_dict_and_metadata(
         self, model: Any, *_: Any, **__: Any
@@ -216,7 +270,16 @@ class KolmoQuantizer(HfQuantizer):
 
     def _compare(self, model: Any, file: ShrunkFile) -> None:
         """Refuse a model whose weights differ from those of the file; weights that are not in memory cannot differ."""
+        import torch
+
         state = dict(model.named_parameters()) if self.streams else model.state_dict()
+        for name, original in self._kept.items():
+            code, wild = resident.read_code(file, original)
+            own = {key: state.pop(f"{name}.{key}") for key in WILD if f"{name}.{key}" in state}
+            same = torch.equal(state.pop(f"{name}.code"), code) and bool(own) == (wild is not None)
+            same = same and (wild is None or all(map(torch.equal, (own[key] for key in WILD[:2]), wild)))
+            if not same:
+                raise KolmoError(f"{file.path}: the model's {name} has changed since it was read; {DEQUANTIZE}")
         if not self._is_own:  # in a file that was made here, tensors have the names of the model
             model._weight_conversions = self._conversions
         try:
@@ -241,14 +304,17 @@ class KolmoQuantizer(HfQuantizer):
         if self.streams:
             raise KolmoError(f"{self.path}: a streamed model is not in memory; open it without streaming")
         model._weight_conversions = self._conversions
+        resident.make_plain(model)
+        self._kept = {}
         wanted = getattr(torch, dtype) if isinstance(dtype, str) else dtype
         return model if wanted in (None, model.dtype) else model.to(wanted)
 
 
-def _merges(conversions: list[Any], file: ShrunkFile) -> bool:
-    """Whether transformers change any coded tensor of a file by more than its name."""
+def _merged(conversions: list[Any], names: frozenset[str]) -> frozenset[str]:
+    """Those of some tensors that transformers change by more than their names."""
     conversions = deepcopy(conversions)  # they keep a record of their use
     converters = [one for one in conversions if isinstance(one, WeightConverter)]
     renamings = [one for one in conversions if isinstance(one, WeightRenaming)]
-    coded = filter(file.is_coded, file.names if converters else ())
-    return any(rename_source_key(name, renamings, converters)[1] is not None for name in coded)
+    if not converters:
+        return frozenset()
+    return frozenset(name for name in names if rename_source_key(name, renamings, converters)[1] is not None)

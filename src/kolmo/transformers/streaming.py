@@ -14,7 +14,7 @@ from kolmo.weights.sources.folder import METHOD
 FETCH_ARGUMENTS = ("revision", "cache_dir", "token", "subfolder", "local_files_only", "force_download")
 
 
-def stream(folder: str | Path, model_class: Any = AutoModelForCausalLM, **given: Any) -> Any:
+def stream(folder: str | Path, model_class: Any = AutoModelForCausalLM, *, cache: int = 0, **given: Any) -> Any:
     """Open a shrunk folder as a model whose layers are decoded when they are used.
 
     Memory holds about two layers, the input embedding, and everything that is not coded. The model is only for
@@ -23,6 +23,7 @@ def stream(folder: str | Path, model_class: Any = AutoModelForCausalLM, **given:
     Args:
         folder: a shrunk folder, or its id on the hub.
         model_class: the class whose `from_pretrained` opens the model.
+        cache: memory in bytes for layers that stay decoded, as for `kolmo.stream`.
         given: arguments of `from_pretrained`. Code in the folder is not run, so `trust_remote_code` cannot be True.
 
     Raises:
@@ -39,7 +40,7 @@ def stream(folder: str | Path, model_class: Any = AutoModelForCausalLM, **given:
     quantised = getattr(config, "quantization_config", None)
     if not isinstance(quantised, dict) or quantised.get("quant_method") != METHOD:
         raise KolmoError(f"{folder}: is not shrunk; kolmo shrink makes a folder of it that can be streamed")
-    config.quantization_config = {**quantised, "streamed": True}
+    config.quantization_config = {**quantised, "streamed": True, "cache": cache}
     wants_info = given.pop("output_loading_info", False)
     model, found = open_pretrained(model_class, folder, config=config, output_loading_info=True, **given)
     check_weights(folder, found)

@@ -21,18 +21,18 @@ class ShrunkPath(str):
 
     Attributes:
         file: the opened file.
-        lazy: whether empty tensors stand for coded ones (`stand_in`).
+        stood_for: names of the tensors that empty ones stand for (`stand_in`).
         opened: whether the file was read through a `View`.
     """
 
     file: ShrunkFile
-    lazy: bool
+    stood_for: frozenset[str]
     opened: bool
 
-    def __new__(cls, path: str, lazy: bool = False) -> ShrunkPath:
+    def __new__(cls, path: str) -> ShrunkPath:
         """Open and check the file of a path."""
         made = super().__new__(cls, path)
-        made.file, made.lazy, made.opened = ShrunkFile(path), lazy, False
+        made.file, made.stood_for, made.opened = ShrunkFile(path), frozenset(), False
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -41,7 +41,7 @@ class ShrunkPath(str):
 
     def stand_in(self, tensor: torch.Tensor) -> str | None:
         """The name of the tensor that an empty one stands for, by its shape (0, place), which casts and moves keep."""
-        if not self.lazy or tensor.dim() != 2 or tensor.shape[0]:
+        if not self.stood_for or tensor.dim() != 2 or tensor.shape[0]:
             return None
         return self.file.names[tensor.shape[1]]
 
@@ -105,7 +105,7 @@ class Slice:
             CorruptError: the tensor is damaged.
         """
         file, kind = self._path.file, self._kind
-        if self._path.lazy and file.is_coded(self._name):
+        if self._name in self._path.stood_for:
             import torch
 
             return torch.empty((0, file.names.index(self._name)), dtype=getattr(torch, TORCH[kind.dtype]))

@@ -24,7 +24,7 @@ from kolmo.progress import Phases
 from kolmo.weights.choice.coding import Coding
 from kolmo.weights.choice.goal import Goal, Outcome, Selection
 from kolmo.weights.choice.losses import Loss, LossLimit, LossSearch, search_by_loss
-from kolmo.weights.choice.sizes import code_without_loss, search_by_size
+from kolmo.weights.choice.sizes import code_without_loss, search_by_size, search_rates_by_bits, search_rates_by_size
 
 __all__ = [
     "DEFAULT_GOAL",
@@ -71,10 +71,19 @@ class Bits(Goal):
         """See `Goal`."""
         return True
 
+    def check(self, options: FamilyOptions, selection: Selection) -> None:
+        """See `Goal`."""
+        super().check(options, selection)
+        rates = options.rates
+        if rates and not rates[0] <= self.bits <= rates[-1]:
+            raise ValueError(f"bits = {self.bits}: {options.name} has {rates[0]} to {rates[-1]} bits a weight")
+
     def reach(self, coding: Coding, allowed: LossLimit | None) -> Outcome:
         """See `Goal`."""
         if not coding.survey.count:
             return Outcome((code_without_loss(coding),))
+        if coding.options.rates:
+            return Outcome(search_rates_by_bits(coding, self.bits))
         budget = int(self.bits * coding.survey.count / 8)
         return Outcome(search_by_size(coding, f"{self.bits} bits a weight", budget, lambda: coding.packer.lossy_size))
 
@@ -114,6 +123,8 @@ class Bytes(Goal):
                     f"weights, and all of them take {size}; allow more"
                 )
             return Outcome((note,))
+        if coding.options.rates:
+            return Outcome(search_rates_by_size(coding, self.target_bytes))
         fixed = coding.fixed_size
         wanted = f"{self.target_bytes} bytes"
         budget = self.target_bytes - fixed
@@ -139,6 +150,11 @@ class Step(Goal):
 
     def __post_init__(self) -> None:
         _check_positive("step", self.step)
+
+    @property
+    def needs_step(self) -> bool:
+        """See `Goal`."""
+        return True
 
     def check(self, options: FamilyOptions, selection: Selection) -> None:
         """See `Goal`."""
@@ -306,7 +322,7 @@ def agreed(goal: Goal, options: FamilyOptions, selection: Selection) -> Goal:
     """
     if not isinstance(goal, Goal):
         raise TypeError(f"goal = {goal!r} is not a goal; give one such as kolmo.Bits(3) or kolmo.Lossless()")
-    found = FixedParameters() if goal is DEFAULT_GOAL and not options.has_step else goal
+    found = FixedParameters() if goal is DEFAULT_GOAL and not (options.has_step or options.rates) else goal
     found.check(options, selection)
     return found
 

@@ -53,8 +53,9 @@ def shrink(
         target: the file to write; for a folder with a config.json the folder, unless it ends in .safetensors or .kolmo.
         goal: `kolmo.Bits`, `Bytes`, `Step`, `MaxLoss`, `MaxDeltaBpc` or `Lossless`; 4 bits per weight by default. A
             hyperfunction without a step takes none.
-        hyperfunction: `"trellis"` or `"torus"`; one of these with options (`kolmo.hyperfunctions.TrellisOptions`,
-            `TorusOptions`); or a hyperfunction with all its parameters.
+        hyperfunction: `"trellis"`, `"bitshift"` or `"torus"`; one of these with options
+            (`kolmo.hyperfunctions.TrellisOptions`, `BitshiftOptions`, `TorusOptions`); or a hyperfunction with all its
+            parameters.
         selection: tensors that stay exact, and weights that are pruned.
         threads: number of tensors that are coded at once; 0 is one for each core.
         force: overwrite the target.

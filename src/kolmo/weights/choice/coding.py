@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.hyperfunctions.families import FamilyOptions
 from kolmo.progress import Phases
+from kolmo.weights.choice import rates
 from kolmo.weights.choice.steps import Steps, by_scales
 from kolmo.weights.choice.survey import Survey
 from kolmo.weights.format.lossless import BASE
@@ -49,8 +50,31 @@ class Coding:
 
     def with_step(self, step: float, steps: Steps) -> None:
         """Code with a common step, which each lossy tensor multiplies by its own factor."""
-        own = {name: self.options.at(steps.of(name, step)) for name in steps.factors}
-        self.with_function(self.options.at(step), own)
+        self.with_functions(self.functions(step, steps))
+
+    def functions(self, step: float, steps: Steps) -> dict[str, Hyperfunction]:
+        """The hyperfunctions of the lossy tensors for a common step; of the rate next to it, if rates are fixed."""
+        return {name: self.function(name, steps.of(name, step)) for name in steps.factors}
+
+    def function(self, name: str, step: float) -> Hyperfunction:
+        """The hyperfunction of a tensor for a step of its own."""
+        if not self.options.rates:
+            return self.options.at(step)
+        return self.of_rate(name, rates.bits_at(self.survey.scales[name], step, self.options.rates))
+
+    def of_rate(self, name: str, bits: int) -> Hyperfunction:
+        """The hyperfunction of a tensor for a fixed number of bits a weight."""
+        return self.options.at_rate(bits, self.survey.record.coded[name].columns, self.survey.scales[name])
+
+    def bounds(self, steps: Steps) -> tuple[float, float]:
+        """Base-2 logarithms of the least and the largest common step that is worth trying."""
+        if not self.options.rates:
+            return self.survey.bounds(steps)
+        return rates.bounds(self.survey.scales, steps, self.options.rates)
+
+    def with_functions(self, own: Mapping[str, Hyperfunction]) -> None:
+        """Code with a hyperfunction for each lossy tensor."""
+        self.with_function(self.options.at(1.0 if self.options.has_step else None), own)
 
     def exactly(self) -> None:
         """Code all tensors for exact bytes."""

@@ -63,6 +63,11 @@ class Goal:
         return False
 
     @property
+    def needs_step(self) -> bool:
+        """Whether there must be a step; else a hyperfunction with a choice of rates will do."""
+        return False
+
+    @property
     def is_exact(self) -> bool:
         """Whether every tensor comes back exact."""
         return False
@@ -73,11 +78,13 @@ class Goal:
         Raises:
             ValueError: it cannot.
         """
-        if not options.has_step:
+        if not options.has_step and (self.needs_step or not options.rates):
             raise ValueError(
                 f"{self} needs a hyperfunction with a step, and {options.name} has none; leave the goal out, or take "
                 "the trellis"
             )
+        if options.rates and selection.prune:
+            raise ValueError(f"{options.name} does not keep weights that are 0; leave prune out, or take the trellis")
 
     def prepare(self, source: Any, framework: str, progress: Phases | None) -> LossLimit | None:
         """Prepare the measurement of a loss, before anything is read; None for goals without one.

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kolmo.errors import FormatError, KolmoError
+from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.safetensors import Kind
 from kolmo.weights.choice.budget import LossBudget, Trial, chosen, search
 from kolmo.weights.choice.coding import Coding
@@ -138,12 +139,13 @@ def search_by_loss(coding: Coding, allowed: LossLimit) -> LossSearch:
         what, remedy = ("pruning alone", "prune less") if pruned else ("the model before coding", "check the loss")
         raise KolmoError(f"{name}: {what} has a loss of {before:.6g}, above {limit:g}; {remedy}, or allow more")
     steps = coding.steps_by_scales()
-    low, high = survey.bounds(steps)
+    low, high = coding.bounds(steps)
     guess = math.log2(survey.scale) - GUESS_OCTAVES
     found: dict[str, float] = {}
     if allowed.sensitivities:
         found = factors(survey.counts, lambda names: measured.of_some(names, steps, 2.0**guess) - before)
         steps = steps.times(found)
+        low, high = coding.bounds(steps)
     trials = search(lambda step: measured.trial(step, steps), limit, before, low, high, guess)
     best = chosen(trials, limit)
     if best is None:
@@ -161,6 +163,7 @@ class _Measurement:
         self._record, self._source = coding.survey.record, coding.checkpoint
         self._is_pruned = any(coding.survey.thresholds.values())
         self._stored = {name: self._record.aliases.get(name, name) for name in self._source.tensors}
+        self._last: tuple[dict[str, Hyperfunction], Trial] | None = None
         self._coded = {name for name, stored in self._stored.items() if stored in self._record.coded}
 
     def _loss(self, read: Callable[[str], bytes], *, exact: bool = False) -> float:
@@ -192,7 +195,7 @@ class _Measurement:
             one, data = self._record.coded[name], self._uncoded(name)
             if name not in names:
                 return data
-            function = self._coding.options.at(steps.of(name, step))
+            function = self._coding.function(name, steps.of(name, step))
             try:
                 payload = function.encode(to_matrix(to_floats(data, one.dtype), one.columns))
             except ValueError:  # a wild weight, which makes no difference here
@@ -202,9 +205,15 @@ class _Measurement:
         return self._loss(read)
 
     def trial(self, step: float, steps: Steps) -> Trial:
-        """Code everything with a common step, and measure."""
+        """Code everything with a common step, and measure; not twice in a row with the same hyperfunctions."""
+        functions = self._coding.functions(step, steps)
+        if self._last is not None and self._last[0] == functions:
+            return replace(self._last[1], step=step)
+        self._last = None
         try:
-            self._coding.with_step(step, steps)
+            self._coding.with_functions(functions)
         except FormatError:  # the step is so coarse that no reader would accept the file
             return Trial(step, self._coding.fixed_size, math.inf)
-        return Trial(step, self._coding.packer.size, self._loss(self._coding.packer.decoded_tensor))
+        found = Trial(step, self._coding.packer.size, self._loss(self._coding.packer.decoded_tensor))
+        self._last = functions, found
+        return found

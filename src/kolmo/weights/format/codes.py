@@ -10,16 +10,18 @@ What it is not: a reader or writer of files; it sees one tensor.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from kolmo.errors import CorruptError
 from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.hyperfunctions.bitshift import Bitshift
 from kolmo.hyperfunctions.trellis import Trellis
 from kolmo.progress import Progress
 from kolmo.safetensors import BYTES
-from kolmo.weights.choice.values import MAX_GRID_LEVEL, is_wild
+from kolmo.weights.choice.values import MAX_GRID_LEVEL, TYPICAL_SCALES, is_wild
 from kolmo.weights.format import lossless
 from kolmo.weights.format.groups import from_matrix, to_matrix
 from kolmo.weights.format.record import CHECKSUM_DIGITS, PLACE_BYTES, Coded
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 WORKING_BYTES = 24  # memory in bytes that one weight takes while it is coded or decoded
+# With a fixed rate, weights above TYPICAL_SCALES scales are stored apart if they are few and have much of the power.
+FEW_PART = 1 / 4096
+MUCH_POWER = 1 / 4  # relative to all others; then the error of the others falls by 1 dB
 CAPACITY_BYTES = 1 << 30  # memory in bytes for all tensors in work together; a single tensor may exceed it
 
 
@@ -123,6 +128,26 @@ def decode(one: Coded, code: bytes, function: Hyperfunction | None, threads: int
     return _with_wild(one, data, tail) if one.wild else data
 
 
+def decode_slabs(one: Coded, code: bytes, function: Hyperfunction | None, threads: int = 1) -> Iterator[bytes]:
+    """The bytes of a coded tensor in consecutive pieces: with a trellis a tile at a time, else as one piece.
+
+    Args:
+        one: as for `decode`.
+        code: likewise.
+        function: likewise.
+        threads: likewise.
+
+    Raises:
+        CorruptError: as `decode`.
+    """
+    if not isinstance(function, Trellis) or one.base or one.wild:
+        yield decode(one, code, function, threads)
+        return
+    function.check(code)
+    for tile in function.decode_tiles(code, one.matrix, threads):
+        yield from_floats(tile, one.dtype)
+
+
 def _without_wild(
     weights: Floats, data: bytes, one: Coded, scale: float, function: Hyperfunction
 ) -> tuple[Floats, bytes]:
@@ -132,11 +157,23 @@ def _without_wild(
     wild = is_wild(weights, scale)
     if isinstance(function, Trellis):  # the step must not be too small for any weight
         wild |= ~(np.abs(weights) < np.float32(function.step) * np.float32(MAX_GRID_LEVEL))
+    if isinstance(function, Bitshift):
+        wild |= _loud(weights, wild, scale)
     if not wild.any():
         return weights, b""
     places = np.flatnonzero(wild).astype("<u8")
     bytes_of = np.frombuffer(data, np.uint8).reshape(-1, BYTES[one.dtype])
     return np.where(wild, np.float32(0), weights), places.tobytes() + bytes_of[places.astype(np.int64)].tobytes()
+
+
+def _loud(weights: Floats, wild: npt.NDArray[np.bool_], scale: float) -> npt.NDArray[np.bool_]:
+    """Weights that are far above all others, if they are few: they would set the factors of their rows."""
+    loud = ~wild & (np.abs(weights) > np.float32(TYPICAL_SCALES * scale))
+    if not 0 < np.count_nonzero(loud) <= FEW_PART * weights.size:
+        return np.zeros_like(wild)
+    power = float(np.square(weights[loud], dtype=np.float64).sum())
+    others = float(np.square(weights[~(loud | wild)], dtype=np.float64).sum())
+    return loud if power > MUCH_POWER * others else np.zeros_like(wild)
 
 
 def _with_wild(one: Coded, data: bytes, tail: bytes) -> bytes:
@@ -145,9 +182,23 @@ def _with_wild(one: Coded, data: bytes, tail: bytes) -> bytes:
     Raises:
         CorruptError: the places are not in order, or not in the tensor.
     """
-    places = np.frombuffer(tail, "<u8", one.wild)
-    if int(places[-1]) >= one.count or bool((places[1:] <= places[:-1]).any()):
-        raise CorruptError("the places of wild weights are not in order, or not in the tensor", one.stored - one.tail)
     found = np.frombuffer(data, np.uint8).reshape(-1, BYTES[one.dtype]).copy()
-    found[places.astype(np.int64)] = np.frombuffer(tail, np.uint8, offset=8 * one.wild).reshape(-1, BYTES[one.dtype])
+    found[_places(one, tail)] = np.frombuffer(tail, np.uint8, offset=8 * one.wild).reshape(-1, BYTES[one.dtype])
     return found.tobytes()
+
+
+def wild_weights(one: Coded, code: bytes) -> tuple[npt.NDArray[np.int64], Floats]:
+    """The places of wild weights in a tensor, and these weights.
+
+    Raises:
+        CorruptError: the places are not in order, or not in the tensor.
+    """
+    tail = code[len(code) - one.tail :]
+    return _places(one, tail), to_floats(tail[8 * one.wild :], one.dtype)
+
+
+def _places(one: Coded, tail: bytes) -> npt.NDArray[np.int64]:
+    places = np.frombuffer(tail, "<u8", one.wild)
+    if places.size and (int(places[-1]) >= one.count or bool((places[1:] <= places[:-1]).any())):
+        raise CorruptError("the places of wild weights are not in order, or not in the tensor", one.stored - one.tail)
+    return places.astype(np.int64)

@@ -5,7 +5,9 @@ What it is not: a loader of arrays; it returns bytes (see `kolmo.load`).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kolmo.errors import CorruptError, KolmoError
@@ -14,8 +16,8 @@ from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.parallel import Pipeline, available_cores, ordered_map
 from kolmo.progress import Progress
 from kolmo.safetensors import Kind, read_span
-from kolmo.weights.format.codes import CAPACITY_BYTES, WORKING_BYTES, checksum_of, decode
-from kolmo.weights.format.record import CODES, Record
+from kolmo.weights.format.codes import CAPACITY_BYTES, WORKING_BYTES, checksum_of, decode, decode_slabs
+from kolmo.weights.format.record import CHECKSUM_DIGITS, CODES, Coded, Record
 from kolmo.weights.sources.folder import weights_of
 from kolmo.weights.sources.kinds import header_of
 
@@ -104,26 +106,65 @@ class ShrunkFile:
             CorruptError: the tensor is damaged.
             KolmoError: there is no tensor of this name.
         """
-        self.kind(name)
-        name = self.record.aliases.get(name, name)
-        one = self.record.coded.get(name)
+        name, one = self._stored(name)
         begin, size = self.span(name)
         is_base = base and one is not None and one.base > 0
         with open(self.path, "rb") as file:
             data = read_span(file, self.path, begin, one.base if one and is_base else size)
-        wanted = self.record.raw[name] if one is None else one.checksum
         if one is not None:
-            try:
+            with self.placed(name):
                 data = decode(one, data, self.record.function_of(one), threads)
-            except CorruptError as error:
-                at = begin + (error.offset or 0)
-                raise CorruptError(f"{self.path}: tensor {quoted(name)}: {error}; get the file again", at) from None
-        if not is_base and checksum_of(data) != wanted:
+        if not is_base:
+            self._compare(name, begin, checksum_of(data))
+        return data
+
+    def read_slabs(self, name: str, threads: int = 1) -> Iterator[bytes]:
+        """The bytes of a tensor in consecutive pieces, few of which are in memory at once.
+
+        The checksum is compared after the last piece, so none may be used before.
+
+        Args:
+            name: of the tensor.
+            threads: number of threads that decode it.
+
+        Raises:
+            CorruptError: the tensor is damaged.
+            KolmoError: there is no tensor of this name.
+        """
+        name, one = self._stored(name)
+        begin, size = self.span(name)
+        with open(self.path, "rb") as file:
+            data = read_span(file, self.path, begin, size)
+        whole = hashlib.sha256()
+        with self.placed(name):
+            pieces = iter([data]) if one is None else decode_slabs(one, data, self.record.function_of(one), threads)
+            for piece in pieces:
+                whole.update(piece)
+                yield piece
+        self._compare(name, begin, whole.hexdigest()[:CHECKSUM_DIGITS])
+
+    def _stored(self, name: str) -> tuple[str, Coded | None]:
+        """The name under which the file holds a tensor, and its entry if it is coded."""
+        self.kind(name)
+        name = self.record.aliases.get(name, name)
+        return name, self.record.coded.get(name)
+
+    @contextmanager
+    def placed(self, name: str) -> Iterator[None]:
+        """Within it, errors of a damaged code say in which file and tensor, and where in the file, it is."""
+        try:
+            yield
+        except CorruptError as error:
+            at = self.span(name)[0] + (error.offset or 0)
+            raise CorruptError(f"{self.path}: tensor {quoted(name)}: {error}; get the file again", at) from None
+
+    def _compare(self, name: str, begin: int, found: str) -> None:
+        one = self.record.coded.get(name)
+        if found != (self.record.raw[name] if one is None else one.checksum):
             raise CorruptError(
                 f"{self.path}: tensor {quoted(name)}, at byte {begin}, is damaged: its checksum differs; get it again",
                 begin,
             )
-        return data
 
     def read_all(
         self, names: Iterable[str], threads: int = 1, progress: Progress | None = None, *, base: bool = False

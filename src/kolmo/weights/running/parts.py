@@ -57,6 +57,7 @@ class Part:
         weights: the parameters of it and of the modules within it.
         users: number of calls that run.
         filled: whether the parameters are decoded.
+        stays: whether they stay decoded after the first call.
         lock: guards `users` and `filled`.
     """
 
@@ -64,6 +65,7 @@ class Part:
     weights: list[StreamedParameter] = field(default_factory=list)
     users: int = 0
     filled: bool = False
+    stays: bool = False
     lock: Any = field(default_factory=RLock)
 
     def __getstate__(self) -> dict[str, Any]:

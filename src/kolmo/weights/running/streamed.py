@@ -22,6 +22,7 @@ from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.parallel import available_cores
+from kolmo.safetensors import BYTES
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.running.parts import Part, StreamedParameter, default_parts
 from kolmo.weights.sources.dtypes import as_torch
@@ -44,6 +45,7 @@ def stream(
     names: Mapping[str, str] | None = None,
     device: Any = None,
     threads: int = 0,
+    cache: int = 0,
 ) -> Stream:
     """Let a module run from a shrunk checkpoint. Its parameters may be on device "meta"; most of them are afterwards.
 
@@ -59,6 +61,8 @@ def stream(
         names: for each parameter and buffer to read, its name in the file; by default all, under their own names.
         device: device of parameters that are on "meta"; by default the CPU.
         threads: number of threads that decode a part; 0 is one for each core.
+        cache: memory in bytes for parts that stay decoded: as many of the first ones as it has room for. Two parts more
+            are in memory.
 
     Returns:
         The stream, with statistics; it is also `module.kolmo_stream`.
@@ -68,6 +72,7 @@ def stream(
         CorruptError, FormatError: as for `kolmo.load`.
         MissingExtraError: torch is not installed.
         OSError: the file cannot be read.
+        ValueError: the cache is negative.
 
     Examples:
         >>> import torch
@@ -81,8 +86,10 @@ def stream(
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(f"streaming needs torch ({error}); {install('hf')}") from None
+    if cache < 0:
+        raise ValueError(f"cache = {cache} is negative; give a number of bytes")
     file = source if isinstance(source, ShrunkFile) else ShrunkFile(source)
-    found = Stream(file, threads, device or "cpu")
+    found = Stream(file, threads, device or "cpu", cache)
     found._take(module, list(default_parts(module) if parts is None else parts), set(resident), names)
     return found
 
@@ -98,11 +105,11 @@ class Stream:
         foreseen: how often a part was decoded ahead of its call.
     """
 
-    def __init__(self, file: ShrunkFile, threads: int, device: Any) -> None:
+    def __init__(self, file: ShrunkFile, threads: int, device: Any, cache: int) -> None:
         self.file = file
         self.parts: list[Part] = []
         self.most = self.decoded = self.foreseen = 0
-        self._threads, self._device = threads or available_cores(), device
+        self._threads, self._device, self._cache = threads or available_cores(), device, cache
         self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -151,6 +158,10 @@ class Stream:
         self._read_buffers(module, names)
         module.requires_grad_(False)
         self.parts = [part for part in self.parts if part.weights]
+        room = self._cache
+        for part in self.parts:
+            part.stays = part.size <= room
+            room -= part.size if part.stays else 0
         for part in self.parts:
             part.module.register_forward_pre_hook(Entering(self, part), prepend=True, with_kwargs=True)
             part.module.register_forward_hook(Leaving(self, part), always_call=True)
@@ -196,14 +207,19 @@ class Stream:
                 )
 
     def _decode(self, weights: Sequence[StreamedParameter]) -> list[torch.nn.Parameter]:
-        """Decode parameters one after another, each with all threads, so that only one tensor needs working memory."""
+        """Decode parameters one by one, each with all threads, in slabs that need little working memory."""
         import torch
 
         found = []
         for weight in weights:
             kind = self.file.kind(weight.name)
-            value = as_torch(self.file.read(weight.name, self._threads), kind.dtype, kind.shape)
-            found.append(torch.nn.Parameter(value.to(weight.device, weight.empty.dtype), requires_grad=False))
+            value = torch.empty(kind.count, dtype=weight.empty.dtype, device=weight.device)
+            at = 0
+            for slab in self.file.read_slabs(weight.name, self._threads):
+                count = len(slab) // BYTES[kind.dtype]
+                value[at : at + count] = as_torch(slab, kind.dtype, (count,))
+                at += count
+            found.append(torch.nn.Parameter(value.reshape(kind.shape), requires_grad=False))
         return found
 
     def enter(self, part: Part, given: Iterable[Any]) -> None:
@@ -248,7 +264,7 @@ class Stream:
             self._count()
 
     def _empty(self, part: Part) -> None:
-        if part.filled:
+        if part.filled and not part.stays:
             for weight in part.weights:
                 weight.withdraw()
             part.filled = False

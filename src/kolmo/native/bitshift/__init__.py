@@ -1,0 +1,1 @@
+"""The search of the bitshift trellis (docs/bitshift.md)."""

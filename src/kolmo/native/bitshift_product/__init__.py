@@ -1,0 +1,1 @@
+"""Exact products with the payloads of the bitshift trellis (docs/bitshift.md)."""
