@@ -74,7 +74,7 @@ def bitshift_product(payload: Rows, rows: int, columns: int, x: Rows, threads: i
     count = given.shape[0] if columns else 0
     with np.errstate(over="ignore", invalid="ignore"):
         turned = rotate(given, parts.seed) if parts.rotated and columns else given
-        finite = np.isfinite(turned).all(1)
+        finite = np.asarray(np.isfinite(turned).all(1))
         top = np.abs(np.where(finite[:, None], turned, 0)).max(1, initial=0)
         quiet = top < LEAST
         per_unit = np.float32(127) / np.where(quiet, np.float32(1), top)
@@ -186,7 +186,8 @@ def values(parts: Parts, columns: int) -> npt.NDArray[np.int16]:
 def value_of(states: npt.NDArray[np.uint32]) -> npt.NDArray[np.int16]:
     """The integer of each state."""
     masked = np.asarray(states, np.uint32) * np.uint32(FACTOR) & np.uint32(MASK)
-    return np.ascontiguousarray(masked)[..., None].view(np.uint8).sum(-1, dtype=np.int16) - np.int16(OFFSET)
+    sums: npt.NDArray[np.int16] = np.ascontiguousarray(masked)[..., None].view(np.uint8).sum(-1, dtype=np.int16)
+    return sums - np.int16(OFFSET)
 
 
 def signs(columns: int, seed: int) -> Floats:

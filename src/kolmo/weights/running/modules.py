@@ -66,8 +66,9 @@ class Resident(torch.nn.Module):
     """
 
     code: torch.Tensor
+    rows: int
+    columns: int
     _like: torch.Tensor
-
     plain: Any
     wild_places: torch.Tensor | None
     wild_values: torch.Tensor | None
@@ -79,7 +80,7 @@ class Resident(torch.nn.Module):
             raise ValueError(f"activations {activations!r} are not known; choose from {', '.join(ACTIVATIONS)}")
         weight = plain.weight
         self.rows, self.columns = weight.shape[0], weight.shape[1:].numel()
-        Payload.parse(memoryview(code.numpy()), (self.rows, self.columns))
+        Payload.parse(code.numpy().data, (self.rows, self.columns))
         self.activations = activations
         self.register_buffer("code", code)
         self.register_buffer("_like", torch.empty(0, dtype=weight.dtype), persistent=False)  # follows casts
