@@ -17,6 +17,7 @@ from pathlib import Path
 from kolmo.errors import KolmoError
 from kolmo.predictors.model_locations import add_entry, cache_folder, read_entries
 
+HASH_BYTES = 8
 MAX_HASHES = 1000  # models; the oldest entries go first
 SETTLED_SECONDS = 2.0  # age from which a file's times tell a later change apart, on file systems with coarse times
 
@@ -34,21 +35,21 @@ def kept_hash(kind: str, paths: Sequence[Path], compute: Callable[[], bytes]) ->
     Args:
         kind: how the hash is computed; another way, or another version of it, needs another name.
         paths: of the files that it depends on.
-        compute: computes it from these files.
+        compute: computes it from these files; what it raises is raised.
 
     Returns:
-        the hash.
+        the hash, 8 bytes.
 
     Example:
-        >>> kept_hash("first-byte", [], lambda: b"a")
-        b'a'
+        >>> kept_hash("nothing", [], lambda: b"8 bytes.")
+        b'8 bytes.'
     """
     name = _name(kind, paths)
     if name is None:
         return compute()
     with suppress(OSError, RuntimeError, ValueError):  # RuntimeError: the user has no home folder
-        if found := read_entries(index()).get(name):
-            return bytes.fromhex(found)
+        if len(found := bytes.fromhex(read_entries(index()).get(name, ""))) == HASH_BYTES:
+            return found
     value = compute()
     if _name(kind, paths) == name:  # else a file changed meanwhile
         with suppress(OSError, RuntimeError, KolmoError):

@@ -65,9 +65,10 @@ class LanguageModelBlock:
         chosen, noise = self.choose_tolerance(chunks)
         payloads, chosen, choices = self.coder.encode(chunks, chosen, progress, stepped=self._verify)
         measured = f", {chosen.slack / noise:.3g} times the noise of {noise:.2g} that was measured" if noise else ""
+        memory = f"memory of {self.coder.memory} tokens" if self.coder.memory else "no memory"
         self._notes[:] = [
             f"tolerance {chosen.slack:.3g} in a decision's log-odds{measured}; "
-            f"{choices} choices of grids for {len(tokens.ids)} tokens"
+            f"{choices} choices of grids for {len(tokens.ids)} tokens; {memory}"
         ]
         write_block(encoder, tokens, chosen, payloads)
 
