@@ -13,12 +13,12 @@ pytest.importorskip("torch", reason="torch is not installed; pip install 'kolmo-
 pytest.importorskip("transformers", reason="transformers is not installed; pip install 'kolmo-codelength[hf]'")
 pytest.importorskip("pyarrow", reason="pyarrow is not installed; pip install 'kolmo-codelength[eval]'")
 
-from harness.models import stories  # noqa: E402
-from kolmo.bits import to_nats  # noqa: E402
-from kolmo.cli import group  # noqa: E402
-from kolmo.errors import KolmoError, PredictorError  # noqa: E402
-from kolmo.evaluation.evaluate import evaluate, texts  # noqa: E402
-from kolmo.predictors.registry import resolve  # noqa: E402
+from harness.models import stories
+from kolmo.bits import to_nats
+from kolmo.cli import group
+from kolmo.errors import KolmoError, PredictorError
+from kolmo.evaluation.evaluate import evaluate, texts
+from kolmo.predictors.registry import resolve
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

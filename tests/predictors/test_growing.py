@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -64,10 +65,7 @@ def test_other_caches_stay_as_they_are() -> None:
     class Sliding:
         is_initialized = True
 
-    class Cache:
-        layers = [Sliding()]
-
-    cache = Cache()
+    cache = SimpleNamespace(layers=[Sliding()])
     grow_in_place(cache)
     assert isinstance(cache.layers[0], Sliding)
     grow_in_place(object())

@@ -21,7 +21,7 @@ MAX_LOCATIONS = 1000  # models; the oldest entries go first
 
 
 def cache_folder() -> Path:
-    """kolmo's folder among the user's folders for caches; it may not exist yet.
+    """Kolmo's folder among the user's folders for caches; it may not exist yet.
 
     Raises:
         RuntimeError: the user has no home folder.

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from kolmo.bits import to_bits
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
-from kolmo.errors import CorruptError, PredictorError
+from kolmo.errors import CorruptError
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded import context_mixing
 from kolmo.predictors.language_models import grids

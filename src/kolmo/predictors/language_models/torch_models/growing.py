@@ -1,7 +1,7 @@
 """A cache of transformers that appends keys and values in place.
 
-transformers append a token to a cache by copying all of it: at 2,000 tokens of context that takes as long as all products
-of a model of 135 million weights. Here a layer has room for more tokens than it holds, so a step copies one.
+transformers append a token to a cache by copying all of it, so the time of a step grows with the context more than
+attention needs. Here a layer has room for more tokens than it holds, and a step copies one.
 
 What it is not: a limit. A layer that is full moves to a larger place.
 """
