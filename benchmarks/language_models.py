@@ -244,15 +244,8 @@ def speed(spec: str, data: bytes) -> list[str]:
         seconds.append(timed(lambda: bare(model.backend.model, model.backend.start, lanes, steps)))
     else:
         seconds.append(timed(lambda: bare_lanes(model.backend, lanes, steps)))
-    shares = [f"{one:.1f}" for one in seconds]
-    return [
-        spec[:4].strip(":"),
-        f"{len(data):,}",
-        f"{tokens:,}",
-        f"{lanes}",
-        *shares,
-        f"{100 * seconds[-1] / seconds[-2]:.0f} %",
-    ]
+    cells = [spec.partition(":")[0], f"{len(data):,}", f"{tokens:,}", f"{lanes}", *(f"{one:.1f}" for one in seconds)]
+    return [*cells, f"{100 * seconds[-1] / seconds[-2]:.0f} %"]
 
 
 def bare_lanes(backend: Any, lanes: int, steps: int) -> None:

@@ -45,7 +45,8 @@ def appended(room: torch.Tensor | None, held: torch.Tensor, new: torch.Tensor) -
         the place, and all tokens: a view of its beginning.
     """
     before, end = held.shape[-2], held.shape[-2] + new.shape[-2]
-    if room is None or room.data_ptr() != held.data_ptr() or room.shape[-2] < end:
+    in_room = room is not None and room.data_ptr() == held.data_ptr() and room.shape[:-2] == held.shape[:-2]
+    if room is None or not in_room or room.shape[-2] < end:
         room = held.new_empty((*held.shape[:-2], end + end // SPARE_PART + MIN_SPARE_TOKENS, held.shape[-1]))
         room[..., :before, :] = held
     room[..., before:end, :] = new
@@ -60,7 +61,7 @@ def _growing_layer() -> Any:
     except ImportError:
         return None
 
-    class GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
         """All keys and values so far, with room for more."""
 
         def __init__(self, layer: Any) -> None:
@@ -69,10 +70,13 @@ def _growing_layer() -> Any:
 
         def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
             """Append, and return all."""
-            keys, values = self._rooms
-            keys, self.keys = appended(keys, self.keys, key_states)
-            values, self.values = appended(values, self.values, value_states)
-            self._rooms = keys, values
-            return self.keys, self.values
+            held: tuple[Any, Any] = self.keys, self.values
+            keys, values = (
+                appended(room, before, new)
+                for room, before, new in zip(self._rooms, held, (key_states, value_states), strict=True)
+            )
+            self._rooms = keys[0], values[0]
+            self.keys, self.values = keys[1], values[1]
+            return keys[1], values[1]
 
     return GrowingLayer
