@@ -10,6 +10,7 @@ seconds of this process with one torch thread; rivals take turns.
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import os
 import statistics
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -32,7 +34,10 @@ from kolmo.codec.blocks import decode_block, encode_block
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.language_models import grids
 from kolmo.predictors.language_models.huggingface import HuggingFace
+from kolmo.predictors.language_models.torch_models import backend as torch_backend
 from kolmo.predictors.language_models.torch_models.backend import cache_name
+from kolmo.predictors.language_models.torch_models.growing import grow_in_place
+from kolmo.predictors.registry import resolve
 from kolmo.predictors.settings import RunSettings
 
 Seconds = float
@@ -235,7 +240,74 @@ def of_windows(folder: Path, path: Path, tokens: int = 8192) -> list[list[str]]:
     return rows
 
 
+
+def speed(spec: str, data: bytes) -> list[str]:
+    """CPU seconds of a command's parts: opening a model, coding a text both ways, decoding, and bare generation."""
+    opened: list[Any] = []
+    seconds = [timed(lambda: opened.append(resolve(spec)))]
+    model = opened[0]
+    packed: list[tuple[int, bytes]] = []
+    for verify in (True, False):
+        model.settings = RunSettings(verify=verify)
+        seconds.append(timed(lambda: packed.append(encode_block(model, data))))
+    decoded: list[bytes] = []
+    seconds.append(timed(lambda: decoded.append(decode_block(model, *packed[0], len(data)))))
+    if decoded[0] != data:
+        raise SystemExit("not the same bytes")
+    tokens = len(model.backend.vocabulary.tokenise(data).ids)
+    lengths = model.start(len(data), 1).coder.lengths(tokens)
+    lanes, steps = model.batch(len(lengths)), max(lengths)
+    if spec.startswith("hf:"):
+        seconds.append(timed(lambda: bare(model.backend.model, model.backend.start, lanes, steps)))
+    else:
+        seconds.append(timed(lambda: bare_lanes(model.backend, lanes, steps)))
+    cells = [spec.partition(":")[0], f"{len(data):,}", f"{tokens:,}", f"{lanes}", *(f"{one:.1f}" for one in seconds)]
+    return [*cells, f"{100 * seconds[-1] / seconds[-2]:.0f} %"]
+
+
+def bare_lanes(backend: Any, lanes: int, steps: int) -> None:
+    """Like `bare`, with a model of llama.cpp."""
+    reader = backend.lanes(lanes, 1)
+    tokens = np.full((lanes, 1), backend.start)
+    for _ in range(steps):
+        tokens = reader.feed(tokens, 1)[:, -1:].argmax(-1)
+
+
+def step_in_context(folder: Path, data: bytes, context: int, steps: int) -> list[str]:
+    """Milliseconds of a step of one lane that has read a context, with the cache of transformers and in place."""
+    backend: Any = HuggingFace.from_spec(str(folder)).backend
+    ids = backend.vocabulary.tokenise(data).ids.astype(np.int64)[None, : context + steps]
+    one = backend.lanes(1, 1)
+    with mock.patch.object(torch_backend, "grow_in_place"):
+        one.feed(ids[:, :context], 1)
+    other = backend.lanes(1, 1)
+    other._caches = copy.deepcopy(one._caches)
+    grow_in_place(other._caches[0][backend.cache])
+    both = (one, other)
+    for lanes in both:
+        lanes.feed(ids[:, context : context + 1], 1)
+    taken = [0.0, 0.0]
+    for at in range(context + 1, context + steps):
+        for k, lanes in enumerate(both):
+            taken[k] += timed(lambda lanes=lanes, at=at: lanes.feed(ids[:, at : at + 1], 1))  # type: ignore[misc]
+    copied, in_place = (1000 * seconds / (steps - 1) for seconds in taken)
+    return [f"{context:,}", f"{copied:.0f}", f"{in_place:.0f}", f"{100 * (in_place / copied - 1):+.0f} %"]
+
+
 WINDOWS = ["window", "when full", "bytes", "ms a token"]
+SPEED = [
+    "model",
+    "bytes",
+    "tokens",
+    "lanes",
+    "opening",
+    "encoding",
+    "encoding, --no-verify",
+    "decoding",
+    "generation",
+    "generation / decoding",
+]
+CONTEXTS = ["tokens of context", "copied", "in place", ""]
 MEMORY = ["file", "bytes", "tokens", "chunks", "alone", "with memory", "", "ms a token, alone / with"]
 SPLIT = [
     "bytes",
@@ -267,12 +339,27 @@ def main() -> None:
     parser.add_argument("--memory", type=Path, nargs="+", help="files: with --model, what its memory saves on each")
     parser.add_argument("--windows", type=Path, help="a file: with --model, what long windows save on its beginning")
     parser.add_argument("--markdown", type=Path, help="write the report here too")
+    parser.add_argument(
+        "--speed", nargs="+", metavar="SPEC", help="hf:FOLDER, gguf:FILE: the time of each part of a command"
+    )
+    parser.add_argument(
+        "--contexts", type=int, nargs="+", default=[], help="with --model: tokens before a measured step"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.speed:
+        text = options.text or Path(os.environ.get("KOLMO_DATA", ".")) / "bench/text/dickens"
+        rows = [speed(spec, text.read_bytes()[:size]) for spec in options.speed for size in options.bytes]
+        print(table(SPEED, rows))
+        return
     if options.model:
         text = options.text or Path(os.environ.get("KOLMO_DATA", ".")) / "bench/text/dickens"
         if options.windows:
             print(table(WINDOWS, of_windows(options.model, options.windows)))
+            return
+        if options.contexts:
+            data = text.read_bytes()[: 8 * max(options.contexts)]
+            print(table(CONTEXTS, [step_in_context(options.model, data, size, 9) for size in options.contexts]))
             return
         if options.memory:
             print(table(MEMORY, with_memory(options.model, options.memory)))

@@ -34,6 +34,7 @@ from kolmo.fit.areas import study
 from kolmo.fit.table import parse_table
 from kolmo.report import Leaderboard, leaderboard
 from kolmo.report.board import documents, models
+from kolmo.report.board.results import MEASURES
 from kolmo.report.board.words import compact
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(kolmo.__file__).parents[1])}
@@ -299,7 +300,7 @@ def test_the_table_needs_no_script(board: Leaderboard) -> None:
     assert text.count("reference") >= 4
     for tag, attributes in page.tags:
         if tag == "td" and "data-m" in attributes:
-            assert len((attributes["data-m"] or "").split()) == 6
+            assert len((attributes["data-m"] or "").split()) == len(MEASURES)
 
 
 def test_a_compressor_has_no_costs_of_tokens(board: Leaderboard) -> None:
@@ -316,6 +317,23 @@ def test_subsets_have_a_table(tmp_path: Path) -> None:
     found = rows(board.csv())
     assert [row["subset"] for row in found] == ["", "part 0", "part 1"]
     assert sum(int(row["documents"]) for row in found[1:]) == int(found[0]["documents"]) == len(texts)
+
+
+def test_costs_with_a_memory_have_a_column_where_there_are_some(tmp_path: Path) -> None:
+    folder = write_result(tmp_path, "one", "cc", PROSE, flat(0.4))
+    assert "with memory" not in leaderboard(tmp_path).html()
+    record = json.loads((folder / "result.json").read_text())
+    record["metrics"]["memory_bits_per_character"] = 0.31234
+    (folder / "result.json").write_text(json.dumps(record))
+    write_result(tmp_path, "two", "cc", PROSE, flat(0.5))
+    board = leaderboard(tmp_path)
+    text = "".join(Page(board.html()).text)
+    assert "with memory" in text
+    assert text.count("0.3123") == 1
+    record["metrics"]["memory_bits_per_character"] = "0.3"
+    (folder / "result.json").write_text(json.dumps(record))
+    with pytest.raises(KolmoError, match="is not a complete result"):
+        leaderboard(tmp_path)
 
 
 # Documents

@@ -41,6 +41,7 @@ FLAGS = {
     "tokenizer": "--tokenizer",
     "tolerance": "--tolerance",
     "window": "--window",
+    "with_memory": "--with-memory",
 }
 SWITCHES = ("force", "restart")  # arguments that are true or false: flags without a value
 NAME = f"({'|'.join(FLAGS)})"

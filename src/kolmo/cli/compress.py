@@ -92,7 +92,7 @@ class Compress:
 @click.option("--name", "names", is_flag=True, help="Store name, time and mode (with -d: use them).")
 @options.language_model_files
 @options.language_models
-@click.option("--no-verify", is_flag=True, help="Language models: do not decode each block to see that it decodes.")
+@click.option("--no-verify", is_flag=True, help="Language models: encode in batched passes, not on the decoder's way.")
 @writing_options
 def command(
     *,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kolmo.evaluation.evaluate import EvaluationPlan, ScannedCorpus
     from kolmo.evaluation.results.results import Evaluation
 
+WITH_MEMORY = "  with memory"  # in the column of models
 NAMED_REPEATS = 3  # documents that a message names without -v
 
 
@@ -39,6 +40,7 @@ NAMED_REPEATS = 3  # documents that a message names without -v
 @click.option(
     "--windows", type=click.IntRange(min=1), metavar="N", help="Mode perplexity-2048: score the first N windows alone."
 )
+@click.option("--with-memory", is_flag=True, help="hf and gguf models: with a memory of each document beside them too.")
 @options.batch_size("Windows at once; default: what fits.")
 @options.limit("Documents of each corpus that are scored.")
 @click.option("--subset", metavar="NAME", help="Take this subset of each corpus alone.")
@@ -68,6 +70,7 @@ def command(
     context: int | None,
     stride: int | None,
     windows: int | None,
+    with_memory: bool,
     batch: int | None,
     limit: int | None,
     subset: str | None,
@@ -104,9 +107,9 @@ def command(
     if ray_address and engine != "ray":
         raise click.UsageError("--ray-address is for --engine ray; add it")
     chosen = ScorerOptions(dtype, device, attention, cache_dir, tokenizer)
-    plan = EvaluationPlan(
-        mode, context, stride, batch, chosen, engine, workers, ray_address, not no_text, add_bos_token, windows
-    )
+    sizes = context, stride, batch
+    where = engine, workers, ray_address
+    plan = EvaluationPlan(mode, *sizes, chosen, *where, not no_text, add_bos_token, windows, with_memory)
     columns = {"column": column, "name_column": name_column, "date_column": date_column}
     with console.guarded("eval"):
         check_folder(output)
@@ -188,19 +191,32 @@ def _print(found: Evaluation) -> None:
         counts = f"{facts['documents']:,} documents, {facts['characters']:,} characters"
         lines = [f"{short(corpus)}: {counts}, mode {rows[0].mode}"]
         names = [short(row.model) for row in rows]
-        width = max(map(len, names))
+        width = max(map(len, [*names, *(WITH_MEMORY for row in rows if "memory_nats" in row.metrics)]))
         head = ("bits/char", "95 %", "bits/byte", "bits/token", "rate", "Min-20% nats")
         lines.append(f"  {'model':<{width}} {head[0]:>9} {head[1]:>15} " + " ".join(f"{name:>12}" for name in head[2:]))
-        lines += [f"  {name:<{width}} " + _line(row.metrics) for name, row in zip(names, rows, strict=True)]
+        for name, row in zip(names, rows, strict=True):
+            lines.append(f"  {name:<{width}} " + _line(row.metrics))
+            if "memory_nats" in row.metrics:
+                lines.append(f"  {WITH_MEMORY:<{width}} " + _line(row.metrics, "memory_"))
         print_lines([*lines, *(f"  {difference}" for difference in _differences(rows))])
 
 
-def _line(facts: Any) -> str:
-    spread = "-" if facts["low"] is None else f"{facts['low']:.4f}-{facts['high']:.4f}"
-    names = ("bits_per_byte", "bits_per_token", "compression_rate", "min_k")
-    return f"{_number(facts['bits_per_character']):>9} {spread:>15} " + " ".join(
-        f"{_number(facts[name]):>12}" for name in names
+def _line(facts: Any, prefix: str = "") -> str:
+    """The metrics whose names have a prefix; those that are not defined are dashes."""
+    value, low, high, *others = (
+        facts.get(prefix + name)
+        for name in (
+            "bits_per_character",
+            "low",
+            "high",
+            "bits_per_byte",
+            "bits_per_token",
+            "compression_rate",
+            "min_k",
+        )
     )
+    spread = "-" if low is None else f"{low:.4f}-{high:.4f}"
+    return f"{_number(value):>9} {spread:>15} " + " ".join(f"{_number(other):>12}" for other in others)
 
 
 def _number(value: float | None) -> str:

@@ -26,6 +26,7 @@ from kolmo.evaluation.results.store import RowStore, folder_of, slug
 from kolmo.evaluation.run_state import CorpusScan
 from kolmo.evaluation.scorers.scorers import ScorerOptions
 from kolmo.evaluation.windows.modes import Mode, mode_of
+from kolmo.evaluation.windows.windows import whole
 from kolmo.progress import Phases, no_phases
 
 
@@ -45,6 +46,7 @@ class EvaluationPlan:
         keep_text: whether the table keeps the texts.
         add_bos_token: in mode lm-eval, whether the tokenizer's special tokens are added to texts; None: they are.
         windows: in mode perplexity-2048, the number of windows that are scored, the first ones; None: all.
+        with_memory: whether language models are scored with a memory of the document beside them too.
     """
 
     mode: str = "strict"
@@ -58,6 +60,7 @@ class EvaluationPlan:
     keep_text: bool = True
     add_bos_token: bool | None = None
     windows: int | None = None
+    with_memory: bool = False
 
     def sized_mode(self) -> Mode:
         """The mode with the block, stride and windows of this plan.
@@ -66,7 +69,15 @@ class EvaluationPlan:
             KolmoError: the mode does not exist, or does not allow these values.
         """
         mode = mode_of(self.mode, add_bos_token=self.add_bos_token)
-        return mode.sized(self.block, self.stride).limited(self.windows)
+        sized = mode.sized(self.block, self.stride).limited(self.windows)
+        if not self.with_memory:
+            return sized
+        if mode.name != "strict":
+            raise KolmoError(
+                f"a memory is for mode strict, which scores each document alone; leave the argument with_memory out in "
+                f"mode {mode.name}"
+            )
+        return replace(sized, window_rule=whole)  # the scorer makes the windows of a document
 
 
 def evaluate(
@@ -94,6 +105,7 @@ def evaluate(
     keep_text: bool = True,
     add_bos_token: bool | None = None,
     windows: int | None = None,
+    with_memory: bool = False,
 ) -> Evaluation:
     """Measure code lengths of corpora under models: bits per character and the metrics derived from it.
 
@@ -122,6 +134,7 @@ def evaluate(
         keep_text: whether the tables keep the texts.
         add_bos_token: in mode lm-eval, whether the tokenizer's special tokens are added to texts; default: they are.
         windows: in mode perplexity-2048, the number of windows that are scored, the first ones; default: all.
+        with_memory: whether language models are scored with a memory of the document beside them too (mode strict).
 
     Returns:
         a list of results: for each model in order, one for each corpus in order.
@@ -142,7 +155,18 @@ def evaluate(
     """
     options = ScorerOptions(dtype, device, attention, cache_dir, tokenizer)
     plan = EvaluationPlan(
-        mode, block_size, stride, batch_size, options, engine, workers, ray_address, keep_text, add_bos_token, windows
+        mode,
+        block_size,
+        stride,
+        batch_size,
+        options,
+        engine,
+        workers,
+        ray_address,
+        keep_text,
+        add_bos_token,
+        windows,
+        with_memory,
     )
     given = [corpora] if isinstance(corpora, str | Corpus) else list(corpora)
     columns = {"column": column, "name_column": name_column, "date_column": date_column}
@@ -308,6 +332,8 @@ def open_engine(spec: str, plan: EvaluationPlan, mode: Mode) -> Engine:
     options = plan.options
     if full_spec(spec).startswith("hf:") and not options.dtype:
         options = replace(options, dtype=mode.dtype)
+    if plan.with_memory:
+        options = replace(options, memory_windows=(mode.block, mode.stride))
     if plan.engine == "ray":
         from kolmo.evaluation.engines.ray_engine import RayEngine
 

@@ -61,6 +61,11 @@ def open_scorer(spec: str, options: ScorerOptions | None = None) -> Scorer:
     """
     options = options or ScorerOptions()
     spec = full_spec(spec)
+    if options.memory_windows and not spec.startswith(("hf:", "gguf:")):
+        raise PredictorError(
+            f"{spec} cannot have a memory beside it, only models as hf: and gguf: can; leave the argument with_memory "
+            "out, or evaluate it in a run of its own"
+        )
     with guarded(spec, "cannot be opened"):
         return _open(spec, options)
 
@@ -89,6 +94,7 @@ def _open_language_model(kind: str, argument: str, options: ScorerOptions) -> To
 
 
 def _open_hf(argument: str, options: ScorerOptions) -> TokenScorer:
+    from kolmo.evaluation.scorers.memory_scorer import MemoryScorer
     from kolmo.evaluation.scorers.token_scorers import TokenScorer
     from kolmo.evaluation.scorers.torch_scorer import TorchScorer, has_plain_head
     from kolmo.predictors.language_models.torch_models import backend as torch_backend
@@ -109,11 +115,14 @@ def _open_hf(argument: str, options: ScorerOptions) -> TokenScorer:
         "vocabulary": backend.size,
     }
     identity = ModelIdentity(f"hf:{argument}", name, "hf", settings, facts)
+    if options.memory_windows:
+        return MemoryScorer(identity, backend, *options.memory_windows, options.threads)
     kind = TorchScorer if has_plain_head(backend) else TokenScorer
     return kind(identity, backend, options.threads)
 
 
 def _open_gguf(argument: str, options: ScorerOptions) -> TokenScorer:
+    from kolmo.evaluation.scorers.memory_scorer import MemoryScorer
     from kolmo.evaluation.scorers.token_scorers import TokenScorer
     from kolmo.predictors.language_models.gguf_models.backend import load
     from kolmo.predictors.language_models.gguf_models.files import parts
@@ -129,4 +138,6 @@ def _open_gguf(argument: str, options: ScorerOptions) -> TokenScorer:
     settings = {"weights": weights, "way": backend.way.decode("ascii").strip("\0"), "dtype": "gguf"}
     facts = {"parameters": backend.weights, "window": backend.window, "vocabulary": backend.size}
     identity = ModelIdentity(f"gguf:{argument}", path.stem, "gguf", settings, facts)
+    if options.memory_windows:
+        return MemoryScorer(identity, backend, *options.memory_windows, options.threads)
     return TokenScorer(identity, backend, options.threads)

@@ -34,6 +34,7 @@ from kolmo.evaluation.windows.passages import Nats
 from kolmo.installing import installed_version
 from kolmo.progress import Progress, no_progress
 
+MEMORY_METRICS = ("nats", "bits_per_character", "low", "high", "bits_per_byte", "bits_per_token", "compression_rate")
 MAX_NAMED_REPEATS = 20  # repeated documents that a result lists by name; it counts all of them
 
 
@@ -158,9 +159,9 @@ def run(
         },
         "mode": {"name": mode.name, "block": mode.block, "stride": mode.stride, "headline": mode.headline}
         | ({"windows": mode.most_windows} if mode.most_windows else {}),
-        "metrics": {**metrics.metrics(columns, **counted).record(), "min_k": least.get(None)},
+        "metrics": {**_metrics(columns, **counted), "min_k": least.get(None)},
         "subsets": {
-            name: {**metrics.metrics(metrics.select(columns, places), **counted).record(), "min_k": least.get(name)}
+            name: {**_metrics(metrics.select(columns, places), **counted), "min_k": least.get(name)}
             for name, places in parts.items()
             if len(parts) > 1 and columns["tokens"][places].any()
         },
@@ -174,6 +175,15 @@ def run(
     }
     store.write(result)
     return result
+
+
+def _metrics(columns: dict[str, Any], *, per_text: bool, per_token: bool) -> dict[str, Any]:
+    """The metrics of documents; where they were scored with a memory, those of `MEMORY_METRICS` with it too."""
+    found = metrics.metrics(columns, per_text=per_text, per_token=per_token).record()
+    if "memory_nats" in columns:
+        other = metrics.metrics({**columns, "nats": columns["memory_nats"]}).record()
+        found |= {f"memory_{name}": other[name] for name in MEMORY_METRICS}
+    return found
 
 
 def _least_probable(store: RowStore, documents: int) -> dict[str | None, float]:

@@ -92,7 +92,11 @@ class OpenDocument:
 
     def put(self, first: int, nats: Nats) -> None:
         """Set the costs of the tokens from `first` on."""
-        self.row.token_nats[self._places(first, first + len(nats))] = nats
+        places = self._places(first, first + len(nats))
+        if self.row.token_memory_nats is not None:
+            self.row.token_memory_nats[places] = nats[:, 1]
+            nats = nats[:, 0]
+        self.row.token_nats[places] = nats
         self.changed = True
 
     def _places(self, first: int, last: int) -> Any:
@@ -203,7 +207,10 @@ class RunState:
         text = document.content
         nats = np.full(len(tokens.ids), np.nan, np.float32) if tokens.nats is None else tokens.nats.copy()
         sizes = len(text), self._scan.sizes[place], count_words(text)
-        return Row(place, key, *self._scan.labels[place], *sizes, tokens.ids, tokens.lengths, nats)
+        row = Row(place, key, *self._scan.labels[place], *sizes, tokens.ids, tokens.lengths, nats)
+        if "memory" in self._engine.identity.settings:
+            row.token_memory_nats = nats.copy()  # those of literals
+        return row
 
     def _alone(self, group: list[OpenDocument]) -> list[ScoredPassage]:
         """Passages of documents that are scored independently."""

@@ -20,34 +20,35 @@ from kolmo.targets import replacing
 MAX_LOCATIONS = 1000  # models; the oldest entries go first
 
 
-def index() -> Path:
-    """The file that holds the locations, in the user's folder for caches."""
+def cache_folder() -> Path:
+    """Kolmo's folder among the user's folders for caches; it may not exist yet.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
     else:
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "kolmo" / "models.json"
+    return Path(base) / "kolmo"
+
+
+def index() -> Path:
+    """The file that holds the locations, in the user's folder for caches."""
+    return cache_folder() / "models.json"
 
 
 def remember(marks: bytes, place: Path) -> None:
     """Record where the model with these marks is. A cache that cannot be written is not an error."""
     # RuntimeError: the user has no home folder; KolmoError: a folder has the index's name.
     with suppress(OSError, RuntimeError, KolmoError):
-        places = _read(index())
-        found = str(place.resolve())
-        if places.get(marks.hex()) == found:
-            return
-        places.pop(marks.hex(), None)
-        places[marks.hex()] = found
-        while len(places) > MAX_LOCATIONS:
-            places.pop(next(iter(places)))
-        _write(places)
+        add_entry(index(), marks.hex(), str(place.resolve()), MAX_LOCATIONS)
 
 
 def known() -> dict[str, str]:
     """Location of each recorded model, by its marks in hexadecimal, the oldest first."""
     with suppress(RuntimeError):  # the user has no home folder
-        return _read(index())
+        return read_entries(index())
     return {}
 
 
@@ -60,31 +61,48 @@ def forget(what: str) -> int:
     places = known()
     kept = {marks: place for marks, place in places.items() if what != marks and os.path.abspath(what) != place}
     if len(kept) < len(places):
-        _write(kept)
+        write_entries(index(), kept)
     return len(places) - len(kept)
 
 
 def recall(marks: bytes) -> str | None:
     """Where the model with these marks was, if it is still there."""
     with suppress(OSError, RuntimeError):
-        place = _read(index()).get(marks.hex())
+        place = read_entries(index()).get(marks.hex())
         if place is not None and os.path.exists(place):
             return place
     return None
 
 
-def _write(places: dict[str, str]) -> None:
-    path = index()
+def add_entry(path: Path, name: str, value: str, most: int) -> None:
+    """Put an entry into a file of entries, as the newest; of more than `most` the oldest are dropped.
+
+    Raises:
+        OSError, KolmoError: the file cannot be written.
+    """
+    entries = read_entries(path)
+    if entries.get(name) == value:
+        return
+    entries.pop(name, None)
+    entries[name] = value
+    while len(entries) > most:
+        entries.pop(next(iter(entries)))
+    write_entries(path, entries)
+
+
+def write_entries(path: Path, entries: dict[str, str]) -> None:
+    """Write a file of entries, whose folder is made where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
-        file.write(json.dumps(places, indent=1).encode())
+        file.write(json.dumps(entries, indent=1).encode())
 
 
-def _read(path: Path) -> dict[str, str]:
+def read_entries(path: Path) -> dict[str, str]:
+    """The entries of a file, the oldest first; none where it is missing or damaged."""
     try:
-        places = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        entries = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(places, dict):
+    if not isinstance(entries, dict):
         return {}
-    return {key: place for key, place in places.items() if isinstance(place, str)}
+    return {name: value for name, value in entries.items() if isinstance(value, str)}

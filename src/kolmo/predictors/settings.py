@@ -16,7 +16,8 @@ class RunSettings:
     Attributes:
         device: of torch, or "auto": CUDA where there is one.
         batch: lanes that a language model reads at once; 0: as many as fit and are worth it.
-        verify: whether a language model's encoder decodes each block, and compares, before it goes on.
+        verify: whether a language model's encoder takes the decoder's way, token by token, so that what it writes
+            decodes here; else it reads whole chunks at once, which is faster.
         model: a folder or file to use in place of the one that a file names; its hashes must be the same.
 
     Example:

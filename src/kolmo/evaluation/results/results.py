@@ -132,6 +132,8 @@ class Result:
         bits = to_bits(frame["nats"])
         frame["bits_per_character"] = bits / frame["characters"]
         frame["bits_per_byte"] = bits / frame["bytes"]
+        if "memory_nats" in frame:
+            frame["memory_bits_per_character"] = to_bits(frame["memory_nats"]) / frame["characters"]
         frame["min_k"] = [metrics.min_k(row.token_nats) for row in self.rows()]
         return frame
 

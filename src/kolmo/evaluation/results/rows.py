@@ -30,6 +30,7 @@ class Row:
         token_bytes: the number of bytes that each token covers, shape (n,), int32; 0 for special tokens.
         token_nats: -ln p of each token, shape (n,), float32; NaN for a token that was not scored.
         content: the text, or None if it was not kept.
+        token_memory_nats: the same as `token_nats` with a memory beside the model; None if it was scored without one.
     """
 
     document: int
@@ -44,6 +45,7 @@ class Row:
     token_bytes: npt.NDArray[np.int32]
     token_nats: npt.NDArray[np.float32]
     content: str | None = None
+    token_memory_nats: npt.NDArray[np.float32] | None = None
 
     @property
     def scored(self) -> npt.NDArray[np.bool_]:
@@ -59,6 +61,12 @@ class Row:
     def nats(self) -> float:
         """The sum of the costs, in float64."""
         return float(np.nansum(self.token_nats, dtype=np.float64))
+
+    @property
+    def memory_nats(self) -> float | None:
+        """The sum of the costs with a memory, in float64; None without one."""
+        costs = self.token_memory_nats
+        return None if costs is None else float(np.nansum(costs, dtype=np.float64))
 
 
 def count_words(text: str) -> int:

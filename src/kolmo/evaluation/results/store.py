@@ -10,7 +10,8 @@ tokenizer, the mode, block, stride and dtype. The key of a row identifies its do
 documents, and never uses the rows of another model. Each file is written to a temporary file and renamed.
 
 The Parquet files open in pandas, polars, DuckDB and `datasets`. Their columns are the attributes of `Row`, and `tokens`
-and `nats`, which are the number and the sum of the scored `token_nats`.
+and `nats`, which are the number and the sum of the scored `token_nats`. Rows that were scored with a memory have
+`token_memory_nats` and their sum, `memory_nats`, too.
 
 What it is not: it does not score documents or compute metrics.
 """
@@ -43,7 +44,8 @@ TABLE, RESULT = "table.parquet", "result.json"
 GROUP_ROWS = 256  # rows that are read and written at a time
 MAX_SLUG_CHARACTERS = 80  # characters of a name in a path
 LABEL_COLUMNS = ("name", "subset", "date")
-LIST_COLUMNS = ("token_ids", "token_bytes", "token_nats")
+LIST_COLUMNS = ("token_ids", "token_bytes", "token_nats", "token_memory_nats")
+MEMORY_COLUMNS = ("memory_nats", "token_memory_nats")  # of runs with a memory alone
 SCALAR_COLUMNS = ("document", "key", "name", "subset", "date", "characters", "bytes", "words", "tokens", "nats")
 
 
@@ -88,7 +90,8 @@ class RowStore:
         if rows:
             # Numbers increase, so that of parts of several runs the later is the newer.
             number = max((int(path.name[5:15]) for path in self._parts()), default=0) + 1
-            with _writer(self.folder / f"part-{number:010d}-{uuid.uuid4().hex[:8]}.parquet") as writer:
+            schema = _schema_of(rows)
+            with _writer(self.folder / f"part-{number:010d}-{uuid.uuid4().hex[:8]}.parquet", schema) as writer:
                 writer.write_batch(_batch(rows))
 
     def compact(self, keys: Sequence[str], labels: Sequence[tuple[str, str, str]]) -> None:
@@ -124,7 +127,9 @@ class RowStore:
         ]
         behind = [row for key, row in latest.items() if key not in wanted and row.document >= len(keys)]
         chosen += sorted(behind, key=lambda row: row.document)
-        with _writer(self.folder / TABLE, durable=True) as writer:  # since the parts are removed after it
+        with _writer(
+            self.folder / TABLE, _schema_of(chosen), durable=True
+        ) as writer:  # since the parts are removed after it
             for first in range(0, len(chosen), GROUP_ROWS):
                 writer.write_batch(_batch(chosen[first : first + GROUP_ROWS]))
         for path in parts:
@@ -202,6 +207,8 @@ def read_result(path: Path) -> dict[str, Any]:
 def read_columns(folder: Path, documents: int) -> dict[str, Any]:
     """The scalar columns of the table in a folder: an array, or list of str, with one value per document.
 
+    `memory_nats` is among them if the documents were scored with a memory.
+
     Args:
         folder: a folder with a table.
         documents: the number of documents to read; the table may have more, from a run with a higher limit.
@@ -210,9 +217,9 @@ def read_columns(folder: Path, documents: int) -> dict[str, Any]:
         KolmoError: the table has fewer rows.
     """
     parts: dict[str, list[Any]] = {name: [] for name in SCALAR_COLUMNS}
-    for batch in _read(folder / TABLE, list(SCALAR_COLUMNS)):
-        for name in SCALAR_COLUMNS:
-            parts[name] += batch.column(name).to_pylist()
+    for batch in _read(folder / TABLE, [*SCALAR_COLUMNS, "memory_nats"]):
+        for name in batch.schema.names:
+            parts.setdefault(name, []).extend(batch.column(name).to_pylist())
     if len(parts["key"]) < documents:
         raise KolmoError(f"{folder / TABLE}: has {len(parts['key'])} rows, not {documents}; evaluate again")
     texts = ("key", "name", "subset", "date")
@@ -228,7 +235,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 @contextmanager
-def _writer(path: Path, *, durable: bool = False) -> Iterator[pq.ParquetWriter]:
+def _writer(path: Path, schema: pa.Schema, *, durable: bool = False) -> Iterator[pq.ParquetWriter]:
     parquet = _parquet()
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -236,10 +243,14 @@ def _writer(path: Path, *, durable: bool = False) -> Iterator[pq.ParquetWriter]:
         # Costs hardly repeat, so a dictionary is useless; split into byte planes they shrink by a quarter.
         parquet.ParquetWriter(
             file,
-            _schema(),
+            schema,
             compression="zstd",
             use_dictionary=["subset", "date"],
-            column_encoding={"token_nats.list.element": "BYTE_STREAM_SPLIT"},
+            column_encoding={
+                f"{name}.list.element": "BYTE_STREAM_SPLIT"
+                for name in ("token_nats", "token_memory_nats")
+                if name in schema.names
+            },
         ) as writer,
     ):
         yield writer
@@ -251,13 +262,18 @@ def _read(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
     try:
         with parquet.ParquetFile(path) as file:
+            columns = [name for name in columns if name not in MEMORY_COLUMNS or name in file.schema_arrow.names]
             yield from file.iter_batches(GROUP_ROWS, columns=columns)
     except (pyarrow.ArrowException, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise KolmoError(f"{path}: cannot be read ({reason}); delete it, and its documents are scored again") from None
 
 
-def _schema() -> pa.Schema:
+def _schema_of(rows: Sequence[Row]) -> pa.Schema:
+    return _schema(memory=bool(rows) and rows[0].token_memory_nats is not None)
+
+
+def _schema(*, memory: bool = True) -> pa.Schema:
     import pyarrow as pa
 
     kinds = {
@@ -275,15 +291,19 @@ def _schema() -> pa.Schema:
         "token_bytes": pa.list_(pa.int32()),
         "token_nats": pa.list_(pa.float32()),
         "content": pa.string(),
+        "memory_nats": pa.float64(),
+        "token_memory_nats": pa.list_(pa.float32()),
     }
+    for name in () if memory else MEMORY_COLUMNS:
+        del kinds[name]
     return pa.schema(list(kinds.items()), metadata={"kolmo": f"evaluation rows {RESULT_FORMAT}"})
 
 
 def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
     import pyarrow as pa
 
-    columns = []
-    for field in _schema():
+    columns, schema = [], _schema_of(rows)
+    for field in schema:
         values = [getattr(row, field.name) for row in rows]
         if field.name in LIST_COLUMNS:
             ends = np.cumsum([0, *map(len, values)]).astype(np.int32)
@@ -291,11 +311,11 @@ def _batch(rows: Sequence[Row]) -> pa.RecordBatch:
             columns.append(pa.ListArray.from_arrays(pa.array(ends), flat, type=field.type))
         else:
             columns.append(pa.array(values, field.type))
-    return pa.RecordBatch.from_arrays(columns, schema=_schema())
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[Row]:
-    names = [name for name in batch.schema.names if name not in ("tokens", "nats")]
+    names = [name for name in batch.schema.names if name not in ("tokens", "nats", "memory_nats")]
     lists = {name: batch.column(name) for name in LIST_COLUMNS if name in names}
     others = {name: batch.column(name).to_pylist() for name in names if name not in LIST_COLUMNS}
     for k in range(batch.num_rows):

@@ -105,6 +105,8 @@ class Scorer(EvaluatedModel, Protocol):
     def score(self, batch: PassageBatch) -> list[Nats]:
         """The nats of the scored tokens of each passage: arrays of shape (passage.scored,), in the order of the batch.
 
+        With `ScorerOptions.memory_windows` their shape is (passage.scored, 2): alone, and with the memory.
+
         They depend on the other passages of the batch by no more than floating-point noise.
 
         Raises:
@@ -124,6 +126,8 @@ class ScorerOptions:
         cache_dir: the folder for models from the hub.
         tokenizer: the tokenizer of a server's model: a folder or an id of the hub.
         threads: threads for arithmetic on a CPU; 0: as many as the machine has cores.
+        memory_windows: block and stride of the windows in which whole documents are scored, with a memory beside the
+            model too (`memory_scorer`); None: without one.
     """
 
     dtype: str | None = None
@@ -132,6 +136,7 @@ class ScorerOptions:
     cache_dir: str | None = None
     tokenizer: str | None = None
     threads: int = 0
+    memory_windows: tuple[int, int] | None = None
 
 
 def named(spec: str) -> AbstractContextManager[None]:

@@ -9,7 +9,7 @@ What it is not: it does not plan windows, and is not aware of documents.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from kolmo.errors import PredictorError
 from kolmo.evaluation.scorers.scorers import LITERAL_ID, ModelIdentity, Tokenised
 from kolmo.evaluation.windows.modes import TokenRule
 from kolmo.evaluation.windows.passages import Ids, Nats, PassageBatch
+from kolmo.predictors.language_models.backends import Logits
 from kolmo.predictors.language_models.vocabulary import Vocabulary
 
 CPU_LOGIT_BYTES = 8 << 20  # bytes of logits computed at a time on a CPU: about the size of its caches
@@ -73,16 +74,30 @@ class TokenScorer:
         lanes = max(CACHE_BYTES // max(self.backend.token_bytes * block, 1), 1)
         return min(lanes, MAX_LANES), CPU_THREAD_TOKENS
 
-    def score(self, batch: PassageBatch) -> list[Nats]:
-        """As in `Scorer`."""
+    @property
+    def tree(self) -> Any:
+        """The tree over the token ids, without any tolerance of noise."""
         from kolmo.native.dispatch import kernels
         from kolmo.predictors.language_models import grids
 
-        backend = self.backend
         if self._tree is None:
-            self._tree = kernels.TokenTree(grids.tables(grids.WITHOUT), backend.size)
+            self._tree = kernels.TokenTree(grids.tables(grids.WITHOUT), self.backend.size)
+        return self._tree
+
+    def score(self, batch: PassageBatch) -> list[Nats]:
+        """As in `Scorer`."""
+        nats: list[list[Nats]] = [[] for _ in batch]
+        for lane, rows, targets in self.rows(batch):
+            nats[lane].append(self.costs(rows, targets).astype(np.float32))
+        return [np.concatenate([*parts, np.zeros(0, np.float32)]) for parts in nats]
+
+    def rows(self, batch: PassageBatch) -> Iterator[tuple[int, Logits, npt.NDArray[np.int32]]]:
+        """The index of a passage, logits, shape (n, size), and the n tokens that they predict; in order of its tokens.
+
+        Each passage comes several times, until all of its scored tokens have come.
+        """
+        backend = self.backend
         texts, reads, begins = padded(batch, backend.start)
-        nats = [np.empty(passage.scored, np.float32) for passage in batch]
         step = max(self._logit_bytes // (len(batch) * backend.size * backend.itemsize), 1)
         if not backend.continues:
             step = texts.shape[1]
@@ -97,15 +112,17 @@ class TokenScorer:
                 a, b = max(last - wanted, int(begins[lane])), min(last, int(reads[lane]))
                 if a < b:
                     rows = np.ascontiguousarray(logits[lane, a - last + wanted : b - last + wanted])
-                    place = a - int(begins[lane])
-                    targets = passage.tokens[len(passage.tokens) - passage.scored :][place : place + b - a]
-                    nats[lane][place : place + b - a] = self._costs(rows, targets)
+                    yield lane, rows, passage.tokens[a + 1 : b + 1].astype(np.int32)
             at = last
-        return nats
 
-    def _costs(self, rows: npt.NDArray[np.floating[Any]], targets: Ids) -> npt.NDArray[np.float64]:
+    def costs(self, rows: Logits, targets: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+        """Nats of tokens, from their logits: -ln of the probability.
+
+        Raises:
+            PredictorError: a logit is not finite.
+        """
         try:
-            found = self._tree.costs(rows, rows.itemsize, targets.astype(np.int32), False)
+            found = self.tree.costs(rows, rows.itemsize, targets, False)
         except ValueError as error:
             raise PredictorError(f"{self.identity.spec} cannot be scored: {error}; try dtype='float32'") from None
         return np.frombuffer(found, np.float64)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from kolmo.bits import to_bits
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
-from kolmo.errors import CorruptError, PredictorError
+from kolmo.errors import CorruptError
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.embedded import context_mixing
 from kolmo.predictors.language_models import grids
@@ -29,8 +29,8 @@ from kolmo.varints import varint
 
 NOISE_MARGIN = 8  # the tolerance of a decision's log-odds, as a multiple of the noise that was measured
 MIN_NOISE = {4: 2.0**-17, 8: 2.0**-34}  # noise of a logit that is tolerated at least, by its bytes: it costs nothing
-MAX_ATTEMPTS = 5  # attempts to encode a block, each with 16 times the tolerance of the one before
-NOISE_SAMPLE_TOKENS = 96  # tokens of each lane on which noise is measured
+NOISE_SAMPLE_TOKENS = 32  # tokens on which noise is measured, of all lanes together,
+MIN_NOISE_SAMPLE_TOKENS = 16  # or of each lane, where that is more
 LITERALS_LEVEL = 3  # level of the context mixer that codes the bytes that no token covers
 
 
@@ -56,7 +56,7 @@ class LanguageModelBlock:
         self.coder = ChunkCoder(backend, record.context, count, batch, threads, memory, at_once, record.slides)
 
     def encode(self, encoder: BinaryEncoder, data: bytes, progress: Progress | None = None) -> None:
-        """Code the block; unless verification is off, also decode it step by step, as a decoder does, and compare.
+        """Code the block: with verification on the decoder's way, else in one batched pass.
 
         Raises:
             PredictorError: the noise of the model is more than the coder can tolerate.
@@ -64,21 +64,12 @@ class LanguageModelBlock:
         tokens = self._backend.vocabulary.tokenise(data)
         chunks = self.coder.split(tokens.ids)
         chosen, noise = self.choose_tolerance(chunks)
-        for attempt in range(MAX_ATTEMPTS):
-            payloads, chosen, choices = self.coder.encode(chunks, chosen, None if self._verify else progress)
-            if not self._verify or self.coder.is_same(chunks, payloads, chosen, progress):
-                break
-            if self._wanted != "auto" or attempt == MAX_ATTEMPTS - 1:
-                raise PredictorError(
-                    f"a block did not decode: the noise of {self._record.spec} is more than the tolerance "
-                    f"{chosen.bound:.2g}; raise the argument tolerance, or use dtype='float64' (of GGUF models, "
-                    "F32 weights)"
-                )
-            chosen = grids.tolerance(16 * chosen.bound, self._backend.itemsize)
-        margin = f", {chosen.slack / noise:.3g} times the noise measured" if noise else ""
+        payloads, chosen, choices = self.coder.encode(chunks, chosen, progress, stepped=self._verify)
+        measured = f", {chosen.slack / noise:.3g} times the noise of {noise:.2g} that was measured" if noise else ""
+        memory = f"memory of {self.coder.memory} tokens" if self.coder.memory else "no memory"
         self._notes[:] = [
-            f"tolerance {chosen.slack:.3g} in a decision's log-odds{margin}; "
-            f"{choices} choices of grids for {len(tokens.ids)} tokens"
+            f"tolerance {chosen.slack:.3g} in a decision's log-odds{measured}; "
+            f"{choices} choices of grids for {len(tokens.ids)} tokens; {memory}"
         ]
         write_block(encoder, tokens, chosen, payloads, counted=self._record.chunk == AUTO)
 
@@ -138,10 +129,10 @@ class LanguageModelBlock:
         """The greatest difference in a decision's log-odds between two ways to compute them, at the chunks' beginnings.
 
         One way is the encoder's: several tokens at once in all lanes. The other is a decoder's, one token at a time,
-        measured twice: in all lanes with all threads, and in the first lane alone with one thread. A common shift of
-        all logits of a row changes no decision.
+        measured in all lanes with all threads and, where that differs, in the first lane alone with one thread. A
+        common shift of all logits of a row changes no decision.
         """
-        span = min(NOISE_SAMPLE_TOKENS, self._span(chunks))
+        span = min(max(NOISE_SAMPLE_TOKENS // len(chunks), MIN_NOISE_SAMPLE_TOKENS), self._span(chunks))
         texts = self.coder.matrix([chunk[:span] for chunk in chunks])
         read = self.coder.with_start(texts, 0, span - 1)
         rows = [min(len(chunk), span) for chunk in chunks]
@@ -151,7 +142,7 @@ class LanguageModelBlock:
         at_once = self._backend.lanes(len(rows), self._threads).feed(read, read.shape[1])
         worst = 0.0
         wanted = [self._odds(tree, logits, text) for logits, text in zip(at_once, texts, strict=True)]
-        for count, threads in ((len(rows), self._threads), (1, 1)):
+        for count, threads in dict.fromkeys([(len(rows), self._threads), (1, 1)]):
             reader = self._backend.lanes(count, threads)
             for at in range(read.shape[1]):
                 stepped = reader.feed(read[:count, at : at + 1], 1)

@@ -1,19 +1,21 @@
 """Chunks of tokens, coded in parallel lanes of a backend: each chunk has a coder of its own.
 
-The encoder reads whole chunks in one batched pass (teacher forcing), the decoder steps through the same chunks in
-lockstep. What it is not: the layout of a block (`predictors.language_models.block`).
+There are two ways through the chunks. `_steps` is the decoder's: a token of each lane in a call. An encoder may take it
+too, and then computes exactly what a decoder here will compute, or read whole chunks in one batched pass (`passes`,
+teacher forcing). What it is not: the layout of a block (`predictors.language_models.block`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from kolmo.errors import CorruptError, PredictorError
+from kolmo.errors import PredictorError
 from kolmo.native import tables
 from kolmo.native.dispatch import kernels
 from kolmo.predictors.language_models import grids
@@ -52,6 +54,24 @@ def segments(length: int, context: int) -> Iterator[Segment]:
     while first < length:
         yield Segment(max(first - keep, 0), first, last)
         first, last = last, min(last + context - keep, length)
+
+
+class Step(NamedTuple):
+    """A token of each of some lanes, which are read in one call.
+
+    Attributes:
+        first: chunk of the first of these lanes.
+        at: place of the token in its chunk.
+        active: which of the lanes have such a token, counted from `first`.
+        values: logits of all of these lanes, shape (lanes, 1, size), or `Sums` of them.
+        texts: tokens of these lanes, shape (lanes, longest). The one at place `at` must be there before the next step.
+    """
+
+    first: int
+    at: int
+    active: npt.NDArray[np.intp]
+    values: Any
+    texts: npt.NDArray[np.int64]
 
 
 class ChunkCoder:
@@ -103,14 +123,23 @@ class ChunkCoder:
         return kernels.TokenTree(grids.tables(chosen), self.backend.size)
 
     def encode(
-        self, chunks: list[Ids], chosen: Tolerance, progress: Progress | None
+        self, chunks: list[Ids], chosen: Tolerance, progress: Progress | None, *, stepped: bool = False
     ) -> tuple[list[bytes], Tolerance, int]:
-        """Payloads; the tolerance, with shorter spans where one had no choice of grids; the number of choices."""
+        """Payloads; the tolerance, with shorter spans where one had no choice of grids; the number of choices.
+
+        Args:
+            chunks: tokens of each.
+            chosen: the tolerance to begin with.
+            progress: of bytes.
+            stepped: take the decoder's way, with its calls of the backend, else read whole chunks at once.
+        """
         while True:
             tree = self.tree(chosen)
             encoders = [kernels.TokenEncoder(tree, bool(self.memory)) for _ in chunks]
             try:
-                if self.backend.sums and not self.memory:
+                if stepped:
+                    self._encode_steps(encoders, chunks, progress)
+                elif self._sums:
                     for lane, at, (top, leaf) in self.passes(chunks, progress, sums=True):
                         checked(encoders[lane].encode_sums, top, leaf, chunks[lane][at : at + len(top)])
                 else:
@@ -191,14 +220,6 @@ class ChunkCoder:
                 decoders.append(kernels.TokenDecoder(tree, payload, memory, 0 if self.separate else first + k))
         return decoders
 
-    def is_same(self, chunks: list[Ids], payloads: list[bytes], chosen: Tolerance, progress: Progress | None) -> bool:
-        """Whether payloads decode to the chunks, on the decoder's way."""
-        try:
-            decoded = self.decode(payloads, [len(chunk) for chunk in chunks], chosen, progress, chunks)
-        except CorruptError:
-            return False
-        return all(np.array_equal(a, b) for a, b in zip(chunks, decoded, strict=True))
-
     def passes(
         self, chunks: Sequence[Ids], progress: Progress | None, *, sums: bool = False
     ) -> Iterator[tuple[int, int, Any]]:
@@ -234,75 +255,106 @@ class ChunkCoder:
                                 progress(int(lengths(ids[first : first + count]).sum()))
                     at += part.shape[1]
 
+    @property
+    def _sums(self) -> bool:
+        """Whether coding does without whole rows of logits; a memory needs the decisions of all lanes at the end."""
+        return self.backend.sums and not self.memory
+
+    def _encode_steps(self, encoders: list[kernels.TokenEncoder], chunks: list[Ids], progress: Progress | None) -> None:
+        """Code chunks on the decoder's way: the mirror of `decode`."""
+
+        def one(encoder: kernels.TokenEncoder, logits: Logits, token: Ids) -> None:
+            checked(encoder.encode, logits, logits.itemsize, token)
+
+        with self._workers(len(chunks)) as each:
+            for first, at, active, values, texts in self._steps(list(map(len, chunks)), progress, chunks):
+                lanes = [encoders[first + lane] for lane in active]
+                tokens = [chunks[first + lane][at : at + 1] for lane in active]
+                if self._sums:
+                    groups = texts[:, at : at + 1] // GROUP
+                    tops, leaves = values.top()[active], values.leaf(groups)[active]
+                    for encoder, top, leaf, token in zip(lanes, tops, leaves, tokens, strict=True):
+                        checked(encoder.encode_sums, top, leaf, token)
+                else:
+                    each(one, lanes, [values[lane, 0] for lane in active], tokens)
+
     def decode(
-        self,
-        payloads: list[bytes],
-        lengths: list[int],
-        chosen: Tolerance,
-        progress: Progress | None,
-        expected: list[Ids] | None = None,
+        self, payloads: list[bytes], lengths: list[int], chosen: Tolerance, progress: Progress | None
     ) -> list[Ids]:
-        """Tokens of all chunks; stops at the first that differs from `expected`."""
-        backend, bytes_of = self.backend, self.backend.vocabulary.lengths
-        tree = self.tree(chosen)
-        batch = self.batch(len(lengths))
-        result: list[Ids] = []
-        parallel = batch > 1 and batch * backend.size >= MIN_PARALLEL_LOGITS and not self.memory
-        workers = self.threads if parallel else 1
-        all_decoders = self._decoders(tree, payloads, lengths)
-        with ThreadPoolExecutor(workers) as pool:
-            for group in range(0, len(lengths), batch):
-                sizes = np.array(lengths[group : group + batch])
-                decoders = all_decoders[group : group + batch]
-                texts = np.full((len(sizes), int(sizes.max())), backend.start, np.int64)
-                reads = self._calls(len(sizes))
-                parts = [slice(first, min(first + reads, len(sizes))) for first in range(0, len(sizes), reads)]
-                for segment in self._segments(texts.shape[1]):
-                    readers = [self._lanes(part.stop - part.start) for part in parts]
-                    read = self.with_start(texts, segment.context, segment.first)
-                    for at in range(segment.first, segment.last):
-                        for part, reader in zip(parts, readers, strict=True):
-                            active = np.flatnonzero(sizes[part] > at)
-                            lanes = decoders[part]
-                            if self.backend.sums and not self.memory:
-                                sums = cast(DeviceLanes, reader).feed_sums(read[part], 1)
-                                found = self._step_sums(lanes, sums, active)
-                            else:
-                                logits = reader.feed(read[part], 1)
-                                found = self._step(lanes, logits, active, pool if workers > 1 else None)
-                            texts[active + part.start, at] = found
-                        active = np.flatnonzero(sizes > at)
-                        if expected is not None and any(texts[k, at] != expected[group + k][at] for k in active):
-                            raise CorruptError("a decoded token differs from the encoded one")
-                        if progress:
-                            progress(int(bytes_of(texts[active, at]).sum()))
-                        read = texts[:, at : at + 1]
-                result += [texts[k, :size].astype(np.int32) for k, size in enumerate(sizes)]
+        """Tokens of all chunks."""
+
+        def one(decoder: kernels.TokenDecoder, logits: Logits) -> int:
+            return cast(int, checked(decoder.decode, logits, logits.itemsize))
+
+        decoders = self._decoders(self.tree(chosen), payloads, lengths)
+        result = [np.empty(length, np.int32) for length in lengths]
+        with self._workers(len(lengths)) as each:
+            for first, at, active, values, texts in self._steps(lengths, progress):
+                lanes = [decoders[first + lane] for lane in active]
+                if self._sums:
+                    found = self._decode_sums(lanes, values, active, len(texts))
+                else:
+                    found = each(one, lanes, [values[lane, 0] for lane in active])
+                texts[active, at] = found
+                for lane, token in zip(active, found, strict=True):
+                    result[first + lane][at] = token
         return result
 
-    def _step(
-        self,
-        decoders: list[kernels.TokenDecoder],
-        logits: Logits,
-        active: npt.NDArray[np.intp],
-        pool: ThreadPoolExecutor | None,
+    def _decode_sums(
+        self, decoders: list[kernels.TokenDecoder], sums: Sums, active: npt.NDArray[np.intp], lanes: int
     ) -> list[int]:
-        """The next token of each active lane."""
-        itemsize = logits.itemsize
+        """The next token of each active lane, of `lanes`, in two calls: its group, then the token in the group."""
+        groups = np.zeros((lanes, 1), np.int64)
+        for decoder, lane, top in zip(decoders, active, sums.top()[active, 0], strict=True):
+            groups[lane] = checked(decoder.group, top)
+        leaves = sums.leaf(groups)[active, 0]
+        return [
+            checked(decoder.leaf, int(group), leaf)
+            for decoder, group, leaf in zip(decoders, groups[active, 0], leaves, strict=True)
+        ]
 
-        def one(lane: int) -> int:
-            return cast(int, checked(decoders[lane].decode, logits[lane, 0], itemsize))
+    @contextmanager
+    def _workers(self, chunks: int) -> Iterator[Callable[..., list[Any]]]:
+        """A map over lanes that returns a list; by threads where that is worth it."""
+        lanes = self.batch(chunks)
+        parallel = lanes > 1 and lanes * self.backend.size >= MIN_PARALLEL_LOGITS and not self.memory
+        with ThreadPoolExecutor(self.threads if parallel and self.threads > 1 else 1) as pool:
+            apply = pool.map if parallel and self.threads > 1 else map
+            yield lambda function, *lanes: list(apply(function, *lanes))
 
-        return list(pool.map(one, active)) if pool else [one(lane) for lane in active]
+    def _steps(
+        self, lengths: list[int], progress: Progress | None, chunks: Sequence[Ids] | None = None
+    ) -> Iterator[Step]:
+        """All tokens of all chunks, one token of each lane in a call.
 
-    def _step_sums(self, decoders: list[kernels.TokenDecoder], sums: Sums, active: npt.NDArray[np.intp]) -> list[int]:
-        """The next token of each active lane in two steps: its group, then the token in the group."""
-        top = sums.top()[:, 0]
-        groups = np.zeros((len(top), 1), np.int64)
-        for lane in active:
-            groups[lane] = checked(decoders[lane].group, top[lane])
-        leaf = sums.leaf(groups)[:, 0]
-        return [checked(decoders[lane].leaf, int(groups[lane, 0]), leaf[lane]) for lane in active]
+        Encoder and decoder share it, so that the same calls of the backend, in the same order and with the same tokens,
+        give both their logits.
+
+        Args:
+            lengths: tokens of each chunk.
+            progress: of bytes.
+            chunks: the tokens, if they are known; else they are put into the `texts` of each step.
+        """
+        backend, bytes_of = self.backend, self.backend.vocabulary.lengths
+        batch = self.batch(len(lengths))
+        for group in range(0, len(lengths), batch):
+            sizes = np.array(lengths[group : group + batch])
+            texts = np.full((len(sizes), int(sizes.max())), backend.start, np.int64)
+            if chunks is not None:
+                texts = self.matrix(chunks[group : group + batch])
+            reads = self._calls(len(sizes))
+            parts = [slice(first, min(first + reads, len(sizes))) for first in range(0, len(sizes), reads)]
+            for segment in self._segments(texts.shape[1]):
+                readers = [self._lanes(part.stop - part.start) for part in parts]
+                read = self.with_start(texts, segment.context, segment.first)
+                for at in range(segment.first, segment.last):
+                    for part, reader in zip(parts, readers, strict=True):
+                        feed = cast(DeviceLanes, reader).feed_sums if self._sums else reader.feed
+                        active = np.flatnonzero(sizes[part] > at)
+                        yield Step(group + part.start, at, active, feed(read[part], 1), texts[part])
+                    if progress:
+                        progress(int(bytes_of(texts[sizes > at, at]).sum()))
+                    read = texts[:, at : at + 1]
 
     def matrix(self, chunks: Sequence[Ids]) -> npt.NDArray[np.int64]:
         """Chunks as rows; shorter ones are padded with start tokens, whose logits are not used."""

@@ -12,9 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kolmo.coder.binary import BinaryDecoder, BinaryEncoder
-from kolmo.errors import PredictorError
-from kolmo.predictors.language_models import grids
-from kolmo.predictors.language_models.block import MAX_ATTEMPTS, read_block, write_block
+from kolmo.predictors.language_models.block import read_block, write_block
 from kolmo.predictors.language_models.language_model import LanguageModel
 from kolmo.progress import Progress
 
@@ -24,10 +22,8 @@ def encode_separately(
 ) -> list[bytes]:
     """Code each content from a fresh state: the payload of each, with everything that decoding needs but its size.
 
-    Every payload was decoded step by step; where one differed, all are coded again with 16 times the tolerance.
-
     Args:
-        model: with `settings.verify`, else nothing is decoded here.
+        model: with `settings.verify`, they are coded on the decoder's way; else in one batched pass.
         contents: each of at least one byte.
         progress: of bytes.
         threads: of the model.
@@ -42,16 +38,7 @@ def encode_separately(
     found = [model.backend.vocabulary.tokenise(data) for data in contents]
     chunks = [tokens.ids for tokens in found]
     chosen, _ = block.choose_tolerance(chunks)
-    for _ in range(MAX_ATTEMPTS):
-        payloads, chosen, _ = block.coder.encode(chunks, chosen, progress)
-        if not model.settings.verify or block.coder.is_same(chunks, payloads, chosen, None):
-            break
-        chosen = grids.tolerance(16 * chosen.bound, model.backend.itemsize)
-    else:
-        raise PredictorError(
-            f"a content did not decode: the noise of {model.record.spec} is more than the tolerance "
-            f"{chosen.bound:.2g}; use dtype='float64'"
-        )
+    payloads, chosen, _ = block.coder.encode(chunks, chosen, progress, stepped=model.settings.verify)
     result = []
     for tokens, payload in zip(found, payloads, strict=True):
         encoder = BinaryEncoder()

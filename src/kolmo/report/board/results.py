@@ -16,6 +16,7 @@ from kolmo.evaluation.results.results import Result
 from kolmo.report.board.models import Facts, ModelTable
 
 REFERENCES = ("predictor", "classical")  # kinds of models that are shown for comparison
+WITH_MEMORY = "memory_bits_per_character"  # of runs with a memory alone
 MEASURES = {  # metric: its label, and decimals shown
     "bits_per_character": ("bits per character", 4),
     "bits_per_byte": ("bits per byte", 4),
@@ -23,6 +24,7 @@ MEASURES = {  # metric: its label, and decimals shown
     "bits_per_token": ("bits per token", 3),
     "token_perplexity": ("perplexity per token", 3),
     "min_k": ("Min-20 %, nats", 3),
+    WITH_MEMORY: ("bits per character with memory", 4),
 }
 OF_TOKENS = ("bits_per_token", "token_perplexity", "min_k")
 
@@ -79,6 +81,7 @@ class CheckedResult:
         record = result.record
         try:
             model, corpus, mode, metrics = (record[name] for name in ("model", "corpus", "mode", "metrics"))
+            metrics = {WITH_MEMORY: None, **metrics}
             values = {name: number(metrics[name]) for name in (*MEASURES, "low", "high")}
             if model["kind"] == "classical":  # a document is its only token
                 values |= dict.fromkeys(OF_TOKENS)

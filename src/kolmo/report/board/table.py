@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from kolmo.foreign import html
-from kolmo.report.board.results import MEASURES, CorpusVersion, number
+from kolmo.report.board.results import MEASURES, WITH_MEMORY, CorpusVersion, number
 from kolmo.report.board.sections import PUBLISHED, Cell, Entry, Section
 from kolmo.report.board.words import compact, plural
 
@@ -57,8 +57,17 @@ def _board(section: Section, place: int) -> str:
     if several:
         heads.append('<th scope="col" class="num m">average<small>over corpora</small></th>')
     rest = ("bits_per_byte", "compression_rate", "min_k") if section.measure == "bits_per_character" else ("min_k",)
-    short = {"bits_per_byte": "bits/byte", "compression_rate": "rate", "min_k": "Min-20&nbsp;%"}
+    remembered = any(cell.values[WITH_MEMORY] is not None for entry in section.entries for cell in entry.cells.values())
+    if remembered:
+        rest = (WITH_MEMORY, *rest)
+    short = {
+        WITH_MEMORY: "with memory",
+        "bits_per_byte": "bits/byte",
+        "compression_rate": "rate",
+        "min_k": "Min-20&nbsp;%",
+    }
     tips = {
+        WITH_MEMORY: "bits per character with a memory of each document beside the model",
         "bits_per_byte": "bits for each byte of UTF-8",
         "compression_rate": "packed bytes for each raw byte: bits per byte / 8",
         "min_k": "mean nats of the 20 % least probable tokens; low where a text was seen in training",
@@ -95,6 +104,7 @@ def _board(section: Section, place: int) -> str:
     options = "".join(
         f'<option value="{n}" data-digits="{places}"{" selected" if key == section.measure else ""}>{label}</option>'
         for n, (key, (label, places)) in enumerate(MEASURES.items())
+        if key != WITH_MEMORY or remembered
     )
     select = f'<select data-board="{place}">{options}</select>'
     choice = f'<p class="choice live"><label>columns of corpora: {select}</label></p>'

@@ -11,6 +11,7 @@ from typing import Any
 
 from kolmo.errors import MissingExtraError, PredictorError
 from kolmo.installing import install
+from kolmo.parallel import let_threads_sleep
 
 ERROR_PREFIX = re.compile(r"^(\w+: )?(error loading model: )*")
 NEWEST_FUNCTION = "llama_model_ftype"  # of the functions that are used, the one that llama-cpp-python got last
@@ -30,6 +31,7 @@ def library() -> Any:
     if _library is None:
         # Otherwise matrices of K-quants use other code from eight columns on.
         os.environ.setdefault("GGML_CPU_TILED_MM", "0")
+        let_threads_sleep()
         try:
             import llama_cpp
         except ImportError:

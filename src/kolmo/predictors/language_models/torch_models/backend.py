@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from kolmo.errors import PredictorError
 from kolmo.foreign import short
+from kolmo.parallel import let_threads_sleep
 from kolmo.predictors.guard import MAX_REASON, guarded
 from kolmo.predictors.language_models.backends import GROUP, Logits
 from kolmo.predictors.language_models.pretrained import (
@@ -26,6 +27,7 @@ from kolmo.predictors.language_models.pretrained import (
     quiet,
     weight_files,
 )
+from kolmo.predictors.language_models.torch_models.growing import grow_in_place
 from kolmo.predictors.language_models.torch_models.hashes import hash_config, hash_tensors
 from kolmo.predictors.language_models.torch_models.sliding import drop, find_frequencies
 from kolmo.predictors.language_models.vocabulary import Vocabulary
@@ -70,15 +72,14 @@ class HuggingFaceBackend:
         """
         tokens = np.arange(24, dtype=np.int64).reshape(2, 12) * 7 % min(self.size, 97)
         self.cache = cache_name(self.model, self.name)
-        self.batches = False
-        steps = _steps(self.lanes(2, 0), tokens)
-        if not np.isfinite(steps).all():
+        right = np.concatenate([self._whole(text) for text in np.split(tokens, 2)])
+        if not np.isfinite(right).all():
             raise PredictorError(f"{self.name}: its logits are not finite; try dtype='float32', or get the model again")
-        if not self._agree(steps, lambda: np.concatenate([self._whole(text) for text in np.split(tokens, 2)])):
-            raise PredictorError(_no_cache(self.model, self.name))
         self.batches = True
-        self.batches = self._agree(steps, lambda: _steps(self.lanes(2, 0), tokens))
-        self.continues = self._agree(steps[:, 5:], lambda: _at_once(self.lanes(2, 0), tokens, 5))
+        self.batches = self._agree(right, lambda: _steps(self.lanes(2, 0), tokens))
+        if not self.batches and not self._agree(right, lambda: _steps(self.lanes(2, 0), tokens)):  # one by one
+            raise PredictorError(_no_cache(self.model, self.name))
+        self.continues = self._agree(right[:, 5:], lambda: _at_once(self.lanes(2, 0), tokens, 5))
         self.frequencies = None
         if self.window is not None:
             self.frequencies = find_frequencies(self.model, self.cache, self.size, ITEM_BYTES[self.dtype])
@@ -234,6 +235,8 @@ class HuggingFaceLanes:
         out = backend.model(input_ids=ids, use_cache=True, logits_to_keep=wanted, **self._caches[cache])
         if out.get(backend.cache) is None:
             raise PredictorError(_no_cache(backend.model, backend.name))
+        if not self._caches[cache]:
+            grow_in_place(out[backend.cache])
         self._caches[cache] = {backend.cache: out[backend.cache]}
         kind = torch.float64 if backend.itemsize == 8 else torch.float32
         logits: torch.Tensor = out.logits[:, -wanted:, : backend.size].to(kind)
@@ -305,6 +308,7 @@ def load(folder: Path, dtype: str, device: str = "auto", attention: str | None =
     Raises:
         PredictorError: the folder does not hold a model, or it cannot be opened.
     """
+    let_threads_sleep()
     need("torch", "transformers", "safetensors")
     import torch
 

@@ -10,16 +10,22 @@ from typing import Any
 from kolmo.errors import PredictorError
 from kolmo.predictors.guard import guarded, reason
 from kolmo.predictors.language_models.pretrained import read_json
+from kolmo.predictors.weight_hashes import kept_hash
 
 
 def hash_tensors(paths: list[Path]) -> bytes:
     """First 8 bytes of a SHA-256 over the tensors of safetensors files: name, dtype, shape, bytes, sorted by name.
 
-    The hash depends neither on how the tensors are divided into files nor on the files' metadata.
+    The hash depends neither on how the tensors are divided into files nor on the files' metadata. It is kept between
+    runs (`predictors.weight_hashes`).
 
     Raises:
         PredictorError: a file is damaged.
     """
+    return kept_hash("tensors", paths, lambda: _hash_tensors(paths))
+
+
+def _hash_tensors(paths: list[Path]) -> bytes:
     places: dict[str, tuple[str, Path, int, int]] = {}
     for path in paths:
         begin, entries = _header(path)
@@ -64,9 +70,14 @@ def _header(path: Path) -> tuple[int, dict[str, Any]]:
 
 
 def hash_files(paths: list[Path]) -> bytes:
-    """First 8 bytes of a SHA-256 over the SHA-256 of each file, in the order of their names."""
+    """First 8 bytes of a SHA-256 over the SHA-256 of each file, in the order of their names; kept between runs."""
+    ordered = sorted(paths)
+    return kept_hash("files", ordered, lambda: _hash_files(ordered))
+
+
+def _hash_files(paths: list[Path]) -> bytes:
     whole = hashlib.sha256()
-    for path in sorted(paths):
+    for path in paths:
         with open(path, "rb") as file:
             whole.update(_digest(file))
     return whole.digest()[:8]
