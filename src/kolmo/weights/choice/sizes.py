@@ -50,7 +50,7 @@ def search_by_size(coding: Coding, wanted: str, budget: int, size: Callable[[], 
         if size() <= budget:
             whole = coding.packer.size
             return (f"{wanted} leave room for every weight without a loss: the file is exact, and takes {whole} bytes",)
-    steps = coding.steps_by_scales()
+    steps = coding.steps()
 
     def code(step: float) -> int:
         coding.with_step(step, steps)
@@ -61,7 +61,7 @@ def search_by_size(coding: Coding, wanted: str, budget: int, size: Callable[[], 
 
     bounds = survey.bounds(steps)
     try:
-        used = find_step(survey.samples(), make, code, budget, survey.scale, bounds, coding.threads)
+        used = find_step(coding.samples(), make, code, budget, survey.scale, bounds, coding.threads)
     except KolmoError as error:
         raise KolmoError(f"{name}: {wanted} cannot be reached: {error}; allow more") from None
     if used < MIN_USED_PART * budget:
