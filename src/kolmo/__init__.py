@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kolmo.streams.file import KolmoFile, open
     from kolmo.streams.incremental import Compressor, Decompressor
     from kolmo.streams.whole import compress, decompress
+    from kolmo.weights.calibration.options import Calibration
     from kolmo.weights.goals import Bits, Bytes, Lossless, MaxDeltaBpc, MaxLoss, Selection, Step
     from kolmo.weights.running.expand import expand, load
     from kolmo.weights.running.streamed import stream
@@ -47,6 +48,7 @@ _HOMES = {
     "sample": "kolmo.sampling",
     "shrink": "kolmo.weights.shrink",
     "Bits": "kolmo.weights.goals",
+    "Calibration": "kolmo.weights.calibration.options",
     "Bytes": "kolmo.weights.goals",
     "Lossless": "kolmo.weights.goals",
     "MaxDeltaBpc": "kolmo.weights.goals",
@@ -72,6 +74,7 @@ _HOMES = {
 __all__ = [
     "Bits",
     "Bytes",
+    "Calibration",
     "Compressor",
     "CorruptError",
     "Decompressor",

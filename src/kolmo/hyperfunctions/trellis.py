@@ -188,6 +188,7 @@ class Trellis:
         return Walk(self.states, holes, min(max(loudness // count, 1), 16384), columns)
 
     def payload(self, walk: Walk, levels: list[Integers], offsets: list[int], shape: tuple[int, ...]) -> bytes:
+        """For encoders. The payload of tiles of levels."""
         packed = pack_table(trained_table(self.states, counts := sum(walk.count(n) for n in levels)), counts)
         coded = [walk.encode(n, unpack_table(packed, self.states)[0]) for n in levels]
         if len(levels) < 2:

@@ -326,7 +326,9 @@ def _check_calibrated(goal: Goal, options: FamilyOptions, selection: Selection) 
         raise ValueError("calibrate and prune exclude each other; give one of them")
     if goal.is_exact or isinstance(goal, Step):
         what = "Lossless" if goal.is_exact else "Step"
-        raise ValueError(f"calibrate and {what} exclude each other, since a calibration chooses steps; give one of them")
+        raise ValueError(
+            f"calibrate and {what} exclude each other, since a calibration chooses steps; give one of them"
+        )
     if getattr(goal, "sensitivities", False):
         raise ValueError("calibrate and sensitivities exclude each other, since both weigh tensors; give one of them")
 

@@ -1,4 +1,4 @@
-/* The functions of trellis.h for Python: see trellis/reference.py. */
+/* The search, and the functions of trellis.h for Python: see trellis/search.py and reference.py. */
 #include "module.h"
 #include "objects.h"
 #include "trellis/trellis.h"

@@ -1,4 +1,4 @@
-"""A calibration from beginning to end: the network is opened, run over the samples, and its moments are kept beside OUT.
+"""A calibration from beginning to end: the network is run over the samples, and its moments are kept beside OUT.
 
     OUT.calibration/moments.npz     sums over the samples so far (moments.py)
     OUT.calibration/of.json         a hash of the checkpoint, the samples and the settings

@@ -1,9 +1,9 @@
 """The calibration of a checkpoint: which tensors have one, their steps, and their codes.
 
-    samples --network--> moments (moments.py) --> guides: importance of inputs and outputs, feedback --> codes (coder.py)
+    samples --network--> moments (moments.py) --> guides: importance of inputs, outputs --> codes (coder.py)
 
-One common step serves all tensors: that of a weight whose error counts 1. So at each size the total loss, as the moments
-estimate it, is the least. What it is not: a search; goals try steps as without a calibration.
+One common step serves all tensors: that of a weight whose error counts 1. So at each size the total loss is the least,
+as the moments estimate it. What it is not: a search; goals try steps as without a calibration.
 """
 
 from __future__ import annotations

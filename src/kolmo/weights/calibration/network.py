@@ -114,7 +114,11 @@ def rows_of(module: torch.nn.Module, given: torch.Tensor) -> torch.Tensor:
     elif isinstance(module, torch.nn.Conv2d):
         values = values if values.dim() == 4 else values.unsqueeze(0)
         patches = torch.nn.functional.unfold(
-            values, module.kernel_size, module.dilation, module.padding, module.stride  # type: ignore[arg-type]
+            values,
+            module.kernel_size,
+            module.dilation,
+            module.padding,
+            module.stride,  # type: ignore[arg-type]
         )
     else:
         return values.reshape(-1, values.shape[-1])

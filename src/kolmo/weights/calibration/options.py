@@ -46,8 +46,8 @@ class Calibration:
             raise ValueError("a calibration has a corpus or samples; give one of them")
         if self.window < MIN_WINDOW or self.tokens < self.window:
             raise ValueError(
-                f"tokens = {self.tokens}, window = {self.window}: a window has {MIN_WINDOW} tokens or more, and there is at "
-                "least one window"
+                f"tokens = {self.tokens}, window = {self.window}: a window has {MIN_WINDOW} tokens or more, and "
+                "there is at least one window"
             )
         if not 0 < self.damping < 1:
             raise ValueError(f"damping = {self.damping} is out of range; choose one above 0 and below 1")

@@ -248,7 +248,9 @@ def _is_second_part(value: Any) -> bool:
         return False
     if ("base" in value and len(value) > 1) or ("transposed" in value and "scales" not in value):
         return False
-    return value.get("transposed", 1) == 1 and all(type(number) is int and 0 < number < MAX_COUNT for number in value.values())
+    return value.get("transposed", 1) == 1 and all(
+        type(number) is int and 0 < number < MAX_COUNT for number in value.values()
+    )
 
 
 def _is_checksum(value: Any) -> bool:

@@ -88,7 +88,10 @@ class Packer:
         raw.sort(key=lambda item: -BYTES[item[1].dtype])
         self._raw = [(name, tensor.dtype, tensor.shape) for name, tensor in raw]
         empty = len(self._header(record))
-        largest = {name: replace(one, stored=one.size, scales=one.size, transposed=1, wild=one.size) for name, one in record.coded.items()}
+        largest = {
+            name: replace(one, stored=one.size, scales=one.size, transposed=1, wild=one.size)
+            for name, one in record.coded.items()
+        }
         widest = len(self._header(replace(record, coded=largest)))
         self._room = widest + MAX_ENTRY_BYTES * (len(record.coded) + 1) + 7 & ~7
         file.write(bytes(self._room))
