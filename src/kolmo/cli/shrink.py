@@ -99,7 +99,7 @@ def chosen_calibration(given: dict[str, Any]) -> Calibration | None:
     own = {name.removeprefix("calibration_"): given[name] for name in CALIBRATED if given[name] is not None}
     if given["calibrate"] is None:
         if own:
-            raise ValueError("calibration_tokens is for calibrate; give that, or leave calibration_tokens out")
+            raise ValueError("--calibration-tokens is for --calibrate; give that, or leave --calibration-tokens out")
         return None
     return Calibration(given["calibrate"], **own, device=given["device"])
 

@@ -23,7 +23,7 @@ from kolmo.progress import Phases
 from kolmo.targets import replacing
 from kolmo.weights.calibration.guides import Guides
 from kolmo.weights.calibration.moments import Moments, collect
-from kolmo.weights.calibration.network import bind
+from kolmo.weights.calibration.network import Bound, bind
 from kolmo.weights.calibration.options import Calibration
 from kolmo.weights.calibration.samples import windows
 from kolmo.weights.choice.survey import Survey
@@ -77,10 +77,10 @@ def open_network(source: Any, calibration: Calibration) -> Network:
     return Network(backend.model, windows(backend, corpus, calibration.tokens, calibration.window))
 
 
-def calibrate(
+def measure(
     source: Any, checkpoint: Checkpoint, survey: Survey, calibration: Calibration, target: str, phases: Phases
-) -> tuple[Guides, tuple[str, ...]]:
-    """Run the network, or read what an interrupted run left; returns the calibration, and notes for the report.
+) -> tuple[Moments, dict[str, Bound]]:
+    """Run the network, or read what an interrupted run left; returns its moments, and the tensors that it holds.
 
     Args:
         source: what is shrunk.
@@ -102,10 +102,21 @@ def calibrate(
     count = len(network.samples)
     measured = min(max(-(-count // MEASURED_PART), MIN_MEASURED), count)
     with phases("calibrating", count) as progress:
-        moments = collect(network.model, bound, network.samples, measured, folder / MOMENTS, progress)
+        return collect(network.model, bound, network.samples, measured, folder / MOMENTS, progress), bound
+
+
+def calibrate(
+    source: Any, checkpoint: Checkpoint, survey: Survey, calibration: Calibration, target: str, phases: Phases
+) -> tuple[Guides, tuple[str, ...]]:
+    """The calibration, and notes for the report; arguments and errors as for `measure`."""
+    moments, bound = measure(source, checkpoint, survey, calibration, target, phases)
     guides = Guides.make(moments, bound, calibration.damping)
     left = [name for name in survey.lossy if name not in guides.guides]
-    notes = (f"not calibrated, because no sample reached them: {_listed(left)}",) if left else ()
+    notes = (
+        (f"coded without the calibration, since no sample reached them in a layer of a known kind: {_listed(left)}",)
+        if left
+        else ()
+    )
     return guides, notes
 
 

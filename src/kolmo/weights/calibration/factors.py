@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Doubles = npt.NDArray[np.float64]
 
-MAX_DAMPING = 1.0  # part of the mean variance, from which on the covariance counts for nothing
+MAX_DAMPING = 1.0  # from which on the covariance counts for nothing
 RAISE = 10.0  # factor between two dampings that are tried
 
 
@@ -34,7 +34,7 @@ class Factor:
     Attributes:
         feedback: B, strictly upper triangular, (n, n).
         importance: d, (n,), each above 0.
-        damping: the part of the mean variance that was added to each variance.
+        damping: the part of itself and of the median variance that was added to each variance.
     """
 
     feedback: npt.NDArray[np.float32]
@@ -45,9 +45,10 @@ class Factor:
 def factorise(covariance: npt.NDArray[np.floating], damping: float) -> Factor:
     """Factorise a covariance, with as much damping as it takes.
 
-    Inputs that are never used, constant multiples of others, or too few samples leave it singular. Damping adds a part
-    of the mean variance to each variance; where that is not enough, ten times as much is tried, and at last no
-    covariance remains: all inputs are independent, and as important as their variances say.
+    Inputs that are never used, constant multiples of others, or too few samples leave it singular. Damping adds to each
+    variance a part of itself, which trusts correlations less, and as much of the median variance, so that an unused
+    input keeps some importance; the mean would follow a few huge variances. Where that is not enough, ten times as much
+    is tried, and at last no covariance remains: all inputs are independent, and as important as their variances say.
 
     Args:
         covariance: (n, n), symmetric.
@@ -61,12 +62,13 @@ def factorise(covariance: npt.NDArray[np.floating], damping: float) -> Factor:
         raise ValueError("a covariance is not finite")
     n = len(h)
     variances = np.diagonal(h).copy()
-    mean = float(variances.mean()) if n else 0.0
-    if not mean > 0:
+    used = variances[variances > 0]
+    if not used.size:
         return Factor(np.zeros((n, n), np.float32), np.ones(n), MAX_DAMPING)
+    middle = float(np.median(used))
     while damping < MAX_DAMPING:
         damped = h.copy()
-        damped[np.diag_indices(n)] += damping * mean
+        damped[np.diag_indices(n)] += damping * (np.maximum(variances, 0) + middle)
         try:
             r = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
         except np.linalg.LinAlgError:
@@ -77,4 +79,4 @@ def factorise(covariance: npt.NDArray[np.floating], damping: float) -> Factor:
         if np.isfinite(b).all():
             return Factor(b.astype(np.float32), np.square(roots), damping)
         damping *= RAISE
-    return Factor(np.zeros((n, n), np.float32), variances + MAX_DAMPING * mean, MAX_DAMPING)
+    return Factor(np.zeros((n, n), np.float32), np.maximum(variances, 0) + MAX_DAMPING * middle, MAX_DAMPING)

@@ -44,6 +44,8 @@ class Bound:
 def parameter_of(model: Any, held: Mapping[str, torch.Tensor], name: str, tensor: torch.Tensor) -> torch.Tensor | None:
     """The parameter of a model that holds exactly a tensor of its checkpoint; None if there is none.
 
+    The parameter has the name of the tensor if there is one of this name, else any.
+
     Args:
         model: whose `base_model_prefix`, if it has one, checkpoints may leave out of names or put before them.
         held: the state dict of the model.
@@ -58,7 +60,8 @@ def parameter_of(model: Any, held: Mapping[str, torch.Tensor], name: str, tensor
             found = held[key]
             same = found.shape == tensor.shape and torch.equal(found, tensor.to(found))
             return found if same else None
-    return None
+    others = (other for other in held.values() if other.shape == tensor.shape)  # transformers rename some
+    return next((other for other in others if torch.equal(other, tensor.to(other))), None)
 
 
 def bind(model: torch.nn.Module, checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, Bound]:

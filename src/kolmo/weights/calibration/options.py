@@ -22,7 +22,8 @@ class Calibration:
             arguments; instead of a corpus.
         tokens: number of tokens of the corpus that are read, in windows that are spread over it.
         window: length in tokens of a window; shorter for models that see fewer.
-        damping: part of the variance of each input that is added to it, above 0. More damping trusts the samples less.
+        damping: part of the variance of each input, and of their median, that is added to it, above 0. More damping
+            trusts the samples less.
         device: where the network runs, cpu or cuda; if None, cuda where there is one.
 
     Raises:
@@ -38,7 +39,7 @@ class Calibration:
     samples: Iterable[Any] | None = None
     tokens: int = 65536
     window: int = 512
-    damping: float = 0.01
+    damping: float = 0.05
     device: str | None = None
 
     def __post_init__(self) -> None:
