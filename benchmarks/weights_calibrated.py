@@ -123,7 +123,7 @@ def main() -> None:
     head = f"| method | bit | {' | '.join(texts.names)} | CPU s |\n| --- |{' ---: |' * (2 + len(texts.names))}"
     table = "\n".join([head, *rows(options.model, calibration, texts)])
     if options.markdown:
-        about = f"Bits per character that {options.model.name} loses; calibrated on {options.calibrate}, {options.tokens} tokens."
+        about = f"Bits per character that {options.model.name} loses; calibrated on {options.calibrate}."
         replace(options.markdown, "Calibrated", f"{command()}\n{about}\n\n{table}")
 
 

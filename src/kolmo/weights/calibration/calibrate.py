@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.installing import install
@@ -111,7 +112,7 @@ def calibrate(
     """The calibration, and notes for the report; arguments and errors as for `measure`."""
     moments, bound = measure(source, checkpoint, survey, calibration, target, phases)
     guides = Guides.make(moments, bound, calibration.damping)
-    left = [name for name in survey.lossy if name not in guides.guides]
+    left = [name for name in survey.lossy if name not in guides.guides and name not in guides.tables]
     notes = (
         (f"coded without the calibration, since no sample reached them in a layer of a known kind: {_listed(left)}",)
         if left
@@ -131,7 +132,7 @@ def _begin(folder: Path, key: str) -> None:
         same = json.loads((folder / KEY).read_bytes()) == key
         if same and (folder / MOMENTS).exists():
             Moments.load(folder / MOMENTS)
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         same = False
     if same:
         return

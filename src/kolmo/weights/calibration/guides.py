@@ -9,7 +9,7 @@ as the moments estimate it. What it is not: a search; goals try steps as without
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,20 +43,24 @@ class Guides:
         bound: the tensors that the network multiplies by.
         damping: as `Calibration.damping`.
         guides: how errors count, by tensor.
+        tables: the weight of errors of embeddings that are nothing else, and are coded as without a calibration.
     """
 
     moments: Moments
     bound: Mapping[str, Bound]
     damping: float
     guides: Mapping[str, Guide]
+    tables: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def make(cls, moments: Moments, bound: Mapping[str, Bound], damping: float) -> Guides:
         """The calibration of all tensors that samples reached."""
         made = cls(moments, bound, damping, {})
-        found = {}
+        found, tables = {}, {}
         for name, one in bound.items():
             if not moments.rows.get(name):
+                if moments.table.get(name):  # a row is looked up for one in `outputs` tokens, on average
+                    tables[name] = moments.table[name] / max(moments.size, 1) / one.inputs / one.outputs
                 continue
             squares = moments.squares.get(name, np.zeros(one.outputs)) / max(moments.size, 1)
             mean = float(squares.mean())
@@ -64,7 +68,7 @@ class Guides:
                 continue
             outputs = squares + OUTPUT_FLOOR * mean
             found[name] = Guide(made.factor(name).importance, outputs, one.by_input)
-        return cls(moments, bound, damping, found)
+        return cls(moments, bound, damping, found, tables)
 
     def factor(self, name: str) -> Factor:
         """The factorised covariance of a tensor's inputs."""
@@ -77,7 +81,7 @@ class Guides:
         return factorise(covariance, self.damping)
 
     def steps(self, plain: Steps, scales: Mapping[str, float], counts: Mapping[str, int]) -> Steps:
-        """The steps of all tensors; those without a calibration follow their scales, with as many bits on average.
+        """The steps of all tensors; those without a weight of errors follow their scales, with as many bits on average.
 
         Args:
             plain: the steps by scales.
@@ -85,6 +89,7 @@ class Guides:
             counts: their numbers of weights.
         """
         logs = {name: guide.log_step for name, guide in self.guides.items()}
+        logs |= {name: -0.5 * float(np.log2(weight)) for name, weight in self.tables.items()}
         total = sum(counts[name] for name in logs)
         if not total:
             return plain

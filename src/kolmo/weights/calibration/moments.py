@@ -13,7 +13,6 @@ a choice of samples, or of steps.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -68,7 +67,7 @@ class Moments:
         facts = [[name, self.leaders[name]] for name in names]
         arrays["leaders"] = np.array(facts, np.str_) if facts else np.zeros((0, 2), "<U1")
         arrays["rows"] = np.array([self.rows.get(name, 0) for name in names], np.int64)
-        arrays["table"] = np.array([self.table.get(name, 0.0) for name in names], np.float64)
+        arrays |= {f"table.{name}": np.float64(value) for name, value in self.table.items()}
         arrays["counts"] = np.array([self.done, self.measured, self.size], np.int64)
         with replacing(path) as file:
             np.savez(file, **arrays)
@@ -88,7 +87,7 @@ class Moments:
                 dict(zip(names, map(str, file["leaders"][:, 1]), strict=True)),
                 dict(zip(names, map(int, file["rows"]), strict=True)),
                 {key.partition(".")[2]: file[key] for key in file.files if key.startswith("squares.")},
-                {name: float(value) for name, value in zip(names, file["table"], strict=True) if value},
+                {key.partition(".")[2]: float(file[key]) for key in file.files if key.startswith("table.")},
                 done,
                 measured,
                 size,
@@ -228,7 +227,7 @@ def _watching(bound: Mapping[str, Bound], sums: Moments, *, with_gradients: bool
                 else:
                     sums.squares[name] = sums.squares.get(name, 0) + squares
 
-            replaced.register_hook(add)
+            replaced.register_hook(add)  # type: ignore[no-untyped-call]
             return replaced
 
         return hook
@@ -246,9 +245,3 @@ def _watching(bound: Mapping[str, Bound], sums: Moments, *, with_gradients: bool
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def forget(path: Path) -> None:
-    """Remove the file of the sums, if it is there."""
-    if path.exists():
-        os.unlink(path)

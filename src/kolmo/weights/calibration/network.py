@@ -78,7 +78,7 @@ def bind(model: torch.nn.Module, checkpoint: Checkpoint, names: Iterable[str]) -
         by_input = any(type(module).__name__ == "Conv1D" for module in layers)
         tables = [module for module in modules if type(module).__name__ == "Embedding"]
         rows, columns = weight.shape[0], weight[0].numel()
-        if len(layers) + len(tables) == len(modules) and layers and not (by_input and (tables or len(layers) > 1)):
+        if len(layers) + len(tables) == len(modules) > 0 and not (by_input and len(modules) > 1):
             inputs, outputs = (rows, columns) if by_input else (columns, rows)
             found[name] = Bound(name, inputs, outputs, by_input, layers, tables)
     return found
