@@ -1,19 +1,23 @@
 """`kolmo shrink --calibrate`, measured: bits per character that a model loses, with and without it, and beside GPTQ.
 
+    KOLMO_DATA=DIR python benchmarks/weights_calibrated.py
     python benchmarks/weights_calibrated.py MODEL --calibrate CORPUS --text alice29.txt --text other.txt [--limit N]
 
-MODEL is a folder of transformers. Texts are scored by `kolmo eval` in strict mode; take ones of another kind than the
-corpus of the calibration, and of the same kind. All methods code the same tensors, embeddings included; kolmo's sizes
-are of the whole payloads of a file that was written and read, GPTQ's of its usual layout (harness/gptq.py). GPTQ gets
-the same samples; every matrix that they do not reach keeps its values there, and is counted with 16 bits.
+MODEL is a folder of transformers; without it, stories260K (tests/models), calibrated on stories that it tells. Texts
+are scored by `kolmo eval` in strict mode; take ones of another kind than the corpus of the calibration, and of the same
+kind. All methods code the same tensors, embeddings included; kolmo's sizes are of the whole payloads of a file that was
+written and read, GPTQ's of its usual layout (harness/gptq.py). GPTQ gets the same samples; every matrix that they do
+not reach keeps its values there, and is counted with 16 bits.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ import numpy as np
 
 import kolmo
 from harness.gptq import gptq, stored_bits
+from harness.models import stories
 from harness.sections import command, replace
 from kolmo.progress import no_phases
 from kolmo.weights.calibration.calibrate import measure
@@ -30,8 +35,10 @@ from kolmo.weights.choice.survey import survey
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import from_floats, to_floats
+from weights_budget import foreign, told
 
-BITS = (4.0, 3.5, 3.0, 2.5)
+BITS = (4.0, 3.0, 2.0)
+STORIES, HELD_OUT, FOREIGN = 70, 26, 20  # documents
 GPTQ_BITS = (4, 3)
 
 
@@ -81,7 +88,7 @@ def with_gptq(folder: Path, calibration: kolmo.Calibration, bits: int, work: Pat
     return total / count, DecodedTensors(checkpoint.tensors, read, found.lossy, framework="pt")
 
 
-def rows(folder: Path, calibration: kolmo.Calibration, texts: Texts) -> list[str]:
+def rows(folder: Path, calibration: kolmo.Calibration, texts: Texts, sizes: Sequence[float]) -> list[str]:
     """The rows of the table."""
     found = []
 
@@ -100,7 +107,7 @@ def rows(folder: Path, calibration: kolmo.Calibration, texts: Texts) -> list[str
             report = kolmo.shrink(folder, work / "small", kolmo.Bits(bits), threads=1, force=True, **given)
             return report.coded.bits, of_file(work / "small")
 
-        for bits in BITS:
+        for bits in sizes:
             add(f"kolmo, {bits:g} bit", lambda bits=bits: shrunk(bits, {}))
             add(f"kolmo, calibrated, {bits:g} bit", lambda bits=bits: shrunk(bits, {"calibrate": calibration}))
         for number in GPTQ_BITS:
@@ -108,23 +115,44 @@ def rows(folder: Path, calibration: kolmo.Calibration, texts: Texts) -> list[str
     return found
 
 
+def own_texts(folder: Path, work: Path) -> tuple[str, list[str]]:
+    """Of stories260K: stories that it tells, for the calibration, and other ones and text of another kind, to score."""
+    tales = told(folder, STORIES)
+    for name, part in (("told", tales[HELD_OUT:]), ("held-out", tales[:HELD_OUT])):
+        lines = [json.dumps({"text": story}) for story in part]
+        (work / f"{name}.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    found = [str(work / "held-out.jsonl")]
+    if "KOLMO_DATA" in os.environ:
+        lines = [json.dumps({"text": text}) for text in foreign(FOREIGN)]
+        (work / "dickens.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+        found.append(str(work / "dickens.jsonl"))
+    return str(work / "told.jsonl"), found
+
+
 def main() -> None:
     """Measure, print, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--calibrate", required=True, metavar="CORPUS")
+    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("--calibrate", metavar="CORPUS")
     parser.add_argument("--tokens", type=int, default=65536)
-    parser.add_argument("--text", action="append", required=True, metavar="SPEC")
+    parser.add_argument("--text", action="append", metavar="SPEC")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--bits", type=float, nargs="+", default=BITS)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
-    calibration = kolmo.Calibration(options.calibrate, tokens=options.tokens)
-    texts = Texts(options.model, options.text, options.limit)
-    head = f"| method | bit | {' | '.join(texts.names)} | CPU s |\n| --- |{' ---: |' * (2 + len(texts.names))}"
-    table = "\n".join([head, *rows(options.model, calibration, texts)])
-    if options.markdown:
-        about = f"Bits per character that {options.model.name} loses; calibrated on {options.calibrate}."
-        replace(options.markdown, "Calibrated", f"{command()}\n{about}\n\n{table}")
+    if options.model and not (options.calibrate and options.text):
+        parser.error("of a model of your own, give --calibrate and --text")
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        folder = options.model or stories(work / "stories260K")
+        corpus, specs = (options.calibrate, options.text) if options.model else own_texts(folder, work)
+        calibration = kolmo.Calibration(corpus, tokens=options.tokens)
+        texts = Texts(folder, specs, options.limit)
+        head = f"| method | bit | {' | '.join(texts.names)} | CPU s |\n| --- |{' ---: |' * (2 + len(texts.names))}"
+        table = "\n".join([head, *rows(folder, calibration, texts, options.bits)])
+        if options.markdown:
+            about = f"Bits per character that {folder.name} loses; calibrated on {Path(corpus).name}."
+            replace(options.markdown, "Calibrated", f"{command()}\n{about}\n\n{table}")
 
 
 if __name__ == "__main__":
