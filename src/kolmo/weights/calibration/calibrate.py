@@ -13,13 +13,16 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.foreign import quoted
 from kolmo.installing import install
+from kolmo.predictors.guard import guarded
 from kolmo.progress import Phases
 from kolmo.targets import replacing
 from kolmo.weights.calibration.guides import Guides
@@ -98,11 +101,13 @@ def measure(
     bound = bind(network.model, checkpoint, survey.lossy)
     if not bound:
         raise KolmoError(f"{checkpoint.name}: has no layer that can be calibrated; leave calibrate out")
-    folder = Path(target + SUFFIX)
+    folder = _work_folder(target)
     _begin(folder, _key(survey, network.samples))
     count = len(network.samples)
     measured = min(max(-(-count // MEASURED_PART), MIN_MEASURED), count)
-    with phases("calibrating", count) as progress:
+    is_folder = isinstance(source, str | Path)  # errors of a caller's own module are the caller's
+    guard = guarded(str(source), "the model fails on the samples", passing=OSError) if is_folder else nullcontext()
+    with phases("calibrating", count) as progress, guard:
         return collect(network.model, bound, network.samples, measured, folder / MOMENTS, progress), bound
 
 
@@ -123,7 +128,12 @@ def calibrate(
 
 def finish(target: str) -> None:
     """Remove the work folder of a target."""
-    shutil.rmtree(target + SUFFIX, ignore_errors=True)
+    shutil.rmtree(_work_folder(target), ignore_errors=True)
+
+
+def _work_folder(target: str) -> Path:
+    path = Path(target)
+    return path.with_name(path.name + SUFFIX)
 
 
 def _begin(folder: Path, key: str) -> None:
@@ -174,5 +184,5 @@ def _key(survey: Survey, samples: Sequence[Any]) -> str:
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:
-    shown = ", ".join(names[:most])
+    shown = ", ".join(quoted(name) for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown

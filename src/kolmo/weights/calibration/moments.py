@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kolmo.errors import KolmoError
+from kolmo.foreign import quoted
 from kolmo.progress import Progress
 from kolmo.targets import replacing
 from kolmo.weights.calibration.network import Bound, rows_of, squares_of
@@ -209,7 +210,7 @@ def _watching(bound: Mapping[str, Bound], sums: Moments, *, with_gradients: bool
                 count = len(rows)
                 square = (rows.T @ rows).cpu().numpy()
                 if not np.isfinite(square).all():
-                    raise KolmoError(f"the inputs of tensor {name!r} are not finite; run the model in float32")
+                    raise KolmoError(f"the inputs of tensor {quoted(name)} are not finite; run the model in float32")
                 sums.covariances[name] = sums.covariances.get(name, 0) + square
             last[:] = [(value, leader)] if leader == name else last
             sums.rows[name] = sums.rows.get(name, 0) + count
