@@ -297,7 +297,7 @@ def test_what_no_sample_reaches(tmp_path: Path) -> None:
 
 FAMILIES = {"gpt2": 9, "gpt_neox": 9, "llama": 15, "mistral": 15, "qwen2": 15}  # layers
 
-PLAIN = {"gpt2": "wpe.weight", "llama": "model.embed_tokens.weight"}  # the embedding that is nothing else
+PLAIN = {"gpt2": "transformer.wpe.weight", "llama": "model.embed_tokens.weight"}  # the embedding that is nothing else
 
 
 @pytest.mark.parametrize("family", FAMILIES)
