@@ -18,6 +18,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ import numpy as np
 import kolmo
 from harness.gptq import gptq, stored_bits
 from harness.models import stories
-from harness.sections import command, replace
+from harness.sections import command
+from harness.sections import replace as write_section
 from kolmo.progress import no_phases
 from kolmo.weights.calibration.calibrate import measure
 from kolmo.weights.choice.bpc import BitsPerCharacter
@@ -134,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--calibrate", metavar="CORPUS")
-    parser.add_argument("--tokens", type=int, default=65536)
+    parser.add_argument("--tokens", type=int)
     parser.add_argument("--text", action="append", metavar="SPEC")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--bits", type=float, nargs="+", default=BITS)
@@ -146,13 +148,15 @@ def main() -> None:
         work = Path(name)
         folder = options.model or stories(work / "stories260K")
         corpus, specs = (options.calibrate, options.text) if options.model else own_texts(folder, work)
-        calibration = kolmo.Calibration(corpus, tokens=options.tokens)
+        calibration = kolmo.Calibration(corpus) if options.model else kolmo.Calibration(corpus, tokens=8000, window=256)
+        if options.tokens:
+            calibration = replace(calibration, tokens=options.tokens)
         texts = Texts(folder, specs, options.limit)
         head = f"| method | bit | {' | '.join(texts.names)} | CPU s |\n| --- |{' ---: |' * (2 + len(texts.names))}"
         table = "\n".join([head, *rows(folder, calibration, texts, options.bits)])
         if options.markdown:
             about = f"Bits per character that {folder.name} loses; calibrated on {Path(corpus).name}."
-            replace(options.markdown, "Calibrated", f"{command()}\n{about}\n\n{table}")
+            write_section(options.markdown, "Calibrated", f"{command()}\n{about}\n\n{table}")
 
 
 if __name__ == "__main__":
