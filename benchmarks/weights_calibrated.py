@@ -78,7 +78,8 @@ def with_gptq(folder: Path, calibration: kolmo.Calibration, bits: int, work: Pat
         one = bound[name]
         matrix = to_floats(tensor.read(), tensor.dtype).reshape(tensor.shape[0], -1)
         matrix = matrix.T if one.by_input else matrix
-        h = moments.covariances[moments.leaders[name]] / moments.rows[name]
+        leader = moments.leaders[name]
+        h = moments.covariances[leader] / moments.rows[leader]
         back = gptq(np.ascontiguousarray(matrix), h, bits)
         total += stored_bits((one.outputs, one.inputs), bits)
         back = np.ascontiguousarray(back.T) if one.by_input else back

@@ -73,7 +73,8 @@ class Guides:
     def factor(self, name: str) -> Factor:
         """The factorised covariance of a tensor's inputs."""
         moments, one = self.moments, self.bound[name]
-        covariance = moments.covariances[moments.leaders[name]].astype(np.float64) / moments.rows[name]
+        leader = moments.leaders[name]
+        covariance = moments.covariances[leader].astype(np.float64) / moments.rows[leader]
         squares = float(moments.squares[name].mean()) if name in moments.squares else 0.0
         if name in moments.table and squares > 0:  # looked-up rows: each column counts alone, and each row rarely
             each = moments.table[name] / one.inputs / one.outputs / squares
