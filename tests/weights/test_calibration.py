@@ -220,7 +220,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     class StopError(Exception):
         pass
 
-    class Counted(torch.nn.Sequential):  # type: ignore[misc]
+    class Counted(torch.nn.Sequential):  # type: ignore[misc, name-defined]
         def forward(self, given: Any) -> Any:
             nonlocal calls
             calls += 1
@@ -261,7 +261,7 @@ def test_a_work_folder_of_someone_else(tmp_path: Path) -> None:
     assert (tmp_path / "small.calibration" / "thesis.txt").read_text() == "mine"
 
 
-class Experts(torch.nn.Module):  # type: ignore[misc]
+class Experts(torch.nn.Module):  # type: ignore[misc, name-defined]
     """A part that no sample reaches, an embedding, convolutions, and a parameter that no module of torch holds."""
 
     def __init__(self) -> None:
@@ -374,7 +374,7 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(KolmoError, match="not finite"):
         kolmo.shrink(network(), tmp_path / "small", calibrate=[torch.full((2, 48), 1e30)])
     with pytest.raises(TypeError, match="calibrate"):
-        kolmo.shrink(network(), tmp_path / "small", calibrate=3)
+        kolmo.shrink(network(), tmp_path / "small", calibrate=3)  # type: ignore[arg-type]
     flags = ["shrink", str(tmp_path), "-o", "x", "--calibration-tokens", "600"]
     result = CliRunner().invoke(group, flags)
     assert result.exit_code == 2

@@ -78,8 +78,9 @@ class Walk:
         states, _, logs, start, _ = self._shared
         given = place.at, place.state, place.row, place.columns
         slope = round(rate * 65536)
-        levels, *left = kernels.trellis_resume(states, logs, start, *given, weights.tobytes(), costs, slope)
-        return np.frombuffer(levels, np.int32), Place(place.at + weights.size, *left)
+        found = kernels.trellis_resume(states, logs, start, *given, weights.tobytes(), costs, slope)
+        levels, state, row, columns = found
+        return np.frombuffer(levels, np.int32), Place(place.at + weights.size, state, row, columns)
 
     def count(self, levels: Integers) -> npt.NDArray[np.int64]:
         """How often each decision of each context is taken: shape (2 CLASSES, PLACES, 2)."""

@@ -25,6 +25,7 @@ from kolmo.progress import Phases, no_phases
 from kolmo.targets import Attributes
 from kolmo.weights.calibration.calibrate import calibrate as calibrated
 from kolmo.weights.calibration.calibrate import finish
+from kolmo.weights.calibration.guides import Guides
 from kolmo.weights.calibration.options import Calibration
 from kolmo.weights.calibration.options import resolve as resolve_calibration
 from kolmo.weights.choice.coding import Coding
@@ -109,7 +110,8 @@ def shrink(
             )
         scales = None if goal.is_exact else found.scales
         packer = Packer(sink.file, path, checkpoint, found.record, cores, grids=found.grids, scales=scales)
-        guides, uncalibrated = None, ()
+        guides: Guides | None = None
+        uncalibrated: tuple[str, ...] = ()
         if calibration and found.count:
             guides, uncalibrated = calibrated(source, checkpoint, found, calibration, path, phases)
         outcome = goal.reach(Coding(checkpoint, found, packer, options, cores, phases, guides), allowed)

@@ -109,20 +109,15 @@ def rows_of(module: torch.nn.Module, given: torch.Tensor) -> torch.Tensor:
 
     values = given.detach().float()
     if isinstance(module, torch.nn.Conv1d):
-        values, settings = values.unsqueeze(-2), [(1, kind[0]) for kind in (module.kernel_size, module.dilation)]
-        kernel, dilation = settings
-        stride, padding = (1, module.stride[0]), (0, int(module.padding[0]))
+        values = values.unsqueeze(-2)
         values = values if values.dim() == 4 else values.unsqueeze(0)
-        patches = torch.nn.functional.unfold(values, kernel, dilation, padding, stride)
+        kernel, dilation, stride = (1, module.kernel_size[0]), (1, module.dilation[0]), (1, module.stride[0])
+        patches = torch.nn.functional.unfold(values, kernel, dilation, (0, int(module.padding[0])), stride)
     elif isinstance(module, torch.nn.Conv2d):
         values = values if values.dim() == 4 else values.unsqueeze(0)
-        patches = torch.nn.functional.unfold(
-            values,
-            module.kernel_size,
-            module.dilation,
-            module.padding,
-            module.stride,  # type: ignore[arg-type]
-        )
+        assert not isinstance(module.padding, str)  # as `is_layer` requires
+        settings = module.kernel_size, module.dilation, module.padding, module.stride
+        patches = torch.nn.functional.unfold(values, *settings)
     else:
         return values.reshape(-1, values.shape[-1])
     return patches.transpose(1, 2).reshape(-1, patches.shape[1])
