@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,10 @@ def rows(folder: Path, calibration: kolmo.Calibration, texts: Texts, sizes: Sequ
             return report.coded.bits, of_file(work / "small")
 
         for bits in sizes:
-            add(f"kolmo, {bits:g} bit", lambda bits=bits: shrunk(bits, {}))
-            add(f"kolmo, calibrated, {bits:g} bit", lambda bits=bits: shrunk(bits, {"calibrate": calibration}))
+            add(f"kolmo, {bits:g} bit", partial(shrunk, bits, {}))
+            add(f"kolmo, calibrated, {bits:g} bit", partial(shrunk, bits, {"calibrate": calibration}))
         for number in GPTQ_BITS:
-            add(f"GPTQ, {number} bit, g128", lambda number=number: with_gptq(folder, calibration, number, work))
+            add(f"GPTQ, {number} bit, g128", partial(with_gptq, folder, calibration, number, work))
     return found
 
 

@@ -50,9 +50,9 @@ def gptq(weights: Floats, covariance: npt.NDArray[np.floating], bits: int) -> Fl
         end = min(begin + BLOCK, columns)
         errors = np.empty((rows, end - begin), np.float32)
         for i in range(begin, end):
-            step, at = scale[:, order[i]], zero[:, order[i]]
-            level = np.clip(np.rint(left[:, i] / step) + at, 0, 2**bits - 1)
-            decoded = (level - at) * step
+            step, middle = scale[:, order[i]], zero[:, order[i]]
+            level = np.clip(np.rint(left[:, i] / step) + middle, 0, 2**bits - 1)
+            decoded = (level - middle) * step
             errors[:, i - begin] = (left[:, i] - decoded) / upper[i, i]
             left[:, i + 1 : end] -= np.outer(errors[:, i - begin], upper[i, i + 1 : end])
             done[:, order[i]] = decoded
