@@ -240,7 +240,6 @@ def of_windows(folder: Path, path: Path, tokens: int = 8192) -> list[list[str]]:
     return rows
 
 
-
 def speed(spec: str, data: bytes) -> list[str]:
     """CPU seconds of a command's parts: opening a model, coding a text both ways, decoding, and bare generation."""
     opened: list[Any] = []

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kolmo.streams.file import KolmoFile, open
     from kolmo.streams.incremental import Compressor, Decompressor
     from kolmo.streams.whole import compress, decompress
+    from kolmo.weights.calibration.options import Calibration
     from kolmo.weights.goals import Bits, Bytes, Lossless, MaxDeltaBpc, MaxLoss, Selection, Step
     from kolmo.weights.running.expand import expand, load
     from kolmo.weights.running.resident import resident
@@ -48,6 +49,7 @@ _HOMES = {
     "sample": "kolmo.sampling",
     "shrink": "kolmo.weights.shrink",
     "Bits": "kolmo.weights.goals",
+    "Calibration": "kolmo.weights.calibration.options",
     "Bytes": "kolmo.weights.goals",
     "Lossless": "kolmo.weights.goals",
     "MaxDeltaBpc": "kolmo.weights.goals",
@@ -74,6 +76,7 @@ _HOMES = {
 __all__ = [
     "Bits",
     "Bytes",
+    "Calibration",
     "Compressor",
     "CorruptError",
     "Decompressor",

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from helpers.implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.errors import CorruptError, KolmoError
-from kolmo.hyperfunctions import trellis_payload, trellis_tables
+from kolmo.hyperfunctions import trellis, trellis_lines, trellis_payload, trellis_tables
 from kolmo.hyperfunctions.base import Hyperfunction, restore
 from kolmo.hyperfunctions.trellis import LEAST_ERROR, Trellis
 from kolmo.hyperfunctions.trellis_payload import HEADER, checksum
@@ -107,6 +107,47 @@ def test_each_kernel_gives_the_reference_bits(
     assert NATIVE.trellis_encode(*shared, levels, table) == coded
     assert NATIVE.trellis_decode(*shared, coded, table, count) == levels
     assert reference.trellis_decode(*shared, coded, table, count) == levels
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 1 << 30),
+    count=st.integers(0, 128),
+    states=st.sampled_from([1, 8, 64]),
+    at=st.integers(0, 5000),
+    scale=st.sampled_from([10, 300, 5000, 1 << 22]),
+)
+def test_each_kernel_resumes_alike(seed: int, count: int, states: int, at: int, scale: int) -> None:
+    draw = np.random.default_rng(seed)
+    weights = draw.integers(-scale, scale + 1, count, np.int32).tobytes()
+    columns = draw.integers(0, 64 * 511 + 1, 128, np.uint16).tobytes()
+    place = at, int(draw.integers(states)), int(draw.integers(64 * 511 + 1)), columns
+    costs = trellis_tables.level_costs(draw.integers(1, 256, 432, np.uint8).tobytes(), states, 6554)
+    arguments = states, trellis_tables.activity_logs(), 100, *place, weights, costs, 6554
+    assert NATIVE.trellis_resume(*arguments) == reference.trellis_resume(*arguments)
+
+
+@pytest.mark.parametrize("states", [1, 8, 64])
+@pytest.mark.parametrize("shape", [(3, 4), (40, 7), (9, 200), (0, 5)])
+def test_lines(states: int, shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row by row, over the ends of tiles, readers decode what the search returned; the error is about the same."""
+    for module in (trellis_payload, trellis, trellis_lines):
+        monkeypatch.setattr(module, "TILE", 512)
+    weights = np.random.default_rng(5).standard_normal(shape).astype(np.float32)
+    function = Trellis(0.25, states)
+    lines = trellis_lines.TrellisLines(function, weights)
+    decoded = np.array([lines.quantise(row) for row in weights], np.float32).reshape(shape)
+    assert (function.decode(lines.payload(), shape) == decoded).all()
+    whole = function.decode(function.encode(weights), shape)
+    assert np.square(decoded - weights).sum() <= 1.3 * np.square(whole - weights).sum()
+
+
+def test_lines_that_grow() -> None:
+    """What is fed back may exceed what the guide showed; the largest level stands in."""
+    lines = trellis_lines.TrellisLines(Trellis(2.0**-10), np.ones((2, 4), np.float32))
+    assert lines.quantise(np.full(4, 1e9)).tolist() == pytest.approx([2.0**10] * 4, rel=1e-4)
+    with pytest.raises(ValueError, match="too small"):
+        trellis_lines.TrellisLines(Trellis(2.0**-10), np.full((2, 4), 1e9, np.float32))
 
 
 @pytest.mark.parametrize("kernels", IMPLEMENTATIONS)

@@ -18,10 +18,12 @@ from kolmo.hyperfunctions.families import OPTIONS, Option, options_of
 
 if TYPE_CHECKING:
     from kolmo.hyperfunctions.families import FamilyOptions
+    from kolmo.weights.calibration.options import Calibration
     from kolmo.weights.goals import Goal
 
 DEFAULT_METHOD = "trellis"
 GOALS = ("bits", "step", "target_bytes", "max_delta_bpc", "lossless")  # parameters of which at most one is given
+CALIBRATED = ("calibration_tokens",)  # parameters that belong to calibrate
 MEASURED = ("corpus", "mode", "limit", "device", "sensitivities")  # parameters that belong to max_delta_bpc
 
 
@@ -76,6 +78,8 @@ def chosen_goal(given: dict[str, Any]) -> Goal:
     name = found[0] if found else ""
     if name == "max_delta_bpc":
         return goals.MaxDeltaBpc(given[name], measured.pop("corpus", None), **measured)
+    if given["calibrate"] is not None:
+        measured.pop("device", None)
     if measured:
         first = options.flag_of(next(iter(measured)))
         raise ValueError(f"{first} is for --max-delta-bpc; give that, or leave {first} out")
@@ -83,6 +87,22 @@ def chosen_goal(given: dict[str, Any]) -> Goal:
         return goals.Lossless()
     kinds = {"bits": goals.Bits, "step": goals.Step, "target_bytes": goals.Bytes}
     return kinds[name](given[name]) if found else goals.DEFAULT_GOAL
+
+
+def chosen_calibration(given: dict[str, Any]) -> Calibration | None:
+    """The calibration that was given; None for none.
+
+    Raises:
+        ValueError: it is out of its range, or a parameter of it was given without it.
+    """
+    from kolmo.weights.calibration.options import Calibration
+
+    own = {name.removeprefix("calibration_"): given[name] for name in CALIBRATED if given[name] is not None}
+    if given["calibrate"] is None:
+        if own:
+            raise ValueError("--calibration-tokens is for --calibrate; give that, or leave --calibration-tokens out")
+        return None
+    return Calibration(given["calibrate"], **own, device=given["device"])
 
 
 @click.command("shrink")
@@ -121,11 +141,22 @@ def chosen_goal(given: dict[str, Any]) -> Goal:
     "--mode", type=click.Choice(options.MODES), help="For --max-delta-bpc: rule of evaluation; default strict."
 )
 @options.limit("For --max-delta-bpc: documents of the corpus.")
-@options.device("For --max-delta-bpc: cpu, cuda; default: cuda where it is.")
+@options.device("For --max-delta-bpc and --calibrate: cpu, cuda; default: cuda where it is.")
 @click.option(
     "--sensitivities",
     is_flag=True,
     help="For --max-delta-bpc: measure each kind of tensors first, and choose its step by that.",
+)
+@click.option(
+    "--calibrate",
+    metavar="CORPUS",
+    help="Run MODEL on text first, and code its weights so that its outputs lose least; a corpus, as of kolmo eval.",
+)
+@click.option(
+    "--calibration-tokens",
+    type=click.IntRange(512),
+    metavar="N",
+    help="For --calibrate: tokens that are read; default 65536.",
 )
 @method_options
 @click.option("--lossless", is_flag=True, help="Give back every tensor exact to the bit.")
@@ -173,7 +204,8 @@ def command(
     try:
         family, goal = chosen_family(method, given), chosen_goal(given)
         selection = Selection(given["keep"], given["prune"], given["prune_each"])
-        agreed(goal, family, selection)
+        calibration = chosen_calibration(given)
+        agreed(goal, family, selection, calibration is not None)
     except ValueError as error:
         raise click.UsageError(options_as_flags(str(error), click.get_current_context().command)) from None
     console = Console(quiet, verbose, as_json)
@@ -199,6 +231,7 @@ def command(
                 goal,
                 hyperfunction=family,
                 selection=selection,
+                calibrate=calibration,
                 threads=threads,
                 force=force,
                 progress=console.progress,

@@ -111,15 +111,15 @@ class Trellis:
         if holes:
             for i, x in enumerate(tiles):
                 x[flat[i * TILE : i * TILE + x.size] == 0] = HOLE
-        walk = self._walk(tiles, holes, weights.shape[1], 256)
-        table = self._learn(walk, tiles)
+        walk = self.walk(tiles, holes, weights.shape[1], 256)
+        table = self.learn(walk, tiles)
         levels = []
         for x in tiles:
             levels.append(walk.quantise(x, table, self.rate))
             if progress:
                 progress(x.size)
         offsets = _offsets(tiles, levels) if self.centred else [0] * 6
-        return self._payload(walk, levels, offsets, weights.shape)
+        return self.payload(walk, levels, offsets, weights.shape)
 
     def quantise_rows(self, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.int32]:
         """The levels of a matrix whose rows are quantised independently of each other.
@@ -129,8 +129,8 @@ class Trellis:
         """
         flat = self._checked(weights)
         grid = self._grid(flat)
-        walk = self._walk([grid], False, weights.shape[1], 256)
-        table = self._learn(walk, [grid[at : at + TILE] for at in range(0, grid.size, TILE)])
+        walk = self.walk([grid], False, weights.shape[1], 256)
+        table = self.learn(walk, [grid[at : at + TILE] for at in range(0, grid.size, TILE)])
         rows = [walk.quantise(row, table, self.rate) for row in grid.reshape(weights.shape)]
         return np.stack(rows) if rows else np.zeros(weights.shape, np.int32)
 
@@ -144,8 +144,17 @@ class Trellis:
             raise ValueError(f"a matrix has two dimensions, this one {levels.ndim}; reshape it")
         flat = np.ascontiguousarray(levels, np.int32).reshape(-1)
         tiles = [flat[at : at + TILE] for at in range(0, flat.size, TILE)]
-        walk = self._walk(tiles, bool((flat == HOLE).any()), levels.shape[1], 1)
-        return self._payload(walk, tiles, [0] * 6, levels.shape)
+        walk = self.walk(tiles, bool((flat == HOLE).any()), levels.shape[1], 1)
+        return self.payload(walk, tiles, [0] * 6, levels.shape)
+
+    def tiles(self, weights: Floats) -> list[Integers]:
+        """For encoders. The tiles of a matrix, in units of 1/256 of a step.
+
+        Raises:
+            ValueError: as for `encode`, or a weight is too large for the step.
+        """
+        flat = self._checked(weights)
+        return [self._grid(flat[at : at + TILE]) for at in range(0, flat.size, TILE)]
 
     def _checked(self, weights: Floats) -> Floats:
         """The weights as a vector, checked."""
@@ -158,16 +167,16 @@ class Trellis:
             raise ValueError(f"step {self.step} is too small for a weight of {np.abs(flat).max()}; take a larger one")
         return flat
 
-    def _learn(self, walk: Walk, tiles: list[Integers]) -> bytes:
-        """First probabilities for the search, trained on a few tiles."""
+    def learn(self, walk: Walk, tiles: list[Integers]) -> bytes:
+        """For encoders. First probabilities for the search, trained on a few tiles."""
         table = default_table(self.states)
         for _ in range(2):
             chosen = tiles[:: -(-len(tiles) // TRAINING_TILES)] if tiles else []
             table = trained_table(self.states, sum(walk.count(walk.quantise(x, table, self.rate)) for x in chosen))
         return table
 
-    def _walk(self, tiles: list[Integers], holes: bool, columns: int, grain: int) -> Walk:
-        """The walk over all tiles, which starts at half of the mean magnitude of levels.
+    def walk(self, tiles: list[Integers], holes: bool, columns: int, grain: int) -> Walk:
+        """For encoders. The walk over all tiles, which starts at half of the mean magnitude of levels.
 
         Args:
             tiles: levels in units of 1 / grain.
@@ -180,7 +189,8 @@ class Trellis:
         loudness = sum(int(np.abs(x).sum(dtype=np.int64)) for x in solid) * 64 // grain
         return Walk(self.states, holes, min(max(loudness // count, 1), 16384), columns)
 
-    def _payload(self, walk: Walk, levels: list[Integers], offsets: list[int], shape: tuple[int, ...]) -> bytes:
+    def payload(self, walk: Walk, levels: list[Integers], offsets: list[int], shape: tuple[int, ...]) -> bytes:
+        """For encoders. The payload of tiles of levels."""
         packed = pack_table(trained_table(self.states, counts := sum(walk.count(n) for n in levels)), counts)
         coded = [walk.encode(n, unpack_table(packed, self.states)[0]) for n in levels]
         if len(levels) < 2:

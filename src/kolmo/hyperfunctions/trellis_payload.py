@@ -32,6 +32,23 @@ HOLE = -(1 << 31)  # stands in place of a level where a weight is exactly 0
 
 
 @dataclass(frozen=True)
+class Place:
+    """A place within a tile, for a search that gets its weights line by line.
+
+    Attributes:
+        at: number of weights before it.
+        state: of the trellis.
+        row: activity of the row.
+        columns: activities of the columns, uint16.
+    """
+
+    at: int
+    state: int
+    row: int
+    columns: bytes
+
+
+@dataclass(frozen=True)
 class Walk:
     """The kernels, with the arguments that all tiles of a matrix share."""
 
@@ -50,6 +67,20 @@ class Walk:
         slope = round(rate * 65536)
         costs = level_costs(table, self.states, slope)
         return np.frombuffer(kernels.trellis_quantise(*self._shared, weights.tobytes(), costs, slope), np.int32)
+
+    def begin(self) -> Place:
+        """The start of a tile."""
+        columns = np.full(self._shared[4], self.start, np.uint16)
+        return Place(0, 0, self.start, columns.tobytes())
+
+    def resume(self, place: Place, weights: Integers, costs: bytes, rate: float) -> tuple[Integers, Place]:
+        """The levels of at most a line of weights, in 1/256 of a step, and the place in the tile behind them."""
+        states, _, logs, start, _ = self._shared
+        given = place.at, place.state, place.row, place.columns
+        slope = round(rate * 65536)
+        found = kernels.trellis_resume(states, logs, start, *given, weights.tobytes(), costs, slope)
+        levels, state, row, columns = found
+        return np.frombuffer(levels, np.int32), Place(place.at + weights.size, state, row, columns)
 
     def count(self, levels: Integers) -> npt.NDArray[np.int64]:
         """How often each decision of each context is taken: shape (2 CLASSES, PLACES, 2)."""

@@ -19,6 +19,19 @@ def network_stretch(zeros: int, ones: int, /) -> int: ...
 def trellis_quantise(
     states: int, holes: int, logs: bytes, start: int, period: int, weights: bytes, costs: bytes, slope: int, /
 ) -> bytes: ...
+def trellis_resume(
+    states: int,
+    logs: bytes,
+    start: int,
+    at: int,
+    state: int,
+    row: int,
+    columns: bytes,
+    weights: bytes,
+    costs: bytes,
+    slope: int,
+    /,
+) -> tuple[bytes, int, int, bytes]: ...
 def trellis_count(states: int, holes: int, logs: bytes, start: int, period: int, levels: bytes, /) -> bytes: ...
 def trellis_encode(
     states: int, holes: int, logs: bytes, start: int, period: int, levels: bytes, table: bytes, /

@@ -20,7 +20,8 @@ from kolmo.native.samples.network import SampleNetwork
 from kolmo.native.sounds.mixer import SoundMixer
 from kolmo.native.tokens.reference import TokenDecoder, TokenEncoder, TokenMemory
 from kolmo.native.tokens.tree import TokenTree
-from kolmo.native.trellis.reference import trellis_count, trellis_decode, trellis_encode, trellis_quantise
+from kolmo.native.trellis.reference import trellis_count, trellis_decode, trellis_encode
+from kolmo.native.trellis.search import trellis_quantise, trellis_resume
 
 PATHS = ("reference",)
 
@@ -60,4 +61,5 @@ __all__ = [
     "trellis_decode",
     "trellis_encode",
     "trellis_quantise",
+    "trellis_resume",
 ]

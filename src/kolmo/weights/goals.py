@@ -313,8 +313,14 @@ class FixedParameters(Goal):
 DEFAULT_GOAL = Bits(4.0)
 
 
-def agreed(goal: Goal, options: FamilyOptions, selection: Selection) -> Goal:
+def agreed(goal: Goal, options: FamilyOptions, selection: Selection, calibrated: bool = False) -> Goal:
     """The given goal, checked; in place of the default one, none for a family of hyperfunctions without steps.
+
+    Args:
+        goal: the goal.
+        options: the family of hyperfunctions.
+        selection: what is coded and pruned.
+        calibrated: whether there is a calibration.
 
     Raises:
         ValueError: goal, options and selection contradict each other.
@@ -324,7 +330,23 @@ def agreed(goal: Goal, options: FamilyOptions, selection: Selection) -> Goal:
         raise TypeError(f"goal = {goal!r} is not a goal; give one such as kolmo.Bits(3) or kolmo.Lossless()")
     found = FixedParameters() if goal is DEFAULT_GOAL and not (options.has_step or options.rates) else goal
     found.check(options, selection)
+    if calibrated:
+        _check_calibrated(found, options, selection)
     return found
+
+
+def _check_calibrated(goal: Goal, options: FamilyOptions, selection: Selection) -> None:
+    if not isinstance(options, TrellisOptions) or options.least_error:
+        raise ValueError("calibrate needs the trellis without least_error; leave one of them out")
+    if selection.prune:
+        raise ValueError("calibrate and prune exclude each other; give one of them")
+    if goal.is_exact or isinstance(goal, Step):
+        what = "Lossless" if goal.is_exact else "Step"
+        raise ValueError(
+            f"calibrate and {what} exclude each other, since a calibration chooses steps; give one of them"
+        )
+    if getattr(goal, "sensitivities", False):
+        raise ValueError("calibrate and sensitivities exclude each other, since both weigh tensors; give one of them")
 
 
 def _reach_loss(coding: Coding, allowed: LossLimit | None) -> Outcome:

@@ -41,6 +41,7 @@ class TensorReport:
         hyperfunction: name of the hyperfunction; None if the code is not a payload.
         parameters: its parameters.
         wild: number of weights that are stored unchanged, because they are far from all others.
+        calibrated: whether a calibration weighed the errors of all of them.
     """
 
     name: str
@@ -57,6 +58,7 @@ class TensorReport:
     hyperfunction: str | None = None
     parameters: Mapping[str, int | float] = field(default_factory=dict)
     wild: int = 0
+    calibrated: bool = False
 
     @property
     def step(self) -> float | None:
@@ -105,6 +107,7 @@ class TensorReport:
             "parameters": dict(self.parameters),
             "step": self.step,
             "wild": self.wild,
+            "calibrated": self.calibrated,
             "gap_db": self.gap,
             "pruned": self.pruned,
         }
@@ -151,8 +154,9 @@ class ShrinkReport:
 
     @property
     def warnings(self) -> list[str]:
-        """Tensors that lost more than half of themselves, and the notes, as sentences."""
-        lost = sorted((one for one in self.tensors if one.worst_error > MAX_ERROR), key=lambda one: -one.worst_error)
+        """Tensors that lost more than half of themselves unforeseen by a calibration, and the notes, as sentences."""
+        lost = [one for one in self.tensors if one.worst_error > MAX_ERROR and not one.calibrated]
+        lost.sort(key=lambda one: -one.worst_error)
         if not lost:
             return list(self.notes)
         named = ", ".join(f"{one.name[:80]} ({one.worst_error:.2f})" for one in lost[:MAX_WARNED_NAMES])
@@ -258,8 +262,8 @@ def describe(file: ShrunkFile) -> ShrinkReport:
         kind = "coded" if name in record.coded else "raw" if name in record.raw else "tied"
         found = TensorReport(name, one.dtype, one.shape, kind, one.count, file.stored_size(name))
         if kind == "coded":
-            function, wild = file.hyperfunction(name), record.coded[name].wild
-            found = replace(found, wild=wild)
+            function, entry = file.hyperfunction(name), record.coded[name]
+            found = replace(found, wild=entry.wild, calibrated=entry.scales > 0)
             if function:
                 found = replace(found, hyperfunction=function.name, parameters=function.parameters)
         tensors.append(found)
@@ -284,6 +288,7 @@ def total(name: str, parts: Sequence[TensorReport]) -> TensorReport:
         math.fsum(one.power for one in parts),
         sum(one.pruned for one in parts),
         len(parts),
+        calibrated=bool(parts) and all(one.calibrated for one in parts),
     )
 
 

@@ -1,16 +1,18 @@
 """`kolmo.shrink`: a checkpoint in, a shrunk one out (docs/shrink.md).
 
     survey      one read of every tensor: what is coded, tied, pruned
+    calibrate   the network runs on samples, if there are some
     goal        codes, with the steps that reach it
     compare     decodes everything, and measures errors
 
-What it is not: a calibration. Unless a goal measures a loss, no model runs.
+What it is not: a run of the model, unless it is calibrated or a goal measures a loss.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,11 @@ from kolmo.hyperfunctions.families import FamilyOptions, resolve
 from kolmo.parallel import available_cores
 from kolmo.progress import Phases, no_phases
 from kolmo.targets import Attributes
+from kolmo.weights.calibration.calibrate import calibrate as calibrated
+from kolmo.weights.calibration.calibrate import finish
+from kolmo.weights.calibration.guides import Guides
+from kolmo.weights.calibration.options import Calibration
+from kolmo.weights.calibration.options import resolve as resolve_calibration
 from kolmo.weights.choice.coding import Coding
 from kolmo.weights.choice.survey import Survey, survey
 from kolmo.weights.comparison import TensorError, compare
@@ -41,6 +48,7 @@ def shrink(
     *,
     hyperfunction: str | FamilyOptions | Hyperfunction = "trellis",
     selection: Selection = EVERYTHING,
+    calibrate: Calibration | str | Iterable[Any] | None = None,
     threads: int = 0,
     force: bool = False,
     progress: Phases | None = None,
@@ -57,6 +65,8 @@ def shrink(
             (`kolmo.hyperfunctions.TrellisOptions`, `BitshiftOptions`, `TorusOptions`); or a hyperfunction with all its
             parameters.
         selection: tensors that stay exact, and weights that are pruned.
+        calibrate: samples by which errors are weighed (docs/calibration.md): the spec of a corpus for a folder of
+            transformers, what a module of torch is called with, or a `kolmo.Calibration`.
         threads: number of tensors that are coded at once; 0 is one for each core.
         force: overwrite the target.
         progress: shows the phases and their bytes.
@@ -80,7 +90,8 @@ def shrink(
         3.0
     """
     options, is_default = resolve(hyperfunction), goal is DEFAULT_GOAL
-    goal = agreed(goal, options, selection)
+    calibration = resolve_calibration(calibrate)
+    goal = agreed(goal, options, selection, calibration is not None)
     checkpoint, path = open_checkpoint(source), os.fspath(target)
     _check_target(source, path)
     phases = progress or no_phases
@@ -100,14 +111,20 @@ def shrink(
             )
         scales = None if goal.is_exact else found.scales
         packer = Packer(sink.file, path, checkpoint, found.record, cores, grids=found.grids, scales=scales)
-        outcome = goal.reach(Coding(checkpoint, found, packer, options, cores, phases), allowed)
+        guides: Guides | None = None
+        uncalibrated: tuple[str, ...] = ()
+        if calibration and found.count:
+            guides, uncalibrated = calibrated(source, checkpoint, found, calibration, path, phases)
+        outcome = goal.reach(Coding(checkpoint, found, packer, options, cores, phases, guides), allowed)
         with phases("comparing", 4 * found.count) as done:
             errors, checksums = compare(checkpoint, packer, found, done)
         packer.finish(checksums)
         budget = outcome.search.settle(sink.place, cores) if outcome.search else None
         sink.keep(Attributes())
+    if guides:
+        finish(path)
     notes = () if is_default and not found.count else outcome.notes
-    report = replace(_report_of(path, found, errors), budget=budget, notes=(*checkpoint.notes, *notes))
+    report = replace(_report_of(path, found, errors), budget=budget, notes=(*checkpoint.notes, *uncalibrated, *notes))
     for text in report.warnings:
         warnings.warn(f"{path}: {text}", ShrinkWarning, stacklevel=2)
     return report

@@ -1,4 +1,4 @@
-/* The functions of trellis.h for Python: see trellis/reference.py. */
+/* The search, and the functions of trellis.h for Python: see trellis/search.py and reference.py. */
 #include "module.h"
 #include "objects.h"
 #include "trellis/trellis.h"
@@ -44,11 +44,31 @@ static void trellis_candidates(candidates *c, int32_t *levels, int32_t x, const 
     }
 }
 
+/* Where a search begins within a tile: what the weights before left behind. */
+typedef struct {
+    size_t at; /* number of weights before */
+    int state, row;
+    uint16_t *columns; /* [period], activities */
+} trellis_place;
+
+/* Move a place behind n levels, as coder and decoder do; n is at most the period. */
+static void trellis_pass(const kolmo_trellis *t, trellis_place *place, const int32_t *levels, size_t n) {
+    size_t column = place->at % t->period, line = place->at / t->period;
+    for (size_t i = 0; i < n; i++) {
+        int loud = kolmo_trellis_loudness(abs(levels[i]));
+        place->state = kolmo_trellis_next(t, place->state, kolmo_trellis_bit(levels[i]));
+        place->row += (loud - place->row) >> 5;
+        place->columns[column] = (uint16_t)(place->columns[column] + ((loud - place->columns[column]) >> kolmo_trellis_shift(line)));
+        if (++column == t->period) column = 0, line++;
+    }
+    place->at += n;
+}
+
 /* With one state: for each weight alone the nearest level, or the next one towards zero. */
 static void trellis_quantise_alone(const kolmo_trellis *t, const int32_t *x, size_t n, const int32_t *costs, int slope, int32_t *levels,
-                                   uint16_t *columns) {
-    int row = t->start;
-    for (size_t i = 0, column = 0, line = 0; i < n; i++) {
+                                   uint16_t *columns, const trellis_place *begin) {
+    int row = begin ? begin->row : t->start;
+    for (size_t i = 0, column = begin ? begin->at % t->period : 0, line = begin ? begin->at / t->period : 0; i < n; i++) {
         size_t at_column = column++, at_line = line;
         if (column == t->period) column = 0, line++;
         levels[i] = TRELLIS_HOLE;
@@ -68,20 +88,23 @@ static void trellis_quantise_alone(const kolmo_trellis *t, const int32_t *x, siz
     }
 }
 
-/* The levels of least squared error plus cost for n weights, in 1/256 of a step. costs: [ROWS][UNARY + 1]. Returns 0 if
+/* The levels of least squared error plus cost for n weights, in 1/256 of a step. costs: [ROWS][UNARY + 1]. The search
+ * begins at the start of a tile, or at a place within it if that is not NULL; then n is at most the period. Returns 0 if
  * memory is short. */
-static int trellis_quantise(const kolmo_trellis *t, const int32_t *x, size_t n, const int32_t *costs, int slope, int32_t *levels) {
+static int trellis_quantise(const kolmo_trellis *t, const int32_t *x, size_t n, const int32_t *costs, int slope, int32_t *levels,
+                            const trellis_place *begin) {
     enum { WIDE = TRELLIS_UNARY + 1 };
-    size_t wide = t->period < n ? t->period : n;
+    size_t wide = begin || t->period < n ? t->period : n;
     int32_t *choice = malloc(n * 4 * sizeof *choice);
     uint64_t *came = malloc(n * sizeof *came);
     uint16_t *columns = malloc((wide + 1) * sizeof *columns);
     int32_t cost[2][TRELLIS_STATES], row[2][TRELLIS_STATES];
     uint8_t from[TRELLIS_STATES][2], by[TRELLIS_STATES][2];
-    int count[TRELLIS_STATES] = {0}, states = t->states, now = 0, best = 0, done = choice && came && columns;
-    for (size_t i = 0; done && i < wide; i++) columns[i] = (uint16_t)t->start;
+    int count[TRELLIS_STATES] = {0}, states = t->states, first = begin ? begin->state : 0, now = 0, best = 0;
+    int done = choice && came && columns;
+    for (size_t i = 0; done && i < wide; i++) columns[i] = begin ? begin->columns[i] : (uint16_t)t->start;
     if (done && states == 1) {
-        trellis_quantise_alone(t, x, n, costs, slope, levels, columns);
+        trellis_quantise_alone(t, x, n, costs, slope, levels, columns, begin);
     } else if (done) {
         for (int s = 0; s < states; s++) {
             for (int bit = 0; bit < 2; bit++) {
@@ -89,10 +112,11 @@ static int trellis_quantise(const kolmo_trellis *t, const int32_t *x, size_t n, 
                 from[to][count[to]] = (uint8_t)s;
                 by[to][count[to]++] = (uint8_t)((s & 1) * 2 + bit);
             }
-            cost[0][s] = s ? TRELLIS_MAX_COST : 0;
-            row[0][s] = t->start;
+            cost[0][s] = s == first ? 0 : TRELLIS_MAX_COST;
+            row[0][s] = begin ? begin->row : t->start;
         }
-        size_t column = 0, known = 0, known_column = 0, known_line = 0;
+        best = first;
+        size_t column = begin ? begin->at % t->period : 0, known = 0, known_column = 0, known_line = 0;
         for (size_t i = 0; i < n; i++) {
             if (x[i] != TRELLIS_HOLE) {
                 candidates c;
@@ -122,7 +146,7 @@ static int trellis_quantise(const kolmo_trellis *t, const int32_t *x, size_t n, 
                 best = least;
             }
             if (++column == t->period) column = 0;
-            if (i % TRELLIS_DELAY == TRELLIS_DELAY - 1 && i >= 2 * TRELLIS_DELAY - 1) {
+            if (!begin && i % TRELLIS_DELAY == TRELLIS_DELAY - 1 && i >= 2 * TRELLIS_DELAY - 1) { /* else no column comes twice */
                 int s = best;
                 for (size_t j = i + 1; j-- > known;) { /* levels far back are nearly always the same for all paths */
                     levels[j] = TRELLIS_HOLE;
@@ -254,7 +278,7 @@ static PyObject *quantise_py(PyObject *module, PyObject *args) {
         for (size_t i = 0; i < sizeof table / 4; i++) fits &= table[i] >= 0 && table[i] < 1 << 24;
         for (size_t i = 0; i < n; i++) fits &= weights[i] == TRELLIS_HOLE ? holes : abs(weights[i] / 256) < TRELLIS_MAX_LEVEL - 4;
         Py_BEGIN_ALLOW_THREADS
-        done = fits && trellis_quantise(&t, weights, n, table, slope, levels);
+        done = fits && trellis_quantise(&t, weights, n, table, slope, levels, NULL);
         Py_END_ALLOW_THREADS
         if (done) memcpy(PyBytes_AsString(result), levels, (size_t)x_size);
     }
@@ -263,6 +287,47 @@ static PyObject *quantise_py(PyObject *module, PyObject *args) {
     if (done) return result;
     Py_XDECREF(result);
     return trellis_sized(fits) ? PyErr_NoMemory() : NULL;
+}
+
+/* One line of a tile: levels, and the place behind them. */
+static PyObject *resume_py(PyObject *module, PyObject *args) {
+    const char *logs, *x, *costs, *columns;
+    Py_ssize_t logs_size, x_size, costs_size, columns_size, at;
+    int states, start, slope, done = 0, fits = 1;
+    kolmo_trellis t;
+    trellis_place place;
+    (void)module;
+    if (!PyArg_ParseTuple(args, "iy#iniiy#y#y#i:trellis_resume", &states, &logs, &logs_size, &start, &at, &place.state, &place.row, &columns, &columns_size, &x,
+                          &x_size, &costs, &costs_size, &slope) ||
+        !trellis_fits(&t, states, 0, logs, logs_size, start, columns_size / 2, x_size / 4) ||
+        !trellis_sized(x_size % 4 == 0 && x_size / 4 <= columns_size / 2 && columns_size % 2 == 0 && at >= 0 && at <= TRELLIS_MAX_TILE && place.state >= 0 &&
+                       place.state < states && place.row >= 0 && place.row <= 64 * TRELLIS_MAX_ACTIVE_LEVEL &&
+                       costs_size == TRELLIS_ROWS * (TRELLIS_UNARY + 1) * 4 && slope >= 0 && slope <= 65536))
+        return NULL;
+    size_t n = (size_t)x_size / 4;
+    int32_t table[TRELLIS_ROWS * (TRELLIS_UNARY + 1)];
+    memcpy(table, costs, sizeof table);
+    int32_t *weights = malloc((size_t)x_size + 1), *levels = malloc((size_t)x_size + 1);
+    place.at = (size_t)at;
+    place.columns = malloc((size_t)columns_size + 1);
+    PyObject *result = NULL;
+    if (weights && levels && place.columns) {
+        memcpy(weights, x, (size_t)x_size);
+        memcpy(place.columns, columns, (size_t)columns_size);
+        for (size_t i = 0; i < sizeof table / 4; i++) fits &= table[i] >= 0 && table[i] < 1 << 24;
+        for (size_t i = 0; i < n; i++) fits &= abs(weights[i] / 256) < TRELLIS_MAX_LEVEL - 4;
+        for (size_t i = 0; i < t.period; i++) fits &= place.columns[i] <= 64 * TRELLIS_MAX_ACTIVE_LEVEL;
+        Py_BEGIN_ALLOW_THREADS
+        done = fits && trellis_quantise(&t, weights, n, table, slope, levels, &place);
+        if (done) trellis_pass(&t, &place, levels, n);
+        Py_END_ALLOW_THREADS
+        if (done) result = Py_BuildValue("y#iiy#", levels, x_size, place.state, place.row, place.columns, columns_size);
+    }
+    free(weights);
+    free(levels);
+    free(place.columns);
+    if (!result && !PyErr_Occurred() && trellis_sized(fits)) PyErr_NoMemory();
+    return result;
 }
 
 static PyObject *count_py(PyObject *module, PyObject *args) {
@@ -347,6 +412,8 @@ static PyObject *decode_py(PyObject *module, PyObject *args) {
 
 PyMethodDef trellis_functions[] = {
     {"trellis_quantise", quantise_py, METH_VARARGS, "trellis_quantise(states, holes, logs, start, period, weights, costs, slope): levels."},
+    {"trellis_resume", resume_py, METH_VARARGS,
+     "trellis_resume(states, logs, start, at, state, row, columns, weights, costs, slope): levels, state, row, columns."},
     {"trellis_count", count_py, METH_VARARGS, "trellis_count(states, holes, logs, start, period, levels): decisions of each context."},
     {"trellis_encode", encode_py, METH_VARARGS, "trellis_encode(states, holes, logs, start, period, levels, table): bytes."},
     {"trellis_decode", decode_py, METH_VARARGS, "trellis_decode(states, holes, logs, start, period, data, table, count): levels."},

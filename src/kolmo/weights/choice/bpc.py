@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
 from kolmo.progress import Phases, no_phases
+from kolmo.weights.calibration.network import parameter_of
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import as_torch
 
@@ -134,29 +135,19 @@ class BitsPerCharacter:
 
     def _bind(self, tensors: DecodedTensors) -> dict[str, Any]:
         """The parameter of each coded tensor, tied ones once; it must hold exactly the weights that the folder has."""
-        import torch
-
         model = self._scorer.backend.model
         held, source = model.state_dict(), open_checkpoint(self._folder).tensors
-        prefix = f"{model.base_model_prefix}."
         places, taken = {}, set()
         for name in tensors:
             if name not in tensors.coded:
                 continue
-            parameter = next(
-                (held[key] for key in (name, prefix + name, name.removeprefix(prefix)) if key in held), None
-            )
             tensor = source[name]
-            if parameter is None or parameter.shape != tensor.shape:
-                same = False
-            else:
-                same = torch.equal(parameter, as_torch(tensor.read(), tensor.dtype, tensor.shape).to(parameter))
-            if not same:
+            parameter = parameter_of(model, held, name, as_torch(tensor.read(), tensor.dtype, tensor.shape))
+            if parameter is None:
                 raise KolmoError(
                     f"{self._folder}: tensor {quoted(name)} is not a parameter of the model that transformers "
                     "makes of it, so its loss cannot be measured; keep it exact, by the argument keep"
                 )
-            assert parameter is not None
             if parameter.data_ptr() not in taken:
                 taken.add(parameter.data_ptr())
                 places[name] = parameter

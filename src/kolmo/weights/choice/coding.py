@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.hyperfunctions.families import FamilyOptions
 from kolmo.progress import Phases
+from kolmo.weights.calibration.guides import Guides
 from kolmo.weights.choice import rates
 from kolmo.weights.choice.steps import Steps, by_scales
 from kolmo.weights.choice.survey import Survey
 from kolmo.weights.format.lossless import BASE
+from kolmo.weights.format.record import Coded
 from kolmo.weights.format.writer import Packer
 from kolmo.weights.sources.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,7 @@ class Coding:
         options: the family of hyperfunctions that codes them.
         threads: number of tensors that are coded at once.
         phases: shows progress.
+        guides: the calibration, if there is one.
     """
 
     checkpoint: Checkpoint
@@ -38,15 +46,24 @@ class Coding:
     options: FamilyOptions
     threads: int
     phases: Phases
+    guides: Guides | None = None
 
     @property
     def fixed_size(self) -> int:
         """Bytes of the file that depend on no step."""
         return self.packer.overhead + self.packer.fixed
 
-    def steps_by_scales(self) -> Steps:
-        """The steps of the lossy tensors, by their scales."""
-        return by_scales(self.survey.scales, self.survey.counts)
+    def steps(self) -> Steps:
+        """The steps of the lossy tensors, by their scales or by the calibration."""
+        plain = by_scales(self.survey.scales, self.survey.counts)
+        return self.guides.steps(plain, self.survey.scales, self.survey.counts) if self.guides else plain
+
+    def samples(self) -> dict[str, tuple[Coded, npt.NDArray[np.float32]]]:
+        """Some weights of each lossy tensor, on which steps are tried."""
+        found = self.survey.samples()
+        if self.guides:
+            return {name: (one, self.guides.sample(name, rows)) for name, (one, rows) in found.items()}
+        return found
 
     def with_step(self, step: float, steps: Steps) -> None:
         """Code with a common step, which each lossy tensor multiplies by its own factor."""
@@ -91,4 +108,5 @@ class Coding:
                 progress(4 * weights)
 
             counted = in_bytes if progress else None
-            self.packer.code(function, self.survey.prune, counted, own=own, exact=exact)
+            encode = self.guides.encode if self.guides else None
+            self.packer.code(function, self.survey.prune, counted, own=own, exact=exact, encode=encode)

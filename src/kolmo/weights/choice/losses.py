@@ -138,7 +138,7 @@ def search_by_loss(coding: Coding, allowed: LossLimit) -> LossSearch:
         pruned = any(survey.thresholds.values())
         what, remedy = ("pruning alone", "prune less") if pruned else ("the model before coding", "check the loss")
         raise KolmoError(f"{name}: {what} has a loss of {before:.6g}, above {limit:g}; {remedy}, or allow more")
-    steps = coding.steps_by_scales()
+    steps = coding.steps()
     low, high = coding.bounds(steps)
     guess = math.log2(survey.scale) - GUESS_OCTAVES
     found: dict[str, float] = {}

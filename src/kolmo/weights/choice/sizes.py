@@ -52,7 +52,7 @@ def search_by_size(coding: Coding, wanted: str, budget: int, size: Callable[[], 
         if size() <= budget:
             whole = coding.packer.size
             return (f"{wanted} leave room for every weight without a loss: the file is exact, and takes {whole} bytes",)
-    steps = coding.steps_by_scales()
+    steps = coding.steps()
 
     def code(step: float) -> int:
         coding.with_step(step, steps)
@@ -63,7 +63,7 @@ def search_by_size(coding: Coding, wanted: str, budget: int, size: Callable[[], 
 
     bounds = survey.bounds(steps)
     try:
-        used = find_step(survey.samples(), make, code, budget, survey.scale, bounds, coding.threads)
+        used = find_step(coding.samples(), make, code, budget, survey.scale, bounds, coding.threads)
     except KolmoError as error:
         raise KolmoError(f"{name}: {wanted} cannot be reached: {error}; allow more") from None
     return _unused(coding, wanted, used, budget)
@@ -78,7 +78,7 @@ def search_rates_by_bits(coding: Coding, bits: float) -> tuple[str, ...]:
     if bits in offered:
         found = dict.fromkeys(counts, int(bits))
     else:
-        scales, steps = coding.survey.scales, coding.steps_by_scales()
+        scales, steps = coding.survey.scales, coding.steps()
         found = rates.within(bits * coding.survey.count, lambda name, b: b * counts[name], scales, steps, offered)
     coding.with_functions({name: coding.of_rate(name, b) for name, b in found.items()})
     used = sum(b * counts[name] for name, b in found.items())
@@ -92,7 +92,7 @@ def search_rates_by_size(coding: Coding, target: int) -> tuple[str, ...]:
         KolmoError: the least rates make a larger file.
     """
     name, survey, coded = coding.checkpoint.name, coding.survey, coding.survey.record.coded
-    steps, budget = coding.steps_by_scales(), target - coding.fixed_size
+    steps, budget = coding.steps(), target - coding.fixed_size
 
     def cost(tensor: str, bits: int) -> int:
         return rates.size_of(coding.of_rate(tensor, bits), coded[tensor], bits)

@@ -1,8 +1,8 @@
 """The code of one tensor: a payload with its wild weights, a base with its residual, or the tensor's own bytes.
 
-    payload [places of wild weights, wild weights]        a hyperfunction's payload
-    base residual                                         exact (kolmo.weights.format.lossless)
-    bytes of the tensor                                   verbatim, where no payload is smaller
+    payload [scales] [places of wild weights, wild weights]        a hyperfunction's payload
+    base residual                                                  exact (kolmo.weights.format.lossless)
+    bytes of the tensor                                            verbatim, where no payload is smaller
 
 What it is not: a reader or writer of files; it sees one tensor.
 """
@@ -22,7 +22,7 @@ from kolmo.hyperfunctions.trellis import Trellis
 from kolmo.progress import Progress
 from kolmo.safetensors import BYTES
 from kolmo.weights.choice.values import MAX_GRID_LEVEL, TYPICAL_SCALES, is_wild
-from kolmo.weights.format import lossless
+from kolmo.weights.format import lossless, scales
 from kolmo.weights.format.groups import from_matrix, to_matrix
 from kolmo.weights.format.record import CHECKSUM_DIGITS, PLACE_BYTES, Coded
 from kolmo.weights.sources.dtypes import from_floats, to_floats
@@ -47,12 +47,16 @@ class Code(NamedTuple):
         by: the hyperfunction that made its payload; None if the code is verbatim.
         base: length in bytes of the base at its start; 0 if there is none.
         wild: number of wild weights at its end.
+        scales: length in bytes of the scales behind the payload; 0 if there are none.
+        transposed: 1 if the payload is that of the transposed matrix, else 0.
     """
 
     data: bytes
     by: Hyperfunction | None = None
     base: int = 0
     wild: int = 0
+    scales: int = 0
+    transposed: int = 0
 
 
 def checksum_of(data: bytes) -> str:
@@ -73,7 +77,7 @@ def encode(
         scale: the tensor's scale (`values.Nature`), from which wild weights are told; 0 if there are none.
         progress: called with the number of weights just done.
     """
-    tame, tail = _without_wild(weights, data, one, scale, function)
+    tame, tail = without_wild(weights, data, one, scale, function)
     try:
         payload = function.encode(to_matrix(tame, one.columns), progress)
     except ValueError:  # a weight is too large for this step
@@ -123,13 +127,19 @@ def decode(one: Coded, code: bytes, function: Hyperfunction | None, threads: int
         return lossless.decode(code[: one.base], code[one.base :], one.dtype, one.matrix, threads)
     if one.base:
         return from_floats(lossless.decode_base(code, one.matrix, threads), one.dtype)
-    payload, tail = code[: len(code) - one.tail], code[len(code) - one.tail :]
-    data = from_floats(from_matrix(function.decode(payload, one.matrix, threads), one.shape), one.dtype)
+    end, at = len(code) - one.tail, len(code) - one.extra
+    payload, packed, tail = code[:at], code[at:end], code[end:]
+    matrix = function.decode(payload, one.payload_shape, threads)
+    if one.scales:
+        matrix = scales.scaled(matrix, *scales.unpack(packed, one.payload_shape))
+    if one.transposed:
+        matrix = np.ascontiguousarray(matrix.T)
+    data = from_floats(from_matrix(matrix, one.shape), one.dtype)
     return _with_wild(one, data, tail) if one.wild else data
 
 
 def decode_slabs(one: Coded, code: bytes, function: Hyperfunction | None, threads: int = 1) -> Iterator[bytes]:
-    """The bytes of a coded tensor in consecutive pieces: with a trellis a tile at a time, else as one piece.
+    """The bytes of a coded tensor in consecutive pieces: of a plain trellis payload a tile at a time, else one piece.
 
     Args:
         one: as for `decode`.
@@ -140,7 +150,7 @@ def decode_slabs(one: Coded, code: bytes, function: Hyperfunction | None, thread
     Raises:
         CorruptError: as `decode`.
     """
-    if not isinstance(function, Trellis) or one.base or one.wild:
+    if not isinstance(function, Trellis) or one.base or one.extra:
         yield decode(one, code, function, threads)
         return
     function.check(code)
@@ -148,7 +158,7 @@ def decode_slabs(one: Coded, code: bytes, function: Hyperfunction | None, thread
         yield from_floats(tile, one.dtype)
 
 
-def _without_wild(
+def without_wild(
     weights: Floats, data: bytes, one: Coded, scale: float, function: Hyperfunction
 ) -> tuple[Floats, bytes]:
     """The weights with 0 in place of wild ones, and the wild ones: their places, then their bytes."""
@@ -177,7 +187,7 @@ def _loud(weights: Floats, wild: npt.NDArray[np.bool_], scale: float) -> npt.NDA
 
 
 def _with_wild(one: Coded, data: bytes, tail: bytes) -> bytes:
-    """The mirror of `_without_wild`: put wild weights in their places.
+    """The mirror of `without_wild`: put wild weights in their places.
 
     Raises:
         CorruptError: the places are not in order, or not in the tensor.

@@ -27,6 +27,7 @@ MAX_EXPANSION = 4096  # upper bound on decoded bytes per byte of code
 FREE_BYTES = 64 << 20  # decoded size in bytes up to which MAX_EXPANSION does not apply
 CHECKSUM_DIGITS = 16  # hexadecimal digits of a tensor's checksum
 RECORD_KEYS = ["aliases", "coded", "hyperfunctions", "metadata", "raw", "sha256", "version"]
+SECOND_PART = ("base", "scales", "transposed", "wild")  # keys of the last element of an entry
 PLACE_BYTES = 8  # length in bytes of the place of a wild weight
 
 
@@ -43,6 +44,8 @@ class Coded(Kind):
             exact bytes. 0 if there is none.
         wild: number of weights that are stored at the end of the code, each with its place, because they are far from
             all others or are not finite numbers.
+        scales: length in bytes of the scales of rows and columns behind the payload; 0 if there are none.
+        transposed: 1 if the payload is that of the transposed matrix, else 0; only where there are scales.
     """
 
     columns: int
@@ -51,6 +54,8 @@ class Coded(Kind):
     by: int | None = None
     base: int = 0
     wild: int = 0
+    scales: int = 0
+    transposed: int = 0
 
     @property
     def verbatim(self) -> bool:
@@ -63,13 +68,23 @@ class Coded(Kind):
         return self.wild * (PLACE_BYTES + BYTES[self.dtype])
 
     @property
+    def extra(self) -> int:
+        """Length in bytes of what follows the payload."""
+        return self.scales + self.tail
+
+    @property
     def matrix(self) -> tuple[int, int]:
-        """The shape that was coded: (rows, columns)."""
+        """The tensor as a matrix: (rows, columns)."""
         return self.count // self.columns, self.columns
+
+    @property
+    def payload_shape(self) -> tuple[int, int]:
+        """The shape of the payload: that of the matrix, or of its transpose."""
+        return self.matrix[::-1] if self.transposed else self.matrix
 
     def dump(self) -> list[Any]:
         """The entry, as JSON values."""
-        second = {key: value for key, value in (("base", self.base), ("wild", self.wild)) if value}
+        second = {key: value for key in SECOND_PART if (value := getattr(self, key))}
         entry = [self.dtype, self.shape, self.columns, self.stored, self.checksum, self.by]
         return [*entry, second] if second else entry
 
@@ -184,8 +199,8 @@ class Record:
         for name, one in self.coded.items():
             if one.stored < 1 or (one.verbatim and one.stored != one.size):
                 _corrupt(where, f"the code of tensor {quoted(name)} has an impossible length")
-            if one.wild > one.count or one.tail >= one.stored:
-                _corrupt(where, f"the code of tensor {quoted(name)} is too short for its wild weights")
+            if one.wild > one.count or one.extra >= one.stored:
+                _corrupt(where, f"the code of tensor {quoted(name)} is too short for its scales or its wild weights")
             function = self.function_of(one)
             if one.base and (one.base >= one.stored or function is None or function.name != "trellis"):
                 _corrupt(where, f"the code of tensor {quoted(name)} cannot have this base")
@@ -228,10 +243,14 @@ def _parse_coded(where: str, name: str, entry: Any) -> Coded:
 
 
 def _is_second_part(value: Any) -> bool:
-    """Whether the last element of an entry is one number, of a base or of wild weights."""
-    if not isinstance(value, dict) or len(value) != 1 or not value.keys() <= {"base", "wild"}:
+    """Whether the last element of an entry has lengths of a base alone, or of scales and wild weights."""
+    if not isinstance(value, dict) or not value or not value.keys() <= set(SECOND_PART):
         return False
-    return all(type(number) is int and 0 < number < MAX_COUNT for number in value.values())
+    if ("base" in value and len(value) > 1) or ("transposed" in value and "scales" not in value):
+        return False
+    return value.get("transposed", 1) == 1 and all(
+        type(number) is int and 0 < number < MAX_COUNT for number in value.values()
+    )
 
 
 def _is_checksum(value: Any) -> bool:

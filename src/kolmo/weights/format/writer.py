@@ -29,7 +29,7 @@ from kolmo.weights.format.codes import (
     encode_exact,
     encode_grid,
 )
-from kolmo.weights.format.record import CODES, KEY, Record, check_expansion
+from kolmo.weights.format.record import CODES, KEY, Coded, Record, check_expansion
 from kolmo.weights.format.table import TableBuilder
 from kolmo.weights.sources.checkpoint import Checkpoint
 from kolmo.weights.sources.dtypes import to_floats
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 Prune = Callable[[str, "Floats"], "Floats"]  # the weights of the tensor of a name, with the small ones made 0
+# The code of a tensor from its name, its entry, its bytes, its weights, a hyperfunction, its scale and the progress.
+Encode = Callable[[str, Coded, bytes, "Floats", Hyperfunction, float, Progress | None], Code]
 
 MAX_ENTRY_BYTES = 256  # upper bound on the length of a hyperfunction's entry, by which room for the header is reserved
 COPY_BYTES = 1 << 24  # bytes that are moved at once when the header turns out shorter than its room
@@ -86,7 +88,10 @@ class Packer:
         raw.sort(key=lambda item: -BYTES[item[1].dtype])
         self._raw = [(name, tensor.dtype, tensor.shape) for name, tensor in raw]
         empty = len(self._header(record))
-        largest = {name: replace(one, stored=one.size, base=one.size) for name, one in record.coded.items()}
+        largest = {
+            name: replace(one, stored=one.size, scales=one.size, transposed=1, wild=one.size)
+            for name, one in record.coded.items()
+        }
         widest = len(self._header(replace(record, coded=largest)))
         self._room = widest + MAX_ENTRY_BYTES * (len(record.coded) + 1) + 7 & ~7
         file.write(bytes(self._room))
@@ -125,6 +130,7 @@ class Packer:
         *,
         own: Mapping[str, Hyperfunction] | None = None,
         exact: bool = False,
+        encode: Encode | None = None,
     ) -> None:
         """Code all tensors, in place of what was coded before.
 
@@ -134,6 +140,7 @@ class Packer:
             progress: called with the number of weights just done.
             own: hyperfunctions of tensors that have one of their own.
             exact: code for exact bytes, by base and residual, and ignore the hyperfunctions.
+            encode: codes a tensor with loss; by default each weight for itself.
 
         Raises:
             FormatError: there are more weights than the format allows in so few bytes.
@@ -144,7 +151,7 @@ class Packer:
         coded, table = {}, TableBuilder()
         items = ((name, WORKING_BYTES * one.count) for name, one in self.record.coded.items())
         pipeline = Pipeline(
-            partial(self._encode, hyperfunction, own or {}, exact, prune),
+            partial(self._encode, hyperfunction, own or {}, exact, prune, encode or _alone),
             threads=self._threads,
             capacity=CAPACITY_BYTES,
             progress=progress,
@@ -152,7 +159,15 @@ class Packer:
         for name, code in zip(self.record.coded, ordered_map(pipeline, items), strict=True):
             self._file.write(code.data)
             by = None if code.by is None else table.index_of(code.by)
-            coded[name] = replace(self.record.coded[name], stored=len(code.data), by=by, base=code.base, wild=code.wild)
+            coded[name] = replace(
+                self.record.coded[name],
+                stored=len(code.data),
+                by=by,
+                base=code.base,
+                wild=code.wild,
+                scales=code.scales,
+                transposed=code.transposed,
+            )
         functions, places = table.grouped()
         coded = {name: one if one.by is None else replace(one, by=places[one.by]) for name, one in coded.items()}
         self.record = replace(self.record, hyperfunctions=functions, coded=coded)
@@ -170,6 +185,7 @@ class Packer:
         own: Mapping[str, Hyperfunction],
         exact: bool,
         prune: Prune,
+        encode: Encode,
         name: str,
         progress: Progress,
     ) -> Code:
@@ -181,7 +197,7 @@ class Packer:
         if exact:
             return encode_exact(one, data, progress)
         weights = prune(name, to_floats(data, one.dtype))
-        return encode(one, data, weights, own.get(name, common), self._scales.get(name, 0.0), progress)
+        return encode(name, one, data, weights, own.get(name, common), self._scales.get(name, 0.0), progress)
 
     def decoded(self) -> Iterator[tuple[str, bytes]]:
         """The bytes of each coded tensor as a reader will return them, decoded from the file."""
@@ -223,3 +239,16 @@ class Packer:
         codes = [(CODES, "U8", (sum(one.stored for one in record.coded.values()),))] if record.coded else []
         places = lay_out([*self._raw, *codes])
         return write_header({KEY: record.dump(places)}, places)
+
+
+def _alone(
+    name: str,
+    one: Coded,
+    data: bytes,
+    weights: Floats,
+    function: Hyperfunction,
+    scale: float,
+    progress: Progress | None,
+) -> Code:
+    """Code a tensor without a calibration."""
+    return encode(one, data, weights, function, scale, progress)

@@ -1,0 +1,188 @@
+"""A calibration from beginning to end: the network is run over the samples, and its moments are kept beside OUT.
+
+    OUT.calibration/moments.npz     sums over the samples so far (moments.py)
+    OUT.calibration/of.json         a hash of the checkpoint, the samples and the settings
+
+The folder stays until the file is complete, so that the same command goes on where it was interrupted; another
+checkpoint, corpus or setting begins anew. What it is not: a part of the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+from kolmo.errors import KolmoError, MissingExtraError
+from kolmo.foreign import quoted
+from kolmo.installing import install
+from kolmo.predictors.guard import guarded
+from kolmo.progress import Phases
+from kolmo.targets import replacing
+from kolmo.weights.calibration.guides import Guides
+from kolmo.weights.calibration.moments import Moments, collect
+from kolmo.weights.calibration.network import Bound, bind
+from kolmo.weights.calibration.options import Calibration
+from kolmo.weights.calibration.samples import windows
+from kolmo.weights.choice.survey import Survey
+from kolmo.weights.sources.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+SUFFIX = ".calibration"
+MOMENTS, KEY = "moments.npz", "of.json"
+MEASURED_PART = 8  # of the samples one in so many has its gradients computed
+MIN_MEASURED = 8  # samples with gradients, if there are so many
+VERSION = 1  # of the sums; any change of them begins anew
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network and what it is called with."""
+
+    model: torch.nn.Module
+    samples: Sequence[Any]
+
+
+def open_network(source: Any, calibration: Calibration) -> Network:
+    """The network of a source, with its samples.
+
+    Raises:
+        KolmoError: the source is neither a folder of transformers nor a module of torch, or has no text or samples.
+        MissingExtraError: torch or transformers are not installed.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise MissingExtraError(f"a calibration needs torch ({error}); {install('hf')}") from None
+    if isinstance(source, torch.nn.Module):
+        if calibration.samples is None:
+            raise KolmoError("a module of torch is calibrated on samples; give calibrate=[...], what it is called with")
+        samples = list(calibration.samples)
+        if not samples:
+            raise KolmoError("the calibration has no samples; give what the module is called with")
+        return Network(source, samples)
+    if not isinstance(source, str | Path) or not Path(source).is_dir():
+        raise KolmoError("a calibration runs the network: give a folder of transformers, or a module of torch")
+    if calibration.corpus is None:
+        raise KolmoError(f"{source}: a folder of transformers is calibrated on a corpus; give one")
+    from kolmo.corpus import open_corpus
+    from kolmo.predictors.language_models.torch_models.backend import load
+
+    corpus = open_corpus(calibration.corpus) if isinstance(calibration.corpus, str) else calibration.corpus
+    backend = load(Path(source), "float32", calibration.device or "auto")
+    return Network(backend.model, windows(backend, corpus, calibration.tokens, calibration.window))
+
+
+def measure(
+    source: Any, checkpoint: Checkpoint, survey: Survey, calibration: Calibration, target: str, phases: Phases
+) -> tuple[Moments, dict[str, Bound]]:
+    """Run the network, or read what an interrupted run left; returns its moments, and the tensors that it holds.
+
+    Args:
+        source: what is shrunk.
+        checkpoint: its tensors.
+        survey: what one read of them found.
+        calibration: the samples.
+        target: the path that will be written; the work folder is beside it.
+        phases: shows progress.
+
+    Raises:
+        KolmoError: the network cannot be run, or has no layer that can be calibrated.
+    """
+    network = open_network(source, calibration)
+    bound = bind(network.model, checkpoint, survey.lossy)
+    if not bound:
+        raise KolmoError(f"{checkpoint.name}: has no layer that can be calibrated; leave calibrate out")
+    folder = _work_folder(target)
+    _begin(folder, _key(survey, network.samples))
+    count = len(network.samples)
+    measured = min(max(-(-count // MEASURED_PART), MIN_MEASURED), count)
+    is_folder = isinstance(source, str | Path)  # errors of a caller's own module are the caller's
+    guard = guarded(str(source), "the model fails on the samples", passing=OSError) if is_folder else nullcontext()
+    with phases("calibrating", count) as progress, guard:
+        return collect(network.model, bound, network.samples, measured, folder / MOMENTS, progress), bound
+
+
+def calibrate(
+    source: Any, checkpoint: Checkpoint, survey: Survey, calibration: Calibration, target: str, phases: Phases
+) -> tuple[Guides, tuple[str, ...]]:
+    """The calibration, and notes for the report; arguments and errors as for `measure`."""
+    moments, bound = measure(source, checkpoint, survey, calibration, target, phases)
+    guides = Guides.make(moments, bound, calibration.damping)
+    left = [name for name in survey.lossy if name not in guides.guides and name not in guides.tables]
+    notes = (
+        (f"coded without the calibration, since no sample reached them in a layer of a known kind: {_listed(left)}",)
+        if left
+        else ()
+    )
+    return guides, notes
+
+
+def finish(target: str) -> None:
+    """Remove the work folder of a target."""
+    shutil.rmtree(_work_folder(target), ignore_errors=True)
+
+
+def _work_folder(target: str) -> Path:
+    path = Path(target)
+    return path.with_name(path.name + SUFFIX)
+
+
+def _begin(folder: Path, key: str) -> None:
+    """The work folder, empty unless it is of the same calibration and intact."""
+    try:
+        same = json.loads((folder / KEY).read_bytes()) == key
+        if same and (folder / MOMENTS).exists():
+            Moments.load(folder / MOMENTS)
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        same = False
+    if same:
+        return
+    if folder.exists() and not (folder / KEY).exists():
+        raise KolmoError(f"{folder}: is in the way of the work folder of the calibration; remove it, or rename OUT")
+    (folder / MOMENTS).unlink(missing_ok=True)
+    folder.mkdir(exist_ok=True)
+    with replacing(folder / KEY) as file:
+        file.write(json.dumps(key).encode())
+
+
+def _key(survey: Survey, samples: Sequence[Any]) -> str:
+    """A hash of everything that the moments depend on."""
+    import torch
+
+    whole = hashlib.sha256(f"{VERSION} {len(samples)}".encode())
+    for name in sorted(survey.looks):
+        whole.update(f"{name}\t{survey.looks[name].checksum}\n".encode("utf-8", "surrogatepass"))
+    for name in sorted(survey.record.raw):
+        whole.update(f"{name}\t{survey.record.raw[name]}\n".encode("utf-8", "surrogatepass"))
+
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            whole.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            whole.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, dict):
+            for key in sorted(value, key=str):
+                whole.update(str(key).encode())
+                add(value[key])
+        elif isinstance(value, list | tuple):
+            for inner in value:
+                add(inner)
+        else:
+            whole.update(repr(value).encode())
+
+    for sample in samples:
+        add(sample)
+    return whole.hexdigest()
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(quoted(name) for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
