@@ -12,6 +12,7 @@ import tempfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import kolmo
 from kolmo.native.dispatch import kernels
@@ -178,10 +179,11 @@ def make_networks() -> None:
 
 
 STORY = b"Once upon a time, there was a little boat. It was sad, and it had no friends. One day, a girl came to play.\n"
-MODELS = {  # content, tokens of a chunk, tokens of the memory
-    "v1-hf-story": (STORY * 2, 4096, 0),
-    "v1-hf-chunks": (STORY * 3 + bytes(range(128, 160)), 40, 0),
-    "v2-hf-memory": (STORY * 4 + STORY[:50] * 2, 100, 256),
+MODELS: dict[str, tuple[bytes, dict[str, Any]]] = {  # content, options; versions 1 and 2 have chunks of a given length
+    "v1-hf-story": (STORY * 2, {"chunk": 4096, "memory_tokens": 0}),
+    "v1-hf-chunks": (STORY * 3 + bytes(range(128, 160)), {"chunk": 40, "memory_tokens": 0}),
+    "v2-hf-memory": (STORY * 4 + STORY[:50] * 2, {"chunk": 100, "memory_tokens": 256}),
+    "v3-hf-sliding": (STORY * 4 + STORY[:50] * 2, {"context": 64, "memory_tokens": 256}),
 }
 
 
@@ -193,10 +195,10 @@ def make_models() -> None:
     from harness.models import stories
 
     folder = stories(Path(tempfile.gettempdir()) / "stories260K")
-    for name, (raw, chunk, memory) in MODELS.items():
+    for name, (raw, options) in MODELS.items():
         packed = HERE / "models" / f"{name}.kmo"
         if not packed.exists():
-            model = HuggingFace.from_spec(str(folder), dtype="float64", chunk=chunk, memory_tokens=memory)
+            model = HuggingFace.from_spec(str(folder), dtype="float64", **options)
             packed.with_suffix(".raw").write_bytes(raw)
             packed.write_bytes(kolmo.compress(raw, predictor=model))
 

@@ -29,6 +29,7 @@ class Case:
     goal: Any = DEFAULT_GOAL
     hyperfunction: Any = "trellis"
     prune: float = 0.0
+    wide: bool = False  # rows that are long enough for the bitshift trellis, too
 
 
 CASES = {
@@ -39,12 +40,17 @@ CASES = {
     "v1-trellis-fine": Case(kolmo.Step(2.0**-12)),
     "v1-trellis-pruned": Case(kolmo.Step(0.25), prune=0.6),
     "v1-lossless": Case(kolmo.Lossless()),
+    "v1-bitshift-3": Case(kolmo.Bits(3), "bitshift", wide=True),
+    "v1-bitshift-mixed": Case(kolmo.Bits(2.6), "bitshift", wide=True),
     "v1-torus-llm": Case(hyperfunction=TorusOptions("llm")),
     "v1-torus-mobilenet": Case(hyperfunction=TorusOptions("mobilenet")),
 }
+CALIBRATED = (
+    "v1-calibrated"  # opened alone: sums of floats, which no two machines need to have in common, decide its codes
+)
 
 
-def checkpoint() -> dict[str, npt.NDArray[Any]]:
+def checkpoint(wide: bool = False) -> dict[str, npt.NDArray[Any]]:
     """Tensors of many kinds; sums of twelve dice are nearly Gaussian, and the same with every NumPy."""
     dice = random.Random(0)
 
@@ -72,6 +78,11 @@ def checkpoint() -> dict[str, npt.NDArray[Any]]:
     tensors["zeros"] = np.zeros((40, 30), np.float16)
     tensors["constant"] = np.full((40, 30), 0.1, np.float32)
     tensors["tied"] = tensors["matrix"]
+    if wide:
+        tensors["wide"] = draw(21, 96) * scales[:21]
+        tensors["odd"] = draw(17, 150).astype(np.float16)
+        tensors["loud"] = draw(16, 128)
+        tensors["loud"][3, 5] = 900
     return tensors
 
 
@@ -79,7 +90,17 @@ def write(name: str, path: Path) -> None:
     """Write the case of this name."""
     case = CASES[name]
     selection = kolmo.Selection(prune=case.prune)
-    kolmo.shrink(checkpoint(), path, case.goal, hyperfunction=case.hyperfunction, selection=selection)
+    kolmo.shrink(checkpoint(case.wide), path, case.goal, hyperfunction=case.hyperfunction, selection=selection)
+
+
+def write_calibrated(path: Path) -> None:
+    """Write a calibrated network of two layers; takes torch."""
+    import torch
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(64, 40), torch.nn.ReLU(), torch.nn.Linear(40, 32))
+    samples = [torch.randn(32, 64) * torch.linspace(0.1, 3, 64) for _ in range(8)]
+    kolmo.shrink(network, path, kolmo.Bits(3), calibrate=samples)
 
 
 def expanded(path: Path) -> str:
@@ -91,10 +112,13 @@ def expanded(path: Path) -> str:
 
 def main() -> None:
     """Write the files that do not exist yet."""
-    for name in CASES:
+    for name in (*CASES, CALIBRATED):
         path = HERE / f"{name}.safetensors"
         if not path.exists():
-            write(name, path)
+            if name == CALIBRATED:
+                write_calibrated(path)
+            else:
+                write(name, path)
             path.with_suffix(".sha256").write_text(expanded(path) + "\n")
             print(f"{name}: {path.stat().st_size} bytes")
 

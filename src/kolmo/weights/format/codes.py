@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 WORKING_BYTES = 24  # memory in bytes that one weight takes while it is coded or decoded
 # With a fixed rate, weights above TYPICAL_SCALES scales are stored apart if they are few and have much of the power.
-FEW_PART = 1 / 4096
+FEW, FEW_PART = 4, 1 / 4096  # either
 MUCH_POWER = 1 / 4  # relative to all others; then the error of the others falls by 1 dB
 CAPACITY_BYTES = 1 << 30  # memory in bytes for all tensors in work together; a single tensor may exceed it
 
@@ -179,7 +179,7 @@ def without_wild(
 def _loud(weights: Floats, wild: npt.NDArray[np.bool_], scale: float) -> npt.NDArray[np.bool_]:
     """Weights that are far above all others, if they are few: they would set the factors of their rows."""
     loud = ~wild & (np.abs(weights) > np.float32(TYPICAL_SCALES * scale))
-    if not 0 < np.count_nonzero(loud) <= FEW_PART * weights.size:
+    if not 0 < np.count_nonzero(loud) <= max(FEW, FEW_PART * weights.size):
         return np.zeros_like(wild)
     power = float(np.square(weights[loud], dtype=np.float64).sum())
     others = float(np.square(weights[~(loud | wild)], dtype=np.float64).sum())
