@@ -110,9 +110,9 @@ class PublishedFolder:
         self._padding, self._choice, self._rings = (lists[name] for name in (PADDING, CHOICE, RINGS))
         self._centres = np.frombuffer(lists[CENTRES], "<f4").reshape(-1, 2)
         self._farthest = np.frombuffer(lists[FARTHEST], "<f4").reshape(-1, 2)
-        stored = (one.path.stat().st_size for one in self.parameters)
+        stored = sum(one.stored for one in self.parameters)
         self.raw_size = sum(one.size for one in self.parameters)
-        self.packed_size = sum(stored) + sum(map(len, lists.values())) + len(sizes)
+        self.packed_size = stored + sum(map(len, lists.values())) + len(sizes)
 
     def read(self, number: int) -> npt.NDArray[np.float32]:
         """The parameter of a number, in its shape.
