@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from common import Subject, main
@@ -27,13 +28,15 @@ def narrowed(wide: UNet, keep: float) -> UNet:
     Behind a convolution they are those of the largest scales in its normalisation (Liu et al., 2017, "Network
     Slimming"), behind a transposed one those of the largest sums of weights.
     """
-    narrow = UNet(tuple(max(1, round(keep * block[1].num_features)) for block in wide.down))  # type: ignore[index]
+    ups: Any = wide.up
+    widths = [up.out_channels for up in ups[::-1]] + [ups[0].in_channels]
+    narrow = UNet(tuple(max(1, round(keep * width)) for width in widths))
     with torch.no_grad():
         kept, across = torch.arange(3), []
         for old, new in zip(wide.down, narrow.down, strict=True):
             kept = _copy_pair(old, new, kept)
             across.append(kept)
-        ways = zip(wide.up, narrow.up, wide.join, narrow.join, reversed(across[:-1]), strict=True)
+        ways: Any = zip(wide.up, narrow.up, wide.join, narrow.join, reversed(across[:-1]), strict=True)
         for old_up, new_up, old_join, new_join, other in ways:
             risen = _largest(old_up.weight.abs().sum((0, 2, 3)), new_up.out_channels)
             new_up.weight.copy_(old_up.weight[kept][:, risen])
@@ -48,7 +51,7 @@ def narrowed(wide: UNet, keep: float) -> UNet:
 
 def _copy_pair(old: nn.Module, new: nn.Module, kept: Tensor) -> Tensor:
     """Fill a block of two convolutions, whose inputs are the channels `kept`; returns the channels of its outputs."""
-    layers = list(zip(old.children(), new.children(), strict=True))
+    layers: Any = list(zip(old.children(), new.children(), strict=True))
     for (old_conv, new_conv), (old_norm, new_norm) in (layers[0:2], layers[3:5]):
         inward, kept = kept, _largest(old_norm.weight.abs(), new_norm.num_features)
         new_conv.weight.copy_(old_conv.weight[kept][:, inward])

@@ -142,7 +142,7 @@ class TorusOptions:
     Args:
         preset: the setting.
         points: sizes of the codebook, which are tried in order for each tensor; none for that of the setting.
-        target: mean absolute error at which no further size is tried.
+        target: mean absolute error at which no further size is tried; at most the limit of the setting.
 
     Raises:
         ValueError: there is no such setting, or a size or the target is out of its range.

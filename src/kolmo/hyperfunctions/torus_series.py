@@ -27,7 +27,7 @@ class TorusSeries:
     Args:
         torus: everything but the number of points.
         points: the numbers of points, in the order in which they are tried; at least one, none of them twice.
-        target: mean absolute error at which no further number is tried.
+        target: mean absolute error at which no further number is tried; at most the limit of the torus.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -52,6 +52,10 @@ class TorusSeries:
             raise ValueError(f"points = {self.points}: give at least one, and none of them twice")
         if not 0 <= self.target < math.inf:
             raise ValueError(f"target = {self.target}, not a finite number from 0 on")
+        if 0 < self.torus.limit < self.target:
+            raise ValueError(
+                f"target = {self.target}, above the limit {self.torus.limit}, from which matrices stay raw"
+            )
         _ = self.tori
 
     @property
