@@ -118,9 +118,8 @@ def dice(module: nn.Module, crops: Tensor, masks: Tensor) -> dict[str, float]:
     return {"Dice, %": 100 * float((both / (marked.sum((1, 2)) + masks.sum((1, 2)) + 1)).mean())}
 
 
-def subjects(options: argparse.Namespace) -> Iterator[Subject]:
-    """The network, trained if it is not yet."""
-    module = UNet((8, 16, 32) if options.smoke else (16, 32, 64, 128))
+def fit(module: UNet, options: argparse.Namespace, name: str, steps: int, rate: float) -> None:
+    """Train a network, and keep it in a file of this name; a finished one is read."""
     photos = photographs(options, TRAINED_ON)
 
     def loss(step: int) -> Tensor:
@@ -130,10 +129,26 @@ def subjects(options: argparse.Namespace) -> Iterator[Subject]:
         overlap: Tensor = (2 * (marked * masks).sum() + 1) / (marked.sum() + masks.sum() + 1)
         return functional.binary_cross_entropy_with_logits(logits, masks) + 1 - overlap
 
-    steps, path = (SMOKE_STEPS, None) if options.smoke else (STEPS, options.folder / "unet.pt")
-    train(module, loss, steps=steps, rate=RATE, path=path)
+    steps, path = (SMOKE_STEPS, None) if options.smoke else (steps, options.folder / name)
+    train(module, loss, steps=steps, rate=rate, path=path)
+
+
+def trained(options: argparse.Namespace) -> UNet:
+    """The network, trained if it is not yet."""
+    module = UNet((8, 16, 32) if options.smoke else (16, 32, 64, 128))
+    fit(module, options, "unet.pt", STEPS, RATE)
+    return module
+
+
+def subject(name: str, module: UNet, prune: float, options: argparse.Namespace) -> Subject:
+    """A network, and its Dice of the photographs that were held out."""
     crops, masks = draw(photographs(options, HELD_OUT), 4 if options.smoke else TESTED, 1 << 32)
-    yield Subject("U-Net", module, "unet", PRUNE, partial(dice, module, crops, masks))
+    return Subject(name, module, "unet", prune, partial(dice, module, crops, masks))
+
+
+def subjects(options: argparse.Namespace) -> Iterator[Subject]:
+    """The network."""
+    yield subject("U-Net", trained(options), PRUNE, options)
 
 
 if __name__ == "__main__":

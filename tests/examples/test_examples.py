@@ -45,7 +45,7 @@ def rows_of(markdown: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-@pytest.mark.parametrize("name", ["language_model", "mobilenet", "resnet", "unet"])
+@pytest.mark.parametrize("name", ["language_model", "mobilenet", "resnet", "unet", "unet_channels"])
 def test_every_example_measures_seven_forms(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if name == "language_model":
         pytest.importorskip("transformers", reason="stories260K needs transformers: pip install 'kolmo-codelength[hf]'")
@@ -58,6 +58,28 @@ def test_every_example_measures_seven_forms(name: str, tmp_path: Path, capsys: p
     assert sizes[0] == max(sizes)
     assert 0.995 * sizes[2] < sizes[3] <= sizes[2]  # the trellis at the size of torus
     assert sizes[6] < sizes[4]  # pruned at the same step
+
+
+def test_channels_that_do_nothing_are_those_that_go() -> None:
+    channels, unet = importlib.import_module("unet_channels"), importlib.import_module("unet")
+    torch.manual_seed(2)
+    wide = unet.UNet((4, 6, 8)).eval()
+    with torch.no_grad():
+        for module in wide.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                for values in (module.weight, module.bias, module.running_mean, module.running_var):
+                    values.uniform_(0.5, 1)
+                dead = torch.randperm(len(module.weight))[::2]
+                module.weight[dead] = module.bias[dead] = 0
+            if isinstance(module, torch.nn.ConvTranspose2d):
+                dead = torch.randperm(module.out_channels)[::2]
+                module.weight[:, dead] = module.bias[dead] = 0
+        x = torch.rand(2, 3, 16, 16)
+        narrow = channels.narrowed(wide, 0.5).eval()
+        assert [block[0].out_channels for block in narrow.down] == [2, 3, 4]
+        torch.testing.assert_close(narrow(x), wide(x))
+        torch.testing.assert_close(channels.narrowed(wide, 1.0).eval()(x), wide(x))
+        assert not torch.allclose(channels.narrowed(wide, 0.3).eval()(x), wide(x))
 
 
 def test_the_table_is_put_in_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

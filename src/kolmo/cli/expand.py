@@ -32,12 +32,13 @@ def command(
 
     OUT has all tensors under their names, in their dtypes; the coded ones as close as they were coded. If FILE was
     made from a model in ONNX and OUT ends in .onnx, OUT is that model. If FILE was made from a GGUF file, OUT is that
-    file, byte by byte.
+    file, byte by byte. FILE may also be a folder of the published code of Hyper-Compression.
     """
     from kolmo.weights.format.reader import ShrunkFile
     from kolmo.weights.format.table import names_in
     from kolmo.weights.gguf.file import is_shrunk, open_shrunk
     from kolmo.weights.running.expand import expand
+    from kolmo.weights.sources.hyper_compression import PublishedFolder, is_published
 
     console = Console(quiet, verbose, as_json)
     with console.guarded(file), console.writing_to(output):
@@ -46,18 +47,20 @@ def command(
             force = may_overwrite(output, console, ask=True)
         start = time.perf_counter()
         shrunk: ShrunkFile | ShrunkGguf
-        if is_shrunk(file):
+        if is_published(file):
+            published = PublishedFolder(file)
+            is_slow, total, packed = False, published.raw_size, published.packed_size
+        elif is_shrunk(file):
             shrunk = open_shrunk(file)
-            is_slow, total = True, shrunk.size
+            is_slow, total, packed = True, shrunk.size, os.path.getsize(shrunk.path)
         else:
             shrunk = ShrunkFile(file)
             is_slow = "trellis" in names_in(shrunk.record.hyperfunctions)
-            total = sum(map(shrunk.raw_size, shrunk.names))
+            total, packed = sum(map(shrunk.raw_size, shrunk.names)), os.path.getsize(shrunk.path)
         if is_slow:
-            console.warn_if_slow(os.path.getsize(shrunk.path))
+            console.warn_if_slow(packed)
         with console.progress(file, total) as progress:
             size = expand(file, output, base=base, threads=threads, force=force, progress=progress)
-        packed = os.path.getsize(shrunk.path)
         console.line(f"{file:<20} : {packed} => {size} bytes, {output}")
         if as_json:
             seconds = round(time.perf_counter() - start, 3)

@@ -74,6 +74,18 @@ class Dtype(click.ParamType):  # type: ignore[type-arg]
         return name
 
 
+class Numbers(click.ParamType):  # type: ignore[type-arg]
+    """Whole numbers with commas between them, such as 225,400."""
+
+    name = "n,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """The numbers."""
+        if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", value, re.ASCII):
+            self.fail(f"{value!r} is not a list of whole numbers; write it like 225,400", param, ctx)
+        return tuple(map(int, value.split(",")))
+
+
 class LevelOption(click.Option):
     """-1 to -9: nine flags, one line of help."""
 

@@ -38,9 +38,13 @@ def method_options(function: options.Function) -> options.Function:
             texts = [f"{name.capitalize()}: {one.help}" for name, one in several]
             declare = click.option(options.flag_of(key), key, is_flag=True, default=None, help=" ".join(texts))
         else:
-            texts = [f"{name.capitalize()}: {one.help.rstrip('.')}; default {one.default}." for name, one in several]
+            texts = [
+                f"{name.capitalize()}: {one.help.rstrip('.')}; default {one.default or 'that of the setting'}."
+                for name, one in several
+            ]
             choices = dict.fromkeys(str(choice) for _, one in several for choice in one.choices)
-            declare = click.option(options.flag_of(key), key, type=click.Choice([*choices]), help=" ".join(texts))
+            kind = click.Choice([*choices]) if choices else options.Numbers()
+            declare = click.option(options.flag_of(key), key, type=kind, help=" ".join(texts))
         function = declare(function)
     return function
 

@@ -110,6 +110,15 @@ class Resident(Hyperfunction, Protocol):
         ...
 
 
+@runtime_checkable
+class Choosing(Hyperfunction, Protocol):
+    """Several hyperfunctions, of which the encoder takes one for each matrix; files record that one."""
+
+    def chosen(self, payload: bytes) -> Hyperfunction:
+        """The one that made a payload of `encode`."""
+        ...
+
+
 def restore(name: str, parameters: Mapping[str, int | float]) -> Hyperfunction:
     """The hyperfunction of a name with its parameters, as a file records them.
 

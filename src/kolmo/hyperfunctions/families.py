@@ -137,13 +137,22 @@ class BitshiftOptions:
 
 @dataclass(frozen=True)
 class TorusOptions:
-    """Options of the torus (docs/torus.md): one of the published settings.
+    """Options of the torus (docs/torus.md): one of the published settings, perhaps with sizes of the codebook to try.
+
+    Args:
+        preset: the setting.
+        points: sizes of the codebook, which are tried in order for each tensor; none for that of the setting.
+        target: mean absolute error at which no further size is tried; at most the limit of the setting.
 
     Raises:
-        ValueError: there is no such setting.
+        ValueError: there is no such setting, or a size or the target is out of its range.
     """
 
     preset: str = option("llm", "published settings.", ("llm", "unet", "mobilenet"))
+    points: tuple[int, ...] = option(
+        (), "points of the codebook; of several, as 225,400,1600, each tensor has the first of an error up to 0.001."
+    )
+    target: float = 0.001
 
     name: ClassVar[str] = "torus"
     has_step: ClassVar[bool] = False
@@ -151,13 +160,17 @@ class TorusOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        if self.points:
+            self.at(None)
 
     def at(self, step: float | None) -> Hyperfunction:
-        """The torus of the setting."""
+        """The torus of the setting, or the series of them."""
         from kolmo.hyperfunctions.torus import PRESETS
+        from kolmo.hyperfunctions.torus_series import TorusSeries
 
         assert step is None
-        return PRESETS[self.preset]
+        torus = PRESETS[self.preset]
+        return TorusSeries(torus, self.points, self.target) if self.points else torus
 
     def at_rate(self, bits: int, columns: int, scale: float) -> Hyperfunction:
         """Not for a family that offers no rates."""

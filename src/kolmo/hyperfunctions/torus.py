@@ -95,13 +95,23 @@ class Torus:
         Raises:
             ValueError: the array does not have two dimensions, or a weight is not a finite number.
         """
+        coded = self.encode_within(weights, self.limit or math.inf, progress)
+        return coded or bytes([RAW]) + _checked(weights).astype("<f4").tobytes()
+
+    def encode_within(
+        self, weights: npt.NDArray[np.float32], limit: float, progress: Progress | None = None
+    ) -> bytes | None:
+        """The payload of a matrix whose mean absolute error is at most `limit`; None of others, and of few weights.
+
+        Raises:
+            ValueError: as for `encode`.
+        """
         flat = _checked(weights)
-        coded = self._encode(flat, progress) if flat.size >= MIN_WEIGHTS else None
-        if coded is None:
-            if progress and flat.size < MIN_WEIGHTS:
-                progress(flat.size)
-            return bytes([RAW]) + flat.astype("<f4").tobytes()
-        return coded
+        if flat.size >= MIN_WEIGHTS:
+            return self._encode(flat, limit, progress)
+        if progress:
+            progress(flat.size)
+        return None
 
     def decode(self, payload: bytes, shape: tuple[int, int], threads: int = 1) -> npt.NDArray[np.float32]:
         """The matrix, exact to the bit on any machine: each operation is elementwise in binary64.
@@ -133,8 +143,8 @@ class Torus:
         if (points, side) != (self.points, self.side) or classes > self.classes:
             _corrupt(f"{points} points, side {side} and {classes} rings are not those of its record", 1)
 
-    def _encode(self, flat: npt.NDArray[np.float32], progress: Progress | None) -> bytes | None:
-        """The payload of a vector, or None where its error exceeds the limit."""
+    def _encode(self, flat: npt.NDArray[np.float32], limit: float, progress: Progress | None) -> bytes | None:
+        """The payload of a vector, or None where its error exceeds `limit`."""
         size, book = flat.size, Codebook(self.points)
         if size % 2:
             flat = np.append(flat, np.float32(flat.mean(dtype=np.float64)))
@@ -167,7 +177,7 @@ class Torus:
             )
             indices[outside] = outer
             total += error_outside
-        if self.limit and total > self.limit * flat.size:
+        if total > limit * flat.size:
             return None
         width = max(1, int(indices.max()).bit_length())
         numbers = map(float, (*centre, *farthest))

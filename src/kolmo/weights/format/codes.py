@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from kolmo.errors import CorruptError
-from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.hyperfunctions.base import Choosing, Hyperfunction
 from kolmo.hyperfunctions.bitshift import Bitshift
 from kolmo.hyperfunctions.trellis import Trellis
 from kolmo.progress import Progress
@@ -83,7 +83,8 @@ def encode(
     except ValueError:  # a weight is too large for this step
         payload = None
     if payload is not None and len(payload) + len(tail) < one.size:
-        return Code(payload + tail, function, wild=len(tail) // (PLACE_BYTES + BYTES[one.dtype]))
+        by = function.chosen(payload) if isinstance(function, Choosing) else function
+        return Code(payload + tail, by, wild=len(tail) // (PLACE_BYTES + BYTES[one.dtype]))
     return Code(data if len(tail) else from_floats(weights, one.dtype))
 
 

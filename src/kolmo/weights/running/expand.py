@@ -20,6 +20,7 @@ from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.gguf import file as gguf
 from kolmo.weights.sources.dtypes import as_numpy, as_torch
 from kolmo.weights.sources.folder import open_target
+from kolmo.weights.sources.hyper_compression import PublishedFolder, is_published
 from kolmo.weights.sources.onnx import GRAPH, SUFFIX, assemble
 
 
@@ -86,7 +87,8 @@ def expand(
     Of a GGUF file that was shrunk without a loss, write that file.
 
     Args:
-        source: a file or a folder that `kolmo.shrink` wrote; for a folder with a config.json, a folder is written.
+        source: a file or a folder that `kolmo.shrink` wrote; for a folder with a config.json, a folder is written. Or a
+            folder of the published code of Hyper-Compression (docs/torus.md), whose tensors are parameter.0 and so on.
         target: the file or folder to write. A name that ends in .onnx gives the model in ONNX that was shrunk, with
             its initialisers inside.
         base: as for `load`.
@@ -111,6 +113,8 @@ def expand(
         if base:
             raise KolmoError(f"{source}: is a GGUF file without a loss, which has no bases; read it without `base`")
         return gguf.expand(source, target, threads=threads, force=force, progress=progress)
+    if is_published(source):
+        return _expand_published(source, os.fspath(target), base, force, progress)
     file, path = _open(source, base), os.fspath(target)
     if os.path.exists(path) and os.path.samefile(file.path, path):
         raise KolmoError(f"{path}: input and output are the same file; choose another")
@@ -134,6 +138,22 @@ def _open(path: str | Path, base: bool) -> ShrunkFile:
     if base and not any(one.base for one in file.record.coded.values()):
         raise KolmoError(f"{path}: has no residuals, so it has no bases; read it without `base`")
     return file
+
+
+def _expand_published(source: str | Path, path: str, base: bool, force: bool, progress: Progress | None) -> int:
+    if base:
+        raise KolmoError(f"{source}: is a folder of Hyper-Compression, which has no bases; read it without `base`")
+    folder = PublishedFolder(source)
+    kinds = enumerate(folder.parameters)
+    header = write_header({}, lay_out((f"parameter.{number}", one.dtype, one.shape) for number, one in kinds))
+    with Target(path, force) as sink:
+        sink.file.write(header)
+        for number, one in enumerate(folder.parameters):
+            sink.file.write(folder.read(number).astype("<f4").tobytes())
+            if progress:
+                progress(one.size)
+        sink.keep(Attributes())
+    return len(header) + folder.raw_size
 
 
 def _expand_onnx(
