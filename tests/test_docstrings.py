@@ -12,7 +12,7 @@ import pytest
 
 import kolmo
 
-NEEDS = {"evaluate": ("pyarrow",), "stream": ("torch",)}  # what an example needs beyond NumPy
+NEEDS = {"evaluate": ("pyarrow",), "stream": ("torch",), "resident": ("torch",)}  # what an example needs beyond NumPy
 PUBLIC = [
     name
     for name in kolmo.__all__

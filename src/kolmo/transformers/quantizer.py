@@ -288,13 +288,13 @@ class KolmoQuantizer(HfQuantizer):
             model._weight_conversions = []
         prefix = f"{model.base_model_prefix}."
         for name in file.names:
-            own = next((one for one in (name, prefix + name, name.removeprefix(prefix)) if one in state), None)
-            if own is None:
+            found = next((one for one in (name, prefix + name, name.removeprefix(prefix)) if one in state), None)
+            if found is None:
                 continue
-            value, kind = state.pop(own), file.kind(name)
+            value, kind = state.pop(found), file.kind(name)
             stored = as_torch(file.read(name), kind.dtype, kind.shape).to(value.dtype)
             if stored.shape != value.shape or from_torch(stored) != from_torch(value):
-                raise KolmoError(f"{file.path}: the model's {own} has changed since it was read; {DEQUANTIZE}")
+                raise KolmoError(f"{file.path}: the model's {found} has changed since it was read; {DEQUANTIZE}")
         if new := state.keys() - {*model.all_tied_weights_keys}:
             raise KolmoError(f"{file.path}: has no {min(new)}, which the model has; {DEQUANTIZE}")
 

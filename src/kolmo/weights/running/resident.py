@@ -69,6 +69,14 @@ def resident(
         MissingExtraError: torch is not installed.
         ValueError: `activations` is unknown.
         OSError: the file cannot be read.
+
+    Examples:
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(128, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64)).eval()
+        >>> _ = kolmo.shrink(net, "net.kolmo", kolmo.Bits(3), hyperfunction="bitshift")
+        >>> done = kolmo.resident(net, "net.kolmo")  # then net(x), as before
+        >>> done.names, done.code_bytes  # 12,288 weights, 49,152 bytes in binary32
+        (['0', '2'], 4768)
     """
     try:
         import torch  # noqa: F401
