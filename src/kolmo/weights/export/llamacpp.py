@@ -35,6 +35,7 @@ TYPES = ("f32", "f16", "bf16", "q8_0")
 FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
 LARGEST = {"f16": 65504.0, "q8_0": 65504.0 * 127}  # magnitudes; the scale of a block of Q8_0 is a binary16
 Q8_BLOCK = 32
+SUFFIX = ".gguf"
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def export(
         MissingExtraError: the package gguf is not installed.
         FormatError: llama.cpp does not know the architecture or the tokenizer, or not as it is here.
         CorruptError: a file of the folder is damaged.
-        KolmoError: the target is not a regular file, or weights are beyond the range of the type.
+        KolmoError: the target is not a regular file, or one of the model, or weights are beyond the range of the type.
         TargetExistsError: the target exists and `force` is not set.
         ValueError: the type is unknown.
         OSError: reading or writing failed; no half-written file is left.
@@ -172,6 +173,8 @@ def export(
         raise CorruptError(f"{config.path}: vocab_size is not the {rows} rows of the embedding; get both again")
     vocabulary = vocabulary_of(Path(folder), config, rows)
     path = os.fspath(target)
+    if os.path.isfile(path) and not path.endswith(SUFFIX) and Path(path).resolve().parent == Path(folder).resolve():
+        raise KolmoError(f"{path}: is a file of the model; choose another name")
     with Target(path, force) as sink:
         if not sink.whole:
             raise KolmoError(f"{path}: is not a regular file, in which alone GGUF can be written; name one")

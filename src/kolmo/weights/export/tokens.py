@@ -264,7 +264,7 @@ def _scores(
         ranks.setdefault(left + right, rank)
     normal = {text for text, kind in zip(texts, types, strict=True) if kind == NORMAL}
     ways = sum(text[:at] in normal and text[at:] in normal for text in normal for at in range(1, len(text)))
-    if ways != len(set(pairs)):
+    if ways != sum(left in normal and right in normal and left + right in normal for left, right in set(pairs)):
         raise FormatError(
             f"{facts.path}: its merges are not those of a SentencePiece vocabulary; GGUF needs such a one"
         )
