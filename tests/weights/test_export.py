@@ -330,6 +330,7 @@ def test_rows_of_heads() -> None:
         ({"hidden_size": None}, "has no hidden_size"),
         ({"hidden_act": "gelu"}, "hidden_act is"),
         ({"rms_norm_eps": float("inf")}, "rms_norm_eps is"),
+        ({"rms_norm_eps": 10**400}, "rms_norm_eps is"),
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope scaling 'yarn'"),
         ({"rope_parameters": [1]}, "rope_parameters is"),
         ({"vocab_size": 10**9}, "vocab_size is not"),
@@ -346,7 +347,9 @@ def test_refused_configurations(facts: dict[str, Any], what: str, tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m"]
 
 
-@pytest.mark.parametrize("damage", ["no file", "not JSON", "unigram", "beyond", "twice", "merges", "added"])
+@pytest.mark.parametrize(
+    "damage", ["no file", "not JSON", "unigram", "beyond", "twice", "merge", "merges", "added", "half", "steps"]
+)
 def test_refused_tokenizers(damage: str, tmp_path: Path) -> None:
     folder = model(tmp_path / "m", "llama")
     path = folder / "tokenizer.json"
@@ -357,8 +360,14 @@ def test_refused_tokenizers(damage: str, tmp_path: Path) -> None:
         vocabulary[first] = 1 << 40
     elif damage == "twice":
         vocabulary[first] = vocabulary[list(vocabulary)[1]]
-    elif damage == "merges":
+    elif damage == "merge":
         facts["model"]["merges"] = ["a"]
+    elif damage == "merges":
+        facts["model"]["merges"] = 5
+    elif damage == "half":
+        facts["added_tokens"] = [{"id": vocabulary.pop(first), "content": "\ud800"}]
+    elif damage == "steps":
+        facts["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": 5}
     elif damage == "added":
         facts["added_tokens"] = [{"id": 1}]
     texts = {"not JSON": "[" * 100000, "unigram": unigram().to_str()}
@@ -412,7 +421,8 @@ def all_ways(tokenizer: Any) -> Any:
     import tokenizers
 
     facts = json.loads(tokenizer.to_str())
-    vocabulary, ranks = facts["model"]["vocab"], {}
+    vocabulary = facts["model"]["vocab"]
+    ranks: dict[str, int] = {}
     for rank, (left, right) in enumerate(facts["model"]["merges"]):
         ranks.setdefault(left + right, rank)
     ways = [(ranks[text], text[:at], text[at:]) for text in ranks for at in range(1, len(text))]

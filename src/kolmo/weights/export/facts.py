@@ -6,7 +6,6 @@ What it is not: it knows no architecture and no tokenizer.
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from kolmo.foreign import quoted
 
 MAX_BYTES = 64 << 20  # of one file
 MAX_WHOLE = 1 << 31
+LARGEST = 3e38  # of a binary32, in which GGUF states numbers
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Facts:
         return default
 
     def number(self, key: str, default: float | None = None) -> float:
-        """The value under a key: a finite number above 0.
+        """The value under a key: a number above 0 that binary32 holds.
 
         Raises:
             FormatError, CorruptError: as for `whole`.
@@ -57,7 +57,7 @@ class Facts:
             return default
         if found is None:
             raise FormatError(f"{self.path}: has no {key}; add it")
-        if type(found) not in (int, float) or not 0 < found < math.inf:
+        if type(found) not in (int, float) or not 0 < found < LARGEST:
             raise CorruptError(f"{self.path}: {key} is {quoted(found)}, not a number above 0; correct it")
         return float(found)
 

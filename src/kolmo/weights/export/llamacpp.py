@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraError
-from kolmo.foreign import quoted
+from kolmo.foreign import printable, quoted
 from kolmo.installing import install
 from kolmo.progress import Progress
 from kolmo.safetensors import Kind
@@ -180,7 +180,7 @@ def export(
             raise KolmoError(f"{path}: is not a regular file, in which alone GGUF can be written; name one")
         writer = gguf.GGUFWriter(sink.place, model.architecture)
         try:
-            _describe(writer, Path(folder).resolve().name, kind, rows, model, vocabulary)
+            _describe(writer, printable(Path(folder).resolve().name), kind, rows, model, vocabulary)
             _write(writer, kind, model, steps, source, progress)
         finally:
             writer.close()

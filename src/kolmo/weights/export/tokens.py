@@ -149,8 +149,9 @@ def vocabulary_of(folder: Path, config: Facts, rows: int) -> Vocabulary:
 
 
 def _flat(part: Any, inner: str) -> Iterator[dict[str, Any]]:
-    """The steps of a part of tokenizer.json, sequences of them taken apart to a depth of two."""
-    for step in part.get(inner) or [] if isinstance(part, dict) and part.get("type") == "Sequence" else [part]:
+    """The steps of a part of tokenizer.json, a sequence of them taken apart."""
+    found = part.get(inner) if isinstance(part, dict) and part.get("type") == "Sequence" else [part]
+    for step in found if isinstance(found, list) else []:
         if isinstance(step, dict):
             yield step
 
@@ -164,6 +165,8 @@ def _ids(facts: Facts, model: Facts, rows: int) -> dict[str, int]:
         raise CorruptError(f"{facts.path}: has a token beyond the {rows} rows of the embedding; get both again")
     if len(set(ids.values())) != len(ids):
         raise CorruptError(f"{facts.path}: has two tokens of one number; get it again")
+    if strange := next((text for text in ids if not is_text(text)), None):
+        raise CorruptError(f"{facts.path}: token {quoted(strange)} is not a text in Unicode; get it again")
     if rows - len(ids) > MAX_PADDING:
         raise CorruptError(f"{facts.path}: has {len(ids)} tokens for the {rows} rows of the embedding; get both again")
     return ids
@@ -180,13 +183,16 @@ def _added(facts: Facts) -> list[dict[str, Any]]:
 
 def _pairs(facts: Facts, model: Facts) -> list[tuple[str, str]]:
     """The merges, in both ways that the library tokenizers writes them."""
+    vocabulary, pairs = model.inner("vocab").values, []
     found = model.values.get("merges") or []
-    pairs = [tuple(pair.split(" ")) if isinstance(pair, str) else pair for pair in found] if found else []
-    vocabulary = model.inner("vocab").values
-    for pair in pairs:
-        if len(pair) != 2 or not all(isinstance(one, str) and one in vocabulary for one in pair):
-            raise CorruptError(f"{facts.path}: {quoted(pair)} is not a pair of tokens to merge; get it again")
-    return [(left, right) for left, right in pairs]
+    for merge in found if isinstance(found, list) else [found]:
+        pair = merge.split(" ") if isinstance(merge, str) else merge
+        match pair:
+            case [str(left), str(right)] if left in vocabulary and right in vocabulary:
+                pairs.append((left, right))
+            case _:
+                raise CorruptError(f"{facts.path}: {quoted(pair)} is not a pair of tokens to merge; get it again")
+    return pairs
 
 
 def _special(settings: Facts, config: Facts, ids: Mapping[str, int]) -> dict[str, int]:
@@ -278,4 +284,9 @@ def _chat(folder: Path, settings: Facts) -> str:
     if path.is_file() and path.stat().st_size <= MAX_BYTES:
         return path.read_text("utf-8", errors="replace")
     found = settings.values.get("chat_template")
-    return found if isinstance(found, str) else ""
+    return found if isinstance(found, str) and is_text(found) else ""
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be written in UTF-8, which half of a surrogate pair cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
