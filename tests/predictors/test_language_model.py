@@ -327,7 +327,15 @@ def test_encoder_and_decoder_make_the_same_calls(memory: int, at_once: int, monk
     monkeypatch.setattr(Markov, "lanes", lanes)
     monkeypatch.setattr(MarkovLanes, "feed", feed)
     ids = np.frombuffer(TEXT, np.uint8).astype(np.int32)
-    coder = ChunkCoder(Markov(), 40, lambda tokens: -(-tokens // 100), lambda chunks: min(chunks, 3), 1, 1 << memory if memory else 0, at_once)
+    coder = ChunkCoder(
+        Markov(),
+        40,
+        lambda tokens: -(-tokens // 100),
+        lambda chunks: min(chunks, 3),
+        1,
+        1 << memory if memory else 0,
+        at_once,
+    )
     chunks = coder.split(ids)
     assert len(chunks) > 4
     payloads, chosen, _ = coder.encode(chunks, grids.tolerance(1e-6, 8), None, stepped=True)

@@ -20,47 +20,51 @@ if TYPE_CHECKING:
 @click.argument("file", type=options.PATH)
 @options.place
 @click.option("--base", is_flag=True, help="For a lossless file: only the coarse copy, without its residuals.")
+@click.option("--to", type=click.Choice(["gguf"]), help="Of the folder of a model, make a GGUF file for llama.cpp.")
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["f32", "f16", "bf16", "q8_0"]),
+    help="With --to: of the matrices (default f16).",
+)
 @options.threads
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
 @options.quiet
 @options.verbose
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def command(
-    *, file: str, output: str, base: bool, threads: int, force: bool, quiet: bool, verbose: bool, as_json: bool
+    *,
+    file: str,
+    output: str,
+    base: bool,
+    to: str | None,
+    kind: str | None,
+    threads: int,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+    as_json: bool,
 ) -> int:
     """Make a plain safetensors file OUT of FILE, which kolmo shrink wrote; or a folder of a folder.
 
     OUT has all tensors under their names, in their dtypes; the coded ones as close as they were coded. If FILE was
     made from a model in ONNX and OUT ends in .onnx, OUT is that model. If FILE was made from a GGUF file, OUT is that
     file, byte by byte. FILE may also be a folder of the published code of Hyper-Compression.
-    """
-    from kolmo.weights.format.reader import ShrunkFile
-    from kolmo.weights.format.table import names_in
-    from kolmo.weights.gguf.file import is_shrunk, open_shrunk
-    from kolmo.weights.running.expand import expand
-    from kolmo.weights.sources.hyper_compression import PublishedFolder, is_published
 
+    With --to gguf, FILE is the folder of a model, shrunk or plain, and OUT a GGUF file that llama.cpp runs.
+    """
+    if kind and not to:
+        raise click.UsageError("--type is that of a GGUF file; add --to gguf")
     console = Console(quiet, verbose, as_json)
     with console.guarded(file), console.writing_to(output):
         check_weights(file)
         if os.path.exists(output) and not force:
             force = may_overwrite(output, console, ask=True)
         start = time.perf_counter()
-        shrunk: ShrunkFile | ShrunkGguf
-        if is_published(file):
-            published = PublishedFolder(file)
-            is_slow, total, packed = False, published.raw_size, published.packed_size
-        elif is_shrunk(file):
-            shrunk = open_shrunk(file)
-            is_slow, total, packed = True, shrunk.size, os.path.getsize(shrunk.path)
+        if to:
+            packed, size = _export(console, file, output, kind=kind or "f16", base=base, threads=threads, force=force)
         else:
-            shrunk = ShrunkFile(file)
-            is_slow = "trellis" in names_in(shrunk.record.hyperfunctions)
-            total, packed = sum(map(shrunk.raw_size, shrunk.names)), os.path.getsize(shrunk.path)
-        if is_slow:
-            console.warn_if_slow(packed)
-        with console.progress(file, total) as progress:
-            size = expand(file, output, base=base, threads=threads, force=force, progress=progress)
+            packed, size = _expand(console, file, output, base=base, threads=threads, force=force)
         console.line(f"{file:<20} : {packed} => {size} bytes, {output}")
         if as_json:
             seconds = round(time.perf_counter() - start, 3)
@@ -68,3 +72,45 @@ def command(
                 {"file": file, "output": output, "packed_size": packed, "raw_size": size, "seconds": seconds}
             )
     return console.status
+
+
+def _expand(console: Console, file: str, output: str, *, base: bool, threads: int, force: bool) -> tuple[int, int]:
+    """Write OUT in the format that FILE was made from; returns the bytes of both."""
+    from kolmo.weights.format.reader import ShrunkFile
+    from kolmo.weights.format.table import names_in
+    from kolmo.weights.gguf.file import is_shrunk, open_shrunk
+    from kolmo.weights.running.expand import expand
+    from kolmo.weights.sources.hyper_compression import PublishedFolder, is_published
+
+    shrunk: ShrunkFile | ShrunkGguf
+    if is_published(file):
+        published = PublishedFolder(file)
+        is_slow, total, packed = False, published.raw_size, published.packed_size
+    elif is_shrunk(file):
+        shrunk = open_shrunk(file)
+        is_slow, total, packed = True, shrunk.size, os.path.getsize(shrunk.path)
+    else:
+        shrunk = ShrunkFile(file)
+        is_slow = "trellis" in names_in(shrunk.record.hyperfunctions)
+        total, packed = sum(map(shrunk.raw_size, shrunk.names)), os.path.getsize(shrunk.path)
+    if is_slow:
+        console.warn_if_slow(packed)
+    with console.progress(file, total) as progress:
+        size = expand(file, output, base=base, threads=threads, force=force, progress=progress)
+    return packed, size
+
+
+def _export(
+    console: Console, file: str, output: str, *, kind: str, base: bool, threads: int, force: bool
+) -> tuple[int, int]:
+    """Write OUT in GGUF; returns the bytes of the weights as FILE has them, and those of OUT."""
+    from kolmo.weights.export.llamacpp import export, open_source
+
+    source = open_source(file)
+    if source.is_slow:
+        console.warn_if_slow(source.stored)
+    with console.progress(file, source.size) as progress:
+        made = export(file, output, kind=kind, base=base, threads=threads, force=force, progress=progress)
+    for note in made.notes:
+        console.warn(note)
+    return source.stored, made.size
