@@ -67,7 +67,8 @@ def products(repeat: int, threads: int) -> None:
     with torch.inference_mode():
         for count in COUNTS:
             x = torch.randn(count, WIDTH)
-            ways: list[Callable[[], Any]] = [partial(torch.nn.functional.linear, x.to(weight.dtype), weight) for weight in plain.values()]
+            linear = torch.nn.functional.linear
+            ways: list[Callable[[], Any]] = [partial(linear, x.to(one.dtype), one) for one in plain.values()]
             for code in codes.values():
                 ways.append(partial(kernels.bitshift_product, code, WIDTH, WIDTH, x.numpy(), threads))
             times: list[list[float]] = [[] for _ in ways]
