@@ -104,7 +104,7 @@ def generated(way: str, folder: Path, tokens: int, threads: int) -> dict[str, fl
     else:
         if "activations" in way:
             options["quantization_config"] = kolmo.transformers.KolmoConfig(activations="float")
-        model = transformers.AutoModelForCausalLM.from_pretrained(folder, **options)
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options)
     model.eval()
     ids = torch.arange(1, PROMPT + 1)[None] * 37
 
@@ -154,7 +154,7 @@ def prepare(source: Path, work: Path) -> None:
 
     work.mkdir(parents=True, exist_ok=True)
     if not (work / "plain").exists():
-        model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
+        model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16, trust_remote_code=False)
         model.save_pretrained(work / "plain")
     for name, bits, method in (("bitshift4", 4, "bitshift"), ("bitshift2", 2, "bitshift"), ("trellis4", 4, "trellis")):
         if not (work / name).exists():

@@ -100,7 +100,7 @@ def test_bytes_come_back_in_another_batch(folder: Path, kind: str) -> None:
     data = TEXT.encode()[:400] + STRANGE
     writer = LlamaCpp.from_spec(str(folder / f"{kind}.gguf"), chunk=30, settings=RunSettings(batch=32))
     payload = encoded(writer, data, threads=2)
-    reader = LlamaCpp.restore(1, writer.parameters(), RunSettings(batch=8))
+    reader = LlamaCpp.restore(writer.version, writer.parameters(), RunSettings(batch=8))
     assert reader.fingerprint() == writer.fingerprint()
     assert decoded(reader, payload, len(data), threads=1) == data
     assert reader.notes == []
@@ -111,7 +111,7 @@ def test_bytes_come_back_in_another_batch(folder: Path, kind: str) -> None:
 def test_windows_slide(folder: Path, kind: str) -> None:
     model = LlamaCpp.from_spec(str(folder / f"{kind}.gguf"), context=64, chunk=300)
     data = TEXT.encode()[:500]
-    assert decoded(LlamaCpp.restore(1, model.parameters()), encoded(model, data), len(data)) == data
+    assert decoded(LlamaCpp.restore(model.version, model.parameters()), encoded(model, data), len(data)) == data
     assert model.record.context == 64
 
 
@@ -258,19 +258,19 @@ def test_another_file_is_refused(folder: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved.gguf"
     moved.write_bytes((folder / "spm.gguf").read_bytes())
     settings = RunSettings(model=str(moved))
-    LlamaCpp.restore(1, model.parameters(), settings)
+    LlamaCpp.restore(model.version, model.parameters(), settings)
     content = bytearray(moved.read_bytes())
     content[-1] ^= 1
     moved.write_bytes(content)
     with pytest.raises(
         PredictorError, match=r"moved.gguf is not the model .*its weights .* differs; give the writer's"
     ):
-        LlamaCpp.restore(1, model.parameters(), settings)
+        LlamaCpp.restore(model.version, model.parameters(), settings)
     moved.unlink()
     with pytest.raises(PredictorError, match=r"moved.gguf: no such file"):
-        LlamaCpp.restore(1, model.parameters(), settings)
+        LlamaCpp.restore(model.version, model.parameters(), settings)
     with pytest.raises(PredictorError, match="in a way that is not known here; upgrade kolmo"):
-        LlamaCpp.restore(1, replace(model.record, way=3).to_bytes(), settings)
+        LlamaCpp.restore(model.version, replace(model.record, way=3).to_bytes(), settings)
 
 
 def test_the_file_says_how_to_compute(folder: Path) -> None:
@@ -279,7 +279,7 @@ def test_the_file_says_how_to_compute(folder: Path) -> None:
     assert model.record.way == WAYS.index(PLAIN) + 1
     hashes = hash_files([folder / "spm.gguf"]), FLASH, model.backend.vocabulary.table_hash
     record = Record.of("spm.gguf", "", hashes, "float32", model.record.context, model.record.chunk, 2)
-    other = LlamaCpp.restore(1, record.to_bytes(), RunSettings(model=str(folder / "spm.gguf")))
+    other = LlamaCpp.restore(record.version, record.to_bytes(), RunSettings(model=str(folder / "spm.gguf")))
     assert isinstance(other.backend, LlamaCppBackend)
     assert other.backend.way == FLASH
     assert other.fingerprint() != model.fingerprint()

@@ -27,6 +27,7 @@ FLAGS = {
     "dump": "--dump",
     "force": "-f",
     "keep": "--exact",
+    "kind": "--type",
     "lanes": "--lanes",
     "max_length": "--max-size",
     "memory_limit": "--memory",

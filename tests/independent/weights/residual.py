@@ -42,17 +42,25 @@ class Contexts(dict[object, Adaptive]):
 class Tile:
     """The walk over a tile."""
 
-    def __init__(self, code: bytes, raw: bytes, m: int, unit: int, depth: int, zeros: bool, columns: int) -> None:
-        self.coder, self.raw, self.m, self.unit, self.depth, self.zeros = (
-            Decoder(code),
-            RawBits(raw),
-            m,
-            unit,
-            depth,
-            zeros,
-        )
+    def __init__(self, code: bytes, raw: bytes, m: int, spare: int, unit: int, depth: int, columns: int) -> None:
+        self.coder, self.raw, self.mantissa, self.spare, self.unit = Decoder(code), RawBits(raw), m, spare, unit
+        self.depth, self.zeros, self.rows = depth & 15, bool(depth & 16), bool(depth & 32)
         self.contexts = Contexts()
+        self.other = False  # whether the row before had another number of zero bits than the one before it
         self.row, self.columns = 128, [128] * columns
+
+    @property
+    def m(self) -> int:
+        """Bits of a mantissa that are coded."""
+        return self.mantissa - self.spare
+
+    def begin_row(self) -> None:
+        """How many lowest bits of this row's mantissas are 0."""
+        if self.rows:
+            self.other = bool(self.contexts["another", self.other].decode(self.coder))
+            if self.other:
+                self.spare = self.raw.take(6)
+            check(self.spare <= self.mantissa, "more zero bits than a mantissa has")
 
     def upper(self, bits: int, context: int) -> tuple[int, int]:
         """The upper bits of `bits`, as decisions, and how many are left."""
@@ -115,16 +123,18 @@ def decode(base: bytes, payload: bytes, dtype: str, rows: int, columns: int) -> 
         walk = Tile(
             payload[at : at + code],
             payload[at + code : at + code + raw],
-            m - spare,
+            m,
+            spare,
             unit,
-            depth & 15,
-            depth >= 16,
+            depth,
             columns,
         )
         at += code + raw
         for i in range(tile * TILE, min((tile + 1) * TILE, rows * columns)):
+            if i % columns == 0 or i == tile * TILE:
+                walk.begin_row()
             sign, exponent, mantissa = walk.float_of(levels[i] or 0, i % columns)
-            bits = sign << exponent_bits + m | exponent << m | mantissa << spare
+            bits = sign << exponent_bits + m | exponent << m | mantissa << walk.spare
             exact += bits.to_bytes(width, "little")
         check(walk.raw.at + 7 >> 3 == raw, "raw bits that are left")
     check(at == len(payload), "the sizes of a residual")

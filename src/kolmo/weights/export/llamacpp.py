@@ -235,4 +235,6 @@ def _type_of(step: Move, kind: str) -> str:
 def _check_range(values: Floats, kind: str, name: str, where: str) -> None:
     largest = LARGEST.get(kind)
     if largest is not None and values.size and max(-float(values.min()), float(values.max())) > largest:
-        raise KolmoError(f"{where}: {quoted(name)} has weights beyond the range of {kind}; choose --type bf16 or f32")
+        raise KolmoError(
+            f"{where}: {quoted(name)} has weights beyond the range of {kind}; choose kind='bf16' or kind='f32'"
+        )

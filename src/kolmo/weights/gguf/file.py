@@ -201,7 +201,7 @@ def open_shrunk(path: str | Path) -> ShrunkGguf:
     path = Path(path)
     header = read_header(path)
     if KEY not in header.metadata:
-        raise FormatError(f"{path}: is not a GGUF file that kolmo shrank; make one with kolmo shrink --lossless")
+        raise FormatError(f"{path}: is not a GGUF file that kolmo shrank; shrink one without a loss")
     try:
         found = json.loads(header.metadata[KEY], object_pairs_hook=reject_duplicate_keys)
     except (ValueError, RecursionError) as error:

@@ -15,7 +15,7 @@ HEAD_BYTES = 16  # number of first bytes that are examined
 SAFETENSORS, TORCH, ONNX = "safetensors", "torch", "ONNX"  # the kinds that can be read
 FIELDS = (0x12, 0x1A, 0x22, 0x2A, 0x32, 0x3A, 0x42)  # tags of fields that follow the version in a model in ONNX
 OTHERS: dict[bytes, str] = {  # beginning -> what it is and what to do
-    b"GGUF": "a GGUF file; store it with kolmo shrink --lossless, or take the model that it was made of",
+    b"GGUF": "a GGUF file; shrink it without a loss, or take the model that it was made of",
     b"GGML": "a GGML file; take the model that it was made of",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file, as of Keras; save its weights as safetensors",
     b"\x93NUMPY": "an array of NumPy; give kolmo.shrink a dictionary of arrays",

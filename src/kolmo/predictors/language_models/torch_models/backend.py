@@ -77,7 +77,7 @@ class HuggingFaceBackend:
             raise PredictorError(f"{self.name}: its logits are not finite; try dtype='float32', or get the model again")
         self.batches = True
         self.batches = self._agree(right, lambda: _steps(self.lanes(2, 0), tokens))
-        if not self.batches and not self._agree(right, lambda: _steps(self.lanes(2, 0), tokens)):  # one by one
+        if not self.batches and not self._near(right, _steps(self.lanes(2, 0), tokens)):  # one by one
             raise PredictorError(_no_cache(self.model, self.name))
         self.continues = self._agree(right[:, 5:], lambda: _at_once(self.lanes(2, 0), tokens, 5))
         self.frequencies = None
@@ -89,6 +89,9 @@ class HuggingFaceBackend:
             other = compute()
         except PredictorError:  # the model does not support it
             return False
+        return self._near(right, other)
+
+    def _near(self, right: Logits, other: Logits) -> bool:
         spread = max(float(np.abs(right).max()), 1e-3)
         near = 0.1 if self.dtype in ("bfloat16", "float16") else 1e-3
         return other.shape == right.shape and bool(np.abs(other - right).max() < near * spread)
