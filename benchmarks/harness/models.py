@@ -9,6 +9,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from kolmo.predictors.language_models.pretrained import quiet
+
 STORIES = Path(__file__).parents[2] / "tests" / "models" / "stories260K"
 FAMILIES = ("gpt2", "gpt_neox", "llama", "mamba", "mistral", "qwen2", "rwkv")
 TOKENS = 299  # and an end of text
@@ -79,7 +81,8 @@ def tiny(folder: Path, family: str) -> Path:
             if values.dim() >= 2:
                 torch.nn.init.normal_(values, 0, 0.3)
     model.eval()
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     byte_level(TOKENS).save(str(folder / "tokenizer.json"))
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}\n', "utf-8")
     return folder

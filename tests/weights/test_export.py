@@ -410,7 +410,7 @@ def test_weights_beyond_binary16(tmp_path: Path) -> None:
     weights["model.layers.0.mlp.up_proj.weight"][3, 4] = -1e6
     header = write_header({}, lay_out((name, "F32", values.shape) for name, values in weights.items()))
     (folder / "model.safetensors").write_bytes(header + b"".join(values.tobytes() for values in weights.values()))
-    with pytest.raises(KolmoError, match=r"up_proj\.weight' has weights beyond the range of f16; choose --type bf16"):
+    with pytest.raises(KolmoError, match=r"up_proj\.weight' has weights beyond the range of f16; choose kind='bf16'"):
         export(folder, tmp_path / "m.gguf")
     assert not (tmp_path / "m.gguf").exists()
     export(folder, tmp_path / "m.gguf", kind="bf16")
