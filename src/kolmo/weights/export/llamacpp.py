@@ -136,7 +136,7 @@ def export(
         folder: as for `open_source`.
         target: the file to write.
         kind: the type of the matrices, one of `TYPES`. Vectors and tables of positions are binary32 in all of them;
-            matrices whose rows are no multiple of 32 weights are binary16 in q8_0.
+            matrices whose row length is not a multiple of 32 are binary16 in q8_0.
         base: as for `open_source`.
         threads: as for `open_source`.
         force: overwrite the target.
