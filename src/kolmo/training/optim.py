@@ -61,8 +61,9 @@ def orthogonalise(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tens
         x = x.mT
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(5):
-        gram = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        gram = torch.bmm(x, x.mT)
+        odd = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+        x = torch.baddbmm(x, odd, x, beta=3.4445)
     return (x if wide else x.mT).to(matrices.dtype)
 
 
