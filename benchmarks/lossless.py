@@ -25,7 +25,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.files import HEADLINE, MB, ON_REQUEST, SOURCES, build
+from harness.growth import growth
 from harness.measuring import log, measure, one_core
+from harness.pareto import draw
 from harness.report import machine, render, startup, versions
 from harness.scaling import scaling, streaming
 from harness.tables import tables
@@ -56,6 +58,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--scaling", type=int, nargs="?", const=4, metavar="LEVEL", help="one thread against two")
     parser.add_argument("--stream", type=int, nargs="?", const=1, metavar="LEVEL", help="peak memory of a stream")
     parser.add_argument("--stream-bytes", type=int, default=1000 * MB, metavar="N", help="default: %(default)s")
+    parser.add_argument("--growth", metavar="LEVELS", help="CPU time and memory from 10 KB on, such as 1,4,5")
+    parser.add_argument("--growth-bytes", type=int, default=10 * MB, metavar="N", help="at most (default: %(default)s)")
+    parser.add_argument("--figure", type=Path, metavar="OUT", help="draw the first file's sizes against CPU time there")
     parser.add_argument("--markdown", type=Path, metavar="OUT", help="also write the report there")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write every figure there")
     options = parser.parse_args(arguments)
@@ -118,12 +123,16 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="kolmo-bench-") as folder:
         work = Path(folder)
         report["startup"] = startup(work)
-        text, report["results"], wrong = compare(options, work)
+        text, records, wrong = compare(options, work)
+        report["results"] = records
         parts.append(text)
         failures += wrong
         sections: list[tuple[str, Callable[[], tuple[str, dict[str, object]]]]] = []
         if options.scaling is not None:
             sections.append(("scaling", lambda: scaling(options.scaling, options.repeat, work)))
+        if options.growth is not None:
+            levels = [int(level) for level in options.growth.split(",")]
+            sections.append(("growth", lambda: growth(levels, options.growth_bytes, work)))
         if options.stream is not None:
             sections.append(("stream", lambda: streaming(options.stream, options.stream_bytes)))
         for title, section in sections:
@@ -133,6 +142,8 @@ def main(arguments: Sequence[str]) -> int:
             except ToolError as error:
                 failures.append(f"{title}: {error}")
                 log(failures[-1])
+    if options.figure:  # last: drawing would raise the memory that measured processes start with
+        draw(records, options.figure)
     report["failures"] = failures
     text = render(report, parts, options.repeat)
     print(text)
