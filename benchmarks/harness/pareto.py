@@ -23,7 +23,7 @@ def draw(records: Sequence[dict[str, Any]], target: Path) -> None:
         points = [
             (
                 one["tool"],
-                statistics.median(c["cpu"] for c in one[way]) / one["raw"] * 1e6,
+                MICRO * statistics.median(cost["cpu"] for cost in one[way]) / one["raw"],
                 8 * one["size"] / one["raw"],
             )
             for one in shown
