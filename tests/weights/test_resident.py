@@ -147,6 +147,15 @@ def test_state_dicts_copies_and_pickles() -> None:
     for one in (other, copy.deepcopy(linear), pickle.loads(pickle.dumps(linear))):
         assert torch.equal(one(x), linear(x))
         assert one.plain.weight.numel() == 512
+    last = modules.ResidentLinear(code(16, 32, seed=11), nn.Linear(32, 16), "float")
+    tied = modules.ResidentLinear(last.code, nn.Linear(32, 16, bias=False), "float")
+    last.load_state_dict(linear.state_dict())
+    assert torch.allclose(tied(x), x @ linear.weight.T, atol=1e-5)  # turned as the code that was loaded is
+    damaged = linear.state_dict()
+    damaged["code"] = damaged["code"].clone()
+    damaged["code"][20] ^= 1
+    with pytest.raises(CorruptError, match="checksum"):
+        last.load_state_dict(damaged)
 
 
 class Tied(nn.Module):  # type: ignore[misc, name-defined]

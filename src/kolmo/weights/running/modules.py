@@ -26,7 +26,7 @@ from kolmo.native.dispatch import kernels
 from kolmo.weights.running import triton_product
 from kolmo.weights.running.activations import ACTIVATIONS, FLOATS, INTEGERS
 
-GPU = ("cuda",)  # kinds of devices on which triton_product computes
+HEADS = WeakTensorKeyDictionary()  # for a code, what its header says
 MOVED = WeakTensorKeyDictionary()  # for a code that was moved to another device: a weak reference to it there
 TILE_WEIGHTS = 1 << 18  # number of weights that are decoded at once for a product with floats: 1 MiB
 GROUP_ROWS = 16  # rows whose words are interleaved; a tile has whole groups
@@ -81,7 +81,7 @@ class Resident(torch.nn.Module):
             raise ValueError(f"activations {activations!r} are not known; choose from {', '.join(ACTIVATIONS)}")
         weight = plain.weight
         self.rows, self.columns = weight.shape[0], weight.shape[1:].numel()
-        self._head = self._head_of(code)
+        self._read_head(code)
         self.activations = activations
         self.register_buffer("code", code)
         self.register_buffer("_like", torch.empty(0, dtype=weight.dtype), persistent=False)  # follows casts
@@ -100,14 +100,21 @@ class Resident(torch.nn.Module):
             self.wild_differences = (wild.values.view(torch.float32) - decoded).view(torch.int32)
             self.wild_values = wild.values
 
-    def _head_of(self, code: torch.Tensor) -> triton_product.Head:
-        """The head of a payload, which is checked."""
-        return triton_product.Head.of(Payload.parse(code.cpu().numpy().data, (self.rows, self.columns)))
+    @property
+    def _head(self) -> triton_product.Head:
+        """The head of the code: read once, since that waits for a GPU."""
+        known: triton_product.Head | None = HEADS.get(self.code)
+        return known or self._read_head(self.code)
+
+    def _read_head(self, code: torch.Tensor) -> triton_product.Head:
+        payload = Payload.parse(code.cpu().numpy().data, (self.rows, self.columns))
+        HEADS[code] = head = triton_product.Head.of(payload)
+        return head
 
     def _load_from_state_dict(self, *args: Any) -> None:
         super()._load_from_state_dict(*args)
         if not self.code.is_meta:
-            self._head = self._head_of(self.code)
+            self._read_head(self.code)
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Resident:
         """Apply a function to parameters and buffers, as for `to`; modules that share a code share the moved one."""
@@ -118,7 +125,7 @@ class Resident(torch.nn.Module):
             if known is not None and known.device == self.code.device:
                 self.code = known
             else:
-                MOVED[before] = weakref.ref(self.code)
+                MOVED[before], HEADS[self.code] = weakref.ref(self.code), HEADS.get(before)
         return self
 
     @property
@@ -158,12 +165,12 @@ class Resident(torch.nn.Module):
     def _is_on_gpu(self) -> bool:
         """Whether `triton_product` computes, and not the kernels for the CPU."""
         kind = self.code.device.type
-        if kind != "cpu" and kind not in GPU:
+        if kind != "cpu" and kind not in triton_product.GPU:
             raise KolmoError(
                 f"weights that stay small compute on the CPU or with CUDA, not on {self.code.device}; move the module "
                 "to one of these, or make it plain (dequantize)"
             )
-        return kind in GPU
+        return kind in triton_product.GPU
 
     def _check_device(self, x: torch.Tensor) -> None:
         if x.device != self.code.device:

@@ -19,6 +19,7 @@ from kolmo.hyperfunctions.bitshift_payload import ALIGNMENT, HEADER, OCTAVES, Pa
 if TYPE_CHECKING:
     import torch
 
+GPU = ("cuda",)  # kinds of devices on which these functions compute
 TURN_BLOCK = 1024  # numbers of a row that a program loads at once
 ROUND_BLOCK = 1024
 DECODE_COLUMNS = 512
@@ -64,9 +65,9 @@ def product(code: torch.Tensor, head: Head, x: torch.Tensor) -> torch.Tensor:
     import torch
 
     kernels, count, width = _kernels(code.device), x.shape[0], width_of(head.columns)
-    y = torch.zeros((count, head.rows), dtype=torch.float32, device=code.device)
+    y = torch.empty((count, head.rows), dtype=torch.float32, device=code.device)
     if not y.numel() or not width:
-        return y
+        return y.zero_()
     turned = rotate(x, head.seed, back=False) if head.rotated else x
     q = torch.empty((count, width), dtype=torch.int8, device=code.device)
     units = torch.empty(count, dtype=torch.float32, device=code.device)
@@ -78,6 +79,7 @@ def product(code: torch.Tensor, head: Head, x: torch.Tensor) -> torch.Tensor:
             *_tables(code, head),
             *(q, units, y, head.rows, count, head.row_words, width, head.scale),
             **{"BITS": head.bits, "STATES": head.states_log, "ROWS": height, "COLUMNS": columns, "COUNT": at_once},
+            num_warps=4 if at_once <= 32 else 8,  # with fewer, the sums of more rows do not fit the registers
             enable_fp_fusion=False,
         )
     return y
