@@ -120,12 +120,14 @@ def test_gradients_other_devices_and_damage_are_refused() -> None:
         linear(torch.zeros(1, 32, requires_grad=True))
     with torch.no_grad():
         linear(torch.zeros(1, 32, requires_grad=True))
-    with pytest.raises(KolmoError, match="on the CPU"):
+    with pytest.raises(KolmoError, match="inputs are on meta, and the weights on cpu"):
         linear(torch.zeros(1, 32, device="meta"))
     with pytest.raises(ValueError, match="31 numbers"):
         linear(torch.zeros(1, 31))
-    with pytest.raises(KolmoError, match="on the CPU"):
+    with pytest.raises(KolmoError, match="inputs are on cpu, and the weights on meta"):
         linear.to("meta")(torch.zeros(1, 32))
+    with pytest.raises(KolmoError, match="on the CPU or with CUDA, not on meta"):
+        linear(torch.zeros(1, 32, device="meta"))
     with pytest.raises(ValueError, match="choose from int8, float"):
         modules.ResidentLinear(code(16, 32), nn.Linear(32, 16), "int4")
     damaged = code(16, 32)
@@ -145,6 +147,15 @@ def test_state_dicts_copies_and_pickles() -> None:
     for one in (other, copy.deepcopy(linear), pickle.loads(pickle.dumps(linear))):
         assert torch.equal(one(x), linear(x))
         assert one.plain.weight.numel() == 512
+    last = modules.ResidentLinear(code(16, 32, seed=11), nn.Linear(32, 16), "float")
+    tied = modules.ResidentLinear(last.code, nn.Linear(32, 16, bias=False), "float")
+    last.load_state_dict(linear.state_dict())
+    assert torch.allclose(tied(x), x @ linear.weight.T, atol=1e-5)  # turned as the code that was loaded is
+    damaged = linear.state_dict()
+    damaged["code"] = damaged["code"].clone()
+    damaged["code"][20] ^= 1
+    with pytest.raises(CorruptError, match="checksum"):
+        last.load_state_dict(damaged)
 
 
 class Tied(nn.Module):  # type: ignore[misc, name-defined]
@@ -186,6 +197,8 @@ def test_a_module_computes_with_the_codes_of_a_file(tmp_path: Any) -> None:
     assert exact.names == done.names
     with pytest.raises(ValueError, match="choose from"):
         kolmo.resident(Tied(), tmp_path / "small.kolmo", activations="int2")
+    moved = copy.deepcopy(made).to("meta")
+    assert moved.embedding.code is moved.head.code  # tied modules stay tied on another device
     file = ShrunkFile(tmp_path / "small.kolmo")
     data = bytearray((tmp_path / "small.kolmo").read_bytes())
     data[file.span("body.0.weight")[0] + 50] ^= 1

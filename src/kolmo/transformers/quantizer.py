@@ -275,8 +275,8 @@ class KolmoQuantizer(HfQuantizer):
         state = dict(model.named_parameters()) if self.streams else model.state_dict()
         for name, original in self._kept.items():
             code, wild = resident.read_code(file, original)
-            own = {key: state.pop(f"{name}.{key}") for key in WILD if f"{name}.{key}" in state}
-            same = torch.equal(state.pop(f"{name}.code"), code) and bool(own) == (wild is not None)
+            own = {key: state.pop(f"{name}.{key}").cpu() for key in WILD if f"{name}.{key}" in state}
+            same = torch.equal(state.pop(f"{name}.code").cpu(), code) and bool(own) == (wild is not None)
             same = same and (wild is None or all(map(torch.equal, (own[key] for key in WILD[:2]), wild)))
             if not same:
                 raise KolmoError(f"{file.path}: the model's {name} has changed since it was read; {DEQUANTIZE}")

@@ -5,28 +5,29 @@
     ResidentTransposed    transformers' Conv1D, a linear module whose matrix is (inputs, outputs)
     ResidentEmbedding     torch.nn.Embedding: decodes the rows that are looked up
 
-Products are those of docs/bitshift.md, "Product": the same bits with any number of threads and of rows at once. What
-they are not: fit for training, or for another device than the CPU. This file imports torch at once, so it is imported
-inside functions only.
+Products are those of docs/bitshift.md, "Product": the same bits with any number of threads and of rows at once, and on
+a GPU, where `triton_product` computes. What they are not: fit for training, or for other devices. This file imports
+torch at once, so it is imported inside functions only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch.nn import functional
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from kolmo.errors import KolmoError
-from kolmo.hyperfunctions.bitshift_payload import HEADER, ROTATED, Payload
+from kolmo.hyperfunctions.bitshift_payload import Payload
 from kolmo.native.dispatch import kernels
+from kolmo.weights.running import triton_product
 from kolmo.weights.running.activations import ACTIVATIONS, FLOATS, INTEGERS
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
+HEADS = WeakTensorKeyDictionary()  # for a code, what its header says
+MOVED = WeakTensorKeyDictionary()  # for a code that was moved to another device: a weak reference to it there
 TILE_WEIGHTS = 1 << 18  # number of weights that are decoded at once for a product with floats: 1 MiB
 GROUP_ROWS = 16  # rows whose words are interleaved; a tile has whole groups
 
@@ -80,7 +81,7 @@ class Resident(torch.nn.Module):
             raise ValueError(f"activations {activations!r} are not known; choose from {', '.join(ACTIVATIONS)}")
         weight = plain.weight
         self.rows, self.columns = weight.shape[0], weight.shape[1:].numel()
-        Payload.parse(code.numpy().data, (self.rows, self.columns))
+        self._read_head(code)
         self.activations = activations
         self.register_buffer("code", code)
         self.register_buffer("_like", torch.empty(0, dtype=weight.dtype), persistent=False)  # follows casts
@@ -94,54 +95,92 @@ class Resident(torch.nn.Module):
         self.register_buffer("wild_values", None)
         self.register_buffer("wild_differences", None)
         if wild is not None:
-            at, columns = np.divmod(wild.places.numpy(), max(self.columns, 1))
-            rows, which = np.unique(at, return_inverse=True)
-            decoded = self.decoded(rows)[torch.from_numpy(which), torch.from_numpy(columns)]
+            rows, which = (wild.places // self.columns).unique(return_inverse=True)
+            decoded = self.decoded(rows)[which, wild.places % self.columns]
             self.wild_differences = (wild.values.view(torch.float32) - decoded).view(torch.int32)
             self.wild_values = wild.values
 
     @property
+    def _head(self) -> triton_product.Head:
+        """The head of the code: read once, since that waits for a GPU."""
+        known: triton_product.Head | None = HEADS.get(self.code)
+        return known or self._read_head(self.code)
+
+    def _read_head(self, code: torch.Tensor) -> triton_product.Head:
+        payload = Payload.parse(code.cpu().numpy().data, (self.rows, self.columns))
+        HEADS[code] = head = triton_product.Head.of(payload)
+        return head
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        super()._load_from_state_dict(*args)
+        if not self.code.is_meta:
+            self._read_head(self.code)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Resident:
+        """Apply a function to parameters and buffers, as for `to`; modules that share a code share the moved one."""
+        before = self.code
+        super()._apply(fn, recurse)
+        if self.code is not before:
+            known = MOVED.get(before, lambda: None)()
+            if known is not None and known.device == self.code.device:
+                self.code = known
+            else:
+                MOVED[before], HEADS[self.code] = weakref.ref(self.code), HEADS.get(before)
+        return self
+
+    @property
     def weight(self) -> torch.Tensor:
         """The decoded weights: a new tensor at each use, in the shape of the module that this one stands for."""
-        return self.restored(np.arange(self.rows)).to(self._like.dtype).view(self.plain.weight.shape)
+        found = self.restored(torch.arange(self.rows, device=self.code.device))
+        return found.to(self._like.dtype).view(self.plain.weight.shape)
 
-    def restored(self, places: npt.NDArray[np.int64]) -> torch.Tensor:
+    def restored(self, places: torch.Tensor) -> torch.Tensor:
         """Rows of the matrix with their wild weights, binary32, (number of rows, columns)."""
         found = self.decoded(places)
         if self.wild_places is None or self.wild_values is None:
             return found
-        at, columns = np.divmod(self.wild_places.numpy(), self.columns)
-        values = self.wild_values.view(torch.float32).numpy()
-        for i in np.flatnonzero(np.isin(places, at)):
-            here = slice(*np.searchsorted(at, [places[i], places[i] + 1]))
-            found[i].numpy()[columns[here]] = values[here]
+        rows = self.wild_places // self.columns
+        first = torch.searchsorted(rows, places)
+        number = torch.searchsorted(rows, places, right=True) - first
+        at = torch.repeat_interleave(number)  # the place of each wild weight's row
+        which = torch.arange(at.numel(), device=at.device) + (first - number.cumsum(0) + number)[at]
+        found[at, self.wild_places[which] % self.columns] = self.wild_values.view(torch.float32)[which]
         return found
 
-    def decoded(self, places: npt.NDArray[np.int64], restore: bool = True) -> torch.Tensor:
+    def decoded(self, places: torch.Tensor, restore: bool = True) -> torch.Tensor:
         """Rows of the matrix without wild weights, binary32, (number of places, columns).
 
         Args:
-            places: int64, numbers of rows.
+            places: int64, numbers of rows, on the device of the code.
             restore: whether rotated rows are turned back.
         """
-        found = kernels.bitshift_rows(
-            self._payload(), self.rows, self.columns, places, int(restore), torch.get_num_threads()
-        )
+        if self._is_on_gpu:
+            return triton_product.rows(self.code, self._head, places, restore)
+        threads = torch.get_num_threads()
+        given = places.contiguous().numpy()
+        found = kernels.bitshift_rows(self.code.numpy(), self.rows, self.columns, given, int(restore), threads)
         return _tensor(found, self.columns)
 
-    def _payload(self) -> Any:
-        if self.code.device.type != "cpu":
+    @property
+    def _is_on_gpu(self) -> bool:
+        """Whether `triton_product` computes, and not the kernels for the CPU."""
+        kind = self.code.device.type
+        if kind != "cpu" and kind not in triton_product.GPU:
             raise KolmoError(
-                f"weights that stay small compute on the CPU, not on {self.code.device}; move the module to the CPU, "
-                "or make it plain (dequantize)"
+                f"weights that stay small compute on the CPU or with CUDA, not on {self.code.device}; move the module "
+                "to one of these, or make it plain (dequantize)"
             )
-        return self.code.numpy()
+        return kind in triton_product.GPU
+
+    def _check_device(self, x: torch.Tensor) -> None:
+        if x.device != self.code.device:
+            raise KolmoError(f"inputs are on {x.device}, and the weights on {self.code.device}; move one of them")
 
     def _rows_of(self, x: torch.Tensor, width: int) -> torch.Tensor:
         """Activations as rows of binary32.
 
         Raises:
-            KolmoError: they require gradients, or are not on the CPU.
+            KolmoError: they require gradients, or are on another device than the code.
             ValueError: their width is another one.
         """
         if torch.is_grad_enabled() and x.requires_grad:
@@ -149,8 +188,7 @@ class Resident(torch.nn.Module):
                 "weights that stay small are only for inference, and these inputs require gradients; use "
                 "torch.no_grad(), or make the module plain (dequantize)"
             )
-        if x.device.type != "cpu":
-            raise KolmoError(f"weights that stay small compute on the CPU, and these inputs are on {x.device}")
+        self._check_device(x)
         if x.shape[-1] != width:
             raise ValueError(f"inputs have {x.shape[-1]} numbers in their last dimension, not {width}")
         return x.detach().reshape(-1, width).to(torch.float32).contiguous()
@@ -160,39 +198,45 @@ class Resident(torch.nn.Module):
         if self.activations == FLOATS:
             turned = self._rotated(x, back=False)
             y = torch.cat([functional.linear(turned, tile) for _, tile in self._tiles()], 1)
+        elif self._is_on_gpu:
+            y = triton_product.product(self.code, self._head, x)
         else:
             threads = torch.get_num_threads()
-            y = _tensor(
-                kernels.bitshift_product(self._payload(), self.rows, self.columns, x.numpy(), threads), self.rows
-            )
+            found = kernels.bitshift_product(self.code.numpy(), self.rows, self.columns, x.numpy(), threads)
+            y = _tensor(found, self.rows)
         return self._with_wild(y, x, transposed=False)
 
     def _with_wild(self, y: torch.Tensor, x: torch.Tensor, transposed: bool) -> torch.Tensor:
         """Add what wild weights differ by from the decoded ones, one after the other in the order of their places."""
         if self.wild_places is None or self.wild_differences is None:
             return y
-        to, by = np.divmod(self.wild_places.numpy(), self.columns)
+        to, by = self.wild_places // self.columns, self.wild_places % self.columns
         if transposed:
             to, by = by, to
-        terms = x[:, torch.from_numpy(by)] * self.wild_differences.view(torch.float32)
-        for sums, row in zip(y.numpy(), terms.numpy(), strict=True):
-            np.add.at(sums, to, row)  # in this order: `+=` would add only one of those with equal places
+        terms = x[:, by] * self.wild_differences.view(torch.float32)
+        to, order = to.sort(stable=True)
+        earlier = torch.arange(to.numel(), device=to.device) - torch.searchsorted(to, to)  # with an equal place
+        for number in range(int(earlier.max()) + 1):  # places differ within a step: `+=` adds only one of equal ones
+            some = earlier == number
+            y[:, to[some]] += terms[:, order[some]]
         return y
 
     def _rotated(self, x: torch.Tensor, back: bool) -> torch.Tensor:
         """Rows as the coded matrix takes them; or, with `back`, rows that it gave."""
-        _, _, flags, _, seed, *_ = HEADER.unpack_from(self._payload())
-        if not flags & ROTATED or not x.numel():
+        if not self._head.rotated or not x.numel():
             return x
+        if self._is_on_gpu:
+            return triton_product.rotate(x, self._head.seed, back)
         threads = torch.get_num_threads()
-        found = kernels.bitshift_rotate(x.contiguous().numpy(), self.columns, seed, int(back), threads)
+        found = kernels.bitshift_rotate(x.contiguous().numpy(), self.columns, self._head.seed, int(back), threads)
         return _tensor(found, self.columns)
 
     def _tiles(self) -> Iterator[tuple[int, torch.Tensor]]:
         """The matrix as it is coded, decoded some rows at a time: the first row, and these rows."""
         height = max(TILE_WEIGHTS // max(self.columns, 1) // GROUP_ROWS, 1) * GROUP_ROWS
         for first in range(0, self.rows, height):
-            yield first, self.decoded(np.arange(first, min(first + height, self.rows)), restore=False)
+            places = torch.arange(first, min(first + height, self.rows), device=self.code.device)
+            yield first, self.decoded(places, restore=False)
 
     def _finished(self, y: torch.Tensor, x: torch.Tensor, *shape: int) -> torch.Tensor:
         if self.bias is not None:
@@ -248,7 +292,7 @@ class ResidentTransposed(Resident):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The product x W + bias, in the dtype of x."""
         rows = self._rows_of(x, self.rows)
-        y = torch.zeros(rows.shape[0], self.columns)
+        y = torch.zeros(rows.shape[0], self.columns, device=rows.device)
         for first, tile in self._tiles():
             y.addmm_(rows[:, first : first + tile.shape[0]], tile)
         y = self._with_wild(self._rotated(y, back=True), rows, transposed=True)
@@ -295,10 +339,11 @@ class ResidentEmbedding(Resident):
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """The rows of some numbers, in the dtype of the module."""
+        self._check_device(ids)
         wanted = ids.detach().reshape(-1).to(torch.int64)
         if wanted.numel() and not 0 <= int(wanted.min()) <= int(wanted.max()) < self.rows:
             raise IndexError(f"a number of a row is not within 0..{self.rows - 1}")
-        found = self.restored(wanted.contiguous().numpy())
+        found = self.restored(wanted)
         return found.view(*ids.shape, self.columns).to(self._like.dtype)
 
 

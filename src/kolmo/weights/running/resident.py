@@ -18,6 +18,7 @@ from kolmo.safetensors import read_span
 from kolmo.weights.format.codes import wild_weights
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.running.activations import INTEGERS
+from kolmo.weights.running.triton_product import GPU
 from kolmo.weights.sources.dtypes import as_torch
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def resident(
     """Let a module compute with the codes of a shrunk checkpoint: memory holds the codes, not the weights.
 
     `Linear`, `Conv1d`, `Conv2d` (of one group), `Embedding` and transformers' `Conv1D` whose weights were coded with
-    `--method bitshift` are replaced by modules that compute with the code, on the CPU. All other tensors are decoded
-    into the parameters and buffers of the module, which may be on device "meta".
+    `--method bitshift` are replaced by modules that compute with the code, on the CPU or a GPU. All other tensors are
+    decoded into the parameters and buffers of the module, which may be on device "meta".
 
     Args:
         module: any module; it is changed in place, and is then only for inference.
@@ -121,8 +122,11 @@ def replace_modules(
             stored = file.record.aliases.get(name, name)
             if stored not in codes:
                 codes[stored] = read_code(file, stored)
+            device = weight.device
             with file.placed(stored):
                 made[inner] = maker(codes[stored][0], inner, activations, codes[stored][1])
+            if device.type in GPU:
+                made[inner].to(device)
         parent, _, last = prefix.rpartition(".")
         module.get_submodule(parent)._modules[last] = made[inner]
         found.append(prefix)
