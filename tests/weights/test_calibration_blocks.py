@@ -10,6 +10,7 @@ import pytest
 
 import kolmo
 from harness.models import tiny
+from kolmo.errors import ShrinkWarning
 from kolmo.native.dispatch import SLOW
 from kolmo.progress import no_phases
 from kolmo.weights.calibration import calibrate, sequence
@@ -243,3 +244,48 @@ def test_blocks_lose_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     by_blocks = loss_of("blocks")
     monkeypatch.setattr(calibrate, "find", lambda model, bound, sample: Blocks.whole(model, bound))
     assert by_blocks < 0.95 * loss_of("whole")
+
+
+class Chain(nn.Module):  # type: ignore[misc]
+    """A block of six layers with inputs of their own, and one that nothing reaches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle = nn.Linear(32, 32)
+        self.steps = nn.ModuleList([nn.Linear(32, 32) for _ in range(6)])
+
+    def forward(self, given: Any) -> Any:
+        for step in self.steps:
+            given = given + torch.tanh(step(given))
+        return given
+
+
+class Chains(nn.Module):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([Chain(), Chain()])
+
+    def forward(self, given: Any) -> Any:
+        return self.layers[1](self.layers[0](given))
+
+
+@kernels
+def test_groups_of_a_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first three groups of layers are coded one by one, the rest together, idle layers last; weights come back."""
+    model, groups = seeded(Chains), []
+    code = sequence._Pass._code
+
+    def noted(self: Any, names: Any, inputs: Any) -> None:
+        groups.append([name.removesuffix(".weight") for name in names])
+        code(self, names, inputs)
+
+    monkeypatch.setattr(sequence._Pass, "_code", noted)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    samples = list(torch.randn(4, 24, 32, generator=torch.Generator().manual_seed(1)))
+    with pytest.warns(ShrinkWarning, match="no sample reached them .* 'layers.0.idle.weight'"):
+        report = kolmo.shrink(model, tmp_path / "small", kolmo.Bits(3), calibrate=samples)
+    assert report.coded.bits <= 3
+    steps = [[f"layers.{k}.steps.{i}" for i in range(6)] for k in range(2)]
+    each = [[*([one] for one in steps[k][:3]), [*steps[k][3:], f"layers.{k}.idle"]] for k in range(2)]
+    assert groups[:9] == [[], *each[0], *each[1]]
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -68,12 +68,12 @@ class Guides:
                 continue
             importance = moments.importance.get(name)
             if importance is None:
-                importance = made.factor(name, moments.inputs).importance
+                importance = factorise(made.covariance(name, moments.inputs), damping).importance
             found[name] = Guide(importance, squares + OUTPUT_FLOOR * mean, one.by_input)
         return cls(moments, bound, damping, found, tables)
 
     def covariance(self, name: str, inputs: Inputs) -> Doubles:
-        """The covariance of a tensor's inputs."""
+        """The covariance of a tensor's inputs, by the sums of the network as it is, or behind coded layers."""
         one, leader = self.bound[name], inputs.leaders[name]
         covariance = inputs.covariances[leader].astype(np.float64) / inputs.rows[leader]
         squares = float(self.moments.squares[name].mean()) if name in self.moments.squares else 0.0
@@ -81,10 +81,6 @@ class Guides:
             each = self.moments.table[name] / one.inputs / one.outputs / squares
             covariance[np.diag_indices(one.inputs)] += each
         return covariance
-
-    def factor(self, name: str, inputs: Inputs) -> Factor:
-        """The factorised covariance of a tensor's inputs."""
-        return factorise(self.covariance(name, inputs), self.damping)
 
     def steps(self, plain: Steps, scales: Mapping[str, float], counts: Mapping[str, int]) -> Steps:
         """The steps of all tensors; those without a weight of errors follow their scales, with as many bits on average.

@@ -77,9 +77,10 @@ def bind(model: torch.nn.Module, checkpoint: Checkpoint, names: Iterable[str]) -
         if weight is None:
             continue
         modules = users.get((weight.data_ptr(), tuple(weight.shape)), [])
-        layers = [module for module in modules if is_layer(module)]
+        known = [module for module in modules if module._parameters.get("weight") is not None]
+        layers = [module for module in known if is_layer(module)]
         by_input = any(type(module).__name__ == "Conv1D" for module in layers)
-        tables = [module for module in modules if type(module).__name__ == "Embedding"]
+        tables = [module for module in known if type(module).__name__ == "Embedding"]
         rows, columns = weight.shape[0], weight[0].numel()
         if len(layers) + len(tables) == len(modules) > 0 and not (by_input and len(modules) > 1):
             inputs, outputs = (rows, columns) if by_input else (columns, rows)

@@ -27,7 +27,7 @@ from kolmo.predictors.guard import guarded
 from kolmo.progress import Progress
 from kolmo.targets import replacing
 from kolmo.weights.calibration.blocks import Blocks, Walk
-from kolmo.weights.calibration.factors import Factor, correction
+from kolmo.weights.calibration.factors import Factor, correction, factorise
 from kolmo.weights.calibration.guides import Guides
 from kolmo.weights.calibration.moments import Inputs, recording
 from kolmo.weights.calibration.network import Held, Sample, inference
@@ -189,9 +189,10 @@ class _Pass:
         guides, coded = self._given.guides, self._given.survey.record.coded
         groups: dict[str, list[str]] = {}
         for name in self._missing(names):
-            groups.setdefault(inputs.leaders.get(name, name), []).append(name)
-        for leader, members in groups.items():
-            factor, change = self._factor(members[0], leader, inputs)
+            leader = name if name in guides.moments.table else inputs.leaders.get(name, name)
+            groups.setdefault(leader, []).append(name)
+        for members in groups.values():
+            factor, change = self._factor(members[0], inputs)
 
             def work(
                 name: str, progress: Progress, factor: Factor | None = factor, change: Floats | None = change
@@ -208,16 +209,17 @@ class _Pass:
             for name, code in zip(members, ordered_map(pipeline, items), strict=True):
                 self._keep(name, code)
 
-    def _factor(self, name: str, leader: str, inputs: Inputs) -> tuple[Factor | None, Floats | None]:
+    def _factor(self, name: str, inputs: Inputs) -> tuple[Factor | None, Floats | None]:
         """The factorised covariance of a tensor's inputs, and the change of its weights; none without samples."""
         guides = self._given.guides
         if name not in guides.guides or not inputs.rows.get(name):
             return None, None
-        factor = guides.factor(name, inputs)
+        covariance, leader = guides.covariance(name, inputs), inputs.leaders[name]
+        factor = factorise(covariance, guides.damping)
         if leader not in inputs.shifts:
             return factor, None
         shift = inputs.shifts[leader].astype(np.float64) / inputs.rows[leader]
-        return factor, correction(guides.covariance(name, inputs), shift, factor)
+        return factor, correction(covariance, shift, factor)
 
     def _put(self, held: Held, names: Iterable[str]) -> None:
         """Put what a reader will decode into the network."""
