@@ -232,13 +232,13 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     shrink(samples)
     whole, count = (tmp_path / "small").read_bytes(), calls
     (tmp_path / "small").unlink()
-    for part, saved in ((0.1, 0), (0.3, 1), (0.9, 2)):  # in importances, and in codes of the first and the second step
+    for part, saved in ((0.1, 0), (0.3, 1), (0.9, 2)):  # in importances, and in codes of the first and a later step
         calls, limit = 0, int(part * count)
         with pytest.raises(KeyboardInterrupt):
             shrink(samples)
         assert not (tmp_path / "small").exists()
         assert (tmp_path / "small.calibration" / "moments.npz").exists()
-        assert len(list((tmp_path / "small.calibration").glob("*/"))) == saved
+        assert min(len(list((tmp_path / "small.calibration").glob("*/"))), 2) == saved  # steps, perhaps a third one
         calls, limit = 0, -1
         shrink(samples)
         assert calls <= (0.5 if saved == 2 else 1) * count - 8  # samples with gradients

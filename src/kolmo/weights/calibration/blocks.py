@@ -78,7 +78,7 @@ def find(model: torch.nn.Module, bound: Mapping[str, Bound], sample: Sample) -> 
         return Blocks.whole(model, bound)
     home = {module: k for k, part in enumerate(order) for module in part.modules()}
     names: list[list[str]] = [[] for _ in order]
-    first = []
+    first: list[str] = []
     for name, one in bound.items():
         places = {home[module] for module in one.layers}
         (first if one.tables or len(places) != 1 else names[places.pop()]).append(name)
