@@ -129,42 +129,51 @@ class _Pass:
         self._given, self._own, self._threads, self._progress = calibrated, own, threads, progress
         facts = [[name, function.name, function.version, function.parameters] for name, function in own.items()]
         self._folder = calibrated.folder / hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
-        self._places = {name: self._folder / f"{k}.npz" for k, name in enumerate(calibrated.guides.bound)}
+        bound, network, blocks = calibrated.guides.bound, calibrated.network, calibrated.blocks
+        self._places = {name: self._folder / f"{k}.npz" for k, name in enumerate(bound)}
+        self._held = Held(bound, calibrated.checkpoint, kept=network.folder is None)
+        self._original, self._changed = (Walk(network.model, blocks, network.samples) for _ in range(2))
 
     def run(self) -> None:
         """Code what is not in the folder yet, block by block."""
         self._folder.mkdir(exist_ok=True)
-        given, blocks = self._given, self._given.blocks
-        model, samples = given.network.model, given.network.samples
-        held = Held(given.guides.bound, given.checkpoint, kept=given.network.folder is None)
-        original, changed = Walk(model, blocks, samples), Walk(model, blocks, samples)
+        blocks, coded = self._given.blocks, self._given.survey.record.coded
         last = max((k for k, names in enumerate(blocks.names) if self._missing(names)), default=-1)
         if self._progress:
-            coded = given.survey.record.coded
             self._progress(sum(coded[name].count for name, place in self._places.items() if place.exists()))
         try:
-            self._code(blocks.first, given.guides.moments.inputs)
+            self._code(blocks.first, self._given.guides.moments.inputs)
+            if last >= 0:
+                self._put(blocks.first)
             for k in range(last + 1):
-                if k == 0:
-                    self._put(held, blocks.first)
                 parts = self._parts(blocks.names[k])
-                for names, following in zip(parts, [*parts[1:], None], strict=True):
-                    bound = {name: one for name, one in blocks.within(k, given.guides.bound).items() if name in names}
-                    until = given.guides.bound[following[0]].layers[0] if following else None
-                    inputs, missing = Inputs(), bool(self._missing(names))
-                    for number in range(len(samples)) if missing or not following else ():
-                        with held.originally(), recording(bound if missing else {}) as rows:
-                            original.run(k, number, until=until, stays=bool(following))
-                        if missing:
-                            with inputs.watching(bound, rows):
-                                changed.run(k, number, until=until, stays=True)
-                    self._code(names, inputs)
-                    self._put(held, names)
-                held.release(blocks.names[k])
-                for number in range(len(samples)) if k < last else ():
-                    changed.run(k, number)
+                for names, following in zip(parts, [*parts[1:], []], strict=True):
+                    self._code(names, self._inputs(k, names, following))
+                    self._put(names)
+                self._held.release(blocks.names[k])
+                for number in range(len(self._given.network.samples)) if k < last else ():
+                    self._changed.run(k, number)
         finally:
-            held.restore()
+            self._held.restore()
+
+    def _inputs(self, block: int, names: Sequence[str], following: Sequence[str]) -> Inputs:
+        """The inputs of some tensors of a block, behind everything that is coded, if their codes are missing.
+
+        Args:
+            block: which one.
+            names: the tensors.
+            following: those that are coded next in the block; if there are none, the original samples pass the block.
+        """
+        found, missing, everything = Inputs(), bool(self._missing(names)), self._given.guides.bound
+        within = self._given.blocks.within(block, {name: everything[name] for name in names})
+        until = everything[following[0]].layers[0] if following else None
+        for number in range(len(self._given.network.samples)) if missing or not following else ():
+            with self._held.originally(), recording(within if missing else {}) as rows:
+                self._original.run(block, number, until=until, stays=bool(following))
+            if missing:
+                with found.watching(within, rows):
+                    self._changed.run(block, number, until=until, stays=True)
+        return found
 
     def _missing(self, names: Iterable[str]) -> list[str]:
         """Those of these tensors whose codes are not in the folder."""
@@ -221,13 +230,13 @@ class _Pass:
         shift = inputs.shifts[leader].astype(np.float64) / inputs.rows[leader]
         return factor, correction(covariance, shift, factor)
 
-    def _put(self, held: Held, names: Iterable[str]) -> None:
+    def _put(self, names: Iterable[str]) -> None:
         """Put what a reader will decode into the network."""
         for name in names:
             code = self.kept(name)
             extra = {key: getattr(code, key) for key in COUNTS}
             one = replace(self._given.survey.record.coded[name], stored=len(code.data), **extra)
-            held.put(name, decode(one, code.data, code.by, self._threads))
+            self._held.put(name, decode(one, code.data, code.by, self._threads))
 
     def _keep(self, name: str, code: Code) -> None:
         by = None if code.by is None else [code.by.name, code.by.parameters]
