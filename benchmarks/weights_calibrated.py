@@ -31,7 +31,9 @@ from harness.models import stories
 from harness.sections import command
 from harness.sections import replace as write_section
 from kolmo.progress import no_phases
-from kolmo.weights.calibration.calibrate import measure
+from kolmo.weights.calibration.blocks import Blocks
+from kolmo.weights.calibration.calibrate import measure, open_network
+from kolmo.weights.calibration.network import bind
 from kolmo.weights.choice.bpc import BitsPerCharacter
 from kolmo.weights.choice.losses import DecodedTensors
 from kolmo.weights.choice.survey import survey
@@ -67,20 +69,22 @@ def of_file(path: Path) -> DecodedTensors:
 def with_gptq(folder: Path, calibration: kolmo.Calibration, bits: int, work: Path) -> tuple[float, DecodedTensors]:
     """Bits per weight, and the tensors, of GPTQ."""
     checkpoint = open_checkpoint(folder)
-    found = survey(checkpoint, sampled=False)
-    moments, bound = measure(folder, checkpoint, found, calibration, str(work / f"gptq{bits}"), no_phases)
+    found, network = survey(checkpoint, sampled=False), open_network(folder, calibration)
+    bound = bind(network.model, checkpoint, found.lossy)
+    whole = Blocks.whole(network.model, bound)
+    inputs = measure(network, bound, whole, calibration.damping, work / f"gptq{bits}.npz", no_phases).inputs
     total, count, decoded = 0, 0, {}
     for name in found.lossy:
         tensor = checkpoint.tensors[name]
         count += tensor.count
-        if not moments.rows.get(name):
+        if not inputs.rows.get(name):
             total += 16 * tensor.count
             continue
         one = bound[name]
         matrix = to_floats(tensor.read(), tensor.dtype).reshape(tensor.shape[0], -1)
         matrix = matrix.T if one.by_input else matrix
-        leader = moments.leaders[name]
-        h = moments.covariances[leader] / moments.rows[leader]
+        leader = inputs.leaders[name]
+        h = inputs.covariances[leader] / inputs.rows[leader]
         back = gptq(np.ascontiguousarray(matrix), h, bits)
         total += stored_bits((one.outputs, one.inputs), bits)
         back = np.ascontiguousarray(back.T) if one.by_input else back

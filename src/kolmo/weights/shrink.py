@@ -25,9 +25,9 @@ from kolmo.progress import Phases, no_phases
 from kolmo.targets import Attributes
 from kolmo.weights.calibration.calibrate import calibrate as calibrated
 from kolmo.weights.calibration.calibrate import finish
-from kolmo.weights.calibration.guides import Guides
 from kolmo.weights.calibration.options import Calibration
 from kolmo.weights.calibration.options import resolve as resolve_calibration
+from kolmo.weights.calibration.sequence import Calibrated
 from kolmo.weights.choice.coding import Coding
 from kolmo.weights.choice.survey import Survey, survey
 from kolmo.weights.comparison import TensorError, compare
@@ -111,17 +111,17 @@ def shrink(
             )
         scales = None if goal.is_exact else found.scales
         packer = Packer(sink.file, path, checkpoint, found.record, cores, grids=found.grids, scales=scales)
-        guides: Guides | None = None
+        calibration_of: Calibrated | None = None
         uncalibrated: tuple[str, ...] = ()
         if calibration and found.count:
-            guides, uncalibrated = calibrated(source, checkpoint, found, calibration, path, phases)
-        outcome = goal.reach(Coding(checkpoint, found, packer, options, cores, phases, guides), allowed)
+            calibration_of, uncalibrated = calibrated(source, checkpoint, found, calibration, path, phases)
+        outcome = goal.reach(Coding(checkpoint, found, packer, options, cores, phases, calibration_of), allowed)
         with phases("comparing", 4 * found.count) as done:
             errors, checksums = compare(checkpoint, packer, found, done)
         packer.finish(checksums)
         budget = outcome.search.settle(sink.place, cores) if outcome.search else None
         sink.keep(Attributes())
-    if guides:
+    if calibration_of:
         finish(path)
     notes = () if is_default and not found.count else outcome.notes
     report = replace(_report_of(path, found, errors), budget=budget, notes=(*checkpoint.notes, *uncalibrated, *notes))

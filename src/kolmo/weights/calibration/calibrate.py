@@ -1,7 +1,8 @@
 """A calibration from beginning to end: the network is run over the samples, and its moments are kept beside OUT.
 
-    OUT.calibration/moments.npz     sums over the samples so far (moments.py)
+    OUT.calibration/moments.npz     what the samples so far have shown (moments.py)
     OUT.calibration/of.json         a hash of the checkpoint, the samples and the settings
+    OUT.calibration/STEPS/          codes of tensors with the steps of one trial (sequence.py)
 
 The folder stays until the file is complete, so that the same command goes on where it was interrupted; another
 checkpoint, corpus or setting begins anew. What it is not: a part of the result.
@@ -12,43 +13,33 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zipfile import BadZipFile
 
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
-from kolmo.predictors.guard import guarded
 from kolmo.progress import Phases
 from kolmo.targets import replacing
+from kolmo.weights.calibration.blocks import Blocks, Walk, find
+from kolmo.weights.calibration.factors import factorise
 from kolmo.weights.calibration.guides import Guides
-from kolmo.weights.calibration.moments import Moments, collect
-from kolmo.weights.calibration.network import Bound, bind
+from kolmo.weights.calibration.moments import Moments
+from kolmo.weights.calibration.network import Bound, bind, inference
 from kolmo.weights.calibration.options import Calibration
 from kolmo.weights.calibration.samples import windows
+from kolmo.weights.calibration.sequence import Calibrated, Network
 from kolmo.weights.choice.survey import Survey
 from kolmo.weights.sources.checkpoint import Checkpoint
-
-if TYPE_CHECKING:
-    import torch
 
 SUFFIX = ".calibration"
 MOMENTS, KEY = "moments.npz", "of.json"
 MEASURED_PART = 8  # of the samples one in so many has its gradients computed
 MIN_MEASURED = 8  # samples with gradients, if there are so many
-VERSION = 1  # of the sums; any change of them begins anew
-
-
-@dataclass(frozen=True)
-class Network:
-    """A network and what it is called with."""
-
-    model: torch.nn.Module
-    samples: Sequence[Any]
+SAVES = 8  # times that the moments of a run are saved
+VERSION = 2  # of the sums; any change of them begins anew
 
 
 def open_network(source: Any, calibration: Calibration) -> Network:
@@ -78,13 +69,14 @@ def open_network(source: Any, calibration: Calibration) -> Network:
 
     corpus = open_corpus(calibration.corpus) if isinstance(calibration.corpus, str) else calibration.corpus
     backend = load(Path(source), "float32", calibration.device or "auto")
-    return Network(backend.model, windows(backend, corpus, calibration.tokens, calibration.window))
+    samples = windows(backend, corpus, calibration.tokens, calibration.window)
+    return Network(backend.model, samples, str(source))
 
 
-def measure(
+def calibrate(
     source: Any, checkpoint: Checkpoint, survey: Survey, calibration: Calibration, target: str, phases: Phases
-) -> tuple[Moments, dict[str, Bound]]:
-    """Run the network, or read what an interrupted run left; returns its moments, and the tensors that it holds.
+) -> tuple[Calibrated, tuple[str, ...]]:
+    """Run the network, or read what an interrupted run left; returns its calibration, and notes for the report.
 
     Args:
         source: what is shrunk.
@@ -96,34 +88,92 @@ def measure(
 
     Raises:
         KolmoError: the network cannot be run, or has no layer that can be calibrated.
+        OSError: the work folder cannot be written.
     """
     network = open_network(source, calibration)
     bound = bind(network.model, checkpoint, survey.lossy)
     if not bound:
         raise KolmoError(f"{checkpoint.name}: has no layer that can be calibrated; leave calibrate out")
-    folder = _work_folder(target)
-    _begin(folder, _key(survey, network.samples))
-    count = len(network.samples)
-    measured = min(max(-(-count // MEASURED_PART), MIN_MEASURED), count)
-    is_folder = isinstance(source, str | Path)  # errors of a caller's own module are the caller's
-    guard = guarded(str(source), "the model fails on the samples", passing=OSError) if is_folder else nullcontext()
-    with phases("calibrating", count) as progress, guard:
-        return collect(network.model, bound, network.samples, measured, folder / MOMENTS, progress), bound
-
-
-def calibrate(
-    source: Any, checkpoint: Checkpoint, survey: Survey, calibration: Calibration, target: str, phases: Phases
-) -> tuple[Guides, tuple[str, ...]]:
-    """The calibration, and notes for the report; arguments and errors as for `measure`."""
-    moments, bound = measure(source, checkpoint, survey, calibration, target, phases)
-    guides = Guides.make(moments, bound, calibration.damping)
+    folder, damping = _work_folder(target), calibration.damping
+    _begin(folder, _key(survey, network.samples, damping))
+    with network.guard(), inference(network.model):
+        blocks = find(network.model, bound, network.samples[0])
+    moments = measure(network, bound, blocks, damping, folder / MOMENTS, phases)
+    guides = Guides.make(moments, bound, damping)
     left = [name for name in survey.lossy if name not in guides.guides and name not in guides.tables]
     notes = (
         (f"coded without the calibration, since no sample reached them in a layer of a known kind: {_listed(left)}",)
         if left
         else ()
     )
-    return guides, notes
+    return Calibrated(network, blocks, guides, checkpoint, survey, folder), notes
+
+
+def measure(
+    network: Network, bound: Mapping[str, Bound], blocks: Blocks, damping: float, path: Path, phases: Phases
+) -> Moments:
+    """Gradients of a part of the samples, then the inputs of one block after the other; from where a file ends.
+
+    Args:
+        network: the network, with its original weights.
+        bound: its tensors.
+        blocks: its blocks.
+        damping: as `Calibration.damping`.
+        path: the file, which is saved a few times.
+        phases: shows progress.
+
+    Raises:
+        KolmoError: an activation is not finite, or no output depends on weights.
+        PredictorError: a model that was read fails.
+        OSError: the file cannot be written.
+    """
+    model, samples, count = network.model, network.samples, len(network.samples)
+    found = Moments.load(path) if path.exists() else Moments()
+    measured = min(max(-(-count // MEASURED_PART), MIN_MEASURED), count)
+    total = measured + count * len(blocks.modules)
+    every, walk = -(-total // SAVES), Walk(model, blocks, samples)
+    with phases("calibrating", total) as progress, network.guard(), inference(model):
+
+        def passed(unit: int) -> None:
+            """Save now and then, after so many gradients and inputs."""
+            if unit % every == 0 or unit == total:
+                found.save(path)
+            if progress:
+                progress(1)
+
+        if progress:
+            progress(found.measured + count * found.block + found.done)
+        for number in range(found.measured, measured):
+            found.add_gradients(model, bound, samples[number])
+            passed(number + 1)
+        for block in range(len(blocks.modules)):
+            within = blocks.within(block, bound)
+            for number in range(count):
+                if (block, number) < (found.block, found.done):
+                    if found.block < len(blocks.modules):
+                        walk.run(block, number)
+                    continue
+                with found.inputs.watching(within):
+                    walk.run(block, number)
+                found.done = number + 1
+                if found.done == count:
+                    _reduce(found, blocks.names[block], damping)
+                    found.block, found.done = block + 1, 0
+                passed(measured + count * block + number + 1)
+    return found
+
+
+def _reduce(moments: Moments, names: Sequence[str], damping: float) -> None:
+    """Replace the covariances of a block that all samples have passed by the importances of its inputs."""
+    inputs, found = moments.inputs, {}
+    for name in names:
+        if not inputs.rows.get(name):
+            continue
+        leader = inputs.leaders[name]
+        if leader not in found:
+            found[leader] = factorise(inputs.covariances[leader] / inputs.rows[leader], damping).importance
+        moments.importance[name] = found[leader]
+    inputs.forget(set(names))
 
 
 def finish(target: str) -> None:
@@ -148,17 +198,17 @@ def _begin(folder: Path, key: str) -> None:
         return
     if folder.exists() and not (folder / KEY).exists():
         raise KolmoError(f"{folder}: is in the way of the work folder of the calibration; remove it, or rename OUT")
-    (folder / MOMENTS).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(exist_ok=True)
     with replacing(folder / KEY) as file:
         file.write(json.dumps(key).encode())
 
 
-def _key(survey: Survey, samples: Sequence[Any]) -> str:
+def _key(survey: Survey, samples: Sequence[Any], damping: float) -> str:
     """A hash of everything that the moments depend on."""
     import torch
 
-    whole = hashlib.sha256(f"{VERSION} {len(samples)}".encode())
+    whole = hashlib.sha256(f"{VERSION} {len(samples)} {damping}".encode())
     for name in sorted(survey.looks):
         whole.update(f"{name}\t{survey.looks[name].checksum}\n".encode("utf-8", "surrogatepass"))
     for name in sorted(survey.record.raw):

@@ -27,7 +27,6 @@ from kolmo.weights.format.codes import Code, without_wild
 from kolmo.weights.format.groups import to_matrix
 from kolmo.weights.format.record import PLACE_BYTES, Coded
 from kolmo.weights.format.scales import nearest_exponents, pack, scales_of
-from kolmo.weights.sources.dtypes import from_floats
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -118,7 +117,7 @@ def encode_guided(
     packed = pack(inputs, outputs)
     payload = quantiser.payload()
     if len(payload) + len(packed) + len(tail) >= one.size:
-        return Code(data if len(tail) else from_floats(weights, one.dtype))
+        return Code(data)
     wild = len(tail) // (PLACE_BYTES + BYTES[one.dtype])
     return Code(payload + packed + tail, function, 0, wild, len(packed), int(not guide.by_input))
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     Doubles = npt.NDArray[np.float64]
 
 MAX_DAMPING = 1.0  # from which on the covariance counts for nothing
+CORRECTED_PART = 0.5  # of the change of weights that makes up for changed inputs; all of it follows the samples too far
 RAISE = 10.0  # factor between two dampings that are tried
 
 
@@ -61,16 +62,11 @@ def factorise(covariance: npt.NDArray[np.floating], damping: float) -> Factor:
     if not np.isfinite(h).all():
         raise ValueError("a covariance is not finite")
     n = len(h)
-    variances = np.diagonal(h).copy()
-    used = variances[variances > 0]
-    if not used.size:
+    if not (np.diagonal(h) > 0).any():
         return Factor(np.zeros((n, n), np.float32), np.ones(n), MAX_DAMPING)
-    middle = float(np.median(used))
     while damping < MAX_DAMPING:
-        damped = h.copy()
-        damped[np.diag_indices(n)] += damping * (np.maximum(variances, 0) + middle)
         try:
-            r = np.linalg.cholesky(damped[::-1, ::-1])[::-1, ::-1]
+            r = np.linalg.cholesky(damped(h, damping)[::-1, ::-1])[::-1, ::-1]
         except np.linalg.LinAlgError:
             damping *= RAISE
             continue
@@ -79,4 +75,35 @@ def factorise(covariance: npt.NDArray[np.floating], damping: float) -> Factor:
         if np.isfinite(b).all():
             return Factor(b.astype(np.float32), np.square(roots), damping)
         damping *= RAISE
-    return Factor(np.zeros((n, n), np.float32), np.maximum(variances, 0) + MAX_DAMPING * middle, MAX_DAMPING)
+    variances = np.maximum(np.diagonal(h), 0)
+    return Factor(np.zeros((n, n), np.float32), variances + MAX_DAMPING * _median(variances), MAX_DAMPING)
+
+
+def damped(covariance: Doubles, damping: float) -> Doubles:
+    """A covariance with a part of itself and of the median of the variances above 0 added to each variance."""
+    variances = np.maximum(np.diagonal(covariance), 0)
+    found = covariance.copy()
+    found[np.diag_indices(len(found))] += damping * (variances + _median(variances))
+    return found
+
+
+def correction(covariance: Doubles, shift: Doubles, factor: Factor) -> npt.NDArray[np.float32]:
+    """The change C of weights that makes up for changed inputs in part: W + W C gives on z nearer what W gave on x.
+
+    The transpose of (H + damping)^-1 times the mean of z^T (x - z) makes the squared difference of outputs the least,
+    with the same damping of W C (GPTAQ, Li et al. 2025). C is `CORRECTED_PART` of that; 0 where the covariance counts
+    for nothing.
+
+    Args:
+        covariance: H, the mean of z^T z, (n, n).
+        shift: the mean of z^T (x - z), (n, n).
+        factor: of the covariance.
+    """
+    if factor.damping >= MAX_DAMPING or not np.isfinite(shift).all():
+        return np.zeros(shift.shape, np.float32)
+    whole = np.linalg.solve(damped(covariance, factor.damping), shift).T
+    return (CORRECTED_PART * whole).astype(np.float32)
+
+
+def _median(variances: Doubles) -> float:
+    return float(np.median(variances[variances > 0]))

@@ -1,6 +1,6 @@
 """The calibration of a checkpoint: which tensors have one, their steps, and their codes.
 
-    samples --network--> moments (moments.py) --> guides: importance of inputs, outputs --> codes (coder.py)
+    samples --network--> moments (moments.py) --> guides: importance of inputs, outputs --> codes (sequence.py)
 
 One common step serves all tensors: that of a weight whose error counts 1. So at each size the total loss is the least,
 as the moments estimate it. What it is not: a search; goals try steps as without a calibration.
@@ -19,7 +19,7 @@ from kolmo.hyperfunctions.trellis import Trellis
 from kolmo.progress import Progress
 from kolmo.weights.calibration.coder import Guide, encode_guided
 from kolmo.weights.calibration.factors import Factor, factorise
-from kolmo.weights.calibration.moments import Moments
+from kolmo.weights.calibration.moments import Inputs, Moments
 from kolmo.weights.calibration.network import Bound
 from kolmo.weights.choice.steps import Steps
 from kolmo.weights.format.codes import Code, encode
@@ -58,7 +58,7 @@ class Guides:
         made = cls(moments, bound, damping, {})
         found, tables = {}, {}
         for name, one in bound.items():
-            if not moments.rows.get(name):
+            if not moments.inputs.rows.get(name):
                 if moments.table.get(name):  # a row is looked up for one in `outputs` tokens, on average
                     tables[name] = moments.table[name] / max(moments.size, 1) / one.inputs / one.outputs
                 continue
@@ -66,20 +66,21 @@ class Guides:
             mean = float(squares.mean())
             if not 0 < mean < np.inf:
                 continue
-            outputs = squares + OUTPUT_FLOOR * mean
-            found[name] = Guide(made.factor(name).importance, outputs, one.by_input)
+            importance = moments.importance.get(name)
+            if importance is None:
+                importance = factorise(made.covariance(name, moments.inputs), damping).importance
+            found[name] = Guide(importance, squares + OUTPUT_FLOOR * mean, one.by_input)
         return cls(moments, bound, damping, found, tables)
 
-    def factor(self, name: str) -> Factor:
-        """The factorised covariance of a tensor's inputs."""
-        moments, one = self.moments, self.bound[name]
-        leader = moments.leaders[name]
-        covariance = moments.covariances[leader].astype(np.float64) / moments.rows[leader]
-        squares = float(moments.squares[name].mean()) if name in moments.squares else 0.0
-        if name in moments.table and squares > 0:  # looked-up rows: each column counts alone, and each row rarely
-            each = moments.table[name] / one.inputs / one.outputs / squares
+    def covariance(self, name: str, inputs: Inputs) -> Doubles:
+        """The covariance of a tensor's inputs, by the sums of the network as it is, or behind coded layers."""
+        one, leader = self.bound[name], inputs.leaders[name]
+        covariance = inputs.covariances[leader].astype(np.float64) / inputs.rows[leader]
+        squares = float(self.moments.squares[name].mean()) if name in self.moments.squares else 0.0
+        if name in self.moments.table and squares > 0:  # looked-up rows: each column counts alone, and each row rarely
+            each = self.moments.table[name] / one.inputs / one.outputs / squares
             covariance[np.diag_indices(one.inputs)] += each
-        return factorise(covariance, self.damping)
+        return covariance
 
     def steps(self, plain: Steps, scales: Mapping[str, float], counts: Mapping[str, int]) -> Steps:
         """The steps of all tensors; those without a weight of errors follow their scales, with as many bits on average.
@@ -121,9 +122,10 @@ class Guides:
         function: Hyperfunction,
         scale: float,
         progress: Progress | None,
+        factor: Factor | None,
     ) -> Code:
-        """Code a tensor, with its calibration if it has one."""
+        """Code a tensor, with its calibration and a factorised covariance if it has one."""
         guide = self.guides.get(name)
-        if guide is None or not isinstance(function, Trellis):
+        if guide is None or factor is None or not isinstance(function, Trellis):
             return encode(one, data, weights, function, scale, progress)
-        return encode_guided(one, data, weights, function, scale, guide, self.factor(name), progress)
+        return encode_guided(one, data, weights, function, scale, guide, factor, progress)

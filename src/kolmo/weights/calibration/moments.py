@@ -7,13 +7,13 @@ If the error of a weight row is e, the loss grows by about g e H e^T / 2 (Gauss-
 as independent). The loss L of a language model is that of the next token. Of any other module it is its output, each
 number with a random sign, so that g measures how much the whole output changes.
 
-The sums are kept in a file, and again every few samples, so that a pass that was interrupted goes on. What it is not:
-a choice of samples, or of steps.
+Sums are taken while a network runs, by hooks that are removed afterwards. What it is not: a choice of samples or of
+steps, or the order of the blocks that run (`blocks`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,53 +23,161 @@ import numpy as np
 
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
-from kolmo.progress import Progress
 from kolmo.targets import replacing
-from kolmo.weights.calibration.network import Bound, rows_of, squares_of
+from kolmo.weights.calibration.network import Bound, Sample, call, rows_of, squares_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-Sample = Any  # a tensor, a tuple of arguments, or a dictionary of keyword arguments
+    Floats = npt.NDArray[np.float32]
+    Doubles = npt.NDArray[np.float64]
+    Seen = Callable[[str, torch.nn.Module, torch.Tensor, str], None]
+
 SEED = 20260101  # of the random signs
-SAVES = 8  # times that the sums of a pass are saved
+
+
+@dataclass
+class Inputs:
+    """Sums over the rows of inputs of layers.
+
+    Attributes:
+        covariances: sums of x^T x by the name of the first tensor that multiplies these inputs.
+        leaders: the name under which `covariances` has the inputs of each tensor, in the order of first calls.
+        rows: number of rows of inputs, by tensor.
+        shifts: sums of x^T (o - x) by the same names as `covariances`, o being the row of the original network; none
+            where the two networks give a layer other rows.
+    """
+
+    covariances: dict[str, Floats] = field(default_factory=dict)
+    leaders: dict[str, str] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    shifts: dict[str, Floats] = field(default_factory=dict)
+
+    @contextmanager
+    def watching(
+        self, bound: Mapping[str, Bound], originals: Mapping[str, Sequence[torch.Tensor]] | None = None
+    ) -> Iterator[None]:
+        """Add the inputs of layers until the block ends.
+
+        Args:
+            bound: the tensors with these layers.
+            originals: what `recording` has found in the original network on the same sample, for the shifts.
+        """
+        import torch
+
+        calls: dict[str, int] = {}
+        whole = 0  # rows of the first layer; where the network chooses rows, as for experts, there are fewer
+
+        def add(name: str, module: torch.nn.Module, value: torch.Tensor, first: str) -> None:
+            nonlocal whole
+            leader = self.leaders.setdefault(name, first)
+            count = value.numel() // max(value.shape[-1], 1)
+            if leader == name:
+                rows = rows_of(module, value)
+                count = len(rows)
+                whole = whole or count
+                square = (rows.T @ rows).cpu().numpy()
+                if not np.isfinite(square).all():
+                    raise KolmoError(f"the inputs of tensor {quoted(name)} are not finite; run the model in float32")
+                self.covariances[name] = self.covariances.get(name, 0) + square
+                number = calls[name] = calls.get(name, -1) + 1
+                if originals is not None and number < len(known := originals.get(name, ())):
+                    other = known[number]
+                    if other.shape == rows.shape and count == whole:
+                        self.shifts[name] = self.shifts.get(name, 0) + (rows.T @ (other - rows)).cpu().numpy()
+            self.rows[name] = self.rows.get(name, 0) + count
+
+        with torch.no_grad(), on_inputs(bound, add):
+            yield
+
+    def forget(self, names: set[str]) -> None:
+        """Drop the covariances that only these tensors need; the numbers of rows stay."""
+        kept = {leader for name, leader in self.leaders.items() if name not in names}
+        for name in names - kept:
+            self.covariances.pop(name, None)
+            self.shifts.pop(name, None)
+
+
+@contextmanager
+def recording(bound: Mapping[str, Bound]) -> Iterator[dict[str, list[torch.Tensor]]]:
+    """The rows of inputs of all layers, call by call, under the name of the first tensor that multiplies them."""
+    import torch
+
+    found: dict[str, list[torch.Tensor]] = {}
+
+    def add(name: str, module: torch.nn.Module, value: torch.Tensor, first: str) -> None:
+        if first == name:
+            found.setdefault(name, []).append(rows_of(module, value).clone())  # later layers may change it in place
+
+    with torch.no_grad(), on_inputs(bound, add):
+        yield found
+
+
+@contextmanager
+def on_inputs(bound: Mapping[str, Bound], seen: Seen) -> Iterator[None]:
+    """Call `seen` before each call of a layer, until the block ends.
+
+    It gets the name of the layer's tensor, the layer, its input, and the name of the tensor that this input met first:
+    the layers of queries, keys and values share one.
+    """
+    last: list[tuple[torch.Tensor, str]] = []  # the input that was new last
+
+    def enter(name: str) -> Any:
+        def hook(module: torch.nn.Module, given: tuple[Any, ...]) -> None:
+            value = given[0]
+            first = last[0][1] if last and last[0][0] is value else name
+            if first == name:
+                last[:] = [(value, name)]
+            seen(name, module, value, first)
+
+        return hook
+
+    hooks = [module.register_forward_pre_hook(enter(name)) for name, one in bound.items() for module in one.layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @dataclass
 class Moments:
-    """Sums over the samples so far.
+    """What the samples so far have shown of a network.
 
     Attributes:
-        covariances: sums of x^T x by the name of the first tensor that multiplies these inputs.
-        leaders: the name under which `covariances` has the inputs of each tensor.
-        rows: number of rows of inputs, by tensor.
+        inputs: sums over inputs; the covariances are those of the block that is measured, and of tensors whose
+            covariances are needed later.
+        importance: d of `factors`, by tensor, from covariances that are not kept.
         squares: sums of squared gradients, by tensor.
         table: sums of squared gradients of looked-up rows, by tensor that is an embedding too.
-        done: number of samples in the covariances.
         measured: number of samples in the gradients.
         size: number of predicted numbers in the samples with gradients.
+        block: number of blocks that have seen all samples.
+        done: number of samples that the next block has seen.
     """
 
-    covariances: dict[str, npt.NDArray[np.float32]] = field(default_factory=dict)
-    leaders: dict[str, str] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
-    squares: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    inputs: Inputs = field(default_factory=Inputs)
+    importance: dict[str, Doubles] = field(default_factory=dict)
+    squares: dict[str, Doubles] = field(default_factory=dict)
     table: dict[str, float] = field(default_factory=dict)
-    done: int = 0
     measured: int = 0
     size: int = 0
+    block: int = 0
+    done: int = 0
 
     def save(self, path: Path) -> None:
-        """Write the sums, in place of older ones."""
-        arrays: dict[str, Any] = {f"covariance.{name}": value for name, value in self.covariances.items()}
+        """Write everything, in place of what was written earlier."""
+        inputs = self.inputs
+        arrays: dict[str, Any] = {f"covariance.{name}": value for name, value in inputs.covariances.items()}
+        arrays |= {f"importance.{name}": value for name, value in self.importance.items()}
         arrays |= {f"squares.{name}": value for name, value in self.squares.items()}
-        names = sorted(self.leaders)
-        facts = [[name, self.leaders[name]] for name in names]
-        arrays["leaders"] = np.array(facts, np.str_) if facts else np.zeros((0, 2), "<U1")
-        arrays["rows"] = np.array([self.rows.get(name, 0) for name in names], np.int64)
         arrays |= {f"table.{name}": np.float64(value) for name, value in self.table.items()}
-        arrays["counts"] = np.array([self.done, self.measured, self.size], np.int64)
+        names = list(inputs.leaders)
+        facts = [[name, inputs.leaders[name]] for name in names]
+        arrays["leaders"] = np.array(facts, np.str_) if facts else np.zeros((0, 2), "<U1")
+        arrays["rows"] = np.array([inputs.rows.get(name, 0) for name in names], np.int64)
+        arrays["counts"] = np.array([self.measured, self.size, self.block, self.done], np.int64)
         with replacing(path) as file:
             np.savez(file, **arrays)
 
@@ -81,75 +189,34 @@ class Moments:
             ValueError, OSError, KeyError: the file is not one that `save` wrote.
         """
         with np.load(path, allow_pickle=False) as file:
+
+            def part(kind: str) -> dict[str, Any]:
+                return {key.partition(".")[2]: file[key] for key in file.files if key.startswith(f"{kind}.")}
+
             names = [str(name) for name in file["leaders"][:, 0]]
-            done, measured, size = map(int, file["counts"])
-            return cls(
-                {key.partition(".")[2]: file[key] for key in file.files if key.startswith("covariance.")},
-                dict(zip(names, map(str, file["leaders"][:, 1]), strict=True)),
-                dict(zip(names, map(int, file["rows"]), strict=True)),
-                {key.partition(".")[2]: file[key] for key in file.files if key.startswith("squares.")},
-                {key.partition(".")[2]: float(file[key]) for key in file.files if key.startswith("table.")},
-                done,
-                measured,
-                size,
-            )
+            leaders = dict(zip(names, map(str, file["leaders"][:, 1]), strict=True))
+            rows = dict(zip(names, map(int, file["rows"]), strict=True))
+            table = {name: float(value) for name, value in part("table").items()}
+            inputs = Inputs(part("covariance"), leaders, rows)
+            return cls(inputs, part("importance"), part("squares"), table, *map(int, file["counts"]))
 
+    def add_gradients(self, model: torch.nn.Module, bound: Mapping[str, Bound], sample: Sample) -> None:
+        """Run a network on one sample, forward and backward.
 
-def collect(
-    model: torch.nn.Module,
-    bound: Mapping[str, Bound],
-    samples: Sequence[Sample],
-    measured: int,
-    path: Path,
-    progress: Progress | None = None,
-) -> Moments:
-    """Run a network over samples, from where the sums in a file end.
-
-    Args:
-        model: the network.
-        bound: its tensors.
-        samples: what it is called with.
-        measured: number of samples whose gradients are computed, the first ones.
-        path: the file of the sums.
-        progress: called with the number of samples just done.
-
-    Raises:
-        KolmoError: an activation is not finite.
-        OSError: the sums cannot be written.
-    """
-    import torch
-
-    found = Moments.load(path) if path.exists() else Moments()
-    if progress:
-        progress(found.done)
-    every = max(-(-len(samples) // SAVES), 1)
-    with _inference(model):
-        for i in range(found.done, len(samples)):
-            with _watching(bound, found, with_gradients=i < measured), torch.set_grad_enabled(i < measured):
-                loss, size = _loss_of(model, samples[i], i) if i < measured else (_call(model, samples[i]), 0)
-                if i < measured:
-                    loss.backward()
-                    found.measured, found.size = found.measured + 1, found.size + size
-            found.done += 1
-            if found.done % every == 0 or found.done == len(samples):
-                found.save(path)
-            if progress:
-                progress(1)
-    return found
-
-
-def _call(model: torch.nn.Module, sample: Sample) -> Any:
-    """Call a network with a sample."""
-    if isinstance(sample, Mapping):
-        return model(**sample)
-    return model(*sample) if isinstance(sample, tuple) else model(sample)
+        Raises:
+            KolmoError: no output depends on weights.
+        """
+        with _watching_gradients(bound, self):
+            loss, size = _loss_of(model, sample, self.measured)
+            loss.backward()
+        self.measured, self.size = self.measured + 1, self.size + size
 
 
 def _loss_of(model: torch.nn.Module, sample: Sample, number: int) -> tuple[Any, int]:
     """The loss of a sample, summed over its predictions, and their number."""
     import torch
 
-    found = _call(model, sample)
+    found = call(model, sample)
     if (logits := getattr(found, "logits", None)) is not None and isinstance(sample, Mapping) and "input_ids" in sample:
         tokens = sample["input_ids"][:, 1:]
         nats = torch.nn.functional.cross_entropy(
@@ -178,44 +245,9 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 @contextmanager
-def _inference(model: torch.nn.Module) -> Iterator[None]:
-    """No dropout, and no gradients of weights, until the block ends."""
-    modes = {module: module.training for module in model.modules()}
-    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    model.eval()
-    model.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
-        for parameter, required in wanted.items():
-            parameter.requires_grad_(required)
-
-
-@contextmanager
-def _watching(bound: Mapping[str, Bound], sums: Moments, *, with_gradients: bool) -> Iterator[None]:
-    """Add the inputs of all layers, and the gradients of their outputs, to the sums."""
-    last: list[tuple[Any, str]] = []  # the inputs that were added last, which the next layers may share
+def _watching_gradients(bound: Mapping[str, Bound], sums: Moments) -> Iterator[None]:
+    """Add the gradients of the outputs of all layers and embeddings to the sums."""
     hooks = []
-
-    def enter(name: str) -> Any:
-        def hook(module: torch.nn.Module, given: tuple[Any, ...]) -> None:
-            value = given[0]
-            leader = last[0][1] if last and last[0][0] is value else name
-            leader = sums.leaders.setdefault(name, leader)
-            count = value.numel() // max(value.shape[-1], 1)
-            if leader == name:
-                rows = rows_of(module, value)
-                count = len(rows)
-                square = (rows.T @ rows).cpu().numpy()
-                if not np.isfinite(square).all():
-                    raise KolmoError(f"the inputs of tensor {quoted(name)} are not finite; run the model in float32")
-                sums.covariances[name] = sums.covariances.get(name, 0) + square
-            last[:] = [(value, leader)] if leader == name else last
-            sums.rows[name] = sums.rows.get(name, 0) + count
-
-        return hook
 
     def leave(name: str, is_table: bool) -> Any:
         def hook(module: torch.nn.Module, _: Any, output: torch.Tensor) -> Any:
@@ -235,13 +267,8 @@ def _watching(bound: Mapping[str, Bound], sums: Moments, *, with_gradients: bool
 
     try:
         for name, one in bound.items():
-            for module in one.layers:
-                hooks.append(module.register_forward_pre_hook(enter(name)))
-            if with_gradients:
-                for module in one.layers:
-                    hooks.append(module.register_forward_hook(leave(name, False)))
-                for module in one.tables:
-                    hooks.append(module.register_forward_hook(leave(name, True)))
+            hooks += [module.register_forward_hook(leave(name, False)) for module in one.layers]
+            hooks += [module.register_forward_hook(leave(name, True)) for module in one.tables]
         yield
     finally:
         for hook in hooks:

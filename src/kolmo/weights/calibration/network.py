@@ -4,12 +4,13 @@
     torch.nn.Conv1d, Conv2d without groups      a patch at a time, (in kh kw) numbers
     torch.nn.Embedding                          one row of the weight at a time: all columns are independent
 
-What it is not: a change of the network. Hooks are set for one pass and removed.
+`Held` puts coded weights in the place of the original ones for a while. What it is not: a run of the network.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ from kolmo.weights.sources.dtypes import as_torch
 
 if TYPE_CHECKING:
     import torch
+
+Sample = Any  # a tensor, a tuple of arguments, or a dictionary of keyword arguments
 
 
 @dataclass
@@ -74,9 +77,10 @@ def bind(model: torch.nn.Module, checkpoint: Checkpoint, names: Iterable[str]) -
         if weight is None:
             continue
         modules = users.get((weight.data_ptr(), tuple(weight.shape)), [])
-        layers = [module for module in modules if is_layer(module)]
+        known = [module for module in modules if module._parameters.get("weight") is not None]
+        layers = [module for module in known if is_layer(module)]
         by_input = any(type(module).__name__ == "Conv1D" for module in layers)
-        tables = [module for module in modules if type(module).__name__ == "Embedding"]
+        tables = [module for module in known if type(module).__name__ == "Embedding"]
         rows, columns = weight.shape[0], weight[0].numel()
         if len(layers) + len(tables) == len(modules) > 0 and not (by_input and len(modules) > 1):
             inputs, outputs = (rows, columns) if by_input else (columns, rows)
@@ -101,6 +105,92 @@ def is_layer(module: torch.nn.Module) -> bool:
     if isinstance(module, torch.nn.Conv1d | torch.nn.Conv2d):
         return module.groups == 1 and module.padding_mode == "zeros" and not isinstance(module.padding, str)
     return isinstance(module, torch.nn.Linear) or (type(module).__name__ == "Conv1D" and hasattr(module, "nf"))
+
+
+class Held:
+    """The weights of a network, some of which are replaced by coded ones.
+
+    Args:
+        bound: the tensors and the modules that have them.
+        checkpoint: their original values.
+        kept: whether the network is the caller's, so that its own memory comes back; else it is read again.
+    """
+
+    def __init__(self, bound: Mapping[str, Bound], checkpoint: Checkpoint, *, kept: bool) -> None:
+        self._bound, self._checkpoint, self._kept = bound, checkpoint, kept
+        self._originals: dict[str, list[torch.Tensor]] = {}
+        self._replaced: list[str] = []
+
+    def _parameters(self, name: str) -> list[torch.nn.Parameter]:
+        one = self._bound[name]
+        return [module._parameters["weight"] for module in one.layers + one.tables]  # type: ignore[misc]
+
+    def _set(self, name: str, data: bytes) -> None:
+        kind = self._checkpoint.tensors[name]
+        value = as_torch(data, kind.dtype, kind.shape)
+        for parameter in self._parameters(name):
+            parameter.data = value = value.to(parameter)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Replace a tensor by one with these bytes, in the dtype of the checkpoint."""
+        self._originals[name] = [parameter.data for parameter in self._parameters(name)]
+        self._replaced.append(name)
+        self._set(name, data)
+
+    def release(self, names: Iterable[str]) -> None:
+        """Free the memory of original tensors that `originally` need not bring back any more."""
+        for name in () if self._kept else names:
+            self._originals.pop(name, None)
+
+    @contextmanager
+    def originally(self) -> Iterator[None]:
+        """Until the block ends, tensors that were not released have their original values."""
+        replaced = [
+            (parameter, value)
+            for name, values in self._originals.items()
+            for parameter, value in zip(self._parameters(name), values, strict=True)
+        ]
+        coded = [parameter.data for parameter, _ in replaced]
+        try:
+            for parameter, value in replaced:
+                parameter.data = value
+            yield
+        finally:
+            for (parameter, _), value in zip(replaced, coded, strict=True):
+                parameter.data = value
+
+    def restore(self) -> None:
+        """Give the network all its original weights."""
+        while self._replaced:
+            name = self._replaced.pop()
+            if name not in self._originals:
+                self._set(name, self._checkpoint.tensors[name].read())
+                continue
+            for parameter, value in zip(self._parameters(name), self._originals.pop(name), strict=True):
+                parameter.data = value
+
+
+def call(model: torch.nn.Module, sample: Sample) -> Any:
+    """Call a network with a sample."""
+    if isinstance(sample, Mapping):
+        return model(**sample)
+    return model(*sample) if isinstance(sample, tuple) else model(sample)
+
+
+@contextmanager
+def inference(model: torch.nn.Module) -> Iterator[None]:
+    """No dropout, and no gradients of weights, until the block ends."""
+    modes = {module: module.training for module in model.modules()}
+    wanted = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    model.eval()
+    model.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        for parameter, required in wanted.items():
+            parameter.requires_grad_(required)
 
 
 def rows_of(module: torch.nn.Module, given: torch.Tensor) -> torch.Tensor:

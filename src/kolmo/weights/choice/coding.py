@@ -13,6 +13,7 @@ from kolmo.hyperfunctions.base import Hyperfunction
 from kolmo.hyperfunctions.families import FamilyOptions
 from kolmo.progress import Phases
 from kolmo.weights.calibration.guides import Guides
+from kolmo.weights.calibration.sequence import Calibrated
 from kolmo.weights.choice import rates
 from kolmo.weights.choice.steps import Steps, by_scales
 from kolmo.weights.choice.survey import Survey
@@ -37,7 +38,7 @@ class Coding:
         options: the family of hyperfunctions that codes them.
         threads: number of tensors that are coded at once.
         phases: shows progress.
-        guides: the calibration, if there is one.
+        calibrated: the calibration, if there is one.
     """
 
     checkpoint: Checkpoint
@@ -46,7 +47,12 @@ class Coding:
     options: FamilyOptions
     threads: int
     phases: Phases
-    guides: Guides | None = None
+    calibrated: Calibrated | None = None
+
+    @property
+    def guides(self) -> Guides | None:
+        """How errors count, if there is a calibration."""
+        return self.calibrated.guides if self.calibrated else None
 
     @property
     def fixed_size(self) -> int:
@@ -108,5 +114,6 @@ class Coding:
                 progress(4 * weights)
 
             counted = in_bytes if progress else None
-            encode = self.guides.encode if self.guides else None
+            calibrated = self.calibrated if own is not None else None
+            encode = calibrated.encoder(own, self.threads, counted) if calibrated and own else None
             self.packer.code(function, self.survey.prune, counted, own=own, exact=exact, encode=encode)
