@@ -123,7 +123,7 @@ def test_gap_to_the_bound(bits: int, most: float) -> None:
 
 
 @quick
-@pytest.mark.parametrize(("bits", "kept"), [(2, 0.965), (3, 0.99), (4, 0.998)])
+@pytest.mark.parametrize(("bits", "kept"), [(2, 0.97), (3, 0.994), (4, 0.998)])
 def test_energy(bits: int, kept: float) -> None:
     """With least error a matrix loses part of its norm; by default it keeps it, by another scale alone."""
     weights = gaussian(40, 256) * np.linspace(0.1, 1, 40, dtype=np.float32)[:, None]
@@ -199,7 +199,7 @@ def test_arguments_that_do_not_fit_the_feedback(change: tuple[int, int | bytes])
 @pytest.mark.parametrize("bits", [2, 3, 4])
 @pytest.mark.parametrize("columns", [70, 160])
 def test_feedback_costs_less(bits: int, columns: int) -> None:
-    """By 1 dB, where the errors of weights themselves grow; without correlations nothing is gained."""
+    """Half a dB and more, where the errors of the weights themselves grow."""
     weights, (given, h) = gaussian(24, columns), smooth_feedback(columns)
     function = Bitshift(bits, rotated=False, least_error=True)
     errors = [
@@ -208,7 +208,7 @@ def test_feedback_costs_less(bits: int, columns: int) -> None:
     ]
     costs = [float(np.einsum("oi,ij,oj->", e, h, e)) for e in errors]
     assert given.costs(errors[1].astype(np.float32)).sum() == pytest.approx(costs[1], rel=1e-4)
-    assert costs[1] < 0.8 * costs[0]
+    assert costs[1] < 0.91 * costs[0]
     assert np.square(errors[1]).sum() > np.square(errors[0]).sum()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 import kolmo
 from harness.models import TEXT, tiny
+from independent.weights import bitshift as independent
 from kolmo.cli import group
 from kolmo.errors import CorruptError, KolmoError, ShrinkWarning
 from kolmo.hyperfunctions import BitshiftOptions, TorusOptions, TrellisOptions
@@ -46,10 +47,12 @@ def loss(errors: Any, h: Any) -> float:
     return float(np.einsum("oi,ij,oj->", errors, h, errors))
 
 
-def network(seed: int = 0) -> Any:
+WIDE = [(48, 96), (96, 128), (128, 64)]
+
+
+def network(seed: int = 0, sizes: Sequence[tuple[int, int]] = ((48, 96), (96, 80), (80, 40))) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        sizes = [(48, 96), (96, 80), (80, 40)]
         parts: list[Any] = []
         for inputs, outputs in sizes:
             parts += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
@@ -160,19 +163,22 @@ def test_fixed_rates_with_feedback(bits: int, by_input: bool) -> None:
     for each in (plain, code):
         entry = Coded("F32", stored.shape, stored.shape[1], "0" * 16, len(each.data), 0, 0, 1)
         back = to_floats(decode(entry, each.data, function), "F32").reshape(stored.shape)
+        near = independent.decode(each.data[: -entry.tail], *stored.shape).weights()
+        assert np.array_equal(near[3], back[3])
         error = (back - stored).T if by_input else back - stored
         assert error[1, 0] == 0
         losses.append(loss(error, h))
-    assert losses[1] < 0.7 * losses[0]
+    assert losses[1] < 0.8 * losses[0]
 
 
 @kernels
+@pytest.mark.filterwarnings("ignore:.*could be used")  # of three tensors no sum is quite 3.4 bits
 def test_a_module_of_fixed_rate(tmp_path: Path) -> None:
     """At the same size the outputs lose less, and the file computes from its codes; bits in between follow losses."""
-    model, fresh = network(), batches(1, seed=9)[0]
+    model, fresh = network(sizes=WIDE), batches(1, seed=9)[0]
 
     def loss_of(path: Path) -> float:
-        other = network(1)
+        other = network(1, WIDE)
         kolmo.resident(other, path, activations="float")
         with torch.no_grad():
             return float((other(fresh) - model(fresh)).square().mean() / model(fresh).square().mean())

@@ -15,7 +15,7 @@ at a time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -138,7 +138,11 @@ def _smaller(one: Coded, data: bytes, weights: Floats, found: Code, tail: bytes)
 
 
 def _fixed_rate(function: Bitshift, matrix: Floats, by_input: bool, factor: Factor, progress: Progress | None) -> bytes:
-    """The payload of a matrix, with feedback along its rows; from row to row where a row belongs to an input."""
+    """The payload of a matrix, with feedback along its rows; from row to row where a row belongs to an input.
+
+    The matrix does not get its norm back: its errors are already those of which the outputs lose least.
+    """
+    function = replace(function, least_error=True)
     if by_input:
         lines = BitshiftLines(function, matrix)
         ones = np.ones(max(matrix.shape), np.float32)
