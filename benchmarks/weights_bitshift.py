@@ -1,12 +1,12 @@
-"""The bitshift trellis in networks: with and without the norm of each matrix, and calibrated.
+"""The bitshift trellis in networks: with least error or unbiased, and calibrated.
 
     KOLMO_DATA=DIR python benchmarks/weights_bitshift.py energy --network resnet-20 --network resnet-56 [--images N]
     KOLMO_DATA=DIR python benchmarks/weights_bitshift.py calibrated [--bits 3 2 ...]
     python benchmarks/weights_bitshift.py text MODEL TEXT [--characters N] [--bits 4 3 2]
 
 `energy` codes the matrices of networks that weights_networks.py has (no others, so that no trellis of another kind is
-beside them), by default and with `least_error`. `calibrated` shrinks stories260K with each default, and calibrated on
-stories that it told or on *dickens*; what is scored are other stories, and other parts of *dickens*. `text` scores a
+beside them), with least error and unbiased. `calibrated` shrinks stories260K, calibrated on stories that it told, on
+*dickens*, or not; what is scored are other stories, and other parts of *dickens*. `text` scores a
 folder of transformers on the beginning of a text, in strict mode, before and after `kolmo.shrink`.
 """
 
@@ -28,14 +28,13 @@ import kolmo
 from harness.models import stories
 from harness.tables import table
 from kolmo.errors import ShrinkWarning
-from kolmo.hyperfunctions import BitshiftOptions
 from kolmo.hyperfunctions.bitshift import Bitshift, is_made_for
 from weights_budget import foreign
 from weights_calibrated import FOREIGN, Texts, of_file, own_texts
 from weights_networks import Network, resnet
 from weights_networks import stories as own_stories
 
-KINDS = {"least error": True, "default": False}
+KINDS = {"least error": False, "unbiased": True}
 TOKENS, WINDOW = 8000, 256
 MORE = 40  # documents of dickens, for a calibration
 
@@ -44,8 +43,8 @@ def energy(network: Network, sizes: list[int]) -> list[list[str]]:
     """Rows: what is added to each score of a network."""
     before, found = network.score(network.weights), []
     for bits in sizes:
-        for kind, least in KINDS.items():
-            function, decoded = Bitshift(bits, least_error=least), {}
+        for kind, unbiased in KINDS.items():
+            function, decoded = Bitshift(bits, unbiased=unbiased), {}
             for name, weights in network.coded.items():
                 matrix = np.ascontiguousarray(weights.reshape(len(weights), -1))
                 if is_made_for(matrix.shape[1]):
@@ -74,12 +73,14 @@ def calibrated(sizes: list[float]) -> list[list[str]]:
             "calibrated on dickens": kolmo.Calibration(str(work / "more.jsonl"), tokens=TOKENS, window=WINDOW),
         }
         ways: dict[str, dict[str, Any]] = {
-            **{kind: {"hyperfunction": BitshiftOptions(least_error=least)} for kind, least in KINDS.items()},
-            **{kind: {"hyperfunction": "bitshift", "calibrate": one} for kind, one in calibrations.items()},
+            "not calibrated": {},
+            **{kind: {"calibrate": one} for kind, one in calibrations.items()},
         }
         for bits in sizes:
             for kind, given in ways.items():
-                report = kolmo.shrink(folder, work / "small", kolmo.Bits(bits), threads=1, force=True, **given)
+                report = kolmo.shrink(
+                    folder, work / "small", kolmo.Bits(bits), hyperfunction="bitshift", force=True, **given
+                )
                 lost = texts.lost(of_file(work / "small"))
                 found.append([f"{kind}, {bits:g} bit", f"{report.coded.bits:.3f}", *(f"{one:+.4f}" for one in lost)])
                 print(*found[-1], flush=True)

@@ -91,11 +91,10 @@ def bitshift_rows(rows: int, columns: int, repeat: int) -> list[list[str]]:
         weights = make(rows, columns)
         for rotated, bits in product((True, False), (2, 3, 4)):
             what = f"{name}, 4096 states{'' if rotated else ', not rotated'}"
-            found.append(row_of(what, Bitshift(bits, rotated=rotated, least_error=True), weights, repeat)[0])
+            found.append(row_of(what, Bitshift(bits, rotated=rotated), weights, repeat)[0])
         few = weights[: max(rows // 16, 1)]
         found += [
-            row_of(f"{name}, 65536 states, {len(few)} rows", Bitshift(bits, 65536, least_error=True), few, 1)[0]
-            for bits in (2, 3, 4)
+            row_of(f"{name}, 65536 states, {len(few)} rows", Bitshift(bits, 65536), few, 1)[0] for bits in (2, 3, 4)
         ]
     return found
 

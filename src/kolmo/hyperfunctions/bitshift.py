@@ -7,7 +7,6 @@ layout and the search. What it is not: the smallest file, which the trellis make
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -84,8 +83,8 @@ class Bitshift:
         states: number of states: 4096, or 65536 for 0.2 to 0.5 dB less error at 16 times the work.
         rotated: turn rows by a Walsh-Hadamard transform first, so that weights are nearly Gaussian.
         seed: of the signs of the rotation, 32 bits; 0 if there is none.
-        least_error: leave the matrix at the least squared error, which is a little too small. By default it keeps its
-            norm, which networks need more (docs/bitshift.md, "Energy"). Readers do not need to know.
+        unbiased: scale the matrix so that its error is not correlated with it. What has the least squared error, the
+            default, is a little too small (docs/bitshift.md, "Energy"). Readers do not need to know.
         device: of torch, on which the encoder searches, such as "cuda"; None for the kernels. The payload is the same.
 
     Raises:
@@ -104,7 +103,7 @@ class Bitshift:
     states: int = 4096
     rotated: bool = True
     seed: int = 0
-    least_error: bool = False
+    unbiased: bool = False
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -233,7 +232,7 @@ class BitshiftRows:
         self._scale = _clipped(largest * 2.0 ** (15 - SCALE_EXPONENT // EXPONENTS_PER_OCTAVE)) if largest else 0.0
         self._words = np.full((rows, recipe.bits * width_of(columns) // 32), 0xFFFFFFFF, np.uint32)
         self._exponents = np.zeros(rows, np.uint8)
-        self._power = self._decoded_power = 0.0
+        self._power = self._along = 0.0  # of all rows: their squares, and their products with what is decoded
 
     def code(self, rows: Floats, feedback: Feedback | None = None) -> Floats:
         """Code the next rows, as `Bitshift.turned` gives them; returns them as decoded, before they are turned back."""
@@ -245,14 +244,14 @@ class BitshiftRows:
         self._words[some], self._exponents[some] = search.words, search.exponents
         self._at += len(rows)
         self._power += float(_powers(rows).sum())
-        self._decoded_power += float(_powers(search.decoded).sum())
+        self._along += float(np.einsum("ij,ij->", rows, search.decoded, dtype=np.float64))
         return search.decoded
 
     def payload(self) -> bytes:
         """The payload, after the last row."""
         recipe, scale = self._recipe, self._scale
-        if self._decoded_power and not recipe.least_error:
-            scale = _clipped(scale * math.sqrt(self._power / self._decoded_power))
+        if recipe.unbiased and self._along > 0:
+            scale = _clipped(scale * self._power / self._along)
         seed = recipe.seed if recipe.rotated else None
         return pack(recipe.states_log, recipe.bits, seed, scale, self._shape, self._words, self._exponents)
 

@@ -9,6 +9,7 @@ For calibrations, as `TrellisLines`. What it is not: a judge of errors; it takes
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +24,7 @@ class BitshiftLines:
     """A payload in the making.
 
     Args:
-        function: the bitshift trellis.
+        function: the bitshift trellis; `unbiased` does not apply.
         guide: a matrix of the shape of the payload and about its values, from which the unit of factors is taken.
 
     Raises:
@@ -31,17 +32,17 @@ class BitshiftLines:
 
     Example:
         >>> weights = np.random.default_rng(1).standard_normal((3, 64)).astype(np.float32)
-        >>> lines = BitshiftLines(Bitshift(4, least_error=True), weights)
+        >>> lines = BitshiftLines(Bitshift(4), weights)
         >>> decoded = np.stack([lines.quantise(row) for row in weights])
         >>> bool((Bitshift(4).decode(lines.payload(), (3, 64)) == decoded).all())
         True
     """
 
     def __init__(self, function: Bitshift, guide: npt.NDArray[np.float32]) -> None:
-        self._function, self._rows = function, BitshiftRows(function, guide)
+        self._function, self._rows = function, BitshiftRows(replace(function, unbiased=False), guide)
 
     def quantise(self, row: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-        """The weights that a reader will decode for the next row, binary32; without `least_error`, a little less."""
+        """The weights that a reader will decode for the next row, binary32."""
         decoded = self._rows.code(self._function.turned(np.asarray(row, np.float32)[None]))
         return self._function.turned(decoded, back=True)[0]
 

@@ -138,16 +138,13 @@ def _smaller(one: Coded, data: bytes, weights: Floats, found: Code, tail: bytes)
 
 
 def _fixed_rate(function: Bitshift, matrix: Floats, by_input: bool, factor: Factor, progress: Progress | None) -> bytes:
-    """The payload of a matrix, with feedback along its rows; from row to row where a row belongs to an input.
-
-    The matrix does not get its norm back: its errors are already those of which the outputs lose least.
-    """
-    function = replace(function, least_error=True)
+    """The payload of a matrix, with feedback along its rows; from row to row where a row belongs to an input."""
     if by_input:
         lines = BitshiftLines(function, matrix)
         ones = np.ones(max(matrix.shape), np.float32)
         quantise_lines(lines, matrix, ones, ones[: matrix.shape[1]], factor.feedback, progress)
         return lines.payload()
+    function = replace(function, unbiased=False)  # the errors are already those by which the outputs lose least
     return function.encode(matrix, progress, rotated_feedback(function, factor))
 
 
