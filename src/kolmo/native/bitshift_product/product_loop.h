@@ -72,18 +72,6 @@ KOLMO_INLINE KOLMO_TARGET void bitshift_butterflies(float *restrict a, float *re
     }
 }
 
-/* Butterflies at a distance and at twice it, of 16 numbers each: memory is passed once, with the same sums as in two passes. */
-KOLMO_INLINE KOLMO_TARGET void bitshift_double_butterflies(float *restrict x, const size_t distance) {
-    float *restrict a = x, *restrict b = x + distance, *restrict c = x + 2 * distance, *restrict d = x + 3 * distance;
-    for (size_t j = 0; j < 16; j++) {
-        const float ab = a[j] + b[j], ba = a[j] - b[j], cd = c[j] + d[j], dc = c[j] - d[j];
-        a[j] = ab + cd;
-        b[j] = ba + dc;
-        c[j] = ab - cd;
-        d[j] = ba - dc;
-    }
-}
-
 /* Butterflies at distances 1, 2, 4, ... m / 2, then one product with 1 / sqrt(m). */
 static KOLMO_TARGET void bitshift_hadamard(float *x, size_t m) {
     float root = 1.0f;
@@ -98,9 +86,6 @@ static KOLMO_TARGET void bitshift_hadamard(float *x, size_t m) {
 #endif
     for (; distance < m && distance < 16; distance *= 2)
         for (size_t at = 0; at < m; at += 2 * distance) bitshift_butterflies(x + at, x + at + distance, distance);
-    for (; 4 * distance <= m; distance *= 4)
-        for (size_t at = 0; at < m; at += 4 * distance)
-            for (size_t j = at; j < at + distance; j += 16) bitshift_double_butterflies(x + j, distance);
     for (; distance < m; distance *= 2)
         for (size_t at = 0; at < m; at += 2 * distance)
             for (size_t j = at; j < at + distance; j += 16) bitshift_butterflies(x + j, x + j + distance, 16);
