@@ -209,6 +209,7 @@ def test_feedback_costs_less(bits: int, columns: int) -> None:
         function.decode(function.encode(weights, feedback=one), weights.shape) - weights.astype(np.float64)
         for one in (None, given)
     ]
+    assert function.encode(0 * weights, feedback=given) == function.encode(0 * weights)
     costs = [float(np.einsum("oi,ij,oj->", e, h, e)) for e in errors]
     assert given.costs(errors[1].astype(np.float32)).sum() == pytest.approx(costs[1], rel=1e-4)
     assert costs[1] < 0.91 * costs[0]

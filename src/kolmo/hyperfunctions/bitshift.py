@@ -284,6 +284,8 @@ class _RowSearch:
     def feed_back(self, feedback: Feedback) -> None:
         """Search once more with feedback, from seam to seam of the strings so far; rows keep what costs less."""
         solid = np.flatnonzero(self.exponents)
+        if not solid.size:
+            return
         rows = self._rows[solid]
         factors = factors_of(self._scale, self.exponents[solid].astype(np.uint8))[:, None]
         (count, columns), log, bits = rows.shape, self._recipe.states_log, self._recipe.bits

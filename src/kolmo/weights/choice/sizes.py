@@ -72,7 +72,8 @@ def search_by_size(coding: Coding, wanted: str, budget: int, size: Callable[[], 
 def search_rates_by_bits(coding: Coding, bits: float) -> tuple[str, ...]:
     """Code with fixed rates whose mean over all weights is `bits`, or a little less.
 
-    All have it if it is one of them, except with a calibration, which knows which tensors need more. Factors and filled-up columns come on top. Returns notes about what came of it.
+    All have it if it is one of them, except with a calibration, which knows which tensors need more. Factors and
+    filled-up columns come on top. Returns notes about what came of it.
     """
     offered, counts = coding.options.rates, coding.survey.counts
     if bits in offered and not coding.guides:
