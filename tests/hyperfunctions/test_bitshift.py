@@ -132,9 +132,9 @@ def test_energy(bits: int, kept: float) -> None:
     decoded = [Bitshift(bits).decode(payload, (40, 256)).astype(np.float64) for payload in (least, unbiased)]
     power = float(np.square(weights, dtype=np.float64).sum())
     norms = [float(np.sqrt(np.square(one).sum() / power)) for one in decoded]
-    assert norms == pytest.approx([kept, 1 / kept], abs=0.004)
+    assert norms == pytest.approx([kept, 1 / kept], abs=0.01)
     along = [float((one * weights).sum() / power) for one in decoded]
-    assert along == pytest.approx([kept**2, 1], abs=0.006)
+    assert along == pytest.approx([kept**2, 1], abs=0.01)
     assert along[1] == pytest.approx(1, abs=1e-6)
     errors = [float(np.linalg.norm(one - weights)) for one in decoded]
     assert errors[0] < errors[1] < 1.05 * errors[0]
