@@ -11,9 +11,10 @@ import pytest
 from helpers.implementations import NATIVE
 from kolmo.errors import CorruptError
 from kolmo.hyperfunctions.base import Resident, restore
-from kolmo.hyperfunctions.bitshift import Bitshift, is_made_for
+from kolmo.hyperfunctions.bitshift import Bitshift, Feedback, is_made_for
+from kolmo.hyperfunctions.bitshift_lines import BitshiftLines
 from kolmo.hyperfunctions.bitshift_payload import HEADER, Payload, checksum, factors_of, pack, payload_size
-from kolmo.native.bitshift import reference
+from kolmo.native.bitshift import feedback, reference
 from kolmo.native.dispatch import SLOW
 
 Floats = npt.NDArray[np.float32]
@@ -119,6 +120,110 @@ def test_gap_to_the_bound(bits: int, most: float) -> None:
     payload = Bitshift(bits).encode(weights)
     assert len(payload) == Bitshift(bits).size((16, 2048)) == payload_size(bits, (16, 2048))
     assert most - 0.15 < gap(weights, payload) < most
+
+
+@quick
+@pytest.mark.parametrize(("bits", "kept"), [(2, 0.97), (3, 0.994), (4, 0.998)])
+def test_energy(bits: int, kept: float) -> None:
+    """With least error a matrix loses part of its norm; what is unbiased differs in its scale alone."""
+    weights = gaussian(40, 256) * np.linspace(0.1, 1, 40, dtype=np.float32)[:, None]
+    least, unbiased = (Bitshift(bits, unbiased=unbiased).encode(weights) for unbiased in (False, True))
+    assert least[16:] == unbiased[16:]
+    decoded = [Bitshift(bits).decode(payload, (40, 256)).astype(np.float64) for payload in (least, unbiased)]
+    power = float(np.square(weights, dtype=np.float64).sum())
+    norms = [float(np.sqrt(np.square(one).sum() / power)) for one in decoded]
+    assert norms == pytest.approx([kept, 1 / kept], abs=0.01)
+    along = [float((one * weights).sum() / power) for one in decoded]
+    assert along == pytest.approx([kept**2, 1], abs=0.01)
+    assert along[1] == pytest.approx(1, abs=1e-6)
+    errors = [float(np.linalg.norm(one - weights)) for one in decoded]
+    assert errors[0] < errors[1] < 1.05 * errors[0]
+    assert not Bitshift(bits).decode(Bitshift(bits, unbiased=True).encode(0 * weights), (40, 256)).any()
+
+
+def smooth_feedback(columns: int, seed: int = 3) -> tuple[Feedback, npt.NDArray[np.float64]]:
+    """The feedback of correlated inputs, and their covariance."""
+    mixed = np.random.default_rng(seed).standard_normal((columns, columns)) + 2 * np.eye(columns, k=1)
+    h = mixed @ mixed.T / columns + 0.1 * np.eye(columns)
+    r = np.linalg.cholesky(h[::-1, ::-1])[::-1, ::-1]
+    roots = np.diagonal(r)
+    return Feedback(np.square(roots).astype(np.float32), np.triu(r / roots, 1).astype(np.float32)), h
+
+
+@pytest.mark.skipif(NATIVE is None, reason="no compiled kernels")
+@pytest.mark.parametrize(
+    ("states_log", "bits", "width", "rows"), [(12, 2, 96, 2), (12, 3, 64, 2), (12, 4, 64, 1), (16, 4, 32, 1)]
+)
+def test_feedback_of_every_path_gives_the_reference_bits(states_log: int, bits: int, width: int, rows: int) -> None:
+    assert NATIVE is not None
+    draw = np.random.default_rng(3)
+    targets = (draw.standard_normal((rows, width)) * 40).astype(np.float32)
+    importance = np.exp(draw.standard_normal(width)).astype(np.float32)
+    matrix = np.triu(draw.standard_normal((width, width)) * 0.2, 1).astype(np.float32)
+    seams = draw.integers(0, 1 << states_log - bits, rows).astype(np.uint32)
+    given = (states_log, bits, width, seams, targets, importance, matrix)
+    expected = feedback.bitshift_feedback_search(*given)
+    try:
+        for path in NATIVE.PATHS:
+            NATIVE.force_path(path)
+            assert NATIVE.bitshift_feedback_search(*given) == expected
+    finally:
+        NATIVE.force_path(NATIVE.PATHS[-1])
+    begins = np.frombuffer(expected[0], np.uint32).reshape(rows, -1)[:, 0] >> np.uint32(32 - states_log + bits)
+    assert begins.tolist() == seams.tolist()
+
+
+@pytest.mark.skipif(NATIVE is None, reason="no compiled kernels")
+@pytest.mark.parametrize(
+    "change",
+    [
+        (0, 11),
+        (1, 5),
+        (2, 33),
+        (2, 64),
+        (3, bytes(5)),
+        (3, b"\0\4\0\0"),
+        (4, bytes(124)),
+        (5, bytes(4)),
+        (6, bytes(4092)),
+    ],
+    ids=str,
+)
+def test_arguments_that_do_not_fit_the_feedback(change: tuple[int, int | bytes]) -> None:
+    assert NATIVE is not None
+    given: list[int | bytes] = [12, 2, 32, bytes(4), bytes(128), bytes(128), bytes(4096)]
+    for kernel in (NATIVE.bitshift_feedback_search, feedback.bitshift_feedback_search):
+        kernel(*given)
+        with pytest.raises(ValueError, match="do not fit"):
+            kernel(*given[: change[0]], change[1], *given[change[0] + 1 :])
+
+
+@quick
+@pytest.mark.parametrize("bits", [2, 3, 4])
+@pytest.mark.parametrize("columns", [70, 160])
+def test_feedback_costs_less(bits: int, columns: int) -> None:
+    """Half a dB and more, where the errors of the weights themselves grow."""
+    weights, (given, h) = gaussian(24, columns), smooth_feedback(columns)
+    function = Bitshift(bits, rotated=False)
+    errors = [
+        function.decode(function.encode(weights, feedback=one), weights.shape) - weights.astype(np.float64)
+        for one in (None, given)
+    ]
+    assert function.encode(0 * weights, feedback=given) == function.encode(0 * weights)
+    costs = [float(np.einsum("oi,ij,oj->", e, h, e)) for e in errors]
+    assert given.costs(errors[1].astype(np.float32)).sum() == pytest.approx(costs[1], rel=1e-4)
+    assert costs[1] < 0.91 * costs[0]
+    assert np.square(errors[1]).sum() > np.square(errors[0]).sum()
+
+
+@quick
+def test_lines() -> None:
+    """Row after row makes the same payload as all at once."""
+    function, weights = Bitshift(3, seed=5), gaussian(20, 70)
+    lines = BitshiftLines(function, weights)
+    decoded = np.stack([lines.quantise(row) for row in weights])
+    assert lines.payload() == function.encode(weights)
+    assert (function.decode(lines.payload(), weights.shape) == decoded).all()
 
 
 @quick

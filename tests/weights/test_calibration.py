@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ from click.testing import CliRunner
 
 import kolmo
 from harness.models import TEXT, tiny
+from independent.weights import bitshift as independent
 from kolmo.cli import group
 from kolmo.errors import CorruptError, KolmoError, ShrinkWarning
-from kolmo.hyperfunctions import TorusOptions, TrellisOptions
+from kolmo.hyperfunctions import BitshiftOptions, TorusOptions, TrellisOptions
+from kolmo.hyperfunctions.bitshift import Bitshift
 from kolmo.hyperfunctions.trellis import Trellis
 from kolmo.native.dispatch import SLOW
 from kolmo.weights.calibration.coder import Guide, encode_guided
@@ -23,7 +25,7 @@ from kolmo.weights.calibration.factors import MAX_DAMPING, Factor, factorise
 from kolmo.weights.calibration.network import bind
 from kolmo.weights.calibration.samples import _places
 from kolmo.weights.format import scales
-from kolmo.weights.format.codes import decode
+from kolmo.weights.format.codes import decode, encode
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.format.record import Coded, _is_second_part
 from kolmo.weights.sources.checkpoint import open_checkpoint
@@ -45,10 +47,12 @@ def loss(errors: Any, h: Any) -> float:
     return float(np.einsum("oi,ij,oj->", errors, h, errors))
 
 
-def network(seed: int = 0) -> Any:
+WIDE = [(48, 96), (96, 128), (128, 64)]
+
+
+def network(seed: int = 0, sizes: Sequence[tuple[int, int]] = ((48, 96), (96, 80), (80, 40))) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        sizes = [(48, 96), (96, 80), (80, 40)]
         parts: list[Any] = []
         for inputs, outputs in sizes:
             parts += [torch.nn.Linear(inputs, outputs), torch.nn.ReLU()]
@@ -133,6 +137,60 @@ def test_codes_with_feedback(dtype: str, by_input: bool) -> None:
     damaged[-code.scales - entry.tail + 3] ^= 1
     with pytest.raises(CorruptError):
         decode(entry, bytes(damaged), code.by)
+
+
+@kernels
+@pytest.mark.parametrize("by_input", [False, True])
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_fixed_rates_with_feedback(bits: int, by_input: bool) -> None:
+    """The payload is an ordinary one of the same size, with less loss; wild weights come back."""
+    outputs, inputs = 96, 128
+    weights = (np.random.default_rng(4).standard_normal((outputs, inputs)) * 0.05).astype(np.float32)
+    weights[1, 0] = 2.0**100
+    stored = weights.T.copy() if by_input else weights
+    h = covariance(inputs)
+    factor, function = factorise(h, 0.01), Bitshift(bits)
+    guide = Guide(factor.importance, np.linspace(0.5, 2, outputs), by_input)
+    one = Coded("F32", stored.shape, stored.shape[1], "0" * 16)
+    data = stored.tobytes()
+    plain, code = (
+        encode(one, data, stored.reshape(-1), function, 0.04, None),
+        encode_guided(one, data, stored.reshape(-1), function, 0.04, guide, factor),
+    )
+    assert (code.by, code.wild, code.scales, code.transposed) == (function, 1, 0, 0)
+    assert len(code.data) == len(plain.data)
+    losses = []
+    for each in (plain, code):
+        entry = Coded("F32", stored.shape, stored.shape[1], "0" * 16, len(each.data), 0, 0, 1)
+        back = to_floats(decode(entry, each.data, function), "F32").reshape(stored.shape)
+        near = independent.decode(each.data[: -entry.tail], *stored.shape).weights()
+        assert np.array_equal(near[3], back[3])
+        error = (back - stored).T if by_input else back - stored
+        assert error[1, 0] == 0
+        losses.append(loss(error, h))
+    assert losses[1] < 0.8 * losses[0]
+
+
+@kernels
+@pytest.mark.filterwarnings("ignore:.*could be used")  # of three tensors no sum is quite 3.4 bits
+def test_a_module_of_fixed_rate(tmp_path: Path) -> None:
+    """At the same size the outputs lose less, and the file computes from its codes; bits in between follow losses."""
+    model, fresh = network(sizes=WIDE), batches(1, seed=9)[0]
+
+    def loss_of(path: Path) -> float:
+        other = network(1, WIDE)
+        kolmo.resident(other, path, activations="float")
+        with torch.no_grad():
+            return float((other(fresh) - model(fresh)).square().mean() / model(fresh).square().mean())
+
+    for name, samples in (("plain", None), ("calibrated", batches(8))):
+        report = kolmo.shrink(model, tmp_path / name, kolmo.Bits(3), hyperfunction="bitshift", calibrate=samples)
+        if samples is None:
+            assert [one.parameters.get("bits") for one in report.tensors if one.parameters] == [None, 3, 3]
+    assert loss_of(tmp_path / "calibrated") < 0.7 * loss_of(tmp_path / "plain")
+    assert (tmp_path / "calibrated").stat().st_size < 1.1 * (tmp_path / "plain").stat().st_size
+    report = kolmo.shrink(model, tmp_path / "mixed", kolmo.Bits(3.4), hyperfunction="bitshift", calibrate=batches(8))
+    assert len({one.parameters.get("bits") for one in report.tensors if one.parameters} - {None}) == 2
 
 
 def test_a_code_that_is_not_smaller_is_the_tensor() -> None:
@@ -350,7 +408,8 @@ def test_windows_are_spread() -> None:
         (lambda: {"goal": kolmo.Lossless()}, "Lossless exclude"),
         (lambda: {"goal": kolmo.Step(0.1)}, "Step exclude"),
         (lambda: {"selection": kolmo.Selection(prune=0.5)}, "prune exclude"),
-        (lambda: {"hyperfunction": TorusOptions()}, "needs the trellis"),
+        (lambda: {"hyperfunction": TorusOptions()}, "needs the trellis or bitshift"),
+        (lambda: {"hyperfunction": BitshiftOptions(least_error=True)}, "least_error"),
         (lambda: {"hyperfunction": TrellisOptions(least_error=True)}, "least_error"),
         (lambda: {"goal": kolmo.MaxLoss(0.1, len, sensitivities=True)}, "sensitivities exclude"),
         (lambda: {"calibrate": kolmo.Calibration()}, "corpus or samples"),

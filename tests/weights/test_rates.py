@@ -128,7 +128,7 @@ def test_what_a_fixed_rate_cannot_do(tmp_path: Path) -> None:
     ("flags", "message"),
     [
         (["--states", "8"], "choose from 4096, 65536"),
-        (["--least-error"], "--least-error is not for bitshift"),
+        (["--preset", "llm"], "--preset is not for bitshift"),
         (["--step", "1"], "has none"),
         (["--bits", "5"], "bitshift has 2 to 4 bits"),
     ],
@@ -139,6 +139,22 @@ def test_usage(tmp_path: Path, flags: list[str], message: str) -> None:
     result = CliRunner().invoke(group, arguments, standalone_mode=False)
     assert isinstance(result.exception, click.UsageError)
     assert message in result.exception.message
+
+
+@quick
+@pytest.mark.parametrize("least_error", [False, True])
+def test_kernels_of_convolutions_are_unbiased(tmp_path: Path, least_error: bool) -> None:
+    """Except with least error, as all other matrices."""
+    source = {
+        "conv.weight": np.random.default_rng(1).standard_normal((32, 16, 3, 3)).astype(np.float32),
+        "experts": np.random.default_rng(2).standard_normal((2, 32, 96)).astype(np.float32),
+        "line.weight": np.random.default_rng(2).standard_normal((32, 144)).astype(np.float32),
+    }
+    kolmo.shrink(source, tmp_path / "a", kolmo.Bits(2), hyperfunction=BitshiftOptions(least_error=least_error))
+    decoded = kolmo.load(tmp_path / "a")
+    along = {name: float((decoded[name] * one).sum() / np.square(one).sum()) for name, one in source.items()}
+    assert max(along["line.weight"], along["experts"]) < 0.96
+    assert along["conv.weight"] < 0.96 if least_error else along["conv.weight"] == pytest.approx(1, abs=1e-5)
 
 
 def test_rates_follow_steps() -> None:

@@ -55,6 +55,26 @@ GAUSSIAN = {2: 35.5, 3: 33.7, 4: 32.2}  # root mean square of the targets of a G
 
 
 @dataclass(frozen=True)
+class Feedback:
+    """How errors of a row count, and what they add to later weights (docs/calibration.md), in the order of columns.
+
+        cost of a row = sum over columns i of  importance_i (error_i + sum over j < i of error_j matrix_ji)^2
+
+    Attributes:
+        importance: binary32, (columns,), each above 0.
+        matrix: binary32, (columns, columns); what is not above the diagonal is 0.
+    """
+
+    importance: Floats
+    matrix: Floats
+
+    def costs(self, errors: Floats) -> npt.NDArray[np.float64]:
+        """The cost of each row of errors."""
+        costs: npt.NDArray[np.float64] = np.square(errors + errors @ self.matrix, dtype=np.float64) @ self.importance
+        return costs
+
+
+@dataclass(frozen=True)
 class Bitshift:
     """Weights as integers from -126 to 126, times a factor of each row: 2, 3 or 4 bits a weight, and 8 bits a row.
 
@@ -63,6 +83,8 @@ class Bitshift:
         states: number of states: 4096, or 65536 for 0.2 to 0.5 dB less error at 16 times the work.
         rotated: turn rows by a Walsh-Hadamard transform first, so that weights are nearly Gaussian.
         seed: of the signs of the rotation, 32 bits; 0 if there is none.
+        unbiased: scale the matrix so that its error is not correlated with it. What has the least squared error, the
+            default, is a little too small (docs/bitshift.md, "Energy"). Readers do not need to know.
         device: of torch, on which the encoder searches, such as "cuda"; None for the kernels. The payload is the same.
 
     Raises:
@@ -81,6 +103,7 @@ class Bitshift:
     states: int = 4096
     rotated: bool = True
     seed: int = 0
+    unbiased: bool = False
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -113,45 +136,46 @@ class Bitshift:
         return {"bits": self.bits, "states": self.states, "rotated": int(self.rotated), "seed": self.seed}
 
     @property
-    def _states_log(self) -> int:
+    def states_log(self) -> int:
+        """Base-2 logarithm of the number of states."""
         return self.states.bit_length() - 1
 
     def size(self, shape: tuple[int, int]) -> int:
         """See `Resident.size`."""
         return payload_size(self.bits, shape)
 
-    def encode(self, weights: npt.NDArray[np.float32], progress: Progress | None = None) -> bytes:
+    def encode(
+        self,
+        weights: npt.NDArray[np.float32],
+        progress: Progress | None = None,
+        feedback: Feedback | None = None,
+    ) -> bytes:
         """The payload of a matrix; see `Hyperfunction.encode`.
+
+        Args:
+            weights: the matrix.
+            progress: called with the number of weights just done.
+            feedback: how errors of rows count, after the rotation (`turned`); by default all alike, for themselves.
 
         Raises:
             ValueError: besides, there are more than 2^17 columns, or a magnitude is above 2^100.
         """
         matrix = _checked(weights)
+        found = BitshiftRows(self, matrix)
         rows, columns = matrix.shape
-        words = np.full((rows, self.bits * width_of(columns) // 32), 0xFFFFFFFF, np.uint32)
-        exponents = np.zeros(rows, np.uint8)
-        roots = _roots(matrix) / GAUSSIAN[self.bits]
-        scale = self._scale(roots)
         height = max((CHUNK if self.device is None else DEVICE_CHUNK) // max(columns, 1), 1)
         for at in range(0, rows if columns else 0, height):
-            some = slice(at, at + height)
-            search = _RowSearch(self, self._turned(matrix[some]), scale)
-            words[some], exponents[some] = search.best(roots[some])
+            some = matrix[at : at + height]
+            found.code(self.turned(some), feedback)
             if progress:
-                progress(matrix[some].size)
-        seed = self.seed if self.rotated else None
-        return pack(self._states_log, self.bits, seed, scale, (rows, columns), words, exponents)
+                progress(some.size)
+        return found.payload()
 
-    def _scale(self, roots: npt.NDArray[np.float64]) -> float:
-        """The unit of factors, such that rows have exponents around or below `SCALE_EXPONENT`; 0 if all are zeros."""
-        largest = float(roots.max(initial=0.0)) * 2.0 ** (15 - SCALE_EXPONENT // EXPONENTS_PER_OCTAVE)
-        return float(np.float32(min(max(largest, SCALES[0]), SCALES[1]))) if largest else 0.0
-
-    def _turned(self, rows: Floats) -> Floats:
-        """Rows as they are coded."""
-        if not self.rotated:
+    def turned(self, rows: Floats, back: bool = False) -> Floats:
+        """For encoders. Rows as they are coded: rotated, or as they are; with `back`, coded rows as they were."""
+        if not self.rotated or not rows.size:
             return rows
-        found = kernels.bitshift_rotate(np.ascontiguousarray(rows), rows.shape[1], self.seed, 0)
+        found = kernels.bitshift_rotate(np.ascontiguousarray(rows, np.float32), rows.shape[1], self.seed, int(back))
         return np.frombuffer(found, np.float32).reshape(rows.shape)
 
     def decode(self, payload: bytes, shape: tuple[int, int], threads: int = 1) -> npt.NDArray[np.float32]:
@@ -184,8 +208,52 @@ class Bitshift:
         if len(payload) < HEADER.size:
             return  # too short to be a payload, as `decode` will report
         states_log, bits, flags, _, seed, *_ = HEADER.unpack_from(payload)
-        if (states_log, bits, bool(flags), seed) != (self._states_log, self.bits, self.rotated, self.seed):
+        if (states_log, bits, bool(flags), seed) != (self.states_log, self.bits, self.rotated, self.seed):
             raise CorruptError("the bitshift payload has other parameters than its record", 0)
+
+
+class BitshiftRows:
+    """A payload in the making, whose rows are coded one after another, some at a time.
+
+    Args:
+        recipe: the bitshift trellis.
+        guide: a matrix of the shape of the payload and about its values, from which the unit of factors is taken: the
+            rows of most power have exponents around `SCALE_EXPONENT`.
+
+    Raises:
+        ValueError: as for `Bitshift.encode`.
+    """
+
+    def __init__(self, recipe: Bitshift, guide: Floats) -> None:
+        matrix = _checked(guide)
+        rows, columns = self._shape = matrix.shape
+        self._recipe, self._at = recipe, 0
+        largest = float(_roots(matrix).max(initial=0.0)) / GAUSSIAN[recipe.bits]
+        self._scale = _clipped(largest * 2.0 ** (15 - SCALE_EXPONENT // EXPONENTS_PER_OCTAVE)) if largest else 0.0
+        self._words = np.full((rows, recipe.bits * width_of(columns) // 32), 0xFFFFFFFF, np.uint32)
+        self._exponents = np.zeros(rows, np.uint8)
+        self._power = self._along = 0.0  # of all rows: their squares, and their products with what is decoded
+
+    def code(self, rows: Floats, feedback: Feedback | None = None) -> Floats:
+        """Code the next rows, as `Bitshift.turned` gives them; returns them as decoded, before they are turned back."""
+        search = _RowSearch(self._recipe, rows, self._scale)
+        search.try_factors(_roots(rows) / GAUSSIAN[self._recipe.bits])
+        if feedback is not None:
+            search.feed_back(feedback)
+        some = slice(self._at, self._at + len(rows))
+        self._words[some], self._exponents[some] = search.words, search.exponents
+        self._at += len(rows)
+        self._power += float(_powers(rows).sum())
+        self._along += float(np.einsum("ij,ij->", rows, search.decoded, dtype=np.float64))
+        return search.decoded
+
+    def payload(self) -> bytes:
+        """The payload, after the last row."""
+        recipe, scale = self._recipe, self._scale
+        if recipe.unbiased and self._along > 0:
+            scale = _clipped(scale * self._power / self._along)
+        seed = recipe.seed if recipe.rotated else None
+        return pack(recipe.states_log, recipe.bits, seed, scale, self._shape, self._words, self._exponents)
 
 
 class _RowSearch:
@@ -195,12 +263,13 @@ class _RowSearch:
         self._recipe, self._rows, self._scale = recipe, rows, scale
         count, columns = rows.shape
         self._width = width_of(columns)
-        self._words = np.full((count, recipe.bits * self._width // 32), 0xFFFFFFFF, np.uint32)
-        self._exponents = np.zeros(count, np.int64)  # 0 is a row of zeros, whose error is the power of the row
-        self._errors = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        self.words = np.full((count, recipe.bits * self._width // 32), 0xFFFFFFFF, np.uint32)
+        self.exponents = np.zeros(count, np.int64)  # 0 is a row of zeros, whose error is the power of the row
+        self._errors = _powers(rows)
+        self.decoded = np.zeros_like(rows)
 
-    def best(self, roots: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
-        """The words and the exponents. `roots`: factors that would be best if the rows were Gaussian."""
+    def try_factors(self, roots: npt.NDArray[np.float64]) -> None:
+        """Find the best factors. `roots`: those that would be best if the rows were Gaussian."""
         solid = np.flatnonzero(self._errors)
         first = self._guess(solid, roots)
         self._try(solid, first)
@@ -209,9 +278,29 @@ class _RowSearch:
         down[~up] = self._try(solid[~up], first[~up] - STRIDE)
         moving, way = solid[up | down], np.where(up, STRIDE, -STRIDE)[up | down]
         for _ in range(MAX_STRIDES - 1):
-            better = self._try(moving, self._exponents[moving] + way)
+            better = self._try(moving, self.exponents[moving] + way)
             moving, way = moving[better], way[better]
-        return self._words, self._exponents.astype(np.uint8)
+
+    def feed_back(self, feedback: Feedback) -> None:
+        """Search once more with feedback, from seam to seam of the strings so far; rows keep what costs less."""
+        solid = np.flatnonzero(self.exponents)
+        if not solid.size:
+            return
+        rows = self._rows[solid]
+        factors = factors_of(self._scale, self.exponents[solid].astype(np.uint8))[:, None]
+        (count, columns), log, bits = rows.shape, self._recipe.states_log, self._recipe.bits
+        targets = np.zeros((count, self._width), np.float32)
+        targets[:, :columns] = rows / factors
+        importance, matrix = np.zeros(self._width, np.float32), np.zeros((self._width, self._width), np.float32)
+        importance[:columns] = feedback.importance / feedback.importance.mean()
+        matrix[:columns, :columns] = feedback.matrix
+        seams = self.words[solid, 0] >> np.uint32(32 - log + bits)
+        found = kernels.bitshift_feedback_search(log, bits, self._width, seams, targets, importance, matrix)
+        words = np.frombuffer(found[0], np.uint32).reshape(count, -1)
+        decoded = np.frombuffer(found[1], np.int8).reshape(count, -1)[:, :columns] * factors
+        won = feedback.costs(decoded - rows) < feedback.costs(self.decoded[solid] - rows)
+        self.words[solid[won]] = words[won]
+        self.decoded[solid[won]] = decoded[won]
 
     def _guess(self, solid: Integers, roots: npt.NDArray[np.float64]) -> Integers:
         """Exponents of least estimated error: that of values within reach, and of all beyond it."""
@@ -244,19 +333,20 @@ class _RowSearch:
         targets = np.zeros((count, self._width), np.int16)
         targets[:, :columns] = np.clip(np.rint(rows / factors * np.float32(unit)), -32767, 32767)
         words, values = self._search(targets)
-        apart = values[:, :columns] * factors - rows
-        errors = np.einsum("ij,ij->i", apart, apart, dtype=np.float64)
+        decoded = values[:, :columns] * factors
+        errors = _powers(decoded - rows)
         won = errors < self._errors[places]
         self._errors[places[won]] = errors[won]
-        self._exponents[places[won]] = exponents[won]
-        self._words[places[won]] = words[won]
+        self.exponents[places[won]] = exponents[won]
+        self.words[places[won]] = words[won]
+        self.decoded[places[won]] = decoded[won]
         better[possible] = won
         return better
 
     def _search(self, targets: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int8]]:
         """The words of rows, and the values of their weights."""
         recipe, columns = self._recipe, self._rows.shape[1]
-        log = recipe.states.bit_length() - 1
+        log = recipe.states_log
         if recipe.device is not None:
             from kolmo.hyperfunctions.bitshift_torch import bitshift_search
 
@@ -285,11 +375,21 @@ def _checked(weights: Floats) -> Floats:
     return matrix
 
 
+def _clipped(scale: float) -> float:
+    """A scale within its bounds."""
+    return float(np.float32(min(max(scale, SCALES[0]), SCALES[1])))
+
+
 def _roots(matrix: Floats) -> npt.NDArray[np.float64]:
     """The root mean square of each row, which a rotation does not change."""
-    powers = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64)
-    roots: npt.NDArray[np.float64] = np.sqrt(powers / max(matrix.shape[1], 1))
+    roots: npt.NDArray[np.float64] = np.sqrt(_powers(matrix) / max(matrix.shape[1], 1))
     return roots
+
+
+def _powers(rows: Floats) -> npt.NDArray[np.float64]:
+    """The sum of squares of each row."""
+    found: npt.NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    return found
 
 
 def _decoded(payload: bytes, shape: tuple[int, int], wanted: Integers, threads: int) -> Floats:

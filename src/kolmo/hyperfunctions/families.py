@@ -35,8 +35,15 @@ class FamilyOptions(Protocol):
         """The hyperfunction of a step; of no step, if the family has none."""
         ...
 
-    def at_rate(self, bits: int, columns: int, scale: float) -> Hyperfunction:
-        """The hyperfunction of one of `rates`, for a tensor of this number of columns and of this mean magnitude."""
+    def at_rate(self, bits: int, columns: int, scale: float, is_kernel: bool = False) -> Hyperfunction:
+        """The hyperfunction of one of `rates`, for a tensor.
+
+        Args:
+            bits: the rate.
+            columns: of the tensor as a matrix.
+            scale: its mean magnitude.
+            is_kernel: whether it is the kernel of a convolution.
+        """
         ...
 
 
@@ -92,7 +99,7 @@ class TrellisOptions:
         assert step is not None
         return Trellis(step, self.states, **(LEAST_ERROR if self.least_error else {}))
 
-    def at_rate(self, bits: int, columns: int, scale: float) -> Hyperfunction:
+    def at_rate(self, bits: int, columns: int, scale: float, is_kernel: bool = False) -> Hyperfunction:
         """The trellis whose step gives about so many bits."""
         return self.at(min(max(scale * 2.0 ** (STEP_OCTAVES - bits), 2.0**-99), 2.0**99))
 
@@ -103,6 +110,7 @@ class BitshiftOptions:
 
     Args:
         states: number of states of the trellis.
+        least_error: code kernels of convolutions for the least squared error, as all other matrices.
         device: of torch, on which the encoder searches, such as "cuda"; None for the kernels. The file is the same.
 
     Raises:
@@ -110,6 +118,9 @@ class BitshiftOptions:
     """
 
     states: int = option(4096, "65536 for 0.2 to 0.4 dB less error at 16 times the work.", (4096, 65536))
+    least_error: bool = option(
+        False, "the least squared error for kernels of convolutions too, though networks lose more by it."
+    )
     device: str | None = None
 
     name: ClassVar[str] = "bitshift"
@@ -126,13 +137,13 @@ class BitshiftOptions:
         assert step is None
         return Bitshift(self.rates[-1], self.states, device=self.device)
 
-    def at_rate(self, bits: int, columns: int, scale: float) -> Hyperfunction:
+    def at_rate(self, bits: int, columns: int, scale: float, is_kernel: bool = False) -> Hyperfunction:
         """The bitshift trellis of so many bits; for rows that are too short or too long for it, the trellis."""
         from kolmo.hyperfunctions.bitshift import Bitshift, is_made_for
 
         if not is_made_for(columns):
-            return TrellisOptions().at_rate(bits, columns, scale)
-        return Bitshift(bits, self.states, device=self.device)
+            return TrellisOptions(least_error=self.least_error).at_rate(bits, columns, scale, is_kernel)
+        return Bitshift(bits, self.states, unbiased=is_kernel and not self.least_error, device=self.device)
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,7 @@ class TorusOptions:
         torus = PRESETS[self.preset]
         return TorusSeries(torus, self.points, self.target) if self.points else torus
 
-    def at_rate(self, bits: int, columns: int, scale: float) -> Hyperfunction:
+    def at_rate(self, bits: int, columns: int, scale: float, is_kernel: bool = False) -> Hyperfunction:
         """Not for a family that offers no rates."""
         raise NotImplementedError
 
@@ -192,7 +203,7 @@ class Fixed:
         assert step is None
         return self.function
 
-    def at_rate(self, bits: int, columns: int, scale: float) -> Hyperfunction:
+    def at_rate(self, bits: int, columns: int, scale: float, is_kernel: bool = False) -> Hyperfunction:
         """Not for one hyperfunction."""
         raise NotImplementedError
 

@@ -11,5 +11,6 @@ extern PyType_Spec token_tree_spec, token_encoder_spec, token_decoder_spec, toke
 extern PyMethodDef training_functions[], network_functions[], trellis_functions[], residual_functions[];
 extern PyMethodDef sample_functions[], deflate_functions[], binary_functions[], quants_functions[];
 extern PyMethodDef bitshift_search_functions[], product_functions[];
+PyObject *bitshift_feedback_search_py(PyObject *module, PyObject *args);
 
 #endif

@@ -102,6 +102,7 @@ int kolmo_choose_path(const char *name) {
         kolmo_choose_masses(paths[i].masses);
         tm_choose(paths[i].masses);
         bitshift_choose_search(paths[i].masses);
+        bitshift_choose_feedback(paths[i].masses);
         return 1;
     }
     return 0;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kolmo.native.binary.views import binary_view
+from kolmo.native.bitshift.feedback import bitshift_feedback_search
 from kolmo.native.bitshift.reference import bitshift_search
 from kolmo.native.bitshift_product.reference import bitshift_product, bitshift_rotate, bitshift_rows
 from kolmo.native.coder.reference import BinaryDecoder, BinaryEncoder
@@ -42,6 +43,7 @@ __all__ = [
     "TokenMemory",
     "TokenTree",
     "binary_view",
+    "bitshift_feedback_search",
     "bitshift_product",
     "bitshift_rotate",
     "bitshift_rows",

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from kolmo.errors import KolmoError
-from kolmo.hyperfunctions.families import FamilyOptions, TrellisOptions
+from kolmo.hyperfunctions.families import BitshiftOptions, FamilyOptions, TrellisOptions
 from kolmo.progress import Phases
 from kolmo.weights.choice.coding import Coding
 from kolmo.weights.choice.goal import Goal, Outcome, Selection
@@ -336,8 +336,8 @@ def agreed(goal: Goal, options: FamilyOptions, selection: Selection, calibrated:
 
 
 def _check_calibrated(goal: Goal, options: FamilyOptions, selection: Selection) -> None:
-    if not isinstance(options, TrellisOptions) or options.least_error:
-        raise ValueError("calibrate needs the trellis without least_error; leave one of them out")
+    if not isinstance(options, TrellisOptions | BitshiftOptions) or options.least_error:
+        raise ValueError("calibrate needs the trellis or bitshift, without least_error; leave one of them out")
     if selection.prune:
         raise ValueError("calibrate and prune exclude each other; give one of them")
     if goal.is_exact or isinstance(goal, Step):

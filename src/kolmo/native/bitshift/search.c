@@ -23,7 +23,7 @@ void bitshift_choose_search(int width) {
 }
 
 /* The value of a state. */
-static int value_of(uint32_t state) {
+int bitshift_value(uint32_t state) {
     const uint32_t h = state * BITSHIFT_FACTOR & BITSHIFT_MASK;
     return (int)((h & 255) + (h >> 8 & 255) + (h >> 16 & 255) + (h >> 24)) - BITSHIFT_OFFSET;
 }
@@ -52,7 +52,7 @@ static int begin_search(bitshift_search *s, int states_log, int bits, size_t wid
         end_search(s);
         return 0;
     }
-    for (size_t i = 0; i < states; i++) s->values[i] = (int16_t)(value_of((uint32_t)i) * (16 << bits));
+    for (size_t i = 0; i < states; i++) s->values[i] = (int16_t)(bitshift_value((uint32_t)i) * (16 << bits));
     return 1;
 }
 
@@ -68,10 +68,26 @@ static size_t trace(const bitshift_search *s, size_t count, size_t end, uint8_t 
     return end;
 }
 
+void bitshift_write_row(int states_log, int bits_of, size_t width, const uint8_t *news, uint32_t *words, int8_t *values) {
+    const size_t bits = (size_t)bits_of, kept = (size_t)states_log - bits, count = bits * width / 32;
+    memset(words, 0, count * sizeof *words);
+    for (size_t t = 0; t < width; t++) {
+        const size_t at = (bits * t + kept) % (32 * count);
+        const uint64_t moved = (uint64_t)news[t] << (64 - bits - at % 32);
+        words[at / 32] |= (uint32_t)(moved >> 32);
+        words[(at / 32 + 1) % count] |= (uint32_t)moved;
+    }
+    for (size_t t = 0; t < width; t++) {
+        const size_t at = bits * t / 32;
+        const uint64_t near = (uint64_t)words[at] << 32 | words[(at + 1) % count];
+        const uint32_t state = (uint32_t)(near >> (64 - states_log - (int)(bits * t % 32))) & ((1u << states_log) - 1);
+        values[t] = (int8_t)bitshift_value(state);
+    }
+}
+
 /* Search a row: its words, and the values of its weights. `news`: memory of a byte per weight. */
 static void search_row(const bitshift_search *s, const int16_t *targets, size_t columns, uint8_t *news, uint32_t *words, int8_t *values) {
-    const size_t width = s->width, bits = (size_t)s->bits, kept = (size_t)s->states_log - bits;
-    const size_t sets = (size_t)1 << kept, count = bits * width / 32;
+    const size_t width = s->width, sets = ((size_t)1 << s->states_log) >> s->bits;
     const size_t half = width / 2 < SEARCH_SEAM ? width / 2 : SEARCH_SEAM, first = width - half;
     memset(s->costs[0], 0, sets * sizeof *s->costs[0]);
     extend(s, targets + first, half, columns > first ? columns - first : 0);
@@ -84,19 +100,7 @@ static void search_row(const bitshift_search *s, const int16_t *targets, size_t 
     s->costs[0][seam] = 0;
     extend(s, targets, width, columns);
     trace(s, width, seam, news);
-    memset(words, 0, count * sizeof *words);
-    for (size_t t = 0; t < width; t++) {
-        const size_t at = (bits * t + kept) % (32 * count);
-        const uint64_t moved = (uint64_t)news[t] << (64 - bits - at % 32);
-        words[at / 32] |= (uint32_t)(moved >> 32);
-        words[(at / 32 + 1) % count] |= (uint32_t)moved;
-    }
-    for (size_t t = 0; t < width; t++) {
-        const size_t at = bits * t / 32;
-        const uint64_t near = (uint64_t)words[at] << 32 | words[(at + 1) % count];
-        const uint32_t state = (uint32_t)(near >> (64 - s->states_log - (int)(bits * t % 32))) & ((1u << s->states_log) - 1);
-        values[t] = (int8_t)value_of(state);
-    }
+    bitshift_write_row(s->states_log, s->bits, width, news, words, values);
 }
 
 static int search_rows(int states_log, int bits, size_t width, size_t columns, const char *targets, size_t rows, char *words, char *values) {
@@ -148,5 +152,7 @@ static PyObject *search_py(PyObject *module, PyObject *args) {
 
 PyMethodDef bitshift_search_functions[] = {
     {"bitshift_search", search_py, METH_VARARGS, "bitshift_search(states_log, bits, width, columns, targets): words, values."},
+    {"bitshift_feedback_search", bitshift_feedback_search_py, METH_VARARGS,
+     "bitshift_feedback_search(states_log, bits, width, seams, targets, importance, feedback): words, values."},
     {NULL, NULL, 0, NULL},
 };

@@ -28,6 +28,33 @@ typedef struct {
 typedef void bitshift_extend(const bitshift_search *, const int16_t *targets, size_t count, size_t columns);
 bitshift_extend bitshift_extend_baseline, bitshift_extend_avx2, bitshift_extend_avx512;
 
-void bitshift_choose_search(int width); /* instruction set: 0 baseline, 1 AVX2, 2 AVX-512 */
+/* Instruction sets: 0 baseline, 1 AVX2, 2 AVX-512. */
+void bitshift_choose_search(int width);
+void bitshift_choose_feedback(int width);
+
+int bitshift_value(uint32_t state);
+/* The words of a row, and the values of its weights, from the newest bits of each state. */
+void bitshift_write_row(int states_log, int bits, size_t width, const uint8_t *news, uint32_t *words, int8_t *values);
+
+enum { FEEDBACK_NEAR = 32 }; /* weights before one whose errors each path has for itself */
+#define FEEDBACK_NEVER 1e30f /* the cost of a path that does not begin at the seam */
+
+/* A search with feedback: its tables, and its memory, which all rows use one after another. */
+typedef struct {
+    int states_log, bits;
+    size_t width;
+    const float *importance, *feedback; /* (width,), (width, width) */
+    float *values;                      /* of each state */
+    float *wanted, *spread;             /* of each state: the target of its path, and the cost before it */
+    float *costs;                       /* of each set */
+    int32_t *chosen;                    /* of each set: the oldest bits of the best state before */
+    float *near[2];                     /* (sets, FEEDBACK_NEAR): what errors of the path add to the next targets, at place % FEEDBACK_NEAR */
+    float *far;                         /* (width,): what decided errors add to targets further on */
+    uint8_t *choices;                   /* (width, sets) */
+} bitshift_feedback;
+
+/* The newest bits of each state of a row that begins and ends at the set `seam`. */
+typedef void bitshift_follow(const bitshift_feedback *, const float *targets, size_t seam, uint8_t *news);
+bitshift_follow bitshift_follow_baseline, bitshift_follow_avx2, bitshift_follow_avx512;
 
 #endif

@@ -43,6 +43,9 @@ LANES_INLINE uint16_t lanes_least(lanes x) {
 }
 
 #include "bitshift/search_loop.h"
+
+#define FEEDBACK_FOLLOW bitshift_follow_avx2
+#include "bitshift/feedback_loop.h"
 #else
 typedef int kolmo_no_avx2; /* ISO C wants something in every file */
 #endif

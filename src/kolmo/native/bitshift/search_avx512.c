@@ -42,6 +42,9 @@ LANES_INLINE uint16_t lanes_least(lanes x) {
 }
 
 #include "bitshift/search_loop.h"
+
+#define FEEDBACK_FOLLOW bitshift_follow_avx512
+#include "bitshift/feedback_loop.h"
 #else
 typedef int kolmo_no_avx512; /* ISO C wants something in every file */
 #endif

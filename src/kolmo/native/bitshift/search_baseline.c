@@ -48,3 +48,7 @@ void bitshift_extend_baseline(const bitshift_search *s, const int16_t *targets, 
         least = smallest;
     }
 }
+
+#define KOLMO_TARGET
+#define FEEDBACK_FOLLOW bitshift_follow_baseline
+#include "bitshift/feedback_loop.h"

@@ -8,21 +8,25 @@ unchanged; what the line loses is fed into later lines. The payload is that of t
 transposed weight, except where a model stores it so. Scales of rows and columns make the step of an input proportional
 to d_i^(-1/2), and that of an output to g_o^(-1/2), g_o the weight of its errors in the loss.
 
-What it is not: bound to the trellis. A `LineQuantiser` decides one line at a time.
+The bitshift trellis codes the rows of the weight itself, rotated, and feeds errors back along its search; only where a
+model stores one row per input, from line to line. What it is not: bound to either. A `LineQuantiser` decides one line
+at a time.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from kolmo.hyperfunctions.bitshift import Bitshift, Feedback
+from kolmo.hyperfunctions.bitshift_lines import BitshiftLines
 from kolmo.hyperfunctions.trellis import Trellis
 from kolmo.hyperfunctions.trellis_lines import TrellisLines
 from kolmo.progress import Progress
 from kolmo.safetensors import BYTES
-from kolmo.weights.calibration.factors import Factor
+from kolmo.weights.calibration.factors import Factor, factorise
 from kolmo.weights.format.codes import Code, without_wild
 from kolmo.weights.format.groups import to_matrix
 from kolmo.weights.format.record import PLACE_BYTES, Coded
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     Doubles = npt.NDArray[np.float64]
     Exponents = npt.NDArray[np.int64]
 
+ROTATED_DAMPING = 1e-7  # of a covariance that was damped before it was rotated
 BLOCK = 64  # inputs whose errors are fed back one by one; those of earlier blocks in one product
 
 
@@ -87,7 +92,7 @@ def encode_guided(
     one: Coded,
     data: bytes,
     weights: Floats,
-    function: Trellis,
+    function: Trellis | Bitshift,
     scale: float,
     guide: Guide,
     factor: Factor,
@@ -99,14 +104,18 @@ def encode_guided(
         one: dtype, shape and columns.
         data: its bytes.
         weights: its weights, binary32, in a vector.
-        function: the trellis, whose step is that of a weight with scales 1.
+        function: the trellis, whose step is that of a weight with scales 1, or the bitshift trellis.
         scale: the tensor's scale, from which wild weights are told; 0 if there are none.
         guide: how errors count.
         factor: the covariance of the inputs.
         progress: called with the number of weights just done.
     """
     tame, tail = without_wild(weights, data, one, scale, function)
-    lines = guide.lines(to_matrix(tame, one.columns))
+    matrix = to_matrix(tame, one.columns)
+    if isinstance(function, Bitshift):
+        payload = _fixed_rate(function, matrix, guide.by_input, factor, progress)
+        return _smaller(one, data, Code(payload, function), tail)
+    lines = guide.lines(matrix)
     inputs, outputs = guide.exponents
     rows, columns = scales_of(inputs), scales_of(outputs)
     try:
@@ -115,11 +124,35 @@ def encode_guided(
         return Code(data)
     quantise_lines(quantiser, lines, rows, columns, factor.feedback, progress)
     packed = pack(inputs, outputs)
-    payload = quantiser.payload()
-    if len(payload) + len(packed) + len(tail) >= one.size:
+    found = Code(quantiser.payload() + packed, function, scales=len(packed), transposed=int(not guide.by_input))
+    return _smaller(one, data, found, tail)
+
+
+def _smaller(one: Coded, data: bytes, found: Code, tail: bytes) -> Code:
+    """A code with its wild weights behind it, or the tensor verbatim where that is not larger."""
+    if len(found.data) + len(tail) >= one.size:
         return Code(data)
     wild = len(tail) // (PLACE_BYTES + BYTES[one.dtype])
-    return Code(payload + packed + tail, function, 0, wild, len(packed), int(not guide.by_input))
+    return found._replace(data=found.data + tail, wild=wild)
+
+
+def _fixed_rate(function: Bitshift, matrix: Floats, by_input: bool, factor: Factor, progress: Progress | None) -> bytes:
+    """The payload of a matrix, with feedback along its rows; from row to row where a row belongs to an input."""
+    if by_input:
+        lines = BitshiftLines(function, matrix)
+        ones = np.ones(max(matrix.shape), np.float32)
+        quantise_lines(lines, matrix, ones, ones[: matrix.shape[1]], factor.feedback, progress)
+        return lines.payload()
+    function = replace(function, unbiased=False)  # the errors are already those by which the outputs lose least
+    return function.encode(matrix, progress, rotated_feedback(function, factor))
+
+
+def rotated_feedback(function: Bitshift, factor: Factor) -> Feedback:
+    """The feedback along rows as they are coded: of R H R^T, where rows are coded as W R^T, and H is the covariance."""
+    root = (factor.feedback + np.eye(len(factor.feedback))) * np.sqrt(factor.importance)
+    turned = function.turned(np.ascontiguousarray(root.T, np.float32)).astype(np.float64)
+    found = factorise(turned.T @ turned, ROTATED_DAMPING)
+    return Feedback(found.importance.astype(np.float32), found.feedback)
 
 
 def quantise_lines(

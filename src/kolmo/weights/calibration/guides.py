@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kolmo.hyperfunctions.base import Hyperfunction
+from kolmo.hyperfunctions.bitshift import Bitshift
 from kolmo.hyperfunctions.trellis import Trellis
 from kolmo.progress import Progress
 from kolmo.weights.calibration.coder import Guide, encode_guided
@@ -126,6 +127,6 @@ class Guides:
     ) -> Code:
         """Code a tensor, with its calibration and a factorised covariance if it has one."""
         guide = self.guides.get(name)
-        if guide is None or factor is None or not isinstance(function, Trellis):
+        if guide is None or factor is None or not isinstance(function, Trellis | Bitshift):
             return encode(one, data, weights, function, scale, progress)
         return encode_guided(one, data, weights, function, scale, guide, factor, progress)

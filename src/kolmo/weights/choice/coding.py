@@ -87,7 +87,8 @@ class Coding:
 
     def of_rate(self, name: str, bits: int) -> Hyperfunction:
         """The hyperfunction of a tensor for a fixed number of bits a weight."""
-        return self.options.at_rate(bits, self.survey.record.coded[name].columns, self.survey.scales[name])
+        one = self.survey.record.coded[name]
+        return self.options.at_rate(bits, one.columns, self.survey.scales[name], is_kernel=one.columns != one.shape[-1])
 
     def bounds(self, steps: Steps) -> tuple[float, float]:
         """Base-2 logarithms of the least and the largest common step that is worth trying."""

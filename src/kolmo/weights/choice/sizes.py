@@ -70,12 +70,13 @@ def search_by_size(coding: Coding, wanted: str, budget: int, size: Callable[[], 
 
 
 def search_rates_by_bits(coding: Coding, bits: float) -> tuple[str, ...]:
-    """Code with fixed rates whose mean over all weights is `bits`, or a little less; all have it if it is one of them.
+    """Code with fixed rates whose mean over all weights is `bits`, or a little less.
 
-    Factors and filled-up columns come on top. Returns notes about what came of it.
+    All have it if it is one of them, except with a calibration, which knows which tensors need more. Factors and
+    filled-up columns come on top. Returns notes about what came of it.
     """
     offered, counts = coding.options.rates, coding.survey.counts
-    if bits in offered:
+    if bits in offered and not coding.guides:
         found = dict.fromkeys(counts, int(bits))
     else:
         scales, steps = coding.survey.scales, coding.steps()
