@@ -16,7 +16,8 @@ from kolmo.foreign import printable, quoted
 from kolmo.installing import install
 from kolmo.progress import Progress
 from kolmo.targets import Attributes, Target
-from kolmo.weights.export.architectures import EMBEDDING, POSITIONS, Model, Move, model_of, moves
+from kolmo.weights.export.architectures import EMBEDDING, POSITIONS, Model, Move, moves
+from kolmo.weights.export.families import model_of
 from kolmo.weights.export.source import Exported, Source, open_source
 from kolmo.weights.export.tokens import Vocabulary, vocabulary_of
 from kolmo.weights.sources.dtypes import to_floats
