@@ -1,8 +1,8 @@
 """The tokenizer of a model as llama.cpp reads it, from tokenizer.json.
 
 Two kinds have a counterpart there: BPE over bytes (GPT-2, Llama 3, Qwen2, SmolLM2), and BPE over characters with bytes
-to fall back to (Llama 2, Mistral, Gemma). llama.cpp does not run the steps before BPE; it knows some lists of them by a name.
-What it is not: a tokenizer.
+to fall back to (Llama 2, Mistral, Gemma). llama.cpp does not run the steps before BPE; it knows some lists of them by
+name. What it is not: a tokenizer.
 """
 
 from __future__ import annotations
