@@ -83,6 +83,4 @@ def pack(integers: npt.NDArray[np.int8], bits: int) -> bytes:
     rows, columns = integers.shape
     filled = np.zeros((rows, words_of(columns, bits) * WORD_BITS // bits), np.uint8)
     filled[:, :columns] = integers.astype(np.int16) + (1 << bits - 1)
-    if bits == 4:
-        filled = filled[:, ::2] | filled[:, 1::2] << 4
-    return filled.tobytes()
+    return (filled if bits == 8 else filled[:, ::2] | filled[:, 1::2] << 4).tobytes()
