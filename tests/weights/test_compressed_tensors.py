@@ -157,7 +157,10 @@ def test_int8_keeps_the_weights_of_a_trellis(dtype: str, tmp_path: Path) -> None
         ["expand", str(tmp_path / "small"), "-o", str(tmp_path / "out"), "--to", "compressed-tensors", "--json", "-v"],
     )
     assert run.exit_code == 0, run.output
-    assert json.loads(run.stdout)["raw_size"] == (tmp_path / "out" / "model.safetensors").stat().st_size
+    record = json.loads(run.stdout)
+    assert record["raw_size"] == (tmp_path / "out" / "model.safetensors").stat().st_size
+    assert 0 <= record["relative_error"] < 3e-5
+    assert "int8 alone has a squared error of" in run.stderr
     found, wanted = restored(tmp_path / "out", 8), kolmo.load(tmp_path / "small")
     for name, values in wanted.items():
         if dtype == "F32" or not name.endswith("proj.weight"):

@@ -13,6 +13,7 @@ from kolmo.cli.console import Console, may_overwrite
 from kolmo.cli.inputs import check_weights
 
 if TYPE_CHECKING:
+    from kolmo.weights.export.source import Exported
     from kolmo.weights.gguf.file import ShrunkGguf
 
 TYPES = {"gguf": ("f16", "f32", "bf16", "q8_0"), "compressed-tensors": ("int8", "int4")}  # the first is the default
@@ -69,19 +70,18 @@ def command(
         check_weights(file)
         if os.path.exists(output) and not force:
             force = may_overwrite(output, console, ask=True)
-        start = time.perf_counter()
+        start, error = time.perf_counter(), None
         if to:
-            packed, size = _export(
-                console, file, output, to, kind or TYPES[to][0], base=base, threads=threads, force=force
-            )
+            kind = kind or TYPES[to][0]
+            packed, made = _export(console, file, output, to, kind, base=base, threads=threads, force=force)
+            size, error = made.size, made.error
         else:
             packed, size = _expand(console, file, output, base=base, threads=threads, force=force)
         console.line(f"{file:<20} : {packed} => {size} bytes, {output}")
         if as_json:
             seconds = round(time.perf_counter() - start, 3)
-            console.record(
-                {"file": file, "output": output, "packed_size": packed, "raw_size": size, "seconds": seconds}
-            )
+            record = {"file": file, "output": output, "packed_size": packed, "raw_size": size, "seconds": seconds}
+            console.record(record if error is None else {**record, "relative_error": error})
     return console.status
 
 
@@ -113,8 +113,8 @@ def _expand(console: Console, file: str, output: str, *, base: bool, threads: in
 
 def _export(
     console: Console, file: str, output: str, to: str, kind: str, *, base: bool, threads: int, force: bool
-) -> tuple[int, int]:
-    """Write OUT in the format of another program; returns the bytes of the weights as FILE has them, and of OUT."""
+) -> tuple[int, Exported]:
+    """Write OUT in the format of another program; returns the bytes of the weights in FILE, and what was made."""
     from kolmo.weights.export import compressed_tensors, llamacpp
     from kolmo.weights.export.source import open_source
 
@@ -127,5 +127,5 @@ def _export(
     for note in made.notes:
         console.warn(note)
     if made.error is not None:
-        console.line(f"{kind} adds {made.error:.2g} of the squares of the weights as squared error")
-    return source.stored, made.size
+        console.line(f"{file:<20} : {kind} alone has a squared error of {made.error:.2g} of the weights' squares")
+    return source.stored, made
