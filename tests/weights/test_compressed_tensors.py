@@ -143,7 +143,7 @@ def test_scales() -> None:
     plain = np.clip(np.rint(random / np.abs(random).max(1)[:, None] * 7), -8, 7) * np.abs(random).max(1)[:, None] / 7
     integers, scales = quantise(random, 4, 128, "F32")
     assert relative(integers * scales, random) < 0.8 * relative(plain, random)
-    grid = np.rint(random * 20) / 64
+    grid = (np.rint(random * 20) / 64).astype(np.float32)
     integers, scales = quantise(grid, 8, 64, "BF16", 1 / 64)
     assert np.array_equal(integers * np.repeat(scales, 64, 1), grid)
 

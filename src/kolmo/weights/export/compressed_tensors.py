@@ -27,8 +27,10 @@ from kolmo.weights.sources.folder import ModelTarget
 
 TYPES = {"int8": 8, "int4": 4}  # bits of an integer
 GROUPS = (128, 64, 32)  # columns that share a scale; the first that divides all matrices is taken
-KNOWN = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3")  # model_type of config.json
-KNOWN += ("stablelm", "olmo2", "granite", "smollm3", "gpt_neox")  # all matrices in their layers are of class Linear
+KNOWN = (  # values of model_type; all matrices in the layers of these are of class Linear
+    *("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3"),
+    *("stablelm", "olmo2", "granite", "smollm3", "gpt_neox"),
+)
 IGNORED = ["lm_head", "embed_out"]  # modules of that class that stay as they are: the output, by both of its names
 
 
