@@ -34,7 +34,7 @@ TRANSPOSED = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")
 NORM = re.compile(r"norm\.weight$")
 QUERY, KEY = re.compile(r"\.q_proj\.(weight|bias)$"), re.compile(r"\.k_proj\.(weight|bias)$")
 EMBEDDING, OUTPUT, POSITIONS = "token_embd.weight", "output.weight", "position_embd.weight"
-HEADS = ("lm_head.weight", "embed_out.weight")  # the matrix of the output in transformers
+HEADS = ("lm_head.weight", "embed_out.weight")  # of the output in transformers; Gemma has none in GGUF
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,9 @@ def moves(model: Model, kinds: Mapping[str, Kind], tied: Iterable[str], where: s
         target = names.get_name(source, try_suffixes=(".weight", ".bias"))
         if DERIVED.search(source):
             continue
-        if source in HEADS and (model.tied or source in same):  # llama.cpp takes the embedding in its place
+        if (target == OUTPUT or source in HEADS) and (
+            model.tied or source in same
+        ):  # llama.cpp takes the embedding in its place
             needed.discard(OUTPUT)
             continue
         if target is None or not target.endswith((".weight", ".bias")):
