@@ -199,9 +199,7 @@ def moves(model: Model, kinds: Mapping[str, Kind], tied: Iterable[str], where: s
         target = names.get_name(source, try_suffixes=(".weight", ".bias"))
         if DERIVED.search(source):
             continue
-        if (target == OUTPUT or source in HEADS) and (
-            model.tied or source in same
-        ):  # llama.cpp takes the embedding in its place
+        if (target == OUTPUT or source in HEADS) and (model.tied or source in same):  # the embedding stands for it
             needed.discard(OUTPUT)
             continue
         if target is None or not target.endswith((".weight", ".bias")):
