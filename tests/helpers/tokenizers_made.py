@@ -154,6 +154,24 @@ def clip() -> Any:
     return made
 
 
+def all_ways(tokenizer: Any) -> Any:
+    """The tokenizer with all merges that make one of its tokens, as those of SentencePiece's vocabularies are."""
+    import json
+
+    import tokenizers
+
+    facts = json.loads(tokenizer.to_str())
+    vocabulary = facts["model"]["vocab"]
+    ranks: dict[str, int] = {}
+    for rank, (left, right) in enumerate(facts["model"]["merges"]):
+        ranks.setdefault(left + right, rank)
+    ways = [(ranks[text], text[:at], text[at:]) for text in ranks for at in range(1, len(text))]
+    kept = [[left, right] for _, left, right in sorted(ways) if left in vocabulary and right in vocabulary]
+    assert len(kept) > len(ranks)
+    facts["model"]["merges"] = kept
+    return tokenizers.Tokenizer.from_str(json.dumps(facts))
+
+
 TOKENIZERS: dict[str, Callable[[], Any]] = {
     "byte_level": byte_level,
     "byte_level_prefixed": byte_level_prefixed,

@@ -115,6 +115,13 @@ def test_the_command_line(tmp_path: Path) -> None:
     function = record.function_of(record.coded["w"])
     assert isinstance(function, Torus)
     assert (function.points, function.limit) == (1600, 0.006)
+    assert shrunk("--method", "torus", "--points", "100,1600", "--target", "0.005") == 0
+    function = ShrunkFile(tmp_path / "m").record.hyperfunctions[0]
+    assert isinstance(function, Torus)
+    assert function.points == 100
+    for wrong in ("0.007", "-1", "nan", "a"):  # the limit is 0.006
+        assert shrunk("--method", "torus", "--points", "100", "--target", wrong) == 2, wrong
+    assert shrunk("--method", "torus", "--target", "0.005") == 2  # there is one size
     for wrong in ("100,", "a", "0", "4,4", "-1", "9999999"):
         assert shrunk("--method", "torus", "--points", wrong) == 2, wrong
     assert shrunk("--points", "100") == 2  # the trellis has none
@@ -127,3 +134,5 @@ def test_options_choose_only_when_asked() -> None:
     for wrong in (-1.0, 0.007, float("nan")):  # the limit of the language models is 0.006
         with pytest.raises(ValueError, match="target"):
             TorusOptions(points=(4,), target=wrong)
+    with pytest.raises(ValueError, match="give points"):
+        TorusOptions(target=0.002)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
 import struct
 from collections.abc import Callable
@@ -15,19 +17,18 @@ import pytest
 from click.testing import CliRunner
 
 import kolmo
+from helpers.gguf_bytes import bytes_of, small_file
 from helpers.implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.cli import group
 from kolmo.errors import CorruptError, FormatError, KolmoError, TruncatedError
 from kolmo.native import reference
+from kolmo.native.dispatch import SLOW
 from kolmo.weights.gguf import coding, file, layout
 from kolmo.weights.gguf.coding import Part
 from kolmo.weights.gguf.fields import TYPES, WEIGHTS
 
 DRAW = np.random.default_rng(0)
-
-
-def bytes_of(count: int) -> bytes:
-    return DRAW.integers(0, 256, count).astype(np.uint8).tobytes()
+FUZZ = Path(__file__).resolve().parents[2] / "fuzz"
 
 
 def arguments(bits: int, count: int, is_weights: bool) -> tuple[int, int, int, bytes, bytes, bytes, bytes]:
@@ -138,45 +139,6 @@ def test_steps_are_those_of_the_gguf_package(kind: int) -> None:
     assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.999999
 
 
-def gguf_file(tensors: list[tuple[str, int, tuple[int, ...], bytes]], alignment: int = 32) -> bytes:
-    """A GGUF file with some metadata; shapes have the columns first."""
-
-    def string(text: str) -> bytes:
-        return struct.pack("<Q", len(text)) + text.encode()
-
-    words = b"".join(map(string, ["a", "be", "sea"]))
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), 4)
-    head += string("general.architecture") + struct.pack("<I", 8) + string("llama")
-    head += string("general.alignment") + struct.pack("<II", 4, alignment)
-    head += string("tokens") + struct.pack("<IIQ", 9, 8, 3) + words
-    head += string("nested") + struct.pack("<IIQIQ", 9, 9, 1, 4, 2) + bytes(8)
-    at = 0
-    for name, kind, shape, data in tensors:
-        head += string(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, kind, at)
-        at += -(-len(data) // alignment) * alignment
-    body = head + bytes(-len(head) % alignment)
-    for _, _, _, data in tensors:
-        body += data + b"\x07" * (-len(data) % alignment)
-    return body
-
-
-def small_file() -> bytes:
-    floats = DRAW.standard_normal((24, 64)).astype(np.float32)
-    q8 = bytes_of(34 * 2 * 80)
-    return gguf_file(
-        [
-            ("norm", 0, (64,), floats[0].tobytes()),
-            ("embed", 8, (64, 80), q8),
-            ("f32", 0, (64, 24), floats.tobytes()),
-            ("q4_k", 12, (256, 40), bytes(144 * 40)),
-            ("infinite", 1, (64, 32), b"\x00\x7c" * 2048),
-            ("odd", 12, (100, 60), b""),
-            ("unknown", 99, (64, 2), bytes(5000)),
-        ],
-        64,
-    )
-
-
 @pytest.fixture
 def made(tmp_path: Path) -> Path:
     (tmp_path / "m.gguf").write_bytes(small_file())
@@ -200,6 +162,24 @@ def test_files(made: Path) -> None:
         kolmo.load(small)
     with pytest.raises(KolmoError, match="no bases"):
         kolmo.expand(small, again, base=True)
+
+
+def test_in_python(made: Path) -> None:
+    small, again = made.with_name("small"), made.with_name("again")
+    report = kolmo.shrink(made, small, kolmo.Lossless())
+    assert kolmo.expand(small, again) == report.raw_size == made.stat().st_size
+    assert again.read_bytes() == made.read_bytes()
+    assert report.lossless
+    assert (report.size, report.content) == (small.stat().st_size, hashlib.sha256(made.read_bytes()).hexdigest())
+    assert {one.name: (one.kind, one.count) for one in report.tensors}["Q4_K"] == ("coded", 256 * 40)
+    assert report.coded.count == 64 * 80 + 64 * 24 + 256 * 40 + 64 * 32
+    assert report.lines()[-1].endswith("lossless")
+    with pytest.raises(KolmoError, match="exists"):
+        kolmo.shrink(str(made), small, kolmo.Lossless())
+    with pytest.raises(ValueError, match="byte by byte"):
+        kolmo.shrink(made, again, kolmo.Lossless(), selection=kolmo.Selection("f32"))
+    with pytest.raises(KolmoError, match="shrink it without a loss"):
+        kolmo.shrink(made, again)
 
 
 def test_a_source_that_changes(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,3 +308,19 @@ def test_flipped_bytes_are_noticed(made: Path) -> None:
     kolmo.shrink({"a": np.zeros(4, np.float32)}, made.with_name("other"))
     with pytest.raises(FormatError, match="not a GGUF file that kolmo shrank"):
         file.open_shrunk(made.with_name("other"))
+
+
+@pytest.mark.skipif(SLOW, reason="slow without the C kernels")
+def test_the_fuzz_target_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few mutations of each seed, the same in every run; and the target notices a file that does not come back."""
+    monkeypatch.syspath_prepend(str(FUZZ))
+    fuzzing, target = importlib.import_module("fuzzing"), importlib.import_module("gguf_files")
+    target.seeds(tmp_path)
+    monkeypatch.setattr(fuzzing, "MUTATIONS", 12)
+    found = list(fuzzing.inputs([tmp_path]))
+    assert len(found) == 26
+    for _, data in found:
+        target.check(data)
+    monkeypatch.setattr(file, "expand", lambda source, path, **given: Path(path).write_bytes(b"other"))
+    with pytest.raises(AssertionError, match="another file"):
+        target.check(found[0][1])

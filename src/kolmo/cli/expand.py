@@ -13,19 +13,27 @@ from kolmo.cli.console import Console, may_overwrite
 from kolmo.cli.inputs import check_weights
 
 if TYPE_CHECKING:
+    from kolmo.weights.export.source import Exported
     from kolmo.weights.gguf.file import ShrunkGguf
+
+TYPES = {"gguf": ("f16", "f32", "bf16", "q8_0"), "compressed-tensors": ("int8", "int4")}  # the first is the default
 
 
 @click.command("expand")
 @click.argument("file", type=options.PATH)
 @options.place
 @click.option("--base", is_flag=True, help="For a lossless file: only the coarse copy, without its residuals.")
-@click.option("--to", type=click.Choice(["gguf"]), help="Of the folder of a model, make a GGUF file for llama.cpp.")
+@click.option(
+    "--to",
+    type=click.Choice(list(TYPES)),
+    help="Of the folder of a model, make a GGUF file for llama.cpp, or a folder of compressed-tensors for vLLM.",
+)
 @click.option(
     "--type",
     "kind",
-    type=click.Choice(["f32", "f16", "bf16", "q8_0"]),
-    help="With --to: of the matrices (default f16).",
+    type=click.Choice([kind for kinds in TYPES.values() for kind in kinds]),
+    help="With --to: of the matrices; default f16 for gguf (which has f32, bf16 and q8_0 too), int8 for "
+    "compressed-tensors (which has int4 too).",
 )
 @options.threads
 @click.option("-f", "--force", is_flag=True, help="Overwrite OUT.")
@@ -51,26 +59,29 @@ def command(
     made from a model in ONNX and OUT ends in .onnx, OUT is that model. If FILE was made from a GGUF file, OUT is that
     file, byte by byte. FILE may also be a folder of the published code of Hyper-Compression.
 
-    With --to gguf, FILE is the folder of a model, shrunk or plain, and OUT a GGUF file that llama.cpp runs.
+    With --to gguf, FILE is the folder of a model, shrunk or plain, and OUT a GGUF file that llama.cpp runs; with --to
+    compressed-tensors OUT is a folder that vLLM and transformers load.
     """
-    if kind and not to:
-        raise click.UsageError("--type is that of a GGUF file; add --to gguf")
+    if kind and kind not in TYPES.get(to or "", ()):
+        where = " or ".join(name for name, kinds in TYPES.items() if kind in kinds)
+        raise click.UsageError(f"--type {kind} is for --to {where}; give that, or leave --type out")
     console = Console(quiet, verbose, as_json)
     with console.guarded(file), console.writing_to(output):
         check_weights(file)
         if os.path.exists(output) and not force:
             force = may_overwrite(output, console, ask=True)
-        start = time.perf_counter()
+        start, error = time.perf_counter(), None
         if to:
-            packed, size = _export(console, file, output, kind=kind or "f16", base=base, threads=threads, force=force)
+            kind = kind or TYPES[to][0]
+            packed, made = _export(console, file, output, to, kind, base=base, threads=threads, force=force)
+            size, error = made.size, made.error
         else:
             packed, size = _expand(console, file, output, base=base, threads=threads, force=force)
         console.line(f"{file:<20} : {packed} => {size} bytes, {output}")
         if as_json:
             seconds = round(time.perf_counter() - start, 3)
-            console.record(
-                {"file": file, "output": output, "packed_size": packed, "raw_size": size, "seconds": seconds}
-            )
+            record = {"file": file, "output": output, "packed_size": packed, "raw_size": size, "seconds": seconds}
+            console.record(record if error is None else {**record, "relative_error": error})
     return console.status
 
 
@@ -101,16 +112,20 @@ def _expand(console: Console, file: str, output: str, *, base: bool, threads: in
 
 
 def _export(
-    console: Console, file: str, output: str, *, kind: str, base: bool, threads: int, force: bool
-) -> tuple[int, int]:
-    """Write OUT in GGUF; returns the bytes of the weights as FILE has them, and those of OUT."""
-    from kolmo.weights.export.llamacpp import export, open_source
+    console: Console, file: str, output: str, to: str, kind: str, *, base: bool, threads: int, force: bool
+) -> tuple[int, Exported]:
+    """Write OUT in the format of another program; returns the bytes of the weights in FILE, and what was made."""
+    from kolmo.weights.export import compressed_tensors, llamacpp
+    from kolmo.weights.export.source import open_source
 
     source = open_source(file)
     if source.is_slow:
         console.warn_if_slow(source.stored)
+    export = llamacpp.export if to == "gguf" else compressed_tensors.export
     with console.progress(file, source.size) as progress:
         made = export(file, output, kind=kind, base=base, threads=threads, force=force, progress=progress)
     for note in made.notes:
         console.warn(note)
-    return source.stored, made.size
+    if made.error is not None:
+        console.line(f"{file:<20} : {kind} alone has a squared error of {made.error:.2g} of the weights' squares")
+    return source.stored, made

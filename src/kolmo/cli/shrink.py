@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,10 +44,17 @@ def method_options(function: options.Function) -> options.Function:
                 for name, one in several
             ]
             choices = dict.fromkeys(str(choice) for _, one in several for choice in one.choices)
-            kind = click.Choice([*choices]) if choices else options.Numbers()
+            kind = _type_of(several[0][1].default, choices)
             declare = click.option(options.flag_of(key), key, type=kind, help=" ".join(texts))
         function = declare(function)
     return function
+
+
+def _type_of(default: Any, choices: Collection[str]) -> click.ParamType:  # type: ignore[type-arg]
+    """The type of an option of a family."""
+    if choices:
+        return click.Choice([*choices])
+    return click.FLOAT if isinstance(default, float) else options.Numbers()
 
 
 def chosen_family(method: str, given: dict[str, Any]) -> FamilyOptions:

@@ -156,14 +156,16 @@ class TorusOptions:
         target: mean absolute error at which no further size is tried; at most the limit of the setting.
 
     Raises:
-        ValueError: there is no such setting, or a size or the target is out of its range.
+        ValueError: there is no such setting, a size or the target is out of its range, or there is a target for the
+            one size of the setting.
     """
 
     preset: str = option("llm", "published settings.", ("llm", "unet", "mobilenet"))
     points: tuple[int, ...] = option(
-        (), "points of the codebook; of several, as 225,400,1600, each tensor has the first of an error up to 0.001."
+        (),
+        "points of the codebook; of several, as 225,400,1600, each tensor has the first of an error up to the target.",
     )
-    target: float = 0.001
+    target: float = option(0.001, "for several points: mean absolute error at which no further one is tried.")
 
     name: ClassVar[str] = "torus"
     has_step: ClassVar[bool] = False
@@ -171,6 +173,8 @@ class TorusOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        if not self.points and self.target != type(self).target:
+            raise ValueError(f"target = {self.target} is for several points; give points, or leave target out")
         if self.points:
             self.at(None)
 

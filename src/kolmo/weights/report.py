@@ -14,6 +14,7 @@ from kolmo.foreign import html_table, short
 from kolmo.weights.choice.budget import LossBudget
 from kolmo.weights.choice.sensitivity import kind_of
 from kolmo.weights.format.reader import ShrunkFile
+from kolmo.weights.gguf.file import ShrunkGguf
 
 COLUMNS = "{:<{width}}  {:>5}  {:>13}  {:>11}  {:>7}  {:>10}  {:>8}"
 MAX_ERROR = 0.5  # relative error of a tensor above which there is a warning
@@ -119,8 +120,8 @@ class ShrinkReport:
 
     Attributes:
         size: bytes of the file.
-        raw_size: bytes of all tensors of the source, tied ones counted once.
-        content: SHA-256 over all tensors as a reader returns them.
+        raw_size: bytes of all tensors of the source, tied ones counted once; of a GGUF file its size.
+        content: SHA-256 over all tensors as a reader returns them; of a GGUF file its own.
         tensors: the report of each tensor.
         lossless: whether coded tensors have residuals, and come back exact.
         budget: the search for a step by its loss, if there was one.
@@ -271,6 +272,15 @@ def describe(file: ShrunkFile) -> ShrinkReport:
     exact = any(one.base for one in record.coded.values())
     content = record.content(file.header.places)
     return ShrinkReport(file.path.stat().st_size, raw, content, tuple(tensors), exact)
+
+
+def describe_gguf(file: ShrunkGguf) -> ShrinkReport:
+    """The report of a shrunk GGUF file: a row for each type of its tensors, and one for all other bytes."""
+    rows = [
+        TensorReport(name, name, (), "coded" if weights else "raw", weights, stored)
+        for name, (weights, _, stored) in file.by_type().items()
+    ]
+    return ShrinkReport(file.packed_size, file.size, file.sha256, tuple(rows), lossless=True)
 
 
 def total(name: str, parts: Sequence[TensorReport]) -> TensorReport:

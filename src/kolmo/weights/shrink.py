@@ -33,10 +33,12 @@ from kolmo.weights.choice.survey import Survey, survey
 from kolmo.weights.comparison import TensorError, compare
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.format.writer import Packer
+from kolmo.weights.gguf import file as gguf
 from kolmo.weights.goals import DEFAULT_GOAL, Goal, Selection, agreed
-from kolmo.weights.report import ShrinkReport, describe
+from kolmo.weights.report import ShrinkReport, describe, describe_gguf
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.folder import makes_folder, open_target
+from kolmo.weights.sources.kinds import is_gguf
 
 EVERYTHING = Selection()
 
@@ -57,7 +59,8 @@ def shrink(
 
     Args:
         source: a safetensors file, a folder of them, a torch state dict, a model in ONNX, a dictionary of arrays, or
-            a module of torch.
+            a module of torch. For `kolmo.Lossless` also a GGUF file, which `kolmo.expand` gives back byte by byte; the
+            report then has a row for each of its types (docs/gguf.md).
         target: the file to write; for a folder with a config.json the folder, unless it ends in .safetensors or .kolmo.
         goal: `kolmo.Bits`, `Bytes`, `Step`, `MaxLoss`, `MaxDeltaBpc` or `Lossless`; 4 bits per weight by default. A
             hyperfunction without a step takes none.
@@ -76,7 +79,7 @@ def shrink(
             in `ShrinkReport.warnings`.
 
     Raises:
-        ValueError: goal, hyperfunction and selection contradict each other.
+        ValueError: goal, hyperfunction and selection contradict each other, or tensors of a GGUF file are to be kept.
         TypeError: the goal or the hyperfunction is something else.
         KolmoError: the source is not a checkpoint or is damaged, the target exists, the size cannot be reached, or the
             limit of the loss is exceeded with every step.
@@ -92,6 +95,10 @@ def shrink(
     options, is_default = resolve(hyperfunction), goal is DEFAULT_GOAL
     calibration = resolve_calibration(calibrate)
     goal = agreed(goal, options, selection, calibration is not None)
+    if goal.is_exact and isinstance(source, str | Path) and os.path.isfile(source) and is_gguf(source):
+        if selection.keep:
+            raise ValueError(f"keep = {selection.keep}: a GGUF file comes back byte by byte; leave it out")
+        return describe_gguf(gguf.shrink(source, target, threads=threads, force=force, progress=progress))
     checkpoint, path = open_checkpoint(source), os.fspath(target)
     _check_target(source, path)
     phases = progress or no_phases

@@ -1,9 +1,10 @@
-"""Architectures that llama.cpp runs, from the config.json of transformers: their facts, and what becomes of tensors.
+"""A model as llama.cpp knows it: the facts that GGUF states, and what becomes of tensors.
 
-Three differences from transformers matter. The architecture `llama` rotates pairs of neighbouring rows, where
-transformers rotate row k with row k + d/2, so the rows of queries and keys are put in another order. GPT-2 of
-transformers stores its matrices transposed. Llama 3 divides the frequencies of its rotation, which are one tensor in
-GGUF. What it is not: a reader of weights, or a writer of files.
+Four differences from transformers matter. Some architectures rotate pairs of neighbouring rows, where transformers
+rotate row k with row k + d/2, so the rows of queries and keys are put in another order. GPT-2 of transformers stores
+its matrices transposed. Gemma of transformers adds 1 to the weights of its norms, which GGUF holds. Llama 3 divides
+the frequencies of its rotation, which are one tensor in GGUF. What it is not: a reader of weights, or a writer of
+files; `families` reads the config.json.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,12 +28,13 @@ if TYPE_CHECKING:
 
     from kolmo.weights.sources.dtypes import Floats
 
-KNOWN = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "gpt2": "gpt2"}  # model_type -> name in GGUF
 BLOCK = re.compile(r"(?:^|\.)(?:layers|h)\.(\d{1,6})\.")
 DERIVED = re.compile(r"\.attn\.(masked_)?bias$|rotary_emb\.inv_freq$")  # tensors that follow from the configuration
 TRANSPOSED = re.compile(r"\.(c_attn|c_proj|c_fc)\.weight$")
+NORM = re.compile(r"norm\.weight$")
 QUERY, KEY = re.compile(r"\.q_proj\.(weight|bias)$"), re.compile(r"\.k_proj\.(weight|bias)$")
 EMBEDDING, OUTPUT, POSITIONS = "token_embd.weight", "output.weight", "position_embd.weight"
+HEADS = ("lm_head.weight", "embed_out.weight")  # of the output in transformers; Gemma has none in GGUF
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,14 @@ class Rope:
     Attributes:
         theta: the base of the frequencies.
         size: number of rows of a head.
+        turned: number of them that rotate, the first ones.
         kind: "default", "linear" or "llama3".
         facts: the parameters of the kind.
     """
 
     theta: float
     size: int
+    turned: int
     kind: str
     facts: Facts
 
@@ -58,7 +62,7 @@ class Rope:
         context = self.facts.whole("original_max_position_embeddings")
         if not low < high:
             raise CorruptError(f"{self.facts.path}: low_freq_factor is not below high_freq_factor; correct it")
-        turns = context * self.theta ** (-np.arange(0, self.size, 2) / self.size) / (2 * math.pi)
+        turns = context * self.theta ** (-np.arange(0, self.turned, 2) / self.turned) / (2 * math.pi)
         kept = np.clip((turns - low) / (high - low), 0, 1)
         divisors: Floats = (1 / ((1 - kept) / factor + kept)).astype(np.float32)
         return divisors
@@ -72,8 +76,12 @@ class Model:
         architecture: its name in GGUF.
         layers, heads, kv_heads, width, hidden, context: whole numbers; `hidden` is the width between the two matrices.
         epsilon: of its norms.
+        has_means: whether its norms subtract the mean.
         rope: None for GPT-2, which has a table of positions.
         tied: what the configuration says about the matrix of the output; None if it leaves that open.
+        neighbours: whether pairs of neighbouring rows rotate.
+        norms_from: what the weights of norms in transformers lack.
+        extra: further facts, by their keys without the name of the architecture.
         notes: sentences about what llama.cpp does differently.
     """
 
@@ -85,8 +93,12 @@ class Model:
     hidden: int
     context: int
     epsilon: float
+    has_means: bool
     rope: Rope | None
     tied: bool | None
+    neighbours: bool = False
+    norms_from: float = 0.0
+    extra: dict[str, int | float | bool] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def add_to(self, writer: Any) -> None:
@@ -98,14 +110,19 @@ class Model:
         writer.add_embedding_length(self.width)
         writer.add_feed_forward_length(self.hidden)
         writer.add_head_count(self.heads)
-        if self.rope is None:
+        if self.has_means:
             writer.add_layer_norm_eps(self.epsilon)
+        else:
+            writer.add_layer_norm_rms_eps(self.epsilon)
+        for key, value in self.extra.items():
+            kinds = {bool: writer.add_bool, int: writer.add_uint32, float: writer.add_float32}
+            kinds[type(value)](f"{self.architecture}.{key}", value)
+        if self.rope is None:
             return
         writer.add_head_count_kv(self.kv_heads)
-        writer.add_layer_norm_rms_eps(self.epsilon)
         writer.add_key_length(self.rope.size)
         writer.add_value_length(self.rope.size)
-        writer.add_rope_dimension_count(self.rope.size)
+        writer.add_rope_dimension_count(self.rope.turned)
         writer.add_rope_freq_base(self.rope.theta)
         if self.rope.kind == "linear":
             writer.add_rope_scaling_type(RopeScalingType.LINEAR)
@@ -126,6 +143,7 @@ class Move:
         shape: its shape there.
         heads: if not 0, rows are put in the other order of rotation, for so many heads.
         transposed: whether rows and columns change places.
+        added: to each number.
     """
 
     source: str
@@ -133,9 +151,12 @@ class Move:
     shape: tuple[int, ...]
     heads: int = 0
     transposed: bool = False
+    added: float = 0.0
 
     def apply(self, values: Floats) -> Floats:
         """The tensor as GGUF has it, contiguous."""
+        if self.added:
+            values = values + np.float32(self.added)
         return np.ascontiguousarray(values.T) if self.transposed else permuted(values, self.heads)
 
 
@@ -150,82 +171,6 @@ def permuted(values: npt.NDArray[Any], heads: int) -> npt.NDArray[Any]:
         return values
     halves = values.reshape(heads, 2, len(values) // heads // 2, *values.shape[1:])
     return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(values.shape)
-
-
-def model_of(config: Facts) -> Model:
-    """The facts of a model, from its config.json.
-
-    Raises:
-        FormatError: the architecture, or something about it, is not known here.
-        CorruptError: a value is of the wrong kind.
-    """
-    name = config.values.get("model_type")
-    if not isinstance(name, str) or name not in KNOWN:
-        known = ", ".join(KNOWN)
-        raise FormatError(f"{config.path}: model_type {quoted(name)} cannot become GGUF here; those that can: {known}")
-    tied = config.values.get("tie_word_embeddings")
-    if tied is not None and not isinstance(tied, bool):
-        raise CorruptError(f"{config.path}: tie_word_embeddings is {quoted(tied)}, not true or false; correct it")
-    return _gpt2(config, tied) if name == "gpt2" else _rotating(config, name, tied)
-
-
-def _gpt2(config: Facts, tied: bool | None) -> Model:
-    config.require("activation_function", ("gelu_new", "gelu_pytorch_tanh"))
-    config.require("scale_attn_weights", (True,))
-    config.require("scale_attn_by_inverse_layer_idx", (False,))
-    config.require("add_cross_attention", (False,))
-    width, heads = config.whole("n_embd", "hidden_size"), config.whole("n_head", "num_attention_heads")
-    return Model(
-        architecture="gpt2",
-        layers=config.whole("n_layer", "num_hidden_layers"),
-        heads=heads,
-        kv_heads=heads,
-        width=width,
-        hidden=config.whole("n_inner", default=4 * width),
-        context=config.whole("n_positions", "n_ctx", "max_position_embeddings"),
-        epsilon=config.number("layer_norm_epsilon", 1e-5),
-        rope=None,
-        tied=tied,
-    )
-
-
-def _rotating(config: Facts, name: str, tied: bool | None) -> Model:
-    config.require("hidden_act", ("silu",))
-    heads, width = config.whole("num_attention_heads"), config.whole("hidden_size")
-    context = config.whole("max_position_embeddings")
-    notes: tuple[str, ...] = ()
-    if name == "qwen2":
-        config.require("use_sliding_window", (False,))
-    elif (window := config.whole("sliding_window", default=context)) < context:
-        notes = (f"{config.path}: llama.cpp does not heed sliding_window, so texts of over {window} tokens differ",)
-    return Model(
-        architecture=KNOWN[name],
-        layers=config.whole("num_hidden_layers"),
-        heads=heads,
-        kv_heads=config.whole("num_key_value_heads", default=heads),
-        width=width,
-        hidden=config.whole("intermediate_size"),
-        context=context,
-        epsilon=config.number("rms_norm_eps"),
-        rope=_rope(config, KNOWN[name], config.whole("head_dim", default=max(1, width // heads))),
-        tied=tied,
-        notes=notes,
-    )
-
-
-def _rope(config: Facts, architecture: str, size: int) -> Rope:
-    """From `rope_parameters`, or as before version 5 of transformers from `rope_theta` and `rope_scaling`."""
-    facts = Facts(config.path, {**config.inner("rope_scaling").values, **config.inner("rope_parameters").values})
-    theta = facts.number("rope_theta", config.number("rope_theta", 10000.0))
-    kind = facts.values.get("rope_type", facts.values.get("type", "default"))
-    known = ("default", "linear", "llama3") if architecture == "llama" else ("default", "linear")
-    if kind not in known:
-        raise FormatError(
-            f"{config.path}: rope scaling {quoted(kind)} cannot become GGUF here, only {', '.join(known)}"
-        )
-    if size % 2:
-        raise CorruptError(f"{config.path}: heads of {size} rows cannot rotate; correct head_dim")
-    return Rope(theta, size, kind, facts)
 
 
 def moves(model: Model, kinds: Mapping[str, Kind], tied: Iterable[str], where: str) -> list[Move]:
@@ -254,7 +199,7 @@ def moves(model: Model, kinds: Mapping[str, Kind], tied: Iterable[str], where: s
         target = names.get_name(source, try_suffixes=(".weight", ".bias"))
         if DERIVED.search(source):
             continue
-        if target == OUTPUT and (model.tied or source in same):  # llama.cpp takes the embedding in its place
+        if (target == OUTPUT or source in HEADS) and (model.tied or source in same):  # the embedding stands for it
             needed.discard(OUTPUT)
             continue
         if target is None or not target.endswith((".weight", ".bias")):
@@ -271,13 +216,19 @@ def _move(model: Model, source: str, target: str, kind: Kind, where: str) -> Mov
     if kind.dtype not in FLOATS or len(kind.shape) not in (1, 2):
         raise FormatError(f"{where}: {quoted(source)} is not a matrix or vector of floats; llama.cpp has none such")
     transposed = model.architecture == "gpt2" and bool(TRANSPOSED.search(source)) and len(kind.shape) == 2
-    heads = 0
-    if model.architecture == "llama":
-        heads = model.heads if QUERY.search(source) else model.kv_heads if KEY.search(source) else 0
+    heads = model.heads if QUERY.search(source) else model.kv_heads if KEY.search(source) else 0
     if heads and model.rope and kind.shape[0] != heads * model.rope.size:
         what = f"{kind.shape[0]} rows for {heads} heads of {model.rope.size}"
         raise CorruptError(f"{where}: {quoted(source)} has {what}; get it and config.json again")
-    return Move(source, target, kind.shape[::-1] if transposed else kind.shape, heads, transposed)
+    added = model.norms_from if NORM.search(source) else 0.0
+    return Move(
+        source,
+        target,
+        kind.shape[::-1] if transposed else kind.shape,
+        heads if model.neighbours else 0,
+        transposed,
+        added,
+    )
 
 
 def _block(target: str) -> int:

@@ -6,27 +6,21 @@ What it is not: the way back of a GGUF file that was shrunk without a loss (`kol
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kolmo.errors import CorruptError, FormatError, KolmoError, MissingExtraError
+from kolmo.errors import CorruptError, KolmoError, MissingExtraError
 from kolmo.foreign import printable, quoted
 from kolmo.installing import install
 from kolmo.progress import Progress
-from kolmo.safetensors import Kind
 from kolmo.targets import Attributes, Target
-from kolmo.weights.export.architectures import EMBEDDING, POSITIONS, Model, Move, model_of, moves
-from kolmo.weights.export.facts import Facts
+from kolmo.weights.export.architectures import EMBEDDING, POSITIONS, Model, Move, moves
+from kolmo.weights.export.families import model_of
+from kolmo.weights.export.source import Exported, Source, open_source
 from kolmo.weights.export.tokens import Vocabulary, vocabulary_of
-from kolmo.weights.format.reader import ShrunkFile
-from kolmo.weights.format.table import names_in
-from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import to_floats
-from kolmo.weights.sources.folder import CONFIG, METHOD, WEIGHTS, config_of, is_model
 
 if TYPE_CHECKING:
     from kolmo.weights.sources.dtypes import Floats
@@ -36,88 +30,6 @@ FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_
 LARGEST = {"f16": 65504.0, "q8_0": 65504.0 * 127}  # magnitudes; the scale of a block of Q8_0 is a binary16
 Q8_BLOCK = 32
 SUFFIX = ".gguf"
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was written.
-
-    Attributes:
-        size: of the file, in bytes.
-        notes: sentences about what llama.cpp does differently.
-    """
-
-    size: int
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Source:
-    """The tensors of a folder, shrunk or plain.
-
-    Attributes:
-        name: of the weights, for messages.
-        kinds: dtypes and shapes by name.
-        tied: names of tensors that are stored as another one.
-        stored: number of bytes that they take in the folder.
-        is_slow: whether they are decoded by a trellis, which takes long without the C kernels.
-        read: the bytes of tensors, in the order of the names; calls what it is given with the bytes done.
-    """
-
-    name: str
-    kinds: dict[str, Kind]
-    tied: frozenset[str]
-    stored: int
-    is_slow: bool
-    read: Callable[[list[str], Progress | None], Iterator[tuple[str, bytes]]]
-
-    @property
-    def size(self) -> int:
-        """Number of bytes of all tensors."""
-        return sum(kind.size for kind in self.kinds.values())
-
-
-def open_source(folder: str | Path, *, base: bool = False, threads: int = 0) -> Source:
-    """The tensors of a folder.
-
-    Args:
-        folder: with a config.json, and weights that `kolmo.shrink` or transformers wrote.
-        base: as for `kolmo.load`.
-        threads: number of threads that decode; 0 is one for each core.
-
-    Raises:
-        FormatError: it is not such a folder.
-        KolmoError: `base` is set and the weights are not shrunk without a loss.
-        CorruptError: the weights are damaged.
-    """
-    path = Path(folder)
-    if not is_model(path):
-        raise FormatError(f"{folder}: is not a folder with a {CONFIG}, of which GGUF is made; name the model's folder")
-    if not (path / WEIGHTS).is_file():
-        if base:
-            raise KolmoError(f"{folder}: has no residuals, so it has no bases; read it without `base`")
-        plain = open_checkpoint(path)
-
-        def read(names: list[str], progress: Progress | None) -> Iterator[tuple[str, bytes]]:
-            for name in names:
-                data = plain.tensors[name].read()
-                if progress:
-                    progress(len(data))
-                yield name, data
-
-        return Source(plain.name, dict(plain.tensors), frozenset(), plain.size, False, read)
-    file = ShrunkFile(path)
-    if base and not any(one.base for one in file.record.coded.values()):
-        raise KolmoError(f"{folder}: has no residuals, so it has no bases; read it without `base`")
-    kinds = {name: file.kind(name) for name in file.names}
-    return Source(
-        str(file.path),
-        kinds,
-        frozenset(file.record.aliases) | frozenset(file.record.aliases.values()),
-        os.path.getsize(file.path),
-        "trellis" in names_in(file.record.hyperfunctions),
-        lambda names, progress: file.read_all(names, threads, progress, base=base),
-    )
 
 
 def export(
@@ -163,9 +75,7 @@ def export(
         import gguf
     except ImportError as error:
         raise MissingExtraError(f"GGUF files need the package gguf ({error}); {install('gguf')}") from None
-    config = Facts(Path(folder) / CONFIG, config_of(Path(folder)))
-    if (by := config.inner("quantization_config").values.get("quant_method", METHOD)) != METHOD:
-        raise KolmoError(f"{folder}: is quantised by {quoted(by)} already; take the model that it was made from")
+    config = source.config
     model = model_of(config)
     steps = moves(model, source.kinds, source.tied, source.name)
     rows = next(step.shape[0] for step in steps if step.target == EMBEDDING)

@@ -1,8 +1,8 @@
 """The tokenizer of a model as llama.cpp reads it, from tokenizer.json.
 
 Two kinds have a counterpart there: BPE over bytes (GPT-2, Llama 3, Qwen2, SmolLM2), and BPE over characters with bytes
-to fall back to (Llama 2, Mistral). llama.cpp does not run the steps before BPE; it knows some lists of them by a name.
-What it is not: a tokenizer.
+to fall back to (Llama 2, Mistral, Gemma). llama.cpp does not run the steps before BPE; it knows some lists of them by
+name. What it is not: a tokenizer.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def vocabulary_of(folder: Path, config: Facts, rows: int) -> Vocabulary:
         raise FormatError(f"{folder}: has no {FILE}, of which the tokenizer in GGUF is made; save it with transformers")
     facts = read(folder / FILE)
     model = facts.inner("model")
-    steps = list(_flat(facts.values.get("pre_tokenizer"), "pretokenizers"))
+    steps = [step for step in _flat(facts.values.get("pre_tokenizer"), "pretokenizers") if not _is_idle(step, facts)]
     over_bytes = any(step.get("type") == "ByteLevel" for step in steps)
     fallback = model.values.get("byte_fallback") is True
     if model.values.get("type") != "BPE" or over_bytes == fallback:
@@ -154,6 +154,15 @@ def _flat(part: Any, inner: str) -> Iterator[dict[str, Any]]:
     for step in found if isinstance(found, list) else []:
         if isinstance(step, dict):
             yield step
+
+
+def _is_idle(step: Mapping[str, Any], facts: Facts) -> bool:
+    """Whether a step splits at spaces, of which the normalizer leaves none (Gemma)."""
+    normalizers = _flat(facts.values.get("normalizer"), "normalizers")
+    return (step.get("type"), step.get("pattern")) == ("Split", {"String": " "}) and any(
+        (one.get("type"), one.get("pattern"), one.get("content")) == ("Replace", {"String": " "}, SPACE)
+        for one in normalizers
+    )
 
 
 def _ids(facts: Facts, model: Facts, rows: int) -> dict[str, int]:

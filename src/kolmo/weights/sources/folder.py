@@ -25,6 +25,7 @@ from kolmo.weights.format.record import VERSION
 CONFIG, METHOD, PLAIN = "config.json", "kolmo", "model.safetensors"
 VARIANT = METHOD  # transformers call the middle part of such a name the variant
 WEIGHTS = f"model.{VARIANT}.safetensors"
+QUANTISATION = {"quant_method": METHOD, "version": VERSION}  # in the config.json of a shrunk folder
 FILES = (".safetensors", ".kolmo")  # names of outputs that are files, not folders
 TENSORS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf", ".ot")
 PICKLES = (".pkl", ".pickle", ".joblib")
@@ -130,7 +131,8 @@ class ModelTarget:
         source: the folder whose companions are copied.
         target: the folder to make.
         force: overwrite it.
-        shrunk: whether the weights are shrunk ones.
+        name: of the file of the weights.
+        quantisation: the `quantization_config` of its config.json; None for none.
 
     Raises:
         KolmoError: the config.json of the source is malformed or names another quantisation method, or the target lies
@@ -138,7 +140,15 @@ class ModelTarget:
         TargetExistsError: the target exists and `force` is not set.
     """
 
-    def __init__(self, source: str | Path, target: str, force: bool, *, shrunk: bool) -> None:
+    def __init__(
+        self,
+        source: str | Path,
+        target: str,
+        force: bool,
+        *,
+        name: str = PLAIN,
+        quantisation: Mapping[str, Any] | None = None,
+    ) -> None:
         self._source = Path(source)
         inside = Path(os.path.realpath(target))
         if (here := Path(os.path.realpath(source))) in (inside, *inside.parents):
@@ -148,10 +158,10 @@ class ModelTarget:
         if quantised.get("quant_method", METHOD) != METHOD:
             by = str(quantised["quant_method"])[:40]
             raise KolmoError(f"{source}: is quantised by {by} already; take the model that it was made from")
-        if shrunk:
-            self._config["quantization_config"] = {"quant_method": METHOD, "version": VERSION}
+        if quantisation is not None:
+            self._config["quantization_config"] = quantisation
         self._folder = TargetFolder(target, force, is_model)
-        self._weights = Target(os.path.join(self._folder.path, WEIGHTS if shrunk else PLAIN), False)
+        self._weights = Target(os.path.join(self._folder.path, name), False)
         self.file = self._weights.file
 
     @property
@@ -183,7 +193,9 @@ def open_target(
     """A `ModelTarget` if the target is a folder, else a `Target`."""
     if makes_folder(source, target):
         assert isinstance(source, str | Path)
-        return ModelTarget(source, target, force, shrunk=shrunk)
+        if shrunk:
+            return ModelTarget(source, target, force, name=WEIGHTS, quantisation=QUANTISATION)
+        return ModelTarget(source, target, force)
     return Target(target, force)
 
 
