@@ -155,8 +155,8 @@ def test_descriptors_are_written_and_never_replaced(folder: Path) -> None:
 def test_the_order_of_a_removal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The output's bytes, its name, the name on the disk; only then the input goes."""
     done: list[str] = []
-    for name in ("fsync", "replace", "unlink"):
-        original = getattr(os, name)
+    for place, name in ((os, "fsync"), (os, "replace"), (targets.files, "rename_new"), (os, "unlink")):
+        original = getattr(place, name)
 
         def record(*arguments: Any, name: str = name, original: Callable[..., Any] = original) -> Any:
             kind = ""
@@ -165,14 +165,14 @@ def test_the_order_of_a_removal(folder: Path, monkeypatch: pytest.MonkeyPatch) -
             done.append(name + kind)
             return original(*arguments)
 
-        monkeypatch.setattr(os, name, record)
+        monkeypatch.setattr(place, name, record)
     compress_file("log", "log.kmo", P, remove=True)
-    assert done == ["fsync file", "replace", "fsync folder", "unlink"]
+    assert done == ["fsync file", "rename_new", "fsync folder", "unlink"]
     done.clear()
     compress_file("log.kmo", "new", P)
-    assert done == ["replace"]
+    assert done == ["rename_new"]
     compress_file("log.kmo", "new", P, force=True)  # the older file is replaced by what is on the disk
-    assert done == ["replace", "fsync file", "replace", "fsync folder"]
+    assert done == ["rename_new", "fsync file", "replace", "fsync folder"]
 
 
 @pytest.mark.parametrize("failing", [0, 1], ids=["file", "folder"])

@@ -2,6 +2,7 @@
 
     OUT.calibration/moments.npz     sums over the samples so far (moments.py)
     OUT.calibration/of.json         a hash of the checkpoint, the samples and the settings
+    OUT.calibration.lock            while a run works there
 
 The folder stays until the file is complete, so that the same command goes on where it was interrupted; another
 checkpoint, corpus or setting begins anew. What it is not: a part of the result.
@@ -12,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.predictors.guard import guarded
 from kolmo.progress import Phases
-from kolmo.targets import replacing
+from kolmo.targets import LOCK, locked, replacing
 from kolmo.weights.calibration.guides import Guides
 from kolmo.weights.calibration.moments import Moments, collect
 from kolmo.weights.calibration.network import Bound, bind
@@ -124,6 +125,18 @@ def calibrate(
         else ()
     )
     return guides, notes
+
+
+@contextmanager
+def alone(target: str) -> Iterator[None]:
+    """Keep other runs from the work folder of a target.
+
+    Raises:
+        KolmoError: another run calibrates for this target.
+    """
+    folder = _work_folder(target)
+    with locked(f"{folder}{LOCK}", f"{folder}: another run calibrates there; wait for it, or choose another OUT"):
+        yield
 
 
 def finish(target: str) -> None:
