@@ -67,8 +67,7 @@ class Target:
             return
         check_target(target, force)
         with naming(target):
-            descriptor, self._lock, self._temporary = begin_file(os.path.dirname(target) or ".")
-        self.file = os.fdopen(descriptor, "w+b")
+            self.file, self._lock, self._temporary = begin_file(os.path.dirname(target) or ".")
 
     def __enter__(self) -> Target:
         return self

@@ -13,6 +13,7 @@ import shutil
 import stat
 import sys
 from contextlib import suppress
+from typing import IO
 
 from kolmo.targets.locks import is_named, try_lock
 
@@ -28,19 +29,20 @@ def is_temporary(name: str) -> bool:
     return TEMPORARY.fullmatch(name) is not None
 
 
-def begin_file(folder: str) -> tuple[int, int | None, str]:
-    """A new temporary file: its descriptor, another one that keeps it locked (None on Windows), and its path."""
+def begin_file(folder: str) -> tuple[IO[bytes], int | None, str]:
+    """A new temporary file, the descriptor that keeps it locked even when it is closed (None on Windows), its path."""
     _search_once(folder)
     while True:
         path = _new_path(folder)
         try:
             descriptor = os.open(path, NEW_FILE, 0o600)
+            file = os.fdopen(descriptor, "w+b")
             if sys.platform == "win32":
-                return descriptor, None, path
+                return file, None, path
             try_lock(descriptor)
             if is_named(descriptor, path):
-                return descriptor, os.dup(descriptor), path
-            os.close(descriptor)  # another process has removed it before it was locked
+                return file, os.dup(descriptor), path
+            file.close()  # another process has removed it before it was locked
         except FileExistsError:
             continue
         except BaseException:  # a signal, most of all
