@@ -110,7 +110,7 @@ def _search(check: Callable[[bytes], object], corpus: Path, seeds: Path, seconds
                 findings += 1
                 (corpus / "findings" / name).write_bytes(data)
                 print(f"{corpus / 'findings' / name}: {type(error).__name__}: {error}", flush=True)
-        if made not in seen and place >= len(pool):
+        if data and made not in seen and place >= len(pool):
             (corpus / name).write_bytes(data)
             pool.append(data)
         seen.add(made)

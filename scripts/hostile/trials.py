@@ -12,11 +12,13 @@ import json
 import os
 import random
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -302,15 +304,24 @@ def in_child(trial: Trial, folder: Path, words: Path, hook: Callable[[], None] |
         for number, target in ((null, 0), (out, 1), (out, 2)):
             os.dup2(number, target)
         sys.stdout = sys.stderr = io.TextIOWrapper(os.fdopen(2, "wb", 0, closefd=False), write_through=True)
+        signal.signal(signal.SIGTERM, _leave)  # as the command line does
         if hook:
             hook()
         status = trial.run()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    except KeyboardInterrupt:
+        status = 130
     except BaseException:
         import traceback
 
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _timeless(path: Path, ignored: Sequence[str]) -> bytes:

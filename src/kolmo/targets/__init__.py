@@ -23,7 +23,7 @@ What it is not: it asks no questions (see `cli`), and reads nothing.
 from kolmo.targets.checks import check_folder, check_target, descriptor_of, is_special
 from kolmo.targets.files import Attributes, Target, publish, replacing, umask
 from kolmo.targets.folders import TargetFolder
-from kolmo.targets.locks import LOCK, locked
+from kolmo.targets.locks import LOCK, lock_open, locked
 from kolmo.targets.renaming import TargetExistsError
 from kolmo.targets.temporaries import is_temporary, remove_abandoned
 
@@ -38,6 +38,7 @@ __all__ = [
     "descriptor_of",
     "is_special",
     "is_temporary",
+    "lock_open",
     "locked",
     "publish",
     "remove_abandoned",

@@ -6,6 +6,7 @@ they were alone.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -51,6 +52,22 @@ def locked(path: str | Path, busy: str | None = None) -> Iterator[None]:
             os.unlink(path)
         _unlock(descriptor)
         os.close(descriptor)
+
+
+def lock_open(descriptor: int, path: str) -> None:
+    """Lock an open file until it is closed, where the file system has locks.
+
+    A `Target` keeps its file locked until its context ends. So the file is not taken for an input that may be removed
+    while its writer has not yet removed what it was made from.
+
+    Raises:
+        KolmoError: another process has locked it.
+        FileNotFoundError: it has lost its name meanwhile.
+    """
+    if try_lock(descriptor) is False:
+        raise KolmoError(f"{path}: another process works on it; wait until that has ended")
+    if not is_named(descriptor, os.path.realpath(path)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
 def try_lock(descriptor: int, *, wait: bool = False) -> bool | None:
