@@ -26,7 +26,7 @@ WORDS = b"the of and to in a is that for it was on with which this had by not be
 STRETCHES = ("text", "records", "zeros", "noise", "text", "text")
 LONGEST_STRETCH = 3 << 20  # bytes
 LONGEST_PIECE = 1 << 20
-WARM_BYTES = 48 << 20  # after which memory may not grow any more
+WARM_BYTES = 24 << 20  # after which memory may not grow any more
 ALLOWED_GROWTH = 16 << 20
 PAGE = os.sysconf("SC_PAGE_SIZE")
 

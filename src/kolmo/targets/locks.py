@@ -16,6 +16,7 @@ from pathlib import Path
 from kolmo.errors import KolmoError
 
 LOCK = ".lock"  # usual name of a folder's lock file
+ATTEMPTS = 1000  # to make a lock file that others remove, or whose folder they remove
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def lock_open(descriptor: int, path: str) -> None:
     """
     if try_lock(descriptor) is False:
         raise KolmoError(f"{path}: another process works on it; wait until that has ended")
-    if not is_named(descriptor, os.path.realpath(path)):
+    if not is_named(descriptor, path):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
 
@@ -88,7 +89,7 @@ def try_lock(descriptor: int, *, wait: bool = False) -> bool | None:
 def is_named(descriptor: int, path: str) -> bool:
     """Whether a path still names an open file or folder."""
     try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except OSError:
         return False
 
@@ -104,11 +105,13 @@ def _unlock(descriptor: int) -> None:
 
 def _take(path: str, busy: str | None) -> int:
     """Open and lock a lock file. Whoever held it before may have removed it meanwhile: then a new one is made."""
-    while True:
+    for attempt in range(ATTEMPTS):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except FileNotFoundError:  # its folder was removed in between
+            if attempt + 1 == ATTEMPTS:
+                raise
             continue
         try:
             if try_lock(descriptor, wait=busy is None) is False:
@@ -119,3 +122,4 @@ def _take(path: str, busy: str | None) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+    raise KolmoError(busy or f"{path}: is taken by other processes all the time; try again later")

@@ -7,7 +7,6 @@ steps. What it is not: a choice of names.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import sys
@@ -110,8 +109,11 @@ def _renamed(old: str, new: str, flag: int) -> bool:
     """
     if sys.platform != "linux":
         return False
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if call is None:  # a C library from before 2018
+    try:
+        import ctypes
+
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (ImportError, OSError, AttributeError):  # a Python without ctypes, a C library from before 2018
         return False
     paths = os.fsencode(old), os.fsencode(new)
     if call(WORKING_FOLDER, paths[0], WORKING_FOLDER, paths[1], flag) == 0:
