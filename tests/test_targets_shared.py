@@ -196,10 +196,14 @@ def test_foreign_things_of_a_temporary_name_stay(tmp_path: Path) -> None:
 
 def test_a_lock_excludes_processes_and_threads(tmp_path: Path) -> None:
     path = tmp_path / "new" / LOCK
+
+    def take() -> None:
+        locked(path, "busy").__enter__()
+
     with locked(path, "busy"):
-        for busy in (lambda: ended(forked(lambda: locked(path, "busy").__enter__())), lambda: in_thread(path)):
-            assert busy() == 1
-    assert ended(forked(lambda: locked(path, "busy").__enter__())) == 0  # and dies with the lock
+        assert ended(forked(take)) == 1
+        assert in_thread(path) == 1
+    assert ended(forked(take)) == 0  # and dies with the lock
     assert in_thread(path) == 0
     assert not path.exists()
 

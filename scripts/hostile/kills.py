@@ -33,7 +33,7 @@ SIGNALS = {"KILL": signal.SIGKILL, "TERM": signal.SIGTERM, "INT": signal.SIGINT}
 HANG_SECONDS = 600
 
 
-def watch(act: Callable[[int], None]) -> None:
+def watch(act: Callable[[int], object]) -> None:
     """Call `act` with the number of each file operation that writes, before it happens; for the rest of the process."""
     count = 0
 
@@ -83,7 +83,7 @@ class Killer:
         trial.prepare(self.inputs)
         folder = self.fresh()
         into, out = os.pipe()
-        child = in_child(trial, folder, work / "words", lambda: watch(lambda number: void(os.write(out, b"."))))
+        child = in_child(trial, folder, work / "words", lambda: watch(lambda number: os.write(out, b".")))
         os.close(out)
         self.events = 0
         while piece := os.read(into, 65536):
@@ -140,10 +140,6 @@ def arm(kind: str, at: float, sent: signal.Signals) -> None:
         signal.setitimer(signal.ITIMER_PROF, max(at, 0.0005))
         return
     watch(lambda number: os.kill(os.getpid(), sent) if number == at else None)
-
-
-def void(value: object) -> None:
-    """Nothing of a value."""
 
 
 def main() -> int:

@@ -20,20 +20,28 @@ from pathlib import Path
 from typing import Any
 
 from kills import Killer, repeat, wait, watch
-from trials import TRIALS, Trial, command, debris, in_child, nothing_lost, plain_files, words_of
+from trials import ARCHIVE, TRIALS, Trial, command, debris, in_child, nothing_lost, plain_files, words_of
 
 LONGEST_PAUSE = 0.03  # seconds
 COMPRESS_OVER = command("compress", "-q1rf", "--rm", ".")
 LIMITED = command("eval", "-q", "classical:xz", "--corpus", "texts", "--limit", "3", "-o", "out")
 SHRUNK = command("shrink", "-q", "model.safetensors", "-o", "small", "--bits", "3")
-OVER = Trial(("kolmo.archive",), plain_files, COMPRESS_OVER, nothing_lost, leftovers=True)
-PAIRS: dict[str, tuple[Trial, Callable[[], int]]] = {
-    **{f"{name}, twice": (trial, trial.run) for name, trial in TRIALS.items()},
-    "compress -f --rm, twice": (OVER, COMPRESS_OVER),
-    "compress --rm and decompress --rm": (TRIALS["compress --rm"], TRIALS["decompress --rm"].run),
-    "compress -f --rm and decompress -f --rm": (OVER, command("decompress", "-qrf", "--rm", ".")),
-    "eval and eval --limit": (TRIALS["eval"], LIMITED),
-    "shrink without -f, twice": (replace(TRIALS["shrink"], run=SHRUNK), SHRUNK),
+OVER = Trial(ARCHIVE, plain_files, COMPRESS_OVER, nothing_lost, leftovers=True)
+PAIRS: dict[str, tuple[Trial, Callable[[], int], Callable[[], int]]] = {
+    **{f"{name}, twice": (trial, trial.run, trial.run) for name, trial in TRIALS.items()},
+    "compress -f --rm, twice": (OVER, COMPRESS_OVER, COMPRESS_OVER),
+    "compress --rm and decompress --rm": (
+        TRIALS["compress --rm"],
+        TRIALS["compress --rm"].run,
+        TRIALS["decompress --rm"].run,
+    ),
+    "compress -f --rm and decompress -f --rm": (
+        OVER,
+        COMPRESS_OVER,
+        command("decompress", "-qrf", "--rm", "."),
+    ),
+    "eval and eval --limit": (TRIALS["eval"], TRIALS["eval"].run, LIMITED),
+    "shrink without -f, twice": (TRIALS["shrink"], SHRUNK, SHRUNK),
 }
 
 
@@ -47,13 +55,13 @@ class Racer(Killer):
     """Races of one pair of commands."""
 
     def __init__(self, name: str, work: Path) -> None:
-        self.trial, self.other = PAIRS[name]
-        super().__init__(name, self.trial, work)
+        trial, *self.runs = PAIRS[name]
+        super().__init__(name, trial, work)
 
     def race(self, number: int) -> dict[str, Any]:
         """Do race `number`; returns what came of it."""
         folder = self.fresh()
-        runs = (self.trial, replace(self.trial, run=self.other))
+        runs = [replace(self.trial, run=run) for run in self.runs]
         said = [self.work / f"words-{k}" for k in range(2)]
         children = [
             in_child(run, folder, said[k], lambda k=k: slow_down(f"{self.name} {number} {k}"))  # type: ignore[misc]

@@ -25,7 +25,7 @@ from kolmo.evaluation.evaluate import evaluate, texts
 from kolmo.evaluation.opening import full_spec, open_scorer
 from kolmo.evaluation.results.results import Evaluation, compare, load_results
 from kolmo.evaluation.results.rows import document_key
-from kolmo.evaluation.results.store import RowStore
+from kolmo.evaluation.results.store import RowStore, read_columns
 from kolmo.evaluation.windows.modes import MODES
 from kolmo.evaluation.windows.passages import Nats, PassageBatch, ScoredPassage, batches
 from kolmo.predictors.registry import resolve
@@ -98,7 +98,7 @@ def test_more_documents_score_only_the_new_ones(tmp_path: Path) -> None:
 
 def test_another_run_waits_while_a_result_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its documents replace those of this run in the table, before which the result of this run must be there."""
-    read, others = running.read_columns, []
+    others: list[threading.Thread] = []
 
     def read_late(folder: Path, documents: int) -> dict[str, Any]:
         if not others:
@@ -106,7 +106,7 @@ def test_another_run_waits_while_a_result_is_made(tmp_path: Path, monkeypatch: p
             others[0].start()
             others[0].join(0.5)
             assert others[0].is_alive()
-        return read(folder, documents)
+        return read_columns(folder, documents)
 
     monkeypatch.setattr(running, "read_columns", read_late)
     result = go(Counting("cm:1"), texts("some", TEXTS[:2]), tmp_path)

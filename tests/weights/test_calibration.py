@@ -255,9 +255,9 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
 
 def test_one_calibration_at_a_time_for_a_target(tmp_path: Path) -> None:
     """Another run would replace the sums, and remove the folder at its end."""
-    told = []
+    told: list[str] = []
 
-    class Impatient(torch.nn.Sequential):
+    class Impatient(torch.nn.Sequential):  # type: ignore[misc, name-defined]
         def forward(self, given: Any) -> Any:
             if not told:
                 with pytest.raises(KolmoError, match=r"small\.calibration: another run calibrates there") as caught:
