@@ -15,7 +15,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -44,6 +44,7 @@ class Trial:
         intact: what is wrong in a folder at any time: an input that is lost, an output that is half written.
         made: patterns of the names of its outputs, whose content must be that of an undisturbed run.
         leftovers: whether inputs may stay that an undisturbed run removes.
+        ignored: keys in JSON outputs whose values are times.
     """
 
     loads: Sequence[str]
@@ -52,7 +53,7 @@ class Trial:
     intact: Callable[[Path], list[str]] = lambda folder: []
     made: Sequence[str] = ("**/*",)
     leftovers: bool = False
-    ignored: Sequence[str] = field(default_factory=tuple)
+    ignored: Sequence[str] = ()
 
 
 def command(*arguments: str) -> Callable[[], int]:
@@ -126,17 +127,9 @@ def corpus(folder: Path) -> None:
 
 def weights(folder: Path) -> None:
     """A checkpoint of three tensors."""
-    draw = np.random.default_rng(1)
-    tensors = {name: draw.standard_normal((48, 64)).astype(np.float32) for name in ("a", "b", "c")}
-    with (folder / "model.safetensors").open("wb") as file:
-        file.write(safetensors_bytes(tensors))
-
-
-def safetensors_bytes(tensors: dict[str, Any]) -> bytes:
-    """A safetensors file."""
-    from safetensors.numpy import save
-
-    return bytes(save(tensors))
+    places = safetensors.lay_out([(name, "F32", (48, 64)) for name in ("a", "b", "c")])
+    values = np.random.default_rng(1).standard_normal((3, 48, 64)).astype("<f4")
+    (folder / "model.safetensors").write_bytes(safetensors.write_header({}, places) + values.tobytes())
 
 
 def whole_checkpoints(folder: Path) -> list[str]:
@@ -207,7 +200,7 @@ def results_whole(folder: Path) -> list[str]:
 
 
 TRAIN = [
-    *("--layers", "1", "--state", "32", "--embedding", "16", "--slot", "16", "--tables", "2:6", "--lanes", "4"),
+    *("--layers", "2", "--state", "64", "--embedding", "32", "--slot", "32", "--tables", "2:6", "--lanes", "4"),
     *("--window", "32", "--budget", "12steps", "--dtype", "fp32", "-T", "1", "--save-every", "0.01"),
 ]
 ARCHIVE = ("kolmo.archive.files", "kolmo.cli.compress", "kolmo.cli.decompress", "kolmo.predictors.embedded.split")
@@ -347,6 +340,3 @@ def _without(value: Any, ignored: Sequence[str]) -> Any:
     if isinstance(value, dict):
         return {key: _without(inner, ignored) for key, inner in value.items() if key not in ignored}
     return [_without(inner, ignored) for inner in value] if isinstance(value, list) else value
-
-
-__all__ = ["TRIALS", "Trial", "compare", "debris", "in_child", "load", "safetensors", "snapshot", "words_of"]
