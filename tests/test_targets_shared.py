@@ -26,7 +26,9 @@ from kolmo.targets import (
     remove_abandoned,
     renaming,
     replacing,
+    temporaries,
 )
+from kolmo.targets.locks import try_lock
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has neither forks nor these locks")
 OPERATIONS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "ctypes.dlsym"}
@@ -184,6 +186,33 @@ def test_temporaries_of_living_processes_stay(tmp_path: Path) -> None:
         folder.keep()
     assert (tmp_path / "x").read_bytes() == b"whole"
     assert os.listdir(tmp_path / "y") == ["whole"]
+
+
+def test_a_temporary_that_another_process_is_about_to_remove_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its making and its lock, a new temporary looks abandoned."""
+    seen: list[str] = []
+
+    def taken(descriptor: int) -> bool | None:
+        (path,) = (p for p in tmp_path.iterdir() if is_temporary(p.name) and p.name not in seen)
+        seen.append(path.name)
+        if len(seen) % 2:  # the other process holds the lock, and removes the file a moment later
+            doomed.append(path)
+            return False
+        return try_lock(descriptor)
+
+    doomed: list[Path] = []
+    monkeypatch.setattr(temporaries, "try_lock", taken)
+    with replacing(tmp_path / "x") as file:
+        doomed.pop().unlink()
+        file.write(b"whole")
+    with TargetFolder(str(tmp_path / "y"), False, bool) as folder:
+        doomed.pop().rmdir()
+        (Path(folder.path) / "whole").touch()
+        folder.keep()
+    assert len(seen) == 4
+    assert sorted(os.listdir(tmp_path)) == ["x", "y"]
 
 
 def test_foreign_things_of_a_temporary_name_stay(tmp_path: Path) -> None:

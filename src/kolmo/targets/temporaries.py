@@ -39,10 +39,9 @@ def begin_file(folder: str) -> tuple[IO[bytes], int | None, str]:
             file = os.fdopen(descriptor, "w+b")
             if sys.platform == "win32":
                 return file, None, path
-            try_lock(descriptor)
-            if is_named(descriptor, path):
+            if try_lock(descriptor) is not False and is_named(descriptor, path):
                 return file, os.dup(descriptor), path
-            file.close()  # another process has removed it before it was locked
+            file.close()  # another process takes it for an abandoned one, and removes it
         except FileExistsError:
             continue
         except BaseException:  # a signal, most of all
@@ -61,13 +60,12 @@ def begin_folder(folder: str) -> tuple[int | None, str]:
             if sys.platform == "win32":
                 return None, path
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try_lock(descriptor)
-            if is_named(descriptor, path):
+            if try_lock(descriptor) is not False and is_named(descriptor, path):
                 return descriptor, path
-            os.close(descriptor)
+            os.close(descriptor)  # as above
         except FileExistsError:
             continue
-        except FileNotFoundError:  # removed before it was locked, or there is no such folder
+        except FileNotFoundError:  # removed before it was opened, or there is no such folder
             if not os.path.isdir(folder):
                 raise
         except BaseException:
