@@ -78,8 +78,8 @@ class Racer(Killer):
         problems += self.trial.intact(folder) + debris(folder)
         if "decompress" not in self.name or "compress" not in self.name.partition(" and ")[0]:
             problems += self.again(folder)
-        found: dict[str, Any] = {"ended": " ".join(status)}
-        return found | ({"problems": problems, "said": [path.read_text()[-500:] for path in said]} if problems else {})
+        found: dict[str, Any] = {"ended": " ".join(status), "said": [path.read_text()[-500:] for path in said]}
+        return found | ({"problems": problems} if problems else {})
 
 
 def main() -> int:

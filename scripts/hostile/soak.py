@@ -26,7 +26,7 @@ WORDS = b"the of and to in a is that for it was on with which this had by not be
 STRETCHES = ("text", "records", "zeros", "noise", "text", "text")
 LONGEST_STRETCH = 3 << 20  # bytes
 LONGEST_PIECE = 1 << 20
-WARM_BYTES = 24 << 20  # after which memory may not grow any more
+WARM_BLOCKS = 3  # after which memory may not grow any more
 ALLOWED_GROWTH = 16 << 20
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -73,12 +73,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--gigabytes", type=float, default=10.0, help="bytes of content, times 10^9 (default 10)")
     parser.add_argument("--level", type=int, default=1, help="level (default 1)")
+    parser.add_argument("--block-size", type=int, default=1 << 23, help="bytes of a block (default 8 MiB)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the content (default 0)")
     parser.add_argument("--every", type=float, default=10.0, help="megabytes between samples of memory (default 10)")
     parser.add_argument("--log", type=Path, help="JSON lines of the samples")
     options = parser.parse_args()
     total, start = int(options.gigabytes * 1e9), time.process_time()
-    compressor, decompressor = kolmo.Compressor(level=options.level), kolmo.Decompressor()
+    compressor = kolmo.Compressor(level=options.level, block_size=options.block_size)
+    decompressor = kolmo.Decompressor()
     given, found = hashlib.sha256(), hashlib.sha256()
     read = packed = made = 0
     samples: list[tuple[int, int]] = []
@@ -101,7 +103,7 @@ def main() -> int:
                 with options.log.open("a") as log:
                     log.write(line + "\n")
     take(compressor.flush())
-    warm = [memory for at, memory in samples if at >= WARM_BYTES] or [resident()]
+    warm = [memory for at, memory in samples if at >= WARM_BLOCKS * options.block_size] or [resident()]
     growth = max(warm) - warm[0]
     equal = decompressor.eof and given.digest() == found.digest() and made == read
     print(f"{read:,} bytes to {packed:,} and back: {'equal' if equal else 'NOT EQUAL'}")
