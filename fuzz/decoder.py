@@ -26,15 +26,15 @@ MEMORY = 1 << 28
 LARGEST = 1 << 22  # raw bytes that one input may claim: more only slows the search
 
 
-def check(data: bytes) -> None:
-    """Read `data` in every way.
+def check(data: bytes) -> str:
+    """Read `data` in every way; returns what the walk over it found.
 
     Raises:
         AssertionError: the readers disagree.
     """
     listing = list_stream(io.BytesIO(data))
     if listing.raw_size > LARGEST:
-        return
+        return "too large"
     whole = _read_whole(data)
     pieces = _read_pieces(data)
     backward = _read_backward(data, listing.raw_size)
@@ -44,6 +44,7 @@ def check(data: bytes) -> None:
         assert pieces == whole, "Decompressor disagrees with decompress"
     if whole is not None and backward is not None:
         assert backward == whole, "seeking disagrees with reading forward"
+    return str(listing.error)
 
 
 def _read_whole(data: bytes) -> bytes | None:

@@ -1,17 +1,27 @@
-"""What all fuzz targets share: with atheris until it is stopped, without it every seed and its mutations once.
+"""What all fuzz targets share: with atheris, or else mutations whose outcomes choose what is mutated further.
 
-What it is not: a target. `decoder.py` and `weights.py` are, each with what it checks.
+    python fuzz/TARGET.py [CORPUS] -max_total_time=600     for 600 seconds; goes on where the last run stopped
+    python fuzz/TARGET.py [FOLDER_OR_FILE ...]             without atheris: every file once, and its mutations
+
+With -max_total_time and without atheris, an input with a new outcome (the errors of the readers, numbers left out) is
+kept in CORPUS, and is mutated in its turn; findings go to CORPUS/findings, the number of inputs so far to
+CORPUS/count. What it is not: a target. Each of the others is one, with what it checks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import random
+import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 MUTATIONS = 50
+LARGEST_MUTATED = 1 << 18  # bytes; of larger seeds a piece is mutated
+INTERESTING = (b"\0", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff\xff", b"\0\0\0\x80", b"{", b'"', b"[", b"1e999", b"\n")
 
 
 def inputs(roots: list[Path]) -> Iterator[tuple[str, bytes]]:
@@ -22,22 +32,39 @@ def inputs(roots: list[Path]) -> Iterator[tuple[str, bytes]]:
             data = path.read_bytes()
             yield str(path), data
             for number in range(MUTATIONS if data else 0):
-                bad = bytearray(data)
-                for _ in range(dice.randrange(1, 4)):
-                    bad[dice.randrange(len(bad))] = dice.randrange(256)
-                if number % 3 == 0:
-                    del bad[dice.randrange(len(bad)) :]
-                if number % 3 == 1:
-                    at = dice.randrange(len(bad))
-                    bad[at:at] = dice.randbytes(dice.randrange(9))
-                yield f"{path}, mutation {number}", bytes(bad)
+                yield f"{path}, mutation {number}", mutated(data, dice)
 
 
-def main(check: Callable[[bytes], None], seeds: Path, arguments: list[str]) -> int:
+def mutated(data: bytes, dice: random.Random) -> bytes:
+    """Some data with a few bytes changed, and perhaps cut, or with something put in or taken out."""
+    bad = bytearray(data)
+    for _ in range(dice.randrange(1, 4)):
+        bad[dice.randrange(len(bad))] = dice.randrange(256)
+    kind, at = dice.randrange(6), dice.randrange(len(bad))
+    if kind == 0:
+        del bad[at:]
+    elif kind == 1:
+        bad[at:at] = dice.randbytes(dice.randrange(9))
+    elif kind == 2:
+        word = dice.choice(INTERESTING)
+        bad[at : at + len(word)] = word
+    elif kind == 3:
+        del bad[at : at + dice.randrange(1, 64)]
+    elif kind == 4:
+        size = dice.randrange(1, 64)
+        bad[at:at] = bad[(start := dice.randrange(len(bad))) : start + size]
+    return bytes(bad)
+
+
+def main(check: Callable[[bytes], object], seeds: Path, arguments: list[str]) -> int:
     """Fuzz `check` with atheris, or go through the files without it; returns the exit status."""
     try:
         import atheris
     except ImportError:
+        folders = [word for word in arguments if not word.startswith("-")]
+        for word in arguments:
+            if match := re.fullmatch(r"-max_total_time=(\d+)", word):
+                return _search(check, Path(folders[0] if folders else tempfile.mkdtemp()), seeds, int(match[1]))
         return _once(check, [Path(argument) for argument in arguments] or [seeds])
     folders = [word for word in arguments if not word.startswith("-")]
     if folders and Path(folders[0]).resolve() == seeds:
@@ -55,7 +82,51 @@ def main(check: Callable[[bytes], None], seeds: Path, arguments: list[str]) -> i
     return 0
 
 
-def _once(check: Callable[[bytes], None], roots: list[Path]) -> int:
+def outcome(check: Callable[[bytes], object], data: bytes) -> str:
+    """What a target makes of an input: the errors of its readers, numbers and quoted text left out."""
+    return re.sub(r"\d+|'[^']*'", "N", str(check(data)))
+
+
+def _search(check: Callable[[bytes], object], corpus: Path, seeds: Path, seconds: int) -> int:
+    """Mutate seeds and whatever had a new outcome, for some time."""
+    (corpus / "findings").mkdir(parents=True, exist_ok=True)
+    count_file = corpus / "count"
+    first = count = int(count_file.read_text()) if count_file.exists() else 0
+    kept = [path for path in [*seeds.rglob("*"), *corpus.iterdir()] if path.is_file() and path != count_file]
+    pool = [data for path in sorted(kept) if (data := path.read_bytes())]
+    seen: set[str] = set()
+    findings, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        dice = random.Random(count)
+        place = count - first
+        data = pool[place] if place < len(pool) else mutated(_piece(dice.choice(pool), dice), dice)
+        count += 1
+        name = hashlib.sha256(data).hexdigest()[:16]
+        try:
+            made = outcome(check, data)
+        except Exception as error:
+            made = f"{type(error).__name__}: {re.sub('[0-9]+', 'N', str(error))}"
+            if made not in seen:
+                findings += 1
+                (corpus / "findings" / name).write_bytes(data)
+                print(f"{corpus / 'findings' / name}: {type(error).__name__}: {error}", flush=True)
+        if data and made not in seen and place >= len(pool):
+            (corpus / name).write_bytes(data)
+            pool.append(data)
+        seen.add(made)
+        if count % 64 == 0:
+            count_file.write_text(str(count))
+    count_file.write_text(str(count))
+    print(f"{count - first} inputs, {count} with earlier runs, {len(seen)} outcomes, {findings} findings")
+    return 1 if findings else 0
+
+
+def _piece(data: bytes, dice: random.Random) -> bytes:
+    start = dice.randrange(max(len(data) - LARGEST_MUTATED, 1)) if dice.random() < 0.5 else 0
+    return data[start : start + LARGEST_MUTATED]
+
+
+def _once(check: Callable[[bytes], object], roots: list[Path]) -> int:
     count = findings = 0
     for name, data in inputs(roots):
         count += 1

@@ -27,8 +27,8 @@ GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "weights"
 SHAPES = ((40, 30), (12, 90), (1, 7))  # that payloads are read with
 
 
-def check(data: bytes) -> None:
-    """Read `data` as a file, whole and tensor by tensor, and as a payload.
+def check(data: bytes) -> str:
+    """Read `data` as a file, whole and tensor by tensor, and as a payload; returns the error of the file.
 
     Raises:
         AssertionError: the readers disagree.
@@ -38,8 +38,9 @@ def check(data: bytes) -> None:
         path.write_bytes(data)
         try:
             whole = kolmo.load(path)
-        except KolmoError:
-            whole = None
+            said = "read"
+        except KolmoError as error:
+            whole, said = None, str(error).replace(folder, "")
         with contextlib.suppress(KolmoError):
             kolmo.load(path, base=True)
         if whole is not None:
@@ -48,6 +49,7 @@ def check(data: bytes) -> None:
     for shape in SHAPES:
         _payload(data, shape)
         _residual(data, shape)
+    return said
 
 
 def _payload(data: bytes, shape: tuple[int, int]) -> None:

@@ -105,7 +105,9 @@ def test_no_other_writer_of_whole_files() -> None:
     found = {p.relative_to(root).as_posix() for p in root.rglob("*.py") if renames.search(p.read_text("utf-8"))}
     # The journal of the search on GitHub and the figures of a benchmark are appended to, and are not whole files.
     assert found == {
-        "targets.py",
+        "targets/files.py",
+        "targets/folders.py",
+        "targets/renaming.py",
         "collection/github/search.py",
         "bench/paper/run.py",
         "bench/paper/continuations.py",

@@ -19,7 +19,7 @@ from helpers.order0 import Order0
 from kolmo import targets
 from kolmo.archive.files import compress_file, decompress_file
 from kolmo.archive.listing import list_stream
-from kolmo.archive.sources import InputKeptError
+from kolmo.archive.sources import InputKeptError, open_source
 from kolmo.codec.frames import make_header
 from kolmo.errors import KolmoError
 from kolmo.targets import Target, TargetFolder, check_folder, check_target, is_temporary, umask
@@ -152,11 +152,49 @@ def test_descriptors_are_written_and_never_replaced(folder: Path) -> None:
     assert os.path.islink("/dev/stdout")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="has no locks")
+def test_an_output_is_not_taken_for_an_input_before_its_own_input_is_gone(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decompression within the last moment of a compression would otherwise lose both files."""
+    unlink = os.unlink
+    told = []
+
+    def late(path: str) -> None:
+        if path == "log":
+            with pytest.raises(KolmoError, match=r"log\.kmo: another process works on it") as caught:
+                decompress_file("log.kmo", "log", force=True, remove=True)
+            told.append(caught.value)
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", late)
+    compress_file("log", "log.kmo", P, remove=True)
+    monkeypatch.setattr(os, "unlink", unlink)
+    assert len(told) == 1
+    assert not os.path.exists("log")
+    decompress_file("log.kmo", "log", remove=True)
+    assert Path("log").read_bytes() == DATA
+    assert not os.path.exists("log.kmo")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no locks")
+def test_an_input_that_is_to_be_removed_is_worked_on_once(folder: Path) -> None:
+    with (
+        open_source("log", to_remove=True),
+        pytest.raises(KolmoError, match="log: another process works on it; wait"),
+    ):
+        compress_file("log", "log.kmo", P, remove=True)
+    assert not os.path.exists("log.kmo")
+    with open_source("log", to_remove=True):
+        compress_file("log", "log.kmo", P)  # it stays, so it may be read
+    assert kolmo.decompress(Path("log.kmo").read_bytes()) == DATA
+
+
 def test_the_order_of_a_removal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The output's bytes, its name, the name on the disk; only then the input goes."""
     done: list[str] = []
-    for name in ("fsync", "replace", "unlink"):
-        original = getattr(os, name)
+    for place, name in ((os, "fsync"), (os, "replace"), (targets.files, "rename_new"), (os, "unlink")):
+        original = getattr(place, name)
 
         def record(*arguments: Any, name: str = name, original: Callable[..., Any] = original) -> Any:
             kind = ""
@@ -165,14 +203,14 @@ def test_the_order_of_a_removal(folder: Path, monkeypatch: pytest.MonkeyPatch) -
             done.append(name + kind)
             return original(*arguments)
 
-        monkeypatch.setattr(os, name, record)
+        monkeypatch.setattr(place, name, record)
     compress_file("log", "log.kmo", P, remove=True)
-    assert done == ["fsync file", "replace", "fsync folder", "unlink"]
+    assert done == ["fsync file", "rename_new", "fsync folder", "unlink"]
     done.clear()
     compress_file("log.kmo", "new", P)
-    assert done == ["replace"]
+    assert done == ["rename_new"]
     compress_file("log.kmo", "new", P, force=True)  # the older file is replaced by what is on the disk
-    assert done == ["replace", "fsync file", "replace", "fsync folder"]
+    assert done == ["rename_new", "fsync file", "replace", "fsync folder"]
 
 
 @pytest.mark.parametrize("failing", [0, 1], ids=["file", "folder"])

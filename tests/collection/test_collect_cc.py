@@ -22,6 +22,7 @@ from kolmo.collection.pipelines import Access
 from kolmo.collection.rebuilding import rebuild
 from kolmo.corpus import open_corpus
 from kolmo.errors import KolmoError
+from kolmo.targets import LOCK, locked
 
 QUICK: dict[str, Any] = {"rate": 1e6, "timeout": 2.0, "first_pause": 0.01}
 
@@ -250,15 +251,11 @@ def test_other_settings_another_run_and_a_restart(made: tuple[list[Path], Path, 
 
 
 def test_one_run_at_a_time(made: tuple[list[Path], Path, Manifest], tmp_path: Path) -> None:
-    import fcntl
-
-    folder = tmp_path / "out" / ".collect" / "cc"
-    folder.mkdir(parents=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    with pytest.raises(KolmoError, match="another run of cc works there"):
+    with (
+        locked(tmp_path / "out" / ".collect" / "cc" / LOCK),
+        pytest.raises(KolmoError, match="another run of cc works there"),
+    ):
         collect(cc(tmp_path, made[0]), str(tmp_path / "out"))
-    os.close(descriptor)
 
 
 def test_a_corpus_with_nothing_in_it(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 from collections.abc import Iterator
 from email.message import Message
@@ -93,6 +94,26 @@ def test_a_download_goes_on_where_it_broke_off(server: Server, tmp_path: Path) -
         None, "bytes=300000-", "bytes=300000-", "bytes=300100-",
     ]  # fmt: skip
     assert {one.name for one in tmp_path.iterdir()} == {"file", "file.json"}
+
+
+def test_two_downloads_of_one_file_at_once(server: Server, tmp_path: Path) -> None:
+    """One fetches it and the other waits: in one partial file, the pieces of both would be mixed."""
+    server.troubles["/file"] = [Trouble(cut=300_000)]
+    path = str(tmp_path / "file")
+
+    def fetch() -> None:
+        mine, _ = fetcher()
+        found.append(mine.download(f"{server.url}/file", path))
+
+    found: list[Any] = []
+    threads = [threading.Thread(target=fetch) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert Path(path).read_bytes() == BODY
+    assert sorted(one.unchanged for one in found) == [False, True, True]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "file.json"]
 
 
 def test_a_file_that_changed_meanwhile_is_begun_again(server: Server, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from kolmo.evaluation.evaluate import evaluate, texts
 from kolmo.evaluation.opening import full_spec, open_scorer
 from kolmo.evaluation.results.results import Evaluation, compare, load_results
 from kolmo.evaluation.results.rows import document_key
-from kolmo.evaluation.results.store import RowStore
+from kolmo.evaluation.results.store import RowStore, read_columns
 from kolmo.evaluation.windows.modes import MODES
 from kolmo.evaluation.windows.passages import Nats, PassageBatch, ScoredPassage, batches
 from kolmo.predictors.registry import resolve
@@ -93,6 +94,26 @@ def test_more_documents_score_only_the_new_ones(tmp_path: Path) -> None:
         assert result["metrics"]["documents"] == limit
     assert RowStore(tmp_path).keys() == {document_key(text) for text in TEXTS}  # a lower limit loses nothing
     assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json", "table.parquet"]
+
+
+def test_another_run_waits_while_a_result_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its documents replace those of this run in the table, before which the result of this run must be there."""
+    others: list[threading.Thread] = []
+
+    def read_late(folder: Path, documents: int) -> dict[str, Any]:
+        if not others:
+            others.append(threading.Thread(target=lambda: go(Counting("cm:1"), texts("some", TEXTS[2:3]), tmp_path)))
+            others[0].start()
+            others[0].join(0.5)
+            assert others[0].is_alive()
+        return read_columns(folder, documents)
+
+    monkeypatch.setattr(running, "read_columns", read_late)
+    result = go(Counting("cm:1"), texts("some", TEXTS[:2]), tmp_path)
+    others[0].join()
+    assert result["metrics"] == go(Counting("cm:1"), texts("some", TEXTS[:2]), tmp_path / "alone")["metrics"]
+    assert next(RowStore(tmp_path).table()).key == document_key(TEXTS[2])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alone", "result.json", "table.parquet"]
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

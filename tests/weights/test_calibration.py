@@ -311,6 +311,23 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     assert calls >= 0.5 * count
 
 
+def test_one_calibration_at_a_time_for_a_target(tmp_path: Path) -> None:
+    """Another run would replace the sums, and remove the folder at its end."""
+    told: list[str] = []
+
+    class Impatient(torch.nn.Sequential):  # type: ignore[misc, name-defined]
+        def forward(self, given: Any) -> Any:
+            if not told:
+                with pytest.raises(KolmoError, match=r"small\.calibration: another run calibrates there") as caught:
+                    kolmo.shrink(network(), tmp_path / "small", kolmo.Bits(3), calibrate=batches(2), force=True)
+                told.append(str(caught.value))
+            return super().forward(given)
+
+    kolmo.shrink(Impatient(*network()), tmp_path / "small", kolmo.Bits(3), calibrate=batches(2))
+    assert len(told) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
+
+
 def test_a_work_folder_of_someone_else(tmp_path: Path) -> None:
     (tmp_path / "small.calibration").mkdir()
     (tmp_path / "small.calibration" / "thesis.txt").write_text("mine")

@@ -55,9 +55,10 @@ def compress_file(
     Raises:
         TargetExistsError: the target exists and `force` is not set.
         InputKeptError: the output is complete, but the input has changed meanwhile and was to be removed.
+        KolmoError: the input is to be removed, and another process works on it.
         OSError: reading or writing failed; nothing half-written stays.
     """
-    with open_source(source) as opened, Target(target, force, durable=remove) as sink:
+    with open_source(source, to_remove=remove) as opened, Target(target, force, durable=remove) as sink:
         own = opened.attributes
         stored = own if store_name else Attributes()
         summary = compress_stream(
@@ -100,10 +101,11 @@ def decompress_file(
         FormatError, PredictorError, MemoryLimitError, SizeLimitError: it cannot be read here.
         TargetExistsError: the target exists and `force` is not set.
         InputKeptError: the output is complete, but the input has changed meanwhile and was to be removed.
+        KolmoError: the input is to be removed, and another process works on it.
         OSError: reading or writing failed; nothing half-written stays.
     """
     name = source if isinstance(source, str) else STDIN
-    with open_source(source) as opened, Target(target, force, durable=remove) as sink:
+    with open_source(source, to_remove=remove) as opened, Target(target, force, durable=remove) as sink:
         stream, own = opened.stream, opened.attributes
         if use_stored and stream.seekable():
             header = peek_header(stream, name)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from kolmo.errors import KolmoError
-from kolmo.targets import Attributes
+from kolmo.targets import Attributes, lock_open
 
 
 class InputKeptError(KolmoError):
@@ -70,13 +70,24 @@ def _difference(before: os.stat_result, now: os.stat_result) -> str | None:
 
 
 @contextmanager
-def open_source(source: str | IO[bytes]) -> Iterator[Source]:
-    """A path's file, or a stream, which stays open."""
+def open_source(source: str | IO[bytes], *, to_remove: bool = False) -> Iterator[Source]:
+    """A path's file, or a stream, which stays open.
+
+    Args:
+        source: a path, or a binary stream.
+        to_remove: whether the file is to be removed: then no other process may work on it so.
+
+    Raises:
+        KolmoError: another process works on a file that is to be removed.
+        OSError: the file cannot be opened.
+    """
     if not isinstance(source, str):
         yield Source(source, Attributes())
         return
     with open(source, "rb") as stream:
         status = os.fstat(stream.fileno())
+        if to_remove and stat.S_ISREG(status.st_mode):
+            lock_open(stream.fileno(), source)
         yield Source(stream, _attributes(source, status), source, status)
 
 

@@ -5,12 +5,11 @@ What it is not: it knows nothing of what pipelines do; see `pipelines` and docs/
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -19,11 +18,11 @@ from kolmo.collection.card import CARD, write_card
 from kolmo.collection.engine import Progress, StageEngine, last_stage, run_stages
 from kolmo.collection.manifest import Dates, Manifest, ManifestEntry, read_manifest, versions_of, write_manifest
 from kolmo.collection.pipelines import SUBSETS, CollectionPipeline, kept_files_of, subset_of
-from kolmo.collection.stages import PARTIAL, Work, read_json, write_json
+from kolmo.collection.stages import Work, read_json, write_json
 from kolmo.corpus.documents import Document, plain
 from kolmo.corpus.writing import FILE_BYTES, FORMATS, WrittenFile, write_documents
 from kolmo.errors import KolmoError
-from kolmo.targets import Attributes, Target, is_temporary
+from kolmo.targets import LOCK, Attributes, Target, locked, remove_abandoned
 
 HIDDEN = ".collect"
 STEM = "test"
@@ -110,8 +109,9 @@ def collect(
     work = Work(os.path.abspath(work_folder(folder, pipeline.name)))  # workers may have another folder
     path = manifest_path(folder, subset)
     settings = {**plain(pipeline.settings()), "format": format, "file_bytes": file_bytes}
-    os.makedirs(work.folder, exist_ok=True)
-    with _alone(work.folder, pipeline.name):
+    with locked(
+        os.path.join(work.folder, LOCK), f"{work.folder}: another run of {pipeline.name} works there; wait, or stop it"
+    ):
         if restart:
             _forget(folder, subset, work)
         if os.path.exists(path):
@@ -233,38 +233,21 @@ def _forget(folder: str, subset: str, work: Work) -> None:
     for name in os.listdir(output) if os.path.isdir(output) else ():
         if name.startswith(f"{STEM}-"):
             os.unlink(os.path.join(output, name))
-    for entry in os.scandir(work.folder):  # the folder itself is locked, and stays
+    for entry in os.scandir(work.folder):
         if entry.is_dir(follow_symlinks=False):
             shutil.rmtree(entry.path)
-        else:
+        elif entry.name != LOCK:  # which this run holds
             os.unlink(entry.path)
 
 
 def _tidy(folder: str, subset: str, work: Work, keep_work: bool) -> None:
     write_card(folder)
     for place in (folder, os.path.join(folder, subset)):  # what a killed run has left half-written
-        for name in os.listdir(place) if os.path.isdir(place) else ():
-            if is_temporary(name) or name.endswith(PARTIAL):
-                with suppress(FileNotFoundError):
-                    os.unlink(os.path.join(place, name))
+        remove_abandoned(place)
     if not keep_work:
         shutil.rmtree(work.folder, ignore_errors=True)
         with suppress(OSError):  # another pipeline works there
             os.rmdir(os.path.dirname(work.folder))
-
-
-@contextmanager
-def _alone(folder: str, name: str) -> Iterator[None]:
-    """No other run of this pipeline works in the folder at the same time; the system unlocks it when this one ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise KolmoError(f"{folder}: another run of {name} works there; wait for it, or stop it") from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 __all__ = ["CARD", "Collected", "begun_until", "collect", "documents_of", "manifest_path", "work_folder"]

@@ -24,7 +24,7 @@ from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
 from kolmo.http_client import RETRIED_STATUSES, Answer, HttpClient, RequestError, retry_after
 from kolmo.installing import installed_version
-from kolmo.targets import publish
+from kolmo.targets import LOCK, locked, publish
 
 CONTACT_VARIABLE = "KOLMO_CONTACT"
 RATE = 1.0  # requests a second to one host
@@ -147,11 +147,16 @@ class Fetcher:
         """Fetch a file, unless the copy at `path` is the server's still; go on where an earlier download broke off.
 
         Beside the copy lies `PATH.json` with what is known of it, and while it comes, `PATH.partial` and
-        `PATH.partial.json`. The copy is renamed into place when it is whole.
+        `PATH.partial.json`. The copy is renamed into place when it is whole. Of several processes that fetch the same
+        file, one does it and the others wait.
 
         Raises:
             FetchError: it cannot be had, or is larger than `largest`; its `status` tells a 404.
         """
+        with locked(f"{path}{LOCK}"):
+            return self._download(url, path, largest)
+
+    def _download(self, url: str, path: str, largest: int) -> Download:
         known = known_of(path) if os.path.exists(path) else None
         if known is not None and known.url == url:
             asked = conditions(known)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from email.message import Message
 from typing import IO, Any
 
-from kolmo.targets import publish
+from kolmo.targets import replacing
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,8 @@ def known_of(path: str) -> Download | None:
 
 def remember(path: str, download: Download) -> None:
     """Write down what is known of a file."""
-    temporary = f"{path}.json.{os.getpid()}.partial"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump({**vars(download), "unchanged": False}, file)
-    publish(temporary, f"{path}.json")
+    with replacing(f"{path}.json") as file:
+        file.write(json.dumps({**vars(download), "unchanged": False}).encode())
 
 
 def forget(partial: str) -> None:

@@ -23,7 +23,7 @@ from kolmo.collection.document import from_line
 from kolmo.collection.extras import extra
 from kolmo.corpus.documents import Document
 from kolmo.errors import KolmoError
-from kolmo.targets import publish
+from kolmo.targets import publish, replacing
 
 PARTIAL = ".partial"  # ending of what is being written
 ZSTD_LEVEL = 1
@@ -187,13 +187,10 @@ def read_json(path: str) -> Any:
 
 
 def write_json(path: str, value: Any) -> None:
-    """Write a JSON file beside and rename it."""
+    """Write a JSON file under a temporary name, then rename it."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}{PARTIAL}"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-    publish(temporary, path)
+    with replacing(path) as file:
+        file.write((json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _documents(file: Any) -> Iterator[Document]:

@@ -137,13 +137,23 @@ def run(
         state.seal()
     finally:
         state.flush()
-    store.compact(found.keys, found.labels)
     seconds = time.perf_counter() - began
+    with store.alone():  # another run may have other documents, and would drop these from the table
+        store.compact(found.keys, found.labels)
+        result = _summary(engine, corpus, mode, store, found, state, seconds)
+        store.write(result)
+    return result
+
+
+def _summary(
+    engine: Engine, corpus: Corpus, mode: Mode, store: RowStore, found: CorpusScan, state: RunState, seconds: float
+) -> dict[str, Any]:
+    """The content of result.json, from the table of a complete run."""
     columns = read_columns(store.folder, len(found.keys))
     parts = metrics.subsets(columns)
     counted = {"per_text": mode.per_text, "per_token": engine.identity.kind != "classical"}
     least = _least_probable(store, len(found.keys)) if counted["per_token"] else {}
-    result = {
+    return {
         "model": asdict(engine.identity),
         "corpus": {
             "name": corpus.name,
@@ -173,8 +183,6 @@ def run(
             "versions": versions(),
         },
     }
-    store.write(result)
-    return result
 
 
 def _metrics(columns: dict[str, Any], *, per_text: bool, per_token: bool) -> dict[str, Any]:

@@ -134,12 +134,13 @@ class RunState:
         self._done: list[Row] = []
         self._flushed = time.monotonic()
         wanted = set(scan.keys)
-        if mode.stream:  # windows also read documents that are already scored
-            self._known = {row.key: row for row in store.rows() if row.key in wanted}
-            self._keys = set(self._known)
-        else:
-            self._known = {}
-            self._keys = store.keys() & wanted
+        with store.alone():
+            if mode.stream:  # windows also read documents that are already scored
+                self._known = {row.key: row for row in store.rows() if row.key in wanted}
+                self._keys = set(self._known)
+            else:
+                self._known = {}
+                self._keys = store.keys() & wanted
 
     # -- from documents to batches --
 

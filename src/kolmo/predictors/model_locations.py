@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kolmo.errors import KolmoError
-from kolmo.targets import replacing
+from kolmo.targets import LOCK, locked, replacing
 
 MAX_LOCATIONS = 1000  # models; the oldest entries go first
 
@@ -58,11 +58,14 @@ def forget(what: str) -> int:
     Raises:
         OSError: the index cannot be written.
     """
-    places = known()
-    kept = {marks: place for marks, place in places.items() if what != marks and os.path.abspath(what) != place}
-    if len(kept) < len(places):
-        write_entries(index(), kept)
-    return len(places) - len(kept)
+    if not known():
+        return 0
+    with locked(f"{index()}{LOCK}"):
+        places = known()
+        kept = {marks: place for marks, place in places.items() if what != marks and os.path.abspath(what) != place}
+        if len(kept) < len(places):
+            write_entries(index(), kept)
+        return len(places) - len(kept)
 
 
 def recall(marks: bytes) -> str | None:
@@ -80,14 +83,15 @@ def add_entry(path: Path, name: str, value: str, most: int) -> None:
     Raises:
         OSError, KolmoError: the file cannot be written.
     """
-    entries = read_entries(path)
-    if entries.get(name) == value:
+    if read_entries(path).get(name) == value:
         return
-    entries.pop(name, None)
-    entries[name] = value
-    while len(entries) > most:
-        entries.pop(next(iter(entries)))
-    write_entries(path, entries)
+    with locked(f"{path}{LOCK}"):  # else an entry that another process adds meanwhile would be lost
+        entries = read_entries(path)
+        entries.pop(name, None)
+        entries[name] = value
+        while len(entries) > most:
+            entries.pop(next(iter(entries)))
+        write_entries(path, entries)
 
 
 def write_entries(path: Path, entries: dict[str, str]) -> None:

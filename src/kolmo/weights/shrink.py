@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from kolmo.hyperfunctions.families import FamilyOptions, resolve
 from kolmo.parallel import available_cores
 from kolmo.progress import Phases, no_phases
 from kolmo.targets import Attributes
+from kolmo.weights.calibration.calibrate import alone, finish
 from kolmo.weights.calibration.calibrate import calibrate as calibrated
-from kolmo.weights.calibration.calibrate import finish
 from kolmo.weights.calibration.options import Calibration
 from kolmo.weights.calibration.options import resolve as resolve_calibration
 from kolmo.weights.calibration.sequence import Calibrated
@@ -104,7 +105,7 @@ def shrink(
     phases = progress or no_phases
     cores = threads or available_cores()
     allowed = goal.prepare(source, checkpoint.framework, progress)
-    with open_target(source, path, force, shrunk=True) as sink:
+    with alone(path) if calibration else nullcontext(), open_target(source, path, force, shrunk=True) as sink:
         with phases("reading", checkpoint.size) as done:
             found = survey(
                 checkpoint,
@@ -128,8 +129,8 @@ def shrink(
         packer.finish(checksums)
         budget = outcome.search.settle(sink.place, cores) if outcome.search else None
         sink.keep(Attributes())
-    if calibration_of:
-        finish(path)
+        if calibration_of:
+            finish(path)
     notes = () if is_default and not found.count else outcome.notes
     report = replace(_report_of(path, found, errors), budget=budget, notes=(*checkpoint.notes, *uncalibrated, *notes))
     for text in report.warnings:

@@ -20,7 +20,7 @@ from kolmo.collection.arxiv.xml_trees import parse_xml, text_of
 from kolmo.collection.fetching import Fetcher
 from kolmo.errors import KolmoError
 from kolmo.foreign import quoted
-from kolmo.targets import publish
+from kolmo.targets import replacing
 
 SERVER = "https://oaipmh.arxiv.org/oai"
 SET = "math"
@@ -116,9 +116,8 @@ class Harvest:
 
     def _keep(self, number: int, data: bytes) -> None:
         path = self._path(number)
-        with open(f"{path}.partial", "wb") as file:
+        with replacing(path) as file:
             file.write(gzip.compress(data, 6, mtime=0))
-        publish(f"{path}.partial", path)
 
     def _forget(self) -> None:
         for number in range(MAX_PAGES):

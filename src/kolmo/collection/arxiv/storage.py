@@ -20,7 +20,7 @@ from kolmo.collection.extras import extra
 from kolmo.collection.pipelines import Access
 from kolmo.errors import KolmoError
 from kolmo.foreign import reason
-from kolmo.targets import publish
+from kolmo.targets import LOCK, locked, publish
 
 BUCKET = "s3://arxiv"
 PIECE_BYTES = 32 << 20  # of a request to a bucket
@@ -134,6 +134,11 @@ class Archive:
 
     def _copy(self, filename: str, path: str, size: int | None, md5: str) -> None:
         """Fetch a file through fsspec, a piece after another, into PATH.partial; then check and rename it."""
+        with locked(f"{path}{LOCK}"):  # of several processes, one fetches it and the others wait
+            if size is None or not os.path.exists(path) or os.path.getsize(path) != size:
+                self._fetch_pieces(filename, path, size, md5)
+
+    def _fetch_pieces(self, filename: str, path: str, size: int | None, md5: str) -> None:
         url = f"{self.url.rstrip('/')}/{filename}"
         partial = f"{path}.partial"
         system, name = self._system(url)

@@ -33,7 +33,7 @@ import numpy as np
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.evaluation.results.rows import Row
 from kolmo.installing import install
-from kolmo.targets import replacing
+from kolmo.targets import LOCK, locked, replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,6 +62,15 @@ class RowStore:
     def __init__(self, folder: Path) -> None:
         _parquet()
         self.folder = folder
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other run replaces the files of the folder; then keep others from it."""
+        if not self.folder.is_dir():  # it is made by the first write
+            yield
+            return
+        with locked(self.folder / LOCK):
+            yield
 
     def keys(self) -> set[str]:
         """The keys of all rows."""

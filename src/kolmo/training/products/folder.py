@@ -14,7 +14,6 @@ card.md                 what the product is made of
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,7 +23,7 @@ import torch
 
 from kolmo.errors import KolmoError
 from kolmo.foreign import reason
-from kolmo.targets import replacing
+from kolmo.targets import LOCK, locked, replacing
 from kolmo.training.settings import compare
 
 COMPARED = ("settings", "sources", "validate", "model")
@@ -50,19 +49,9 @@ class RunFolder:
         Raises:
             KolmoError: one does.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        if sys.platform == "win32":
-            yield
-            return
-        import fcntl
-
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise KolmoError(
-                    f"{self.path}: another training is at work there; wait, or choose another folder"
-                ) from None
+        with locked(
+            self.path / LOCK, f"{self.path}: another training is at work there; wait, or choose another folder"
+        ):
             yield
 
     def check(self, description: dict[str, Any]) -> None:

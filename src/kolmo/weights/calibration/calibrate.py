@@ -3,6 +3,7 @@
     OUT.calibration/moments.npz     what the samples so far have shown (moments.py)
     OUT.calibration/of.json         a hash of the checkpoint, the samples and the settings
     OUT.calibration/STEPS/          codes of tensors with the steps of one trial (sequence.py)
+    OUT.calibration.lock            while a run works there
 
 The folder stays until the file is complete, so that the same command goes on where it was interrupted; another
 checkpoint, corpus or setting begins anew. What it is not: a part of the result.
@@ -13,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -22,7 +24,7 @@ from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.progress import Phases
-from kolmo.targets import replacing
+from kolmo.targets import LOCK, locked, replacing
 from kolmo.weights.calibration.blocks import Blocks, Walk, find
 from kolmo.weights.calibration.factors import factorise
 from kolmo.weights.calibration.guides import Guides
@@ -174,6 +176,18 @@ def _reduce(moments: Moments, names: Sequence[str], damping: float) -> None:
             found[leader] = factorise(inputs.covariances[leader] / inputs.rows[leader], damping).importance
         moments.importance[name] = found[leader]
     inputs.forget(set(names))
+
+
+@contextmanager
+def alone(target: str) -> Iterator[None]:
+    """Keep other runs from the work folder of a target.
+
+    Raises:
+        KolmoError: another run calibrates for this target.
+    """
+    folder = _work_folder(target)
+    with locked(f"{folder}{LOCK}", f"{folder}: another run calibrates there; wait for it, or choose another OUT"):
+        yield
 
 
 def finish(target: str) -> None:
