@@ -8,12 +8,12 @@ MODEL is a folder of transformers; without it, stories260K (tests/models), calib
 are scored by `kolmo eval` in strict mode; take ones of another kind than the corpus of the calibration, and of the same
 kind. All methods code the same tensors, embeddings included; kolmo's sizes are of the whole payloads of a file that was
 written and read, GPTQ's of its usual layout (harness/gptq.py). GPTQ gets the same samples; every matrix that they do
-not reach keeps its values there, and is counted with 16 bits. CPU seconds are of coding alone: the moments of the
-samples are measured once for all methods.
+not reach keeps its values there, and is counted with 16 bits. CPU seconds have the run of the samples in them, of
+GPTQ in the first row that is measured.
 
 A large model takes hours. With --keep each row is added to a file as soon as it is measured, and rows that the file has
 for the same settings are not measured again. --only takes rows whose titles contain one of its words; the table has all
-rows of the file.
+rows of the file. In --work a calibration that was interrupted goes on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,7 +32,7 @@ from typing import Any
 import numpy as np
 
 import kolmo
-from harness.gptq import gptq, stored_bits
+from harness.gptq import covariances, gptq, stored_bits
 from harness.models import stories
 from harness.sections import command
 from harness.sections import replace as write_section
@@ -41,8 +40,8 @@ from kolmo.corpus import Corpus, open_corpus
 from kolmo.evaluation.evaluate import texts
 from kolmo.hyperfunctions import BitshiftOptions, TrellisOptions
 from kolmo.hyperfunctions.families import FamilyOptions
-from kolmo.progress import no_phases
-from kolmo.weights.calibration.calibrate import SUFFIX, measure
+from kolmo.weights.calibration.calibrate import open_network
+from kolmo.weights.calibration.network import bind
 from kolmo.weights.choice.bpc import BitsPerCharacter
 from kolmo.weights.choice.losses import DecodedTensors
 from kolmo.weights.choice.survey import survey
@@ -90,20 +89,16 @@ class Bench:
         return [BitsPerCharacter(self.folder, corpus, device="cpu") for corpus in self.corpora]
 
     @cached_property
-    def moments(self) -> tuple[Any, ...]:
-        """The checkpoint, what is coded of it, the moments of the samples, and the layers that they are of."""
+    def samples(self) -> tuple[Any, ...]:
+        """The checkpoint, the names of what is coded, the layers that use it, and what GPTQ needs of their inputs."""
         checkpoint = open_checkpoint(self.folder)
-        found = survey(checkpoint, sampled=False)
-        return (
-            checkpoint,
-            found,
-            *measure(self.folder, checkpoint, found, self.calibration, str(self.work / "samples"), no_phases),
-        )
+        names = survey(checkpoint, sampled=False).lossy
+        network = open_network(self.folder, self.calibration)
+        bound = bind(network.model, checkpoint, names)
+        return checkpoint, names, bound, covariances(network.model, bound, network.samples)
 
     def row(self, title: str, make: Callable[[], Made]) -> dict[str, Any]:
         """A row of the table."""
-        if "calibrated" in title or title.startswith("GPTQ"):
-            assert self.moments  # not in the time
         start = time.process_time()
         bits, tensors = make()
         took = time.process_time() - start
@@ -114,10 +109,6 @@ class Bench:
     def shrunk(self, bits: float, options: FamilyOptions, calibration: kolmo.Calibration | None = None) -> Made:
         """Of `kolmo shrink`, from the file that it wrote."""
         target = self.work / "small"
-        if calibration == self.calibration:  # whose moments are there already
-            sums, copy = (target.with_name(f"{name}{SUFFIX}") for name in ("samples", "small"))
-            shutil.rmtree(copy, ignore_errors=True)
-            shutil.copytree(sums, copy, copy_function=os.link)
         report = kolmo.shrink(
             self.folder,
             target,
@@ -134,19 +125,18 @@ class Bench:
 
     def gptq(self, bits: int) -> Made:
         """Of GPTQ."""
-        checkpoint, found, moments, bound = self.moments
+        checkpoint, names, bound, inputs = self.samples
         total, count, decoded = 0, 0, {}
-        for name in found.lossy:
+        for name in names:
             tensor = checkpoint.tensors[name]
             count += tensor.count
-            if not moments.rows.get(name):
+            if name not in inputs:
                 total += 16 * tensor.count
                 continue
-            one, leader = bound[name], moments.leaders[name]
+            one = bound[name]
             matrix = to_floats(tensor.read(), tensor.dtype).reshape(tensor.shape[0], -1)
             matrix = matrix.T if one.by_input else matrix
-            covariance = moments.covariances[leader] / moments.rows[leader]
-            back = gptq(np.ascontiguousarray(matrix), covariance, bits)
+            back = gptq(np.ascontiguousarray(matrix), inputs[name], bits)
             total += stored_bits((one.outputs, one.inputs), bits)
             back = np.ascontiguousarray(back.T) if one.by_input else back
             decoded[name] = from_floats(back.reshape(-1), tensor.dtype)
@@ -154,7 +144,7 @@ class Bench:
         def read(name: str) -> bytes:
             return decoded.get(name) or checkpoint.tensors[name].read()
 
-        return total / count, DecodedTensors(checkpoint.tensors, read, found.lossy, framework="pt")
+        return total / count, DecodedTensors(checkpoint.tensors, read, names, framework="pt")
 
     def ways(self, sizes: Iterable[float]) -> dict[str, Callable[[], Made]]:
         """All methods at these numbers of bits a weight, by the titles of their rows."""
@@ -213,7 +203,7 @@ def beginning(spec: str, characters: int | None) -> Corpus:
 def own_texts(folder: Path, work: Path) -> tuple[str, list[str]]:
     """Of stories260K: stories that it tells, for the calibration, and other ones and text of another kind, to score."""
     tales = told(folder, STORIES)
-    parts = {"told": tales[HELD_OUT:], "held-out stories": tales[:HELD_OUT]}
+    parts = {"other stories": tales[HELD_OUT:], "held-out stories": tales[:HELD_OUT]}
     if "KOLMO_DATA" in os.environ:
         parts["dickens"] = foreign(FOREIGN)
     paths = []
@@ -230,8 +220,8 @@ def section(started: str, bench: Bench, rows: Sequence[Mapping[str, Any]]) -> st
     before = " and ".join(f"{value:.4f} on {name}" for name, value in zip(names, rows[0]["before"], strict=True))
     characters = ", ".join(f"{count:,} of {name}" for name, count in bench.settings["characters"].items())
     return f"""{started}
-Bits per character that {bench.folder.name} loses; before it has {before}. Calibrated on about
-{bench.calibration.tokens:,} tokens of {bench.settings["corpus"]}; characters scored: {characters}.
+Bits per character that {bench.folder.name} loses; uncoded it has {before}. Calibrated on about
+{bench.calibration.tokens:,} tokens of {Path(bench.settings["corpus"]).stem}; characters scored: {characters}.
 
 | method | bit | {" | ".join(names)} | CPU s |
 | --- |{" ---: |" * (2 + len(names))}

@@ -224,8 +224,8 @@ def main() -> None:
         generate(given)
     else:
         way, folder, *settings = given.job
-        one = generated_by_llama if way == LLAMA else partial(generated, way)
-        print(json.dumps(one(Path(folder), *settings)))
+        measure = generated_by_llama if way == LLAMA else partial(generated, way)
+        print(json.dumps(measure(Path(folder), *settings)))
 
 
 if __name__ == "__main__":

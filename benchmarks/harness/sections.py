@@ -12,7 +12,8 @@ def command(without: str = "") -> str:
     Args:
         without: an option that is left out, with what follows it up to the next one.
     """
-    words, left_out = [], False
+    words: list[str] = []
+    left_out = False
     for word in sys.argv:
         left_out = word == without if word.startswith("--") else left_out
         if not left_out:
