@@ -3,8 +3,8 @@
     python benchmarks/weights_figures.py docs/benchmarks/weights.md docs/images
 
 Writes theory-gap.png (distance to the rate-distortion bound against bits a weight, of every method on Gaussian and on
-heavy-tailed matrices) and theory-loss.png (bits per character that stories260K, and SmolLM2-135M where the page has it,
-lose against their size). What it is not: a measurement; the scripts that the page names make the tables.
+heavy-tailed matrices) and theory-loss.png (bits per character that stories260K, and SmolLM2-135M once the page has kolmo on
+it, lose against their size). What it is not: a measurement; the scripts that the page names make the tables.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def main() -> None:
     save(drawing, given.folder / "theory-gap.png")
 
     models = [("stories260K", STORIES_WEIGHTS, 1e3, "kilobytes")]
-    if "Calibrated, SmolLM2-135M" in sections:
+    if any(one.family == "kolmo: trellis, calibrated" for one in losses(sections, "SmolLM2-135M")):
         models.append(("SmolLM2-135M", SMOLLM2_WEIGHTS, 1e6, "megabytes"))
     drawing, panels = pyplot.subplots(1, len(models), figsize=(2.4 + 4.2 * len(models), 4.2), squeeze=False)
     for axis, (model, weights, unit, name) in zip(panels[0], models, strict=True):
