@@ -3,8 +3,8 @@
     python benchmarks/weights_figures.py docs/benchmarks/weights.md docs/images
 
 Writes theory-gap.png (distance to the rate-distortion bound against bits a weight, of every method on Gaussian and on
-heavy-tailed matrices) and theory-loss.png (bits per character that stories260K, and SmolLM2-135M once the page has kolmo on
-it, lose against their size). What it is not: a measurement; the scripts that the page names make the tables.
+heavy-tailed matrices) and theory-loss.png (bits per character that stories260K loses against its size, and SmolLM2-135M
+once the page has kolmo on it). What it is not: a measurement; the scripts that the page names make the tables.
 """
 
 from __future__ import annotations
