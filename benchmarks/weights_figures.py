@@ -3,32 +3,39 @@
     python benchmarks/weights_figures.py docs/benchmarks/weights.md docs/images
 
 Writes theory-gap.png (distance to the rate-distortion bound against bits a weight, of every method on Gaussian and on
-heavy-tailed matrices) and theory-loss.png (bits per character that stories260K loses against its size). What it is not:
-a measurement; the scripts that the page names make the tables.
+heavy-tailed matrices) and theory-loss.png (bits per character that stories260K loses against its size, and SmolLM2-135M
+once the page has kolmo on it). What it is not: a measurement; the scripts that the page names make the tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-STORIES_WEIGHTS = 259_328
+STORIES_WEIGHTS, SMOLLM2_WEIGHTS = 259_328, 134_479_872
 MAX_LOSS = 3.0  # bits per character; beyond it a model says nothing
-MARKS = {
-    "kolmo: trellis": "o-",
-    "kolmo: trellis, 64 states": "o--",
-    "kolmo: trellis, calibrated": "o-",
-    "kolmo: bitshift": "D-",
-    "torus": "v",
-    "NNCodec": "s-",
-    "ggml": "^",
-    "HQQ": "x-",
-    "NF4": "*",
-    "round to nearest": "+-",
+STYLES = {  # marks and lines, and colours
+    "kolmo: trellis": ("o-", "C0"),
+    "kolmo: trellis, 64 states": ("o--", "C1"),
+    "kolmo: trellis, calibrated": ("o-", "C2"),
+    "kolmo: bitshift": ("D-", "C3"),
+    "kolmo: bitshift, calibrated": ("D--", "C1"),
+    "scalar with entropy coding": ("p:", "C0"),
+    "scalar with entropy coding, calibrated": ("p:", "C2"),
+    "GPTQ": ("X-", "black"),
+    "torus": ("v", "C8"),
+    "NNCodec": ("s-", "C5"),
+    "ggml": ("^", "C6"),
+    "HQQ": ("x-", "C7"),
+    "NF4": ("*", "C4"),
+    "round to nearest": ("+-", "C9"),
 }
+KINDS = {"kolmo": "kolmo: trellis", "bitshift": "kolmo: bitshift"}  # as rows of calibrations have them
+CALIBRATED_ROW = re.compile(r"(.+?), [\d.]+ bit")  # method, bits
 
 
 class Point(NamedTuple):
@@ -74,34 +81,40 @@ def gaps(sections: dict[str, list[list[str]]], column: int) -> Iterator[Point]:
             yield Point("kolmo: bitshift", float(cells[1]), float(cells[2]))
 
 
-def losses(sections: dict[str, list[list[str]]]) -> Iterator[Point]:
-    """What stories260K loses, of itself and calibrated."""
-    for cells in sections["stories260K"]:
+def losses(sections: dict[str, list[list[str]]], model: str) -> Iterator[Point]:
+    """What a model loses on the first text of its section of calibrations; of stories260K, by the peers too."""
+    for cells in sections["stories260K"] if model == "stories260K" else []:
         name = family(cells[0])
-        if name and len(cells) == 4 and cells[3].startswith(("+", "-")) and "least error" not in cells[0]:
+        if name and len(cells) == 4 and not cells[0].startswith("kolmo") and cells[3].startswith(("+", "-")):
             yield Point(name, float(cells[1]), float(cells[3]))
-    for cells in sections["Calibrated"]:
-        if cells[0].startswith("kolmo, calibrated, "):
-            yield Point("kolmo: trellis, calibrated", float(cells[1]), float(cells[2]))
+    for cells in sections.get("Calibrated" if model == "stories260K" else f"Calibrated, {model}", []):
+        if match := CALIBRATED_ROW.match(cells[0]):
+            name = re.sub("^(kolmo|bitshift)", lambda kind: KINDS[kind[1]], match[1])
+            yield Point(name, float(cells[1]), float(cells[2]))
 
 
-def draw(axis: Any, points: list[Point], colours: dict[str, str], scale: float = 1.0) -> None:
+def draw(axis: Any, points: list[Point], scale: float = 1.0) -> None:
     """One panel: a line or marks for each family."""
-    for name, mark in MARKS.items():
+    for name, (mark, colour) in STYLES.items():
         known = sorted((one.bits * scale, one.value) for one in points if one.family == name)
         if known:
-            axis.plot(*zip(*known, strict=True), mark, label=name, color=colours[name], markersize=4, linewidth=1.2)
+            axis.plot(*zip(*known, strict=True), mark, label=name, color=colour, markersize=4, linewidth=1.2)
     axis.grid(alpha=0.3)
 
 
+def beside(axis: Any, *entries: Any) -> None:
+    """A legend to the right of a panel; of its own entries, if none are given."""
+    axis.legend(*entries, fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
+
+
 def save(drawing: Any, path: Path) -> None:
-    """As a PNG of few colours."""
+    """As a PNG of 256 colours."""
     from PIL import Image
 
     drawing.tight_layout()
     shown = io.BytesIO()
     drawing.savefig(shown, dpi=90, bbox_inches="tight")
-    Image.open(shown).convert("RGB").quantize(64).save(path, optimize=True)
+    Image.open(shown).convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def main() -> None:
@@ -116,22 +129,25 @@ def main() -> None:
     from matplotlib import pyplot
 
     sections = tables(given.page)
-    wheel = pyplot.rcParams["axes.prop_cycle"].by_key()["color"]
-    colours = {name: wheel[i % len(wheel)] for i, name in enumerate(MARKS)}
     drawing, axes = pyplot.subplots(1, 2, figsize=(10.8, 4.2))
     for column, (axis, kind) in enumerate(zip(axes, ("Gaussian", "heavy-tailed"), strict=True)):
-        draw(axis, list(gaps(sections, column)), colours)
+        draw(axis, list(gaps(sections, column)))
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set(title=f"{kind} weights", xlabel="bits a weight", xlim=(1.5, 6.7), ylim=(-2, 10))
     axes[0].set(ylabel="dB above the bound of a Gaussian")
-    axes[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    beside(axes[1])
     save(drawing, given.folder / "theory-gap.png")
 
-    drawing, axis = pyplot.subplots(figsize=(6.4, 4.2))
-    points = [one for one in losses(sections) if one.value <= MAX_LOSS]
-    draw(axis, points, colours, STORIES_WEIGHTS / 8 / 1000)
-    axis.set(xlabel="kilobytes of weights", ylabel="bits per character lost", yscale="log", xlim=(50, 225))
-    axis.legend(fontsize=7)
+    models = [("stories260K", STORIES_WEIGHTS, 1e3, "kilobytes")]
+    if any(one.family == "kolmo: trellis, calibrated" for one in losses(sections, "SmolLM2-135M")):
+        models.append(("SmolLM2-135M", SMOLLM2_WEIGHTS, 1e6, "megabytes"))
+    drawing, panels = pyplot.subplots(1, len(models), figsize=(2.4 + 4.2 * len(models), 4.2), squeeze=False)
+    for axis, (model, weights, unit, name) in zip(panels[0], models, strict=True):
+        points = [one for one in losses(sections, model) if one.value <= MAX_LOSS]
+        draw(axis, points, weights / 8 / unit)
+        axis.set(title=model, xlabel=f"{name} of weights", yscale="log")
+    panels[0, 0].set(ylabel="bits per character lost", xlim=(50, 225))
+    beside(panels[0, -1], *panels[0, 0].get_legend_handles_labels())
     save(drawing, given.folder / "theory-loss.png")
 
 

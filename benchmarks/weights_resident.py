@@ -8,9 +8,10 @@
 weights, and no kernel's time depends on them.
 
 `generate`: MODEL is a folder of transformers; WORK takes its files, in bfloat16 and shrunk (those that are there are
-used). Each row is a process of its own, which generates --tokens tokens after a prompt of 16, without sampling. Time is
-CPU time and wall time per token, the best of three. Memory is the largest resident set while it generates, less that
-after the imports; Linux. With --gguf llama.cpp does the same with a file of its own (llama-cpp-python).
+used). Each row is a process of its own, which continues a sentence by --tokens tokens, each the likeliest; the texts
+are printed below the table. Time is CPU time and wall time per token, the best of three. Memory is the largest resident
+set while it generates, less that after the imports; Linux. With --gguf llama.cpp does the same with a file of its own,
+of the same tokenizer, through the low-level interface of llama-cpp-python. --only takes the rows of these names.
 """
 
 from __future__ import annotations
@@ -34,11 +35,13 @@ from kolmo.native.dispatch import kernels
 WIDTH = 4096
 COUNTS = (1, 4, 16, 64)
 BITS = (4, 3, 2)
-PROMPT = 16
+PROMPT = "The sea was calm that morning, and the boats lay still in the harbour. An old man"
+LLAMA = "llama.cpp"
 WAYS = {  # way -> folder in WORK
     "float32": "plain",
     "bfloat16": "plain",
     "resident 4": "bitshift4",
+    "resident 3": "bitshift3",
     "resident 2": "bitshift2",
     "resident 4, float activations": "bitshift4",
     "streamed": "trellis4",
@@ -87,7 +90,7 @@ def memory(key: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024 / 1e6
 
 
-def generated(way: str, folder: Path, tokens: int, threads: int) -> dict[str, float]:
+def generated(way: str, folder: Path, prompt: list[int], tokens: int, threads: int) -> dict[str, Any]:
     """One row with transformers."""
     import torch
     import transformers.models.llama.modeling_llama
@@ -106,74 +109,96 @@ def generated(way: str, folder: Path, tokens: int, threads: int) -> dict[str, fl
             options["quantization_config"] = kolmo.transformers.KolmoConfig(activations="float")
         model = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False, **options)
     model.eval()
-    ids = torch.arange(1, PROMPT + 1)[None] * 37
+    ids = torch.tensor([prompt])
 
-    def work(count: int) -> Any:
-        return model.generate(ids, max_new_tokens=count, min_new_tokens=count, do_sample=False, pad_token_id=0)
+    def work(count: int) -> list[int]:
+        found = model.generate(ids, max_new_tokens=count, min_new_tokens=count, do_sample=False, pad_token_id=0)
+        return [int(token) for token in found[0, len(prompt) :]]
 
     with torch.inference_mode():
-        work(1)
-        return measured(lambda: work(tokens), tokens, before)
+        return measured(work, tokens, before)
 
 
-def measured(work: Callable[[], Any], tokens: int, before: float) -> dict[str, float]:
-    """Times per token in milliseconds, the best of three, and memory in megabytes."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    cpu, wall = [], []
-    for _ in range(3 if tokens > 4 else 1):
-        start, begin = time.process_time(), time.perf_counter()
-        work()
-        cpu.append(1e3 * (time.process_time() - start) / tokens)
-        wall.append(1e3 * (time.perf_counter() - begin) / tokens)
-    return {"cpu": min(cpu), "wall": min(wall), "memory": memory("VmHWM") - before}
-
-
-def generated_by_llama(path: Path, tokens: int, threads: int) -> dict[str, float]:
+def generated_by_llama(path: Path, prompt: list[int], tokens: int, threads: int) -> dict[str, Any]:
     """One row with llama.cpp."""
-    import llama_cpp
+    import llama_cpp as llama
 
     before = memory("VmRSS")
-    model = llama_cpp.Llama(str(path), n_ctx=512, n_threads=threads, n_threads_batch=threads, verbose=False)
+    llama.llama_backend_init()
+    options = llama.llama_model_default_params()
+    options.use_extra_bufts = False  # its weights in the order of AMX stop some builds with an illegal instruction
+    model = llama.llama_model_load_from_file(str(path).encode(), options)
+    settings = llama.llama_context_default_params()
+    settings.n_ctx, settings.n_threads, settings.n_threads_batch = 512, threads, threads
+    context = llama.llama_init_from_model(model, settings)
+    size = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
 
-    def work(count: int) -> None:
-        model.reset()
-        for at, _ in enumerate(model.generate([37 * i for i in range(1, PROMPT + 1)], temp=0.0)):
-            if at + 1 == count:
-                return
+    def likeliest(ids: list[int]) -> int:
+        array = (llama.llama_token * len(ids))(*ids)  # must live until the end of the call
+        assert llama.llama_decode(context, llama.llama_batch_get_one(array, len(ids))) == 0
+        return int(np.ctypeslib.as_array(llama.llama_get_logits_ith(context, -1), (size,)).argmax())
 
+    def work(count: int) -> list[int]:
+        llama.llama_memory_clear(llama.llama_get_memory(context), True)
+        found = [likeliest(prompt)]
+        while len(found) < count:
+            found.append(likeliest(found[-1:]))
+        return found
+
+    return measured(work, tokens, before)
+
+
+def measured(work: Callable[[int], list[int]], tokens: int, before: float) -> dict[str, Any]:
+    """Times per token in milliseconds, the best of three; memory in megabytes; the tokens."""
     work(1)
-    return measured(lambda: work(tokens), tokens, before)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    cpu, wall, found = [], [], []
+    for _ in range(3 if tokens > 4 else 1):
+        start, begin = time.process_time(), time.perf_counter()
+        found = work(tokens)
+        cpu.append(1e3 * (time.process_time() - start) / tokens)
+        wall.append(1e3 * (time.perf_counter() - begin) / tokens)
+    return {"cpu": min(cpu), "wall": min(wall), "memory": memory("VmHWM") - before, "tokens": found}
 
 
-def prepare(source: Path, work: Path) -> None:
-    """The model's folders, where they are not there yet."""
+def prepare(source: Path, folder: Path) -> None:
+    """One of the model's folders, if it is not there yet: plain, or the name of a hyperfunction and its bits."""
     import torch
     import transformers
 
     import kolmo
 
-    work.mkdir(parents=True, exist_ok=True)
-    if not (work / "plain").exists():
+    if folder.exists():
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.name == "plain":
         model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16, trust_remote_code=False)
-        model.save_pretrained(work / "plain")
-    for name, bits, method in (("bitshift4", 4, "bitshift"), ("bitshift2", 2, "bitshift"), ("trellis4", 4, "trellis")):
-        if not (work / name).exists():
-            kolmo.shrink(source, work / name, kolmo.Bits(bits), hyperfunction=method)
+        model.save_pretrained(folder)
+    else:
+        kolmo.shrink(source, folder, kolmo.Bits(int(folder.name[-1])), hyperfunction=folder.name[:-1])
 
 
 def generate(given: argparse.Namespace) -> None:
     """The table of a model that generates."""
-    prepare(given.model, given.work)
-    ways = [*WAYS, *(["llama.cpp"] if given.gguf else [])]
+    import transformers
+
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(given.model, trust_remote_code=False)
+    prompt, texts = tokenizer(PROMPT)["input_ids"], []
+    ways = {way: given.work / folder for way, folder in WAYS.items()} | ({LLAMA: given.gguf} if given.gguf else {})
     print("| weights | CPU, ms per token | wall, ms per token | memory, MB |")
     print("|---|---|---|---|")
-    for way in ways:
-        folder = given.gguf if way == "llama.cpp" else given.work / WAYS[way]
+    for way, folder in ways.items():
+        if given.only and way not in given.only:
+            continue
+        if way != LLAMA:
+            prepare(given.model, folder)
         tokens = 3 if way == "streamed" else given.tokens
-        command = [sys.executable, __file__, "one", way, str(folder), str(tokens), str(given.threads)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
+        job = json.dumps([way, str(folder), prompt, tokens, given.threads])
+        done = subprocess.run([sys.executable, __file__, "one", job], stdout=subprocess.PIPE, check=True, text=True)
         row = json.loads(done.stdout.splitlines()[-1])
         print(f"| {way} | {row['cpu']:.1f} | {row['wall']:.1f} | {row['memory']:.0f} |", flush=True)
+        texts.append(f"- {way}: {tokenizer.decode(row['tokens'])!r}")
+    print(f"\n{PROMPT!r} goes on:\n\n" + "\n".join(texts))
 
 
 def main() -> None:
@@ -189,20 +214,18 @@ def main() -> None:
     other.add_argument("--gguf", type=Path)
     other.add_argument("--tokens", type=int, default=32)
     other.add_argument("--threads", type=int, default=1)
-    row = kinds.add_parser("one")
-    row.add_argument("way")
-    row.add_argument("folder", type=Path)
-    row.add_argument("tokens", type=int)
-    row.add_argument("threads", type=int)
+    other.add_argument("--only", nargs="+", metavar="ROW")
+    row = kinds.add_parser("one")  # a row, in a process of its own
+    row.add_argument("job", type=json.loads)
     given = parser.parse_args()
     if given.kind == "products":
         products(given.repeat, given.threads)
     elif given.kind == "generate":
         generate(given)
-    elif given.way == "llama.cpp":
-        print(json.dumps(generated_by_llama(given.folder, given.tokens, given.threads)))
     else:
-        print(json.dumps(generated(given.way, given.folder, given.tokens, given.threads)))
+        way, folder, *settings = given.job
+        measure = generated_by_llama if way == LLAMA else partial(generated, way)
+        print(json.dumps(measure(Path(folder), *settings)))
 
 
 if __name__ == "__main__":

@@ -2,17 +2,22 @@
 
 The algorithm of Frantar et al. (2023) with static groups: scales and zero points are those of rounding to nearest, so
 that no table of groups is stored. What it is not: the code of any package; nothing is packed, and a size is what the
-usual layout takes: a number for each weight, binary16 and a number for each group.
+usual layout takes: a number for each weight, binary16 and a number for each group. Layers are quantised for the inputs
+that the original network gives them, not for those behind quantised layers.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kolmo.weights.calibration.network import Bound, rows_of
+
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import torch
 
     Floats = npt.NDArray[np.float32]
 
@@ -21,12 +26,49 @@ DAMPING = 0.01  # part of the mean variance
 BLOCK = 64  # inputs between two products with the inverse
 
 
+def covariances(
+    model: torch.nn.Module, bound: Mapping[str, Bound], samples: Iterable[Mapping[str, Any]]
+) -> dict[str, Floats]:
+    """Sums of x^T x over the inputs x of the layers of each tensor, of those that the samples reach.
+
+    Args:
+        model: of transformers.
+        bound: its layers, by tensor.
+        samples: what it is called with.
+    """
+    import torch
+
+    sums: dict[str, torch.Tensor] = {}
+    last: list[Any] = [None, ""]  # inputs, and the name of their sum: the next layers may have the same
+    leaders: dict[str, str] = {}
+    head = model.get_output_embeddings()  # type: ignore[operator]
+
+    def enter(name: str) -> Any:
+        def hook(module: torch.nn.Module, given: tuple[torch.Tensor, ...]) -> Any:
+            if given[0] is not last[0]:
+                rows = rows_of(module, given[0])
+                sums[name] = sums.get(name, torch.zeros(())) + rows.T @ rows
+                last[:] = given[0], name
+            leaders[name] = last[1]
+            return (given[0][:, -1:],) if module is head else None  # logits are not needed
+
+        return hook
+
+    hooks = [layer.register_forward_pre_hook(enter(name)) for name, one in bound.items() for layer in one.layers]
+    with torch.inference_mode():
+        for sample in samples:
+            model(**sample)
+    for hook in hooks:
+        hook.remove()
+    return {name: sums[leader].numpy() for name, leader in leaders.items()}
+
+
 def gptq(weights: Floats, covariance: npt.NDArray[np.floating], bits: int) -> Floats:
     """The decoded weights of a matrix.
 
     Args:
         weights: (outputs, inputs).
-        covariance: of the inputs, (inputs, inputs).
+        covariance: of the inputs, (inputs, inputs), or a multiple of it.
         bits: of a weight.
     """
     rows, columns = weights.shape

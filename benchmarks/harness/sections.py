@@ -6,9 +6,18 @@ import sys
 from pathlib import Path
 
 
-def command() -> str:
-    """The command line that runs, as a user types it, in a block of code; of absolute paths the last name."""
-    words = [Path(word).name if at == 0 or word.startswith("/") else word for at, word in enumerate(sys.argv)]
+def command(without: str = "") -> str:
+    """The command line that runs, as a user types it, in a block of code; of absolute paths the last name.
+
+    Args:
+        without: an option that is left out, with what follows it up to the next one.
+    """
+    words: list[str] = []
+    left_out = False
+    for word in sys.argv:
+        left_out = word == without if word.startswith("--") else left_out
+        if not left_out:
+            words.append(Path(word).name if not words or word.startswith("/") else word)
     return f"```\npython benchmarks/{' '.join(words)}\n```\n"
 
 
