@@ -60,6 +60,21 @@ def test_figures_of_the_readme_stand_in_the_benchmarks() -> None:
     assert [figure for figure in figures if figure not in known] == []
 
 
+def test_figures_of_the_published_page_stand_on_the_pages_it_names() -> None:
+    page = ROOT / "docs" / "published.md"
+    rows = [line.strip("|").split("|") for line in page.read_text("utf-8").splitlines() if line.startswith("| ")]
+    checked = 0
+    for what, _, ours, verdict, where in rows:
+        pages = [page.parent / link for link in re.findall(r"\]\(([^)#]+)", where)]
+        known = set(FIGURE.findall("".join(one.read_text("utf-8") for one in pages)))
+        assert set(FIGURE.findall(ours)) <= known, what
+        assert what == " what " or verdict.split()[0].strip(":,") in ("reproduced", "contradicted", "not", "holds"), (
+            what
+        )
+        checked += len(FIGURE.findall(ours))
+    assert checked > 60
+
+
 @pytest.mark.skipif(SLOW, reason="takes a while in NumPy")
 def test_commands_of_the_readme_run(tmp_path: Path) -> None:
     """Compress and explain, and eval and report where the tables can be written, as the README has them."""
