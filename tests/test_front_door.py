@@ -260,3 +260,33 @@ def test_citation() -> None:
     assert citation["license"] == "Apache-2.0"
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     assert f'version = "{citation["version"]}"' in project
+
+
+def test_what_a_release_still_needs(tmp_path: Path) -> None:
+    found = script("release").findings
+    (tmp_path / "docs").mkdir()
+    files = {
+        "pyproject.toml": 'name = "x"\nversion = "1.2.0"\n',
+        "CITATION.cff": "version: 1.2.0\ndate-released: 2026-12-01\n",
+        "CHANGELOG.md": "## [Unreleased]\n\n## [1.2.0] - 2026-12-01\n",
+        "README.md": "1.2.0 reads files of 1.1.0.\n",
+        "docs/compress.md": "As of 1.2.0.\n",
+    }
+
+    def wrong(tag: str = "v1.2.0", **changed: str) -> list[str]:
+        for name, text in files.items():
+            (tmp_path / name).write_text(changed.get(Path(name).stem, text), "utf-8")
+        return list(found(tmp_path, tag))
+
+    assert wrong() == []
+    assert wrong("v1.2.1") == ["the tag is v1.2.1, and pyproject.toml has the version 1.2.0"]
+    assert wrong(CITATION="version: 1.1.0\n") == [
+        "CITATION.cff has another version than 1.2.0",
+        "CITATION.cff has no line date-released: YYYY-MM-DD",
+    ]
+    assert wrong(CHANGELOG="## [1.2.0] - soon\n") == ["CHANGELOG.md has no heading ## [1.2.0] - YYYY-MM-DD"]
+    assert len(wrong(CHANGELOG="## [1.2.0] - not yet released\n")) == 2
+    assert wrong(compress="\n1.2.0 is not released yet.\n") == ["docs/compress.md:2 says that 1.2.0 is not released"]
+    assert wrong(README="Supported is, until 1.2.0 is released, this.") == [
+        "README.md:1 says that 1.2.0 is not released"
+    ]
