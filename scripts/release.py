@@ -1,4 +1,4 @@
-"""Names what still keeps a version from its release: `python scripts/release.py v0.1.0`; exit status 1 if anything does.
+"""Names what still keeps a version from its release: `python scripts/release.py v0.1.0`; status 1 if anything does.
 
 The version is in pyproject.toml; CITATION.cff, CHANGELOG.md and the tag repeat it. Pages that say that the version is
 not released yet must no longer do so. The workflow of a release runs this first. What it is not: a test of the package
