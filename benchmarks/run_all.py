@@ -37,7 +37,8 @@ PROGRAMS = {"python": [sys.executable], "kolmo": [sys.executable, "-m", "kolmo"]
 def argv(command: str, data: Path | None, out: Path) -> tuple[dict[str, str], list[str]]:
     """The variables that a command sets for itself, and its words with all places filled in."""
     places = {"{data}": str(data), "{out}": str(out)}
-    variables, words = {}, []
+    variables: dict[str, str] = {}
+    words: list[str] = []
     for word in shlex.split(command):
         for place, path in places.items():
             word = word.replace(place, path)
