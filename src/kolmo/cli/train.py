@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from kolmo.training.settings import Budget
 
 PRODUCT = "network.safetensors"  # of a recurrent network
-SMALLEST_VOCABULARY, LARGEST_VOCABULARY = 257, 65536
 
 
 def parse_source(
@@ -83,9 +82,11 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
     kind, _, number = value.partition(":")
     if value == "bytes":
         return value
-    least, most = SMALLEST_VOCABULARY, LARGEST_VOCABULARY
-    if kind != "bpe" or not (number.isascii() and number.isdecimal() and least <= int(number) <= most):
-        raise click.BadParameter(f"{value!r} is not a vocabulary; write bytes, or bpe:N with N from {least} to {most}")
+    from kolmo.training.texts.vocabulary import MAX_SYMBOLS, MIN_SYMBOLS
+
+    if kind != "bpe" or not (number.isascii() and number.isdecimal() and MIN_SYMBOLS <= int(number) <= MAX_SYMBOLS):
+        allowed = f"write bytes, or bpe:N with N from {MIN_SYMBOLS} to {MAX_SYMBOLS}"
+        raise click.BadParameter(f"{value!r} is not a vocabulary; {allowed}")
     return f"bpe:{int(number)}"
 
 
