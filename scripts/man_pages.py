@@ -8,6 +8,7 @@ manual pages where `man` looks for them.
 
 from __future__ import annotations
 
+import re
 import sys
 from inspect import cleandoc
 from pathlib import Path
@@ -29,14 +30,16 @@ def page(context: click.Context) -> str:
     manual = ManPage(context.command_path)
     manual.version = kolmo.__version__
     manual.short_help = first_sentence(command)
-    manual.description = cleandoc(command.help or "")
+    manual.description = re.sub(r"^(?=[.'])", r"\\&", cleandoc(command.help or ""), flags=re.MULTILINE)  # no requests
     manual.synopsis = " ".join(command.collect_usage_pieces(context))
     records = (option.get_help_record(context) for option in command.params if isinstance(option, click.Option))
     manual.options = [record for record in records if record]
     if isinstance(command, click.Group):
         known = {name: command.get_command(context, name) for name in command.list_commands(context)}
         manual.commands = [(name, first_sentence(one)) for name, one in known.items() if one]
-    return str(manual)
+    name = context.command_path.replace(" ", "-")  # of the page; click-man takes it for the command's, with spaces
+    text = str(manual).replace(f'.TH "{context.command_path.upper()}"', f'.TH "{name.upper()}"')
+    return text.replace(f"See \\fB{context.command_path}-", f"See \\fB{name}-")
 
 
 def first_sentence(command: click.Command) -> str:
@@ -44,18 +47,25 @@ def first_sentence(command: click.Command) -> str:
     return " ".join(cleandoc(command.help or "").partition("\n\n")[0].partition(". ")[0].split()).rstrip(".")
 
 
+def pages(context: click.Context) -> dict[str, str]:
+    """The manual pages of a command and of the commands below it, by their names such as `kolmo-collect-cc`."""
+    command = context.command
+    found = {context.command_path.replace(" ", "-"): page(context)}
+    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        one = command.get_command(context, name)
+        assert one is not None
+        found |= pages(click.Context(one, info_name=name, parent=context))
+    return found
+
+
 def write(folder: Path) -> list[Path]:
     """Write all pages into a folder, which is made; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    top = click.Context(group, info_name="kolmo")
-    pages = {"kolmo": page(top)}
-    for name in group.list_commands(top):
-        command = group.get_command(top, name)
-        assert command is not None
-        pages[f"kolmo-{name}"] = page(click.Context(command, info_name=name, parent=top))
-    for name, text in pages.items():
-        (folder / f"{name}.1").write_text(text, "utf-8")
-    return [folder / f"{name}.1" for name in pages]
+    written = []
+    for name, text in pages(click.Context(group, info_name="kolmo")).items():
+        written.append(folder / f"{name}.1")
+        written[-1].write_text(text, "utf-8")
+    return written
 
 
 if __name__ == "__main__":

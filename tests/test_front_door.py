@@ -60,6 +60,21 @@ def test_figures_of_the_readme_stand_in_the_benchmarks() -> None:
     assert [figure for figure in figures if figure not in known] == []
 
 
+def test_figures_of_the_published_page_stand_on_the_pages_it_names() -> None:
+    page = ROOT / "docs" / "published.md"
+    rows = [line.strip("|").split("|") for line in page.read_text("utf-8").splitlines() if line.startswith("| ")]
+    checked = 0
+    for what, _, ours, verdict, where in rows:
+        pages = [page.parent / link for link in re.findall(r"\]\(([^)#]+)", where)]
+        known = set(FIGURE.findall("".join(one.read_text("utf-8") for one in pages)))
+        assert set(FIGURE.findall(ours)) <= known, what
+        assert what == " what " or verdict.split()[0].strip(":,") in ("reproduced", "contradicted", "not", "holds"), (
+            what
+        )
+        checked += len(FIGURE.findall(ours))
+    assert checked > 60
+
+
 @pytest.mark.skipif(SLOW, reason="takes a while in NumPy")
 def test_commands_of_the_readme_run(tmp_path: Path) -> None:
     """Compress and explain, and eval and report where the tables can be written, as the README has them."""
@@ -174,11 +189,15 @@ def test_manual_pages(tmp_path: Path) -> None:
     pytest.importorskip("click_man", reason="manual pages need click-man: pip install 'kolmo-codelength[docs]'")
     pages = script("man_pages").write(tmp_path / "man")
     assert [page.name for page in pages][:2] == ["kolmo.1", "kolmo-compress.1"]
-    assert len(pages) == 1 + len(group.list_commands(click.Context(group)))
+    assert {f"kolmo-{name}.1" for name in group.list_commands(click.Context(group))} < {page.name for page in pages}
+    assert {"kolmo-bench-files.1", "kolmo-collect-cc.1"} < {page.name for page in pages}
     text = (tmp_path / "man" / "kolmo-compress.1").read_text("utf-8")
     assert text.startswith(".TH")
     assert "Compress FILES, each to FILE.kmo" in text
     assert "\\-\\-predictor" in text
+    text = (tmp_path / "man" / "kolmo-collect.1").read_text("utf-8")
+    assert text.startswith('.TH "KOLMO-COLLECT" "1"')
+    assert "See \\fBkolmo-collect-cc(1)\\fP" in text
 
 
 def test_the_site_builds(tmp_path: Path) -> None:
@@ -241,3 +260,33 @@ def test_citation() -> None:
     assert citation["license"] == "Apache-2.0"
     project = (ROOT / "pyproject.toml").read_text("utf-8")
     assert f'version = "{citation["version"]}"' in project
+
+
+def test_what_a_release_still_needs(tmp_path: Path) -> None:
+    found = script("release").findings
+    (tmp_path / "docs").mkdir()
+    files = {
+        "pyproject.toml": 'name = "x"\nversion = "1.2.0"\n',
+        "CITATION.cff": "version: 1.2.0\ndate-released: 2026-12-01\n",
+        "CHANGELOG.md": "## [Unreleased]\n\n## [1.2.0] - 2026-12-01\n",
+        "README.md": "1.2.0 reads files of 1.1.0.\n",
+        "docs/compress.md": "As of 1.2.0.\n",
+    }
+
+    def wrong(tag: str = "v1.2.0", **changed: str) -> list[str]:
+        for name, text in files.items():
+            (tmp_path / name).write_text(changed.get(Path(name).stem, text), "utf-8")
+        return list(found(tmp_path, tag))
+
+    assert wrong() == []
+    assert wrong("v1.2.1") == ["the tag is v1.2.1, and pyproject.toml has the version 1.2.0"]
+    assert wrong(CITATION="version: 1.1.0\n") == [
+        "CITATION.cff has another version than 1.2.0",
+        "CITATION.cff has no line date-released: YYYY-MM-DD",
+    ]
+    assert wrong(CHANGELOG="## [1.2.0] - soon\n") == ["CHANGELOG.md has no heading ## [1.2.0] - YYYY-MM-DD"]
+    assert len(wrong(CHANGELOG="## [1.2.0] - not yet released\n")) == 2
+    assert wrong(compress="\n1.2.0 is not released yet.\n") == ["docs/compress.md:2 says that 1.2.0 is not released"]
+    assert wrong(README="Supported is, until 1.2.0 is released, this.") == [
+        "README.md:1 says that 1.2.0 is not released"
+    ]

@@ -22,8 +22,14 @@ def command(without: str = "") -> str:
 
 
 def replace(path: Path, title: str, text: str) -> None:
-    """Write a section "## title", in place of the one of this title, or before "## Machine", or at the end."""
+    """Write a section "## title", in place of the one of this title, or before "## Machine", or at the end.
+
+    A page that is not there is made, of this section alone.
+    """
     section = f"## {title}\n\n{text.strip()}\n"
+    if not path.exists():
+        path.write_text(section, "utf-8")
+        return
     parts = [f"## {part}" if at else part for at, part in enumerate(path.read_text("utf-8").split("\n## "))]
     heads = [part.partition("\n")[0] for part in parts]
     if f"## {title}" in heads:

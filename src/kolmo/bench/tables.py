@@ -29,6 +29,19 @@ NOTE = (
 )
 
 
+def text_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in columns for a terminal: the first to the left, all others to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if k == 0 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in [head, *rows]
+    ]
+    return "\n".join([title, *lines])
+
+
 def _summary(cell: Cell) -> list[str]:
     """The figures of a row of `HEAD` behind the tool."""
     return [
@@ -76,15 +89,7 @@ def text(report: FilesReport) -> str:
     for title, head, rows in _tables(report):
         if title == "Bytes of each file":
             rows, head = _turned(head, rows)
-        widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if k == 0 else cell.rjust(width)
-                for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in [list(head), *rows]
-        ]
-        parts.append("\n".join([title, *lines]))
+        parts.append(text_table(title, head, rows))
     parts += [f"{failure}" for failure in report.failures]
     return "\n\n".join(parts)
 

@@ -88,9 +88,10 @@ def files(
     quiet: bool,
     as_json: bool,
 ) -> int:
-    """Measure kolmo and the compressors that are installed on files: bytes, speed both ways, memory.
+    """Measure kolmo and the installed compressors on files.
 
-    Every output is unpacked and compared. Each tool runs alone, on one core, on one thread.
+    The tables have bytes, speed both ways and memory. Every output is unpacked and compared. Each tool runs alone, on
+    one core, on one thread.
     """
     from kolmo.cli.inputs import expand
 
@@ -157,9 +158,7 @@ def _show(report: FilesReport, sinks: dict[str, str], console: Console) -> None:
 )
 @click.option("--only", callback=_kinds, metavar="KIND,...", help="Of text, images, audio, random; default: all.")
 @click.option("--spread", is_flag=True, help="Chunks spread evenly over all the data; default: the first ones.")
-@click.option(
-    "--seed", type=int, default=1, show_default=True, metavar="N", help="Of random bytes and of continuations."
-)
+@options.seed("Seed of random bytes and of continuations.", default=1, show_default=True)
 @click.option(
     "--continuations/--no-continuations",
     default=True,

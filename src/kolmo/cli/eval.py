@@ -29,9 +29,7 @@ NAMED_REPEATS = 3  # documents that a message names without -v
     metavar="C",
     help="A folder, text, JSONL or Parquet file, a data set like org/name, or cc, python, arxiv_math. May be repeated.",
 )
-@click.option(
-    "--mode", type=click.Choice(options.MODES), default="strict", show_default=True, help="Rule of evaluation."
-)
+@options.mode("Rule of evaluation: {}.", default="strict", show_default=True)
 @click.option(
     "--add-bos-token/--no-add-bos-token", default=None, help="Mode lm-eval: that harness's add_bos_token; default: add."
 )
@@ -55,7 +53,7 @@ NAMED_REPEATS = 3  # documents that a message names without -v
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True, help="Where to run.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="Copies of the model.")
 @click.option("--ray-address", metavar="ADDRESS", help="Of a Ray cluster; default: RAY_ADDRESS, else this machine.")
-@options.output("Folder of tables and results; runs resume.", default="eval-results", show_default=True)
+@options.output("Folder of results; runs resume.", default="eval-results", show_default=True)
 @click.option("--no-text", is_flag=True, help="Keep no texts in the tables; `kolmo report` then shows none.")
 @options.quiet
 @options.verbose

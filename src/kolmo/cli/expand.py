@@ -53,11 +53,12 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Make a plain safetensors file OUT of FILE, which kolmo shrink wrote; or a folder of a folder.
+    """Make a plain checkpoint OUT of FILE, a shrunk one.
 
-    OUT has all tensors under their names, in their dtypes; the coded ones as close as they were coded. If FILE was
-    made from a model in ONNX and OUT ends in .onnx, OUT is that model. If FILE was made from a GGUF file, OUT is that
-    file, byte by byte. FILE may also be a folder of the published code of Hyper-Compression.
+    FILE is what kolmo shrink wrote, and OUT a safetensors file; of a folder, OUT is a folder. OUT has all tensors under
+    their names, in their dtypes; the coded ones as close as they were coded. If FILE was made from a model in ONNX and
+    OUT ends in .onnx, OUT is that model. If FILE was made from a GGUF file, OUT is that file, byte by byte. FILE may
+    also be a folder of the published code of Hyper-Compression.
 
     With --to gguf, FILE is the folder of a model, shrunk or plain, and OUT a GGUF file that llama.cpp runs; with --to
     compressed-tensors OUT is a folder that vLLM and transformers load.

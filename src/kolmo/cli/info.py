@@ -18,11 +18,11 @@ from kolmo.cli.inputs import check_weights
 @click.option("-v", "--verbose", is_flag=True, help="Print each tensor, not groups of them.")
 @options.json_lines
 def command(*, files: tuple[str, ...], verbose: bool, as_json: bool) -> int:
-    """Print what FILES hold: checkpoints that kolmo shrink wrote, and networks of kolmo train, or their folders.
+    """Print what shrunk checkpoints and trained networks hold.
 
-    Of a checkpoint or a GGUF file: tensors or types, sizes, bits, digest; only headers are read. Errors of weights are
-    printed when a file is made; they are not in it. Of a network: sizes, hash, texts, bits per byte on what was held
-    out of them.
+    FILES are those that kolmo shrink and kolmo train wrote, or their folders. Of a checkpoint or a GGUF file: tensors
+    or types, sizes, bits, digest; only headers are read. Errors of weights are printed when a file is made; they are
+    not in it. Of a network: sizes, hash, texts, bits per byte on what was held out of them.
     """
     from kolmo.weights.format.reader import ShrunkFile
     from kolmo.weights.format.record import VERSION

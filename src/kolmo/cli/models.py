@@ -56,10 +56,11 @@ PREDICTORS = {
 @options.json_lines
 @options.quiet
 def command(*, add: tuple[str, ...], forget: tuple[str, ...], as_json: bool, quiet: bool) -> int:
-    """List the predictors, what each needs, and the models that are known here: kind, hash, path.
+    """List the predictors and the models that are known here.
 
-    Each model that was used, and each network that was trained here, is noted, so that decompress finds it by the hash
-    in a file. Nothing of a model is copied; only its path is kept.
+    Of a predictor: what it needs; of a model: kind, hash, path. Each model that was used, and each network that was
+    trained here, is noted, so that decompress finds it by the hash in a file. Nothing of a model is copied; only its
+    path is kept.
     """
     from kolmo.predictors import model_locations
 

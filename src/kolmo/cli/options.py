@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from kolmo.predictors.settings import RunSettings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-MODES = (  # of evaluation, which help must not load
+MODES = (  # of evaluation, which help must not load; in an order in which no name is broken over two lines of help
     "strict",
     "paper",
-    "lm-eval",
-    "lm-eval-no-bos",
     "uncheatable",
     "uncheatable-bos",
-    "llama.cpp",
     "perplexity-2048",
+    "lm-eval",
+    "lm-eval-no-bos",
+    "llama.cpp",
 )
 PATH = click.Path(readable=False)  # whether it can be read is found out file by file, so that one stops no others
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -158,6 +158,13 @@ def device(help: str) -> Callable[[Function], Function]:
 def dtype(help: str, names: tuple[str, ...] = DTYPES) -> Callable[[Function], Function]:
     """The option --dtype of a verb; `{}` in the help stands for the names."""
     return click.option("--dtype", type=Dtype(names), metavar="TYPE", help=help.format(", ".join(names)))
+
+
+def mode(help: str, **settings: Any) -> Callable[[Function], Function]:
+    """The option --mode of a verb; `{}` in the help stands for the names."""
+    return click.option(
+        "--mode", type=click.Choice(MODES), metavar="RULE", help=help.format(", ".join(MODES)), **settings
+    )
 
 
 def seed(help: str, **settings: Any) -> Callable[[Function], Function]:

@@ -22,7 +22,7 @@ PAGE = "report.html"
 @click.command("report")
 @options.output("The page; - is standard output.", default=PAGE, show_default=True)
 @click.option("--title", metavar="TEXT", help="Title of the page.")
-@click.option("--mode", type=click.Choice(options.MODES), help="Take results in this mode alone.")
+@options.mode("Take results in this mode alone: {}.")
 @click.option("--models", metavar="TABLE", help="Columns model, cutoff, family, parameters, licence, url; CSV or JSON.")
 @click.option("--scores", metavar="TABLE", help="Benchmark scores: a column model, and columns with scores.")
 @click.option("--score", "columns", multiple=True, metavar="COLUMN", help="Column with scores; of several, the mean.")
@@ -73,7 +73,7 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Make a leaderboard of RESULTS, folders that kolmo eval has made.
+    """Make a leaderboard of RESULTS, folders of kolmo eval.
 
     One page with tables, scores, dates and documents; it needs no other file and no network. Each mode, block and
     stride has a table of its own. For all outputs, - is standard output.

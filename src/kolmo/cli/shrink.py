@@ -149,9 +149,7 @@ def chosen_calibration(given: dict[str, Any]) -> Calibration | None:
     help="The smallest file that loses at most X bits per character on the corpus.",
 )
 @click.option("--corpus", metavar="C", help="For --max-delta-bpc: a corpus, as of kolmo eval.")
-@click.option(
-    "--mode", type=click.Choice(options.MODES), help="For --max-delta-bpc: rule of evaluation; default strict."
-)
+@options.mode("For --max-delta-bpc: rule of evaluation, as of kolmo eval; default strict.")
 @options.limit("For --max-delta-bpc: documents of the corpus.")
 @options.device("For --max-delta-bpc and --calibrate: cpu, cuda; default: cuda where it is.")
 @click.option(

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from kolmo.training.settings import Budget
 
 PRODUCT = "network.safetensors"  # of a recurrent network
-SMALLEST_VOCABULARY, LARGEST_VOCABULARY = 257, 65536
 
 
 def parse_source(
@@ -83,9 +82,11 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
     kind, _, number = value.partition(":")
     if value == "bytes":
         return value
-    least, most = SMALLEST_VOCABULARY, LARGEST_VOCABULARY
-    if kind != "bpe" or not (number.isascii() and number.isdecimal() and least <= int(number) <= most):
-        raise click.BadParameter(f"{value!r} is not a vocabulary; write bytes, or bpe:N with N from {least} to {most}")
+    from kolmo.training.texts.vocabulary import MAX_SYMBOLS, MIN_SYMBOLS
+
+    if kind != "bpe" or not (number.isascii() and number.isdecimal() and MIN_SYMBOLS <= int(number) <= MAX_SYMBOLS):
+        allowed = f"write bytes, or bpe:N with N from {MIN_SYMBOLS} to {MAX_SYMBOLS}"
+        raise click.BadParameter(f"{value!r} is not a vocabulary; {allowed}")
     return f"bpe:{int(number)}"
 
 
@@ -98,7 +99,9 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
     type=click.Choice([*RECURRENT, *TRANSFORMERS, *NUMERIC]),
     default="base",
     show_default=True,
-    help="Gated recurrent network, Transformer, or network of pixels or of samples of sound.",
+    metavar="NAME",
+    help=f"Gated recurrent network ({', '.join(RECURRENT)}), Transformer ({', '.join(TRANSFORMERS)}), or network of "
+    f"pixels or of samples of sound ({', '.join(NUMERIC)}).",
 )
 @click.option(
     "--layers",
@@ -164,10 +167,12 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
     metavar="PART",
     help="Part of the budget from which on weights are integers.",
 )
-@options.dtype("Of matrix products: {}; default: bfloat16 where the machine is made for it.", ("float32", "bfloat16"))
+@options.dtype(
+    "Arithmetic of matrix products: {}; default: bfloat16 where the machine is made for it.", ("float32", "bfloat16")
+)
 @options.device("cpu, cuda; default: cuda where it is.")
 @options.threads
-@options.seed("Of chance.", default=1, show_default=True)
+@options.seed("Seed of all random choices.", default=1, show_default=True)
 @click.option(
     "--init",
     type=click.Path(readable=False, path_type=Path),
@@ -194,10 +199,11 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
 @click.option("--json", "as_json", is_flag=True, help="Print the log as JSON objects, and one at the end.")
 @click.pass_context
 def command(ctx: click.Context, /, *, output: str, quiet: bool, verbose: bool, as_json: bool, **given: Any) -> int:
-    """Train a network on SOURCES, files or folders of text, mixed by their weights; or folders of pictures or sounds.
+    """Train a network on SOURCES: texts, pictures or sounds.
 
-    The same command goes on with a run that was interrupted. Pieces of each source are held out for validation, or
-    every tenth picture or sound.
+    SOURCES are files or folders of text, mixed by their weights, or folders of pictures or of sounds. The same command
+    goes on with a run that was interrupted. Pieces of each source are held out for validation, or every tenth picture
+    or sound.
     """
     if given["device"] not in (None, "auto", "cpu", "cuda"):
         raise click.UsageError(f"--device {given['device']}: training works on cpu or cuda")

@@ -23,6 +23,7 @@ from kolmo.bench.paper.published import BRIDGES, MODELS, ROWS, SETS, carried_ove
 from kolmo.bench.paper.sizes import NOTE as SIZES_NOTE
 from kolmo.bench.paper.sizes import SIZES, Weighed, draw, full_tables, short_tables
 from kolmo.bench.paper.vocabularies import TokenPoint
+from kolmo.bench.tables import text_table
 from kolmo.foreign import csv_table, html, html_table, markdown_text, short
 from kolmo.modalities.chunks import MODALITIES, ChunkSet
 
@@ -147,15 +148,7 @@ class PaperReport:
         """Tables for a terminal."""
         parts = []
         for title, head, rows in [*self.tables(), *self.more_tables(full=False), _published()]:
-            widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-            lines = [
-                "  ".join(
-                    cell.ljust(width) if k == 0 else cell.rjust(width)
-                    for k, (cell, width) in enumerate(zip(row, widths, strict=True))
-                ).rstrip()
-                for row in [list(head), *rows]
-            ]
-            parts.append("\n".join([title, *lines]))
+            parts.append(text_table(title, head, rows))
         notes = [textwrap.fill(note, 79) for note in self.notes()]
         return "\n\n".join([*parts[:-1], *notes, parts[-1]])
 

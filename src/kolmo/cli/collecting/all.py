@@ -18,9 +18,9 @@ NAMES = ("cc", "github", "arxiv")
 @click.command("all")
 @collecting
 def command(*, run: Run) -> int:
-    """Collect from Common Crawl, GitHub and arXiv, each with its usual settings.
+    """Collect from Common Crawl, GitHub and arXiv.
 
-    One that fails does not stop the others.
+    Each has its usual settings. One that fails does not stop the others.
     """
 
     def make(name: str) -> CollectionPipeline:

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=60,
     show_default=True,
-    help="Processor time for a paper, then the fallback.",
+    metavar="N",
+    help="Most seconds of processor time for a paper; then the fallback.",
 )
 @click.option(
     "--pandoc-memory",
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     default="1G",
     show_default=True,
     metavar="SIZE",
-    help="Heap for a paper, likewise.",
+    help="Largest heap for a paper; then the fallback.",
 )
 @collecting
 def command(

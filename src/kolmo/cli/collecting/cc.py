@@ -18,16 +18,47 @@ BUCKETS = ("head", "middle", "tail", "all")
 @click.command("cc")
 @click.option("--dump", metavar="YEAR-WEEK", help="Dump, such as 2026-40; default: the newest.")
 @click.option("--source", type=click.Choice(["wet", "warc"]), default="wet", show_default=True, help="Text, or HTML.")
-@click.option("--segments", type=click.IntRange(min=1), default=1, show_default=True, help="Files of the dump to read.")
-@click.option("--first", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first of them.")
+@click.option(
+    "--segments",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Files of the dump to read.",
+)
+@click.option(
+    "--first",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Number of the first of them.",
+)
 @click.option("--language", "languages", multiple=True, metavar="CODE", help="Keep it; default: en; all: every one.")
 @click.option("--no-language", "unwanted", multiple=True, metavar="CODE", help="Do not keep it.")
 @click.option(
-    "--language-threshold", type=click.FloatRange(0, 1), default=0.5, show_default=True, help="Probability, at least."
+    "--language-threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    metavar="P",
+    help="Least probability of the language.",
 )
-@click.option("--min-length", type=click.IntRange(min=1), default=300, show_default=True, help="Characters, at least.")
 @click.option(
-    "--group", type=click.IntRange(min=1), default=18, show_default=True, help="Segments whose lines are compared."
+    "--min-length",
+    type=click.IntRange(min=1),
+    default=300,
+    show_default=True,
+    metavar="N",
+    help="Least number of characters of a document.",
+)
+@click.option(
+    "--group",
+    type=click.IntRange(min=1),
+    default=18,
+    show_default=True,
+    metavar="N",
+    help="Segments whose lines are compared.",
 )
 @click.option(
     "--bucket", "buckets", multiple=True, type=click.Choice(BUCKETS), help="Keep it; may be repeated; default: head."
@@ -38,11 +69,14 @@ BUCKETS = ("head", "middle", "tail", "all")
     type=click.IntRange(min=1),
     default=2000,
     show_default=True,
-    help="Of a document's beginning, that it scores.",
+    metavar="N",
+    help="Characters at a document's beginning that it scores.",
 )
 @click.option("--kenlm", metavar="DIR", type=options.PATH, help="KenLM models that rank documents instead.")
 @click.option("--cutoffs", metavar="TABLE", type=options.PATH, help="Cut-offs of languages, CSV.")
-@click.option("--base-url", default="https://data.commoncrawl.org", show_default=True, metavar="URL", help="Of data.")
+@click.option(
+    "--base-url", default="https://data.commoncrawl.org", show_default=True, metavar="URL", help="Where the data are."
+)
 @click.option(
     "--index-url",
     default="https://index.commoncrawl.org/collinfo.json",
@@ -73,9 +107,10 @@ def command(
     base_url: str,
     index_url: str,
 ) -> int:
-    """Collect web pages from a dump of Common Crawl, or from WARC and WET FILES of your own.
+    """Collect web pages from Common Crawl.
 
-    Lines that two pages share are dropped, the language is named, and the pages that read best are kept.
+    They come from a dump, or from WARC and WET FILES of your own. Lines that two pages share are dropped, the language
+    is named, and the pages that read best are kept.
     """
 
     def make() -> CommonCrawl:

@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
 
 @click.command("github")
-@click.option("--language", default="python", show_default=True, metavar="NAME", help="Of 30 in a table.")
 @click.option(
-    "--min-stars", type=click.IntRange(min=0), default=10, show_default=True, help="Of a repository, at least."
+    "--language", default="python", show_default=True, metavar="NAME", help="Programming language, one of 30."
+)
+@click.option(
+    "--min-stars",
+    type=click.IntRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Least number of stars of a repository.",
 )
 @click.option("--tokenizer", metavar="FILE", type=options.PATH, help="tokenizer.json; default: CodeParrot's if here.")
 @click.option(
@@ -25,7 +32,8 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=300,
     show_default=True,
-    help="For a repository, at most.",
+    metavar="N",
+    help="Most seconds that a repository may take.",
 )
 @click.option(
     "--repository-size",
@@ -33,12 +41,14 @@ if TYPE_CHECKING:
     default="1000000000",
     show_default=True,
     metavar="SIZE",
-    help="Of a fetched commit, packed, at most.",
+    help="Most bytes of a fetched commit, packed.",
 )
 @click.option(
-    "--api-url", default="https://api.github.com/graphql", show_default=True, metavar="URL", help="Of the search."
+    "--api-url", default="https://api.github.com/graphql", show_default=True, metavar="URL", help="Where the search is."
 )
-@click.option("--base-url", default="https://github.com", show_default=True, metavar="URL", help="Of repositories.")
+@click.option(
+    "--base-url", default="https://github.com", show_default=True, metavar="URL", help="Where the repositories are."
+)
 @collecting
 def command(
     *,
@@ -51,10 +61,11 @@ def command(
     api_url: str,
     base_url: str,
 ) -> int:
-    """Collect source files of GitHub's repositories that were created since a day.
+    """Collect source files of new repositories on GitHub.
 
-    The token for the search is GITHUB_TOKEN or GH_TOKEN of the environment; repositories are fetched without one. Of
-    files that are equal, or nearly, one stays; what was generated, is configuration or a test, is mostly dropped.
+    Those count that were created since a day. The token for the search is GITHUB_TOKEN or GH_TOKEN of the environment;
+    repositories are fetched without one. Of files that are equal, or nearly, one stays; what was generated, is
+    configuration or a test, is mostly dropped.
     """
     from kolmo.collection.github.languages import language_of
 

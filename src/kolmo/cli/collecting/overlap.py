@@ -11,7 +11,9 @@ SHOWN = 20  # documents that are listed without -v
 
 
 @click.command("overlap")
-@click.option("-n", "length", type=click.IntRange(min=1), default=13, show_default=True, help="Words of an n-gram.")
+@click.option(
+    "-n", "length", type=click.IntRange(min=1), default=13, show_default=True, metavar="N", help="Words of an n-gram."
+)
 @click.option("--subset-a", metavar="NAME", help="Take this subset of A alone.")
 @click.option("--subset-b", metavar="NAME", help="Take this subset of B alone.")
 @options.quiet
@@ -30,9 +32,10 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Compare the documents of corpus A with corpus B (a benchmark, a training set), by n-grams of words.
+    """Compare two corpora by n-grams of words.
 
-    For each document of A: how many of its n-grams stand in B, and in which document of B most of them do.
+    B is a benchmark or a training set, for example. For each document of A: how many of its n-grams stand in B, and in
+    which document of B most of them do.
     """
     from kolmo.corpus import open_corpus
     from kolmo.corpus.overlap import overlap

@@ -7,6 +7,7 @@ import os
 import click
 
 from kolmo.cli import options
+from kolmo.cli.collecting import shared
 from kolmo.cli.console import Console
 from kolmo.foreign import short
 
@@ -18,8 +19,8 @@ NAMED = 10  # documents that messages name without -v
 @click.option("--file", "files", multiple=True, metavar="FILE", type=options.PATH, help="A source's file that is here.")
 @click.option("--base-url", metavar="URL", help="Where the sources are; default: where the pipeline finds them.")
 @click.option("--cache", metavar="DIR", help="Where downloads are kept.")
-@click.option("--contact", metavar="ADDRESS", help="Your address, for the user agent; default: KOLMO_CONTACT.")
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), default=1.0, show_default=True, help="Requests/s.")
+@shared.contact
+@shared.rate
 @options.quiet
 @options.verbose
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
@@ -37,7 +38,7 @@ def command(
     verbose: bool,
     as_json: bool,
 ) -> int:
-    """Make the corpus of a MANIFEST again, from its sources, by its recipe.
+    """Make the corpus of a MANIFEST again, by its recipe.
 
     Status 1 where a document or a file is not the same; what is missing is named.
     """

@@ -92,34 +92,42 @@ def parse_day(ctx: click.Context, param: click.Parameter, value: str | None) -> 
         raise click.BadParameter(f"{value!r} is not a day; write it like 2026-10-01", ctx, param) from None
 
 
+contact = click.option("--contact", metavar="ADDRESS", help="Your address, for the user agent; default: KOLMO_CONTACT.")
+rate = click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="N",
+    help="Most requests a second to one host.",
+)
 _DECORATORS = (
     click.option("--since", metavar="DATE", callback=parse_day, help="First day of documents, YYYY-MM-DD."),
     click.option("--until", metavar="DATE", callback=parse_day, help="Last day; default: today."),
     options.output("Folder of the corpus; runs resume.", default="corpus", show_default=True),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all random choices."),
-    click.option("--format", type=click.Choice(FORMATS), default="jsonl", show_default=True, help="Of the documents."),
+    options.seed("Seed of all random choices.", default=0, show_default=True),
+    click.option(
+        "--format", type=click.Choice(FORMATS), default="jsonl", show_default=True, help="Format of documents."
+    ),
     click.option(
         "--file-size",
         callback=options.parse_size,
         default="1000000000",
         show_default=True,
         metavar="SIZE",
-        help="Of an output file, about.",
+        help="Approximate bytes of an output file.",
     ),
     click.option("--engine", type=click.Choice(ENGINES), default="local", show_default=True, help="Where to run."),
-    click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Tasks at a time."),
-    click.option("--slurm-partition", metavar="NAME", default="", help="Of --engine slurm."),
-    click.option("--slurm-time", metavar="TIME", default="24:00:00", show_default=True, help="Of a Slurm job."),
-    click.option("--cache", metavar="DIR", help="Where downloads are kept; default: nowhere, once they were read."),
-    click.option("--contact", metavar="ADDRESS", help="Your address, for the user agent; default: KOLMO_CONTACT."),
     click.option(
-        "--rate",
-        type=click.FloatRange(min=0, min_open=True),
-        default=1.0,
-        show_default=True,
-        metavar="N",
-        help="Requests a second to one host, at most.",
+        "--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Tasks at a time."
     ),
+    click.option("--slurm-partition", metavar="NAME", default="", help="Partition for --engine slurm."),
+    click.option(
+        "--slurm-time", metavar="TIME", default="24:00:00", show_default=True, help="Time limit of a Slurm job."
+    ),
+    click.option("--cache", metavar="DIR", help="Where downloads are kept; default: nowhere, once they were read."),
+    contact,
+    rate,
     click.option("--restart", is_flag=True, help="Begin again, and forget what was collected in this folder."),
     click.option("--keep-work", is_flag=True, help="Keep the folders of the stages."),
     click.option("--dry-run", is_flag=True, help="Print what would be done, and the bytes to download; do nothing."),

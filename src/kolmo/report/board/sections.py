@@ -132,10 +132,6 @@ class Section:
         """The measured entries that are not references."""
         return tuple(entry for entry in self.measured if not entry.reference)
 
-    def complete(self, entry: Entry) -> bool:
-        """Whether the entry was evaluated on this version of every corpus."""
-        return entry.averages[self.measure] is not None
-
 
 # Sections
 

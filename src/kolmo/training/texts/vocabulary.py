@@ -21,7 +21,7 @@ from kolmo.training.texts.data import Bytes, Source, Symbols
 CHUNK_BYTES = 1 << 20  # bytes encoded at once, cut at a line's end
 SAMPLE_BYTES = 1 << 26  # bytes of all sources that a vocabulary is trained on
 SAMPLE_CHUNK_BYTES = 1 << 16
-MIN_SYMBOLS, MAX_SYMBOLS = 257, 65536  # symbols
+MIN_SYMBOLS, MAX_SYMBOLS = 257, 65536  # of a vocabulary of byte pairs
 NOT_UTF8 = re.compile("([\udc80-\udcff]+)")  # how `surrogateescape` writes bytes that are not UTF-8
 
 
