@@ -94,7 +94,12 @@ def test_what_does_not_fit_is_refused(kernels: Any) -> None:
             kernels.trellis_unpack(*bad)
     wrong = levels.copy()
     wrong[700] += 1
-    for states, data in ((8, wrong.tobytes()), (8, levels.tobytes()[:-1]), (2, b""), (1, np.full(3, 1 << 16).tobytes())):
+    for states, data in (
+        (8, wrong.tobytes()),
+        (8, levels.tobytes()[:-1]),
+        (2, b""),
+        (1, np.full(3, 1 << 16).tobytes()),
+    ):
         with pytest.raises(ValueError, match="fit"):
             kernels.trellis_pack(states, data)
 

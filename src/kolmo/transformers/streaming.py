@@ -14,7 +14,9 @@ from kolmo.weights.sources.folder import METHOD
 FETCH_ARGUMENTS = ("revision", "cache_dir", "token", "subfolder", "local_files_only", "force_download")
 
 
-def stream(folder: str | Path, model_class: Any = AutoModelForCausalLM, *, cache: int | None = None, **given: Any) -> Any:
+def stream(
+    folder: str | Path, model_class: Any = AutoModelForCausalLM, *, cache: int | None = None, **given: Any
+) -> Any:
     """Open a shrunk folder as a model whose layers are decoded when they are used.
 
     Memory holds the packed weights, one layer, and everything that is not coded. The model is only for inference; its

@@ -35,7 +35,15 @@ if TYPE_CHECKING:
     Holder = tuple[torch.nn.Module, str]
 
 
-UNCOPIED = ("_lock", "_pool", "_unpackers", "_ahead", "_filled", "_follows", "_last")  # attributes that copies make anew
+UNCOPIED = (
+    "_lock",
+    "_pool",
+    "_unpackers",
+    "_ahead",
+    "_filled",
+    "_follows",
+    "_last",
+)  # attributes that copies make anew
 
 
 def stream(
