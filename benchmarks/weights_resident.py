@@ -41,8 +41,9 @@ WAYS = {  # way -> folder in WORK
     "resident 4": "bitshift4",
     "resident 2": "bitshift2",
     "resident 4, float activations": "bitshift4",
-    "streamed": "trellis4",
-    "streamed, all cached": "trellis4",
+    "streamed, packed, float32": "trellis4",
+    "streamed, packed": "trellis4",
+    "streamed, from the file": "trellis4",
 }
 
 
@@ -97,9 +98,9 @@ def generated(way: str, folder: Path, tokens: int, threads: int) -> dict[str, fl
     assert transformers.models.llama.modeling_llama
     torch.set_num_threads(threads)
     before = memory("VmRSS")
-    options: dict[str, Any] = {"dtype": "float32" if way == "float32" else "bfloat16"}
+    options: dict[str, Any] = {"dtype": "float32" if "float32" in way else "bfloat16"}
     if way.startswith("streamed"):
-        cache = 1 << 40 if "cached" in way else 0
+        cache = 0 if "file" in way else None
         model = kolmo.transformers.stream(folder, cache=cache, **options)
     else:
         if "activations" in way:
@@ -169,7 +170,7 @@ def generate(given: argparse.Namespace) -> None:
     print("|---|---|---|---|")
     for way in ways:
         folder = given.gguf if way == "llama.cpp" else given.work / WAYS[way]
-        tokens = 3 if way == "streamed" else given.tokens
+        tokens = 3 if "from the file" in way else given.tokens
         command = [sys.executable, __file__, "one", way, str(folder), str(tokens), str(given.threads)]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)
         row = json.loads(done.stdout.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Levels of a trellis in memory, packed so that they decode fast and from any place on (docs/trellis.md, "Packed levels").
+"""Levels of a trellis in memory, packed: they decode fast and from any place on (docs/trellis.md, "Packed levels").
 
     packed = PackedLevels.of(payload, shape)
     packed.unpack(table, first, count)          table: the weight of each level

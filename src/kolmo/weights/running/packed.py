@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+import numpy as np
 import torch
 
 from kolmo.hyperfunctions.trellis import Trellis
@@ -94,14 +95,16 @@ class PackedTensor:
 
     def _unpacked(self, dtype: torch.dtype, table: bytes, pool: Executor | None) -> torch.Tensor:
         """The weights of all levels, in memory that torch allocates: alignment can change how products are rounded."""
-        out = torch.empty(self.one.count, dtype=dtype)
+        count = self.one.count
+        out = torch.empty(count, dtype=dtype)
+        memory = out.view(torch.uint8).numpy()  # threads of a pool are not in the inference mode of the caller
 
         def work(at: int) -> None:
-            here = out[at : at + SLAB]
-            here.copy_(torch.frombuffer(self.levels.unpack(table, at, here.numel()), dtype=dtype))
+            found = self.levels.unpack(table, at, min(SLAB, count - at))
+            memory[at * dtype.itemsize :][: len(found)] = np.frombuffer(found, np.uint8)
 
-        each: Callable[..., Any] = map if pool is None or out.numel() <= SLAB else pool.map
-        list(each(work, range(0, out.numel(), SLAB)))
+        each: Callable[..., Any] = map if pool is None or count <= SLAB else pool.map
+        list(each(work, range(0, count, SLAB)))
         return out
 
     def _table(self, dtype: torch.dtype) -> bytes:

@@ -328,9 +328,16 @@ class Entering:
     stream: Stream
     part: Part
 
-    def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The hook, as torch calls it."""
+        import torch
+
         self.stream.enter(self.part, chain(args, kwargs.values()))
+        if type(module) is not torch.nn.Linear:
+            return None
+        # Of inputs that are slices, as of the last token, torch would copy the whole weight, as it requires no gradients.
+        dense = torch.contiguous_format
+        return tuple(x.clone(memory_format=dense) if isinstance(x, torch.Tensor) else x for x in args), kwargs
 
 
 @dataclass(eq=False)
