@@ -1,7 +1,7 @@
 """Tensors of the trellis whose levels are packed in memory, and embeddings that look them up (docs/transformers.md).
 
     packed = PackedTensor.read(file, name, threads)
-    packed.decode(dtype)            the whole tensor: 1 ns a weight instead of 25
+    packed.decode(dtype)            the whole tensor: about 2 ns a weight instead of 25
     packed.rows(places, dtype)      some of its rows
 
 Weights are those of the file, to the bit: the checksum is compared when they are packed. What it is not: a product; it
