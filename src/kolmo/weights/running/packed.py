@@ -108,7 +108,7 @@ class PackedTensor:
         return out
 
     def _table(self, dtype: torch.dtype) -> bytes:
-        """The weight of each level, as bytes of the dtype."""
+        """The weight of each level, as bytes of the dtype; made once."""
         if dtype not in self._tables:
             values = as_torch(self._table_of_file(), self.one.dtype, self.levels.values.shape)
             self._tables[dtype] = from_torch(values.to(dtype))
@@ -164,7 +164,7 @@ class PackedEmbedding(torch.nn.Module):
         device: device of the results.
     """
 
-    def __init__(self, packed: PackedTensor, plain: torch.nn.Embedding, device: Any) -> None:
+    def __init__(self, packed: PackedTensor, plain: Any, device: Any) -> None:
         super().__init__()
         self.packed = packed
         self.num_embeddings, self.embedding_dim = plain.num_embeddings, plain.embedding_dim

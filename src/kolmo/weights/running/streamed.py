@@ -35,15 +35,8 @@ if TYPE_CHECKING:
     Holder = tuple[torch.nn.Module, str]
 
 
-UNCOPIED = (
-    "_lock",
-    "_pool",
-    "_unpackers",
-    "_ahead",
-    "_filled",
-    "_follows",
-    "_last",
-)  # attributes that copies make anew
+# Attributes that copies make anew.
+UNCOPIED = ("_lock", "_pool", "_unpackers", "_ahead", "_filled", "_follows", "_last")
 
 
 def stream(
@@ -335,7 +328,7 @@ class Entering:
         self.stream.enter(self.part, chain(args, kwargs.values()))
         if type(module) is not torch.nn.Linear:
             return None
-        # Of inputs that are slices, as of the last token, torch would copy the whole weight, as it requires no gradients.
+        # Of slices, as of the last token, torch would copy the weight, because that requires no gradients.
         dense = torch.contiguous_format
         return tuple(x.clone(memory_format=dense) if isinstance(x, torch.Tensor) else x for x in args), kwargs
 
