@@ -44,8 +44,9 @@ WAYS = {  # way -> folder in WORK
     "resident 3": "bitshift3",
     "resident 2": "bitshift2",
     "resident 4, float activations": "bitshift4",
-    "streamed": "trellis4",
-    "streamed, all cached": "trellis4",
+    "streamed, packed, float32": "trellis4",
+    "streamed, packed": "trellis4",
+    "streamed, from the file": "trellis4",
 }
 
 
@@ -100,9 +101,9 @@ def generated(way: str, folder: Path, prompt: list[int], tokens: int, threads: i
     assert transformers.models.llama.modeling_llama
     torch.set_num_threads(threads)
     before = memory("VmRSS")
-    options: dict[str, Any] = {"dtype": "float32" if way == "float32" else "bfloat16"}
+    options: dict[str, Any] = {"dtype": "float32" if "float32" in way else "bfloat16"}
     if way.startswith("streamed"):
-        cache = 1 << 40 if "cached" in way else 0
+        cache = 0 if "file" in way else None
         model = kolmo.transformers.stream(folder, cache=cache, **options)
     else:
         if "activations" in way:
@@ -192,7 +193,7 @@ def generate(given: argparse.Namespace) -> None:
             continue
         if way != LLAMA:
             prepare(given.model, folder)
-        tokens = 3 if way == "streamed" else given.tokens
+        tokens = 3 if "from the file" in way else given.tokens
         job = json.dumps([way, str(folder), prompt, tokens, given.threads])
         done = subprocess.run([sys.executable, __file__, "one", job], stdout=subprocess.PIPE, check=True, text=True)
         row = json.loads(done.stdout.splitlines()[-1])

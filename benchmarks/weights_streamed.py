@@ -91,6 +91,11 @@ def make(folder: Path) -> None:
         kolmo.expand(folder / "unet.kolmo", folder / "unet-whole.safetensors")
 
 
+def cache_of(way: str) -> int | None:
+    """Whether weights are packed, or decoded from the file."""
+    return None if "packed" in way else 0
+
+
 def llama(folder: Path, way: str) -> tuple[Any, Callable[[], torch.Tensor], int]:
     """The model, a forward pass, and its tokens."""
     from transformers import AutoModelForCausalLM
@@ -98,7 +103,7 @@ def llama(folder: Path, way: str) -> tuple[Any, Callable[[], torch.Tensor], int]
     import kolmo.transformers
 
     if way.startswith("streamed"):
-        model = kolmo.transformers.stream(folder / "llama-small")
+        model = kolmo.transformers.stream(folder / "llama-small", cache=cache_of(way))
     else:
         model = AutoModelForCausalLM.from_pretrained(
             folder / f"llama-{'whole' if way == 'plain' else 'small'}", trust_remote_code=False
@@ -114,8 +119,8 @@ def unet(folder: Path, way: str) -> tuple[Any, Callable[[], torch.Tensor], int]:
 
     with torch.device("meta"):
         net = UNet()
-    if way == "streamed":
-        kolmo.stream(net, folder / "unet.kolmo")
+    if way.startswith("streamed"):
+        kolmo.stream(net, folder / "unet.kolmo", cache=cache_of(way))
     elif way == "plain":
         net.load_state_dict(load_file(folder / "unet-whole.safetensors"), assign=True)
     else:
@@ -180,8 +185,11 @@ def main() -> None:
     print("| network | weights | opened, s | memory, MB | of it decoded parts | per second | outputs |")
     print("|---|---|---|---|---|---|---|")
     for network, ways in (
-        ("llama", ("plain", "whole", "streamed", "plain-token", "streamed-token")),
-        ("unet", ("plain", "whole", "streamed")),
+        (
+            "llama",
+            ("plain", "whole", "streamed", "streamed-packed", "plain-token", "streamed-token", "streamed-packed-token"),
+        ),
+        ("unet", ("plain", "whole", "streamed", "streamed-packed")),
     ):
         for way in ways:
             command = [

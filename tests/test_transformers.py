@@ -227,7 +227,9 @@ def test_damage_names_the_tensor(tmp_path: Path, small: Path) -> None:
     (model / SMALL).write_bytes(data)
     with pytest.raises(CorruptError, match=name):
         Auto.from_pretrained(model)
-    streamed = plugin.stream(model)
+    with pytest.raises(CorruptError, match=name):
+        plugin.stream(model)
+    streamed = plugin.stream(model, cache=0)
     for _ in range(2):  # and it does not get stuck
         with pytest.raises(CorruptError, match=name):
             logits(streamed)

@@ -216,7 +216,7 @@ class Trellis:
         out = np.empty(shape[0] * shape[1], np.float32)
 
         def keep(at: int, levels: Integers) -> None:
-            _weights(levels, found.walk.holes, found.step, found.offsets, out[at : at + levels.size])
+            weights_of(levels, found.walk.holes, found.step, found.offsets, out[at : at + levels.size])
 
         found.each(keep, threads)
         return out.reshape(shape)
@@ -228,7 +228,7 @@ class Trellis:
         def work(tile: tuple[int, int, bytes]) -> Floats:
             levels = found.walk.decode(tile[2], found.table, tile[1])
             out = np.empty(levels.size, np.float32)
-            _weights(levels, found.walk.holes, found.step, found.offsets, out)
+            weights_of(levels, found.walk.holes, found.step, found.offsets, out)
             return out
 
         if threads == 1 or len(found.tiles) == 1:
@@ -274,7 +274,7 @@ def _offsets(tiles: list[Integers], levels: list[Integers]) -> list[int]:
     return found
 
 
-def _weights(levels: Integers, holes: bool, step: float, offsets: list[int], out: Floats) -> None:
+def weights_of(levels: Integers, holes: bool, step: float, offsets: list[int], out: Floats) -> None:
     """The step times (n + offset sgn n): one multiplication in binary64, rounded to binary32; 0 for holes."""
     if holes:
         levels = np.where(levels == HOLE, np.int32(0), levels)

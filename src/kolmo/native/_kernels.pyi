@@ -42,6 +42,18 @@ def trellis_encode(
 def trellis_decode(
     states: int, holes: int, logs: bytes, start: int, period: int, data: bytes, table: bytes, count: int, /
 ) -> bytes: ...
+def trellis_pack(states: int, levels: bytes, /) -> tuple[bytes, bytes, bytes]: ...
+def trellis_unpack(
+    states: int,
+    heads: bytes,
+    widths: bytes,
+    words: bytes,
+    values: bytes,
+    size: int,
+    first: int,
+    count: int,
+    /,
+) -> bytearray: ...
 def sample_log2(value: int, /) -> int: ...
 def sample_masses(
     bits: int, location: bytes, scale: bytes, weight: bytes, samples: bytes, /

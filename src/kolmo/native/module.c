@@ -44,7 +44,7 @@ static const struct {
 
 static PyMethodDef *const tables_of_functions[] = {training_functions, network_functions, trellis_functions, residual_functions,
                                                  sample_functions, deflate_functions, binary_functions, quants_functions,
-                                                 bitshift_search_functions, product_functions};
+                                                 bitshift_search_functions, product_functions, trellis_packing_functions};
 
 static int add_types(PyObject *module) {
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {

@@ -10,7 +10,7 @@ extern PyType_Spec pixel_network_spec, pixel_mixer_spec, sample_network_spec, so
 extern PyType_Spec token_tree_spec, token_encoder_spec, token_decoder_spec, token_memory_spec;
 extern PyMethodDef training_functions[], network_functions[], trellis_functions[], residual_functions[];
 extern PyMethodDef sample_functions[], deflate_functions[], binary_functions[], quants_functions[];
-extern PyMethodDef bitshift_search_functions[], product_functions[];
+extern PyMethodDef bitshift_search_functions[], product_functions[], trellis_packing_functions[];
 PyObject *bitshift_feedback_search_py(PyObject *module, PyObject *args);
 
 #endif

@@ -21,6 +21,7 @@ from kolmo.native.samples.network import SampleNetwork
 from kolmo.native.sounds.mixer import SoundMixer
 from kolmo.native.tokens.reference import TokenDecoder, TokenEncoder, TokenMemory
 from kolmo.native.tokens.tree import TokenTree
+from kolmo.native.trellis.packing import trellis_pack, trellis_unpack
 from kolmo.native.trellis.reference import trellis_count, trellis_decode, trellis_encode
 from kolmo.native.trellis.search import trellis_quantise, trellis_resume
 
@@ -62,6 +63,8 @@ __all__ = [
     "trellis_count",
     "trellis_decode",
     "trellis_encode",
+    "trellis_pack",
     "trellis_quantise",
     "trellis_resume",
+    "trellis_unpack",
 ]

@@ -49,7 +49,7 @@ class KolmoConfig(QuantizationConfigMixin):
         prune: float = 0.0,
         keep: Sequence[str] = (),
         streamed: bool = False,
-        cache: int = 0,
+        cache: int | None = None,
         resident: bool = True,
         activations: str = "int8",
         version: int = VERSION,

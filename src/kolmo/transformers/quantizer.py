@@ -211,9 +211,13 @@ class KolmoQuantizer(HfQuantizer):
         """Let the parts of a model be decoded when they are used."""
         if len(set(devices.values())) > 1:
             raise KolmoError(f"{path}: can be streamed to one device, not to several; choose another device_map")
+        from kolmo.weights.running.packed import looks_up  # what it takes is not asked to stay: it stays in any case
+
         first = next(iter(model.parameters()))  # transformers take its device for that of the model
-        stay = [one for one in model.modules() if any(value is first for value in one._parameters.values())]
-        stay.append(model.get_input_embeddings())
+        holders = [one for one in model.modules() if any(value is first for value in one._parameters.values())]
+        stay = [] if any(map(looks_up, holders)) else holders
+        if not looks_up(embedding := model.get_input_embeddings()):
+            stay.append(embedding)
         device = next(iter(devices.values()), None)
         cache = self.quantization_config.cache
         streamed.stream(model, path.file, names=names, resident=stay, device=device, cache=cache)
@@ -283,7 +287,8 @@ class KolmoQuantizer(HfQuantizer):
         if not self._is_own:  # in a file that was made here, tensors have the names of the model
             model._weight_conversions = self._conversions
         try:
-            state = revert_weight_conversion(model, {name: one for name, one in state.items() if not one.is_meta})
+            here = {name: one for name, one in state.items() if not one.is_meta and one.numel()}  # `like` has no rows
+            state = revert_weight_conversion(model, here)
         finally:
             model._weight_conversions = []
         prefix = f"{model.base_model_prefix}."

@@ -14,16 +14,19 @@ from kolmo.weights.sources.folder import METHOD
 FETCH_ARGUMENTS = ("revision", "cache_dir", "token", "subfolder", "local_files_only", "force_download")
 
 
-def stream(folder: str | Path, model_class: Any = AutoModelForCausalLM, *, cache: int = 0, **given: Any) -> Any:
+def stream(
+    folder: str | Path, model_class: Any = AutoModelForCausalLM, *, cache: int | None = None, **given: Any
+) -> Any:
     """Open a shrunk folder as a model whose layers are decoded when they are used.
 
-    Memory holds about two layers, the input embedding, and everything that is not coded. The model is only for
-    inference; its outputs are those of the whole model, to the bit.
+    Memory holds the packed weights, one layer, and everything that is not coded. The model is only for inference; its
+    outputs are those of the whole model, to the bit.
 
     Args:
         folder: a shrunk folder, or its id on the hub.
         model_class: the class whose `from_pretrained` opens the model.
-        cache: memory in bytes for layers that stay decoded, as for `kolmo.stream`.
+        cache: memory in bytes for weights that stay, as for `kolmo.stream`; by default all of them are packed, and with
+            0 memory holds about two layers and the embeddings.
         given: arguments of `from_pretrained`. Code in the folder is not run, so `trust_remote_code` cannot be True.
 
     Raises:

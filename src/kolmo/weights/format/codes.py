@@ -194,7 +194,7 @@ def _with_wild(one: Coded, data: bytes, tail: bytes) -> bytes:
         CorruptError: the places are not in order, or not in the tensor.
     """
     found = np.frombuffer(data, np.uint8).reshape(-1, BYTES[one.dtype]).copy()
-    found[_places(one, tail)] = np.frombuffer(tail, np.uint8, offset=8 * one.wild).reshape(-1, BYTES[one.dtype])
+    found[wild_places(one, tail)] = np.frombuffer(tail, np.uint8, offset=8 * one.wild).reshape(-1, BYTES[one.dtype])
     return found.tobytes()
 
 
@@ -205,10 +205,15 @@ def wild_weights(one: Coded, code: bytes) -> tuple[npt.NDArray[np.int64], Floats
         CorruptError: the places are not in order, or not in the tensor.
     """
     tail = code[len(code) - one.tail :]
-    return _places(one, tail), to_floats(tail[8 * one.wild :], one.dtype)
+    return wild_places(one, tail), to_floats(tail[8 * one.wild :], one.dtype)
 
 
-def _places(one: Coded, tail: bytes) -> npt.NDArray[np.int64]:
+def wild_places(one: Coded, tail: bytes) -> npt.NDArray[np.int64]:
+    """The places of wild weights in a tensor.
+
+    Raises:
+        CorruptError: the places are not in order, or not in the tensor.
+    """
     places = np.frombuffer(tail, "<u8", one.wild)
     if places.size and (int(places[-1]) >= one.count or bool((places[1:] <= places[:-1]).any())):
         raise CorruptError("the places of wild weights are not in order, or not in the tensor", one.stored - one.tail)

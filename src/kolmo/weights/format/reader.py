@@ -115,7 +115,7 @@ class ShrunkFile:
             with self.placed(name):
                 data = decode(one, data, self.record.function_of(one), threads)
         if not is_base:
-            self._compare(name, begin, checksum_of(data))
+            self.compare(name, checksum_of(data))
         return data
 
     def read_slabs(self, name: str, threads: int = 1) -> Iterator[bytes]:
@@ -132,16 +132,14 @@ class ShrunkFile:
             KolmoError: there is no tensor of this name.
         """
         name, one = self._stored(name)
-        begin, size = self.span(name)
-        with open(self.path, "rb") as file:
-            data = read_span(file, self.path, begin, size)
+        data = self.read_code(name)
         whole = hashlib.sha256()
         with self.placed(name):
             pieces = iter([data]) if one is None else decode_slabs(one, data, self.record.function_of(one), threads)
             for piece in pieces:
                 whole.update(piece)
                 yield piece
-        self._compare(name, begin, whole.hexdigest()[:CHECKSUM_DIGITS])
+        self.compare(name, whole.hexdigest()[:CHECKSUM_DIGITS])
 
     def _stored(self, name: str) -> tuple[str, Coded | None]:
         """The name under which the file holds a tensor, and its entry if it is coded."""
@@ -158,8 +156,19 @@ class ShrunkFile:
             at = self.span(name)[0] + (error.offset or 0)
             raise CorruptError(f"{self.path}: tensor {quoted(name)}: {error}; get the file again", at) from None
 
-    def _compare(self, name: str, begin: int, found: str) -> None:
-        one = self.record.coded.get(name)
+    def read_code(self, name: str) -> bytes:
+        """What the file holds of a tensor that is not tied: its code, or its bytes; none of it is checked."""
+        begin, size = self.span(name)
+        with open(self.path, "rb") as file:
+            return read_span(file, self.path, begin, size)
+
+    def compare(self, name: str, found: str) -> None:
+        """Compare the checksum of a tensor's bytes with the recorded one.
+
+        Raises:
+            CorruptError: they differ.
+        """
+        begin, one = self.span(name)[0], self.record.coded.get(name)
         if found != (self.record.raw[name] if one is None else one.checksum):
             raise CorruptError(
                 f"{self.path}: tensor {quoted(name)}, at byte {begin}, is damaged: its checksum differs; get it again",

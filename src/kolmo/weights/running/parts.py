@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from kolmo.weights.running.packed import PackedTensor
+
     Holder = tuple[torch.nn.Module, str]
 
 
@@ -25,12 +27,14 @@ class StreamedParameter:
         empty: a placeholder with its shape and dtype, on device "meta".
         device: the device that it is decoded to.
         holders: the modules that have it, each with its name there.
+        packed: its weights in memory; None if they are decoded from the file.
     """
 
     name: str
     empty: torch.nn.Parameter
     device: Any
     holders: Sequence[Holder]
+    packed: PackedTensor | None = None
 
     def put(self, parameter: torch.nn.Parameter) -> None:
         """Set the parameter in all modules that have it."""
@@ -75,6 +79,11 @@ class Part:
     def __setstate__(self, state: dict[str, Any]) -> None:
         """The mirror of `__getstate__`."""
         self.__dict__.update(state, lock=RLock())
+
+    @property
+    def packed(self) -> bool:
+        """Whether all of its parameters are packed."""
+        return all(weight.packed is not None for weight in self.weights)
 
     @property
     def size(self) -> int:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
-from kolmo.safetensors import read_span
 from kolmo.weights.format.codes import wild_weights
 from kolmo.weights.format.reader import ShrunkFile
 from kolmo.weights.running.activations import INTEGERS
@@ -172,10 +171,8 @@ def read_code(file: ShrunkFile, name: str) -> tuple[torch.Tensor, Wild | None]:
 
     name = file.record.aliases.get(name, name)
     one = file.record.coded[name]
-    begin, size = file.span(name)
-    with open(file.path, "rb") as source:
-        data = read_span(source, file.path, begin, size)
-    code = torch.frombuffer(bytearray(data[: size - one.tail]), dtype=torch.uint8)
+    data = file.read_code(name)
+    code = torch.frombuffer(bytearray(data[: len(data) - one.tail]), dtype=torch.uint8)
     with file.placed(name):
         if function := file.record.function_of(one):
             function.check(data)

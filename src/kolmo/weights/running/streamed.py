@@ -1,9 +1,11 @@
 """Modules of torch that run from a shrunk checkpoint: each part is decoded when it is used, and dropped afterwards.
 
+Weights of the trellis are packed once (`packed`), and decode fast when their part is called. Parts of others, and those
+for which the cache has no room, are decoded from the file, each while another part runs:
+
     part 1 runs          part 2 runs          part 3 runs
     part 2 is decoded    part 3 is decoded    part 1 is decoded, for the next pass
 
-Memory holds about two parts and everything that is not coded; codes are read from the file, which the system caches.
 The outputs are those of the whole module, to the bit. The next part is predicted from the order of earlier calls, so
 that any order is possible, and parts may be used several times. What it is not: fit for training.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from threading import Lock
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
     Holder = tuple[torch.nn.Module, str]
 
 
-UNCOPIED = ("_lock", "_pool", "_ahead", "_filled", "_follows", "_last")  # attributes that copies make anew
+# Attributes that copies make anew.
+UNCOPIED = ("_lock", "_pool", "_unpackers", "_ahead", "_filled", "_follows", "_last")
 
 
 def stream(
@@ -45,12 +48,13 @@ def stream(
     names: Mapping[str, str] | None = None,
     device: Any = None,
     threads: int = 0,
-    cache: int = 0,
+    cache: int | None = None,
 ) -> Stream:
     """Let a module run from a shrunk checkpoint. Its parameters may be on device "meta"; most of them are afterwards.
 
     Weights get the dtype and the device of the parameters that they belong to. Tensors that are not coded, and coded
-    ones that belong to no part, are read at once and stay in memory.
+    ones that belong to no part, are read at once and stay in memory. So do embeddings (`torch.nn.Embedding`): packed,
+    so that the rows that are looked up are decoded, or else decoded.
 
     Args:
         module: any module; it is changed in place.
@@ -61,8 +65,10 @@ def stream(
         names: for each parameter and buffer to read, its name in the file; by default all, under their own names.
         device: device of parameters that are on "meta"; by default the CPU.
         threads: number of threads that decode a part; 0 is one for each core.
-        cache: memory in bytes for parts that stay decoded: as many of the first ones as it has room for. Two parts more
-            are in memory.
+        cache: by default all weights of the trellis are packed in memory, at about one bit a weight more than in the
+            file; this decodes them once. Or memory in bytes for as many of the embeddings and first parts as it has
+            room for: packed, or decoded if they are coded otherwise. The other parts are decoded from the file each
+            time, at 25 ns a weight, and the next one ahead of its call. 0 takes the least memory.
 
     Returns:
         The stream, with statistics; it is also `module.kolmo_stream`.
@@ -86,7 +92,7 @@ def stream(
         import torch  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(f"streaming needs torch ({error}); {install('hf')}") from None
-    if cache < 0:
+    if cache is not None and cache < 0:
         raise ValueError(f"cache = {cache} is negative; give a number of bytes")
     file = source if isinstance(source, ShrunkFile) else ShrunkFile(source)
     found = Stream(file, threads, device or "cpu", cache)
@@ -100,15 +106,16 @@ class Stream:
     Attributes:
         file: the file with the weights.
         parts: the parts that are decoded one by one.
+        packed: number of bytes of packed weights, which stay in memory.
         most: largest number of bytes of decoded parts that were in memory at once.
         decoded: how often a part was decoded when it was called.
         foreseen: how often a part was decoded ahead of its call.
     """
 
-    def __init__(self, file: ShrunkFile, threads: int, device: Any, cache: int) -> None:
+    def __init__(self, file: ShrunkFile, threads: int, device: Any, cache: int | None) -> None:
         self.file = file
         self.parts: list[Part] = []
-        self.most = self.decoded = self.foreseen = 0
+        self.packed = self.most = self.decoded = self.foreseen = 0
         self._threads, self._device, self._cache = threads or available_cores(), device, cache
         self._begin()
 
@@ -124,7 +131,8 @@ class Stream:
     def _begin(self) -> None:
         """Set the attributes that copies do not share (`UNCOPIED`)."""
         self._lock = Lock()  # guards the attributes below and the statistics above
-        self._pool = ThreadPoolExecutor(1, "kolmo-stream")
+        self._pool = ThreadPoolExecutor(1, "kolmo-stream")  # decodes ahead
+        self._unpackers = ThreadPoolExecutor(self._threads, "kolmo-unpack") if self._threads > 1 else None
         self._ahead: dict[Part, Future[list[torch.nn.Parameter]]] = {}
         self._filled: set[Part] = set()
         self._follows: dict[tuple[Part | None, Part | None], Part] = {}
@@ -138,30 +146,39 @@ class Stream:
         names: Mapping[str, str] | None,
     ) -> None:
         """Read the parameters that stay, and replace those of the parts by placeholders."""
+        from kolmo.weights.running.packed import Cache, looks_up, pack_embeddings
+
         names = {name: name for name in module.state_dict()} if names is None else names
         self.parts = [Part(one) for one in parts]
         owners = {inner: part for part in reversed(self.parts) for inner in part.module.modules()}
+        cache = Cache(self.file, self._cache, self._threads)
         stay: list[StreamedParameter] = []
         for weight in self._weights(module, names):
-            streamed = self.file.is_coded(weight.name) and all(
-                holder in owners and holder not in resident for holder, _ in weight.holders
-            )
-            if not streamed:
+            if not self.file.is_coded(weight.name) or any(holder in resident for holder, _ in weight.holders):
+                stay.append(weight)
+                continue
+            if any(looks_up(holder) for holder, _ in weight.holders):
+                cache.pack([weight])
+                if weight.packed is None or not weight.packed.has_rows:
+                    stay.append(weight)
+                    continue
+                weight.put(weight.empty)
+                weight.holders = pack_embeddings(module, weight)
+            if not all(holder in owners for holder, _ in weight.holders):
                 stay.append(weight)
                 continue
             weight.put(weight.empty)
             for part in dict.fromkeys(owners[holder] for holder, _ in weight.holders):
                 own = [(holder, name) for holder, name in weight.holders if owners[holder] is part]
-                part.weights.append(StreamedParameter(weight.name, weight.empty, weight.device, own))
+                part.weights.append(replace(weight, holders=own))
         for weight, parameter in zip(stay, self._decode(stay), strict=True):
             weight.put(parameter)
         self._read_buffers(module, names)
         module.requires_grad_(False)
         self.parts = [part for part in self.parts if part.weights]
-        room = self._cache
         for part in self.parts:
-            part.stays = part.size <= room
-            room -= part.size if part.stays else 0
+            part.stays = cache.take(part)
+        self.packed = cache.packed
         for part in self.parts:
             part.module.register_forward_pre_hook(Entering(self, part), prepend=True, with_kwargs=True)
             part.module.register_forward_hook(Leaving(self, part), always_call=True)
@@ -212,6 +229,10 @@ class Stream:
 
         found = []
         for weight in weights:
+            if weight.packed is not None:
+                value = weight.packed.decode(weight.empty.dtype, self._unpackers).to(weight.device)
+                found.append(torch.nn.Parameter(value, requires_grad=False))
+                continue
             kind = self.file.kind(weight.name)
             value = torch.empty(kind.count, dtype=weight.empty.dtype, device=weight.device)
             at = 0
@@ -279,7 +300,8 @@ class Stream:
             expected = self._follows.get(self._last)
             for other in [other for other in self._ahead if other is not expected]:
                 self._ahead.pop(other).cancel()
-            if expected is not None and expected not in self._filled and expected not in self._ahead:
+            is_slow = expected is not None and not expected.packed
+            if expected is not None and is_slow and expected not in self._filled and expected not in self._ahead:
                 self._ahead[expected] = self._pool.submit(self._decode, expected.weights)
                 self._count()
             idle = [other for other in self._filled if other is not part and not other.users]
@@ -299,9 +321,16 @@ class Entering:
     stream: Stream
     part: Part
 
-    def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __call__(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The hook, as torch calls it."""
+        import torch
+
         self.stream.enter(self.part, chain(args, kwargs.values()))
+        if type(module) is not torch.nn.Linear:
+            return None
+        # Of slices, as of the last token, torch would copy the weight, because that requires no gradients.
+        dense = torch.contiguous_format
+        return tuple(x.clone(memory_format=dense) if isinstance(x, torch.Tensor) else x for x in args), kwargs
 
 
 @dataclass(eq=False)
