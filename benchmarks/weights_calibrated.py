@@ -46,7 +46,6 @@ from kolmo.weights.choice.bpc import BitsPerCharacter
 from kolmo.weights.choice.losses import DecodedTensors
 from kolmo.weights.choice.survey import survey
 from kolmo.weights.format.reader import ShrunkFile
-from kolmo.weights.goals import agreed
 from kolmo.weights.sources.checkpoint import open_checkpoint
 from kolmo.weights.sources.dtypes import from_floats, to_floats
 from weights_budget import foreign, told
@@ -158,18 +157,8 @@ class Bench:
                 families["bitshift"] = BitshiftOptions()
             for family, options in families.items():
                 for kind, calibration in calibrations.items():
-                    if not (calibration and is_refused(bits, options)):
-                        found[f"{family}, {kind}{bits:g} bit"] = partial(self.shrunk, bits, options, calibration)
+                    found[f"{family}, {kind}{bits:g} bit"] = partial(self.shrunk, bits, options, calibration)
         return found | {f"GPTQ, {bits} bit, g128": partial(self.gptq, bits) for bits in GPTQ_BITS}
-
-
-def is_refused(bits: float, options: FamilyOptions) -> bool:
-    """Whether `kolmo.shrink` has no calibration for these options."""
-    try:
-        agreed(kolmo.Bits(bits), options, kolmo.Selection(), calibrated=True)
-    except ValueError:
-        return True
-    return False
 
 
 def kept(path: Path | None, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

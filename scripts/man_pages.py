@@ -51,10 +51,10 @@ def pages(context: click.Context) -> dict[str, str]:
     """The manual pages of a command and of the commands below it, by their names such as `kolmo-collect-cc`."""
     command = context.command
     found = {context.command_path.replace(" ", "-"): page(context)}
-    for name in command.list_commands(context) if isinstance(command, click.Group) else ():
-        one = command.get_command(context, name)
-        assert one is not None
-        found |= pages(click.Context(one, info_name=name, parent=context))
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            if one := command.get_command(context, name):
+                found |= pages(click.Context(one, info_name=name, parent=context))
     return found
 
 

@@ -73,6 +73,19 @@ FILES = (
         note="needs two cores that nothing else uses",
     ),
     Entry(
+        "lossless-growth",
+        LOSSLESS,
+        (),
+        (
+            "python benchmarks/lossless.py --files none --growth 1,4,5 --growth-bytes 10000000 "
+            "--markdown {out}/growth.md",
+            "python benchmarks/lossless.py --files none --growth 1 --growth-bytes 100000000 --markdown {out}/more.md",
+        ),
+        minutes=60,
+        data=(TEXTS,),
+        note="not on the page yet",
+    ),
+    Entry(
         "lossless-stream",
         LOSSLESS,
         ("A stream",),
@@ -184,6 +197,40 @@ FILES = (
         "benchmarks/robustness.md",
         ("Hostile input",),
         note=BY_HAND + "trials by hand; each kind that was found has tests",
+    ),
+    Entry(
+        "kills",
+        "benchmarks/robustness.md",
+        ("Killed commands",),
+        ("python scripts/hostile/kills.py --state {out}/kills.jsonl --count 125",),
+        minutes=180,
+        modules=("torch",),
+    ),
+    Entry(
+        "races",
+        "benchmarks/robustness.md",
+        ("Two runs at once",),
+        ("python scripts/hostile/races.py --state {out}/races.jsonl --count 60",),
+        minutes=120,
+        modules=("torch",),
+    ),
+    Entry(
+        "fuzz",
+        "benchmarks/robustness.md",
+        ("Fuzz targets",),
+        tuple(
+            f"{kernel}python fuzz/{name}.py {{out}}/{name} -max_total_time=3600"
+            for name in ("decoder", "weights", "readers", "gguf_files")
+            for kernel in ("", "KOLMO_KERNEL=reference ")
+        ),
+        minutes=480,
+    ),
+    Entry(
+        "soak",
+        "benchmarks/robustness.md",
+        ("A long stream",),
+        ("python scripts/hostile/soak.py --log {out}/soak.jsonl",),
+        minutes=600,
     ),
     Entry(
         "portability",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogue.entry import SMOLLM2, WIKI, Entry
+from catalogue.entry import BY_HAND, SMOLLM2, WIKI, Entry
 
 WEIGHTS = "benchmarks/weights.md"
 CODERS = ("nncodec", "hqq", "bitsandbytes", "gguf", "llama_cpp")
@@ -18,8 +18,14 @@ CHECKPOINTS = (
         "weights-bitshift",
         WEIGHTS,
         ("The bitshift trellis alone",),
-        ("python benchmarks/weights_core.py --bitshift --repeat 1 --markdown {out}/weights.md",),
-        minutes=10,
+        (
+            "python benchmarks/weights_core.py --bitshift --repeat 1 --markdown {out}/weights.md",
+            "python benchmarks/weights_bitshift.py --network resnet-20 --bits 2 3 --images 1000",
+            "python benchmarks/weights_bitshift.py --network resnet-56 --bits 2 3 --images 600",
+        ),
+        minutes=20,
+        data=("models/resnet_cifar10", "bench/images/cifar10_jpeg_test.tar"),
+        modules=("torch",),
     ),
     Entry(
         "weights-billion",
@@ -92,12 +98,12 @@ CHECKPOINTS = (
         ("Resident",),
         (
             "python benchmarks/weights_resident.py products",
-            f"python benchmarks/weights_resident.py generate {{data}}/{SMOLLM2} {{out}}/files --tokens 12",
+            f"python benchmarks/weights_resident.py generate {{data}}/{SMOLLM2} {{out}}/files --tokens 8 "
+            "--gguf {data}/models/smollm2.gguf",
         ),
-        minutes=20,
-        data=(SMOLLM2,),
-        modules=("torch", "transformers"),
-        note="the rows of streamed weights: no command",
+        minutes=30,
+        data=(SMOLLM2, "models/smollm2.gguf"),
+        modules=("torch", "transformers", "llama_cpp"),
     ),
     Entry(
         "weights-examples",
@@ -153,11 +159,21 @@ CHECKPOINTS = (
         "weights-calibrated",
         WEIGHTS,
         ("Calibrated",),
-        ("python benchmarks/weights_calibrated.py --markdown {out}/weights.md",),
-        minutes=60,
-        data=("bench/text/dickens",),
+        (
+            "python benchmarks/weights_calibrated.py --keep {out}/stories.jsonl --markdown {out}/weights.md",
+            f"python benchmarks/weights_calibrated.py {{data}}/{SMOLLM2} --calibrate {{data}}/train/wiki_en.txt "
+            "--tokens 16384 --text {data}/bench/text/canterbury/alice29.txt --text {data}/bench/text/wiki.test.raw "
+            "--characters 10000 --keep {out}/smol.jsonl --work {out}/smol --markdown {out}/weights.md",
+        ),
+        minutes=120,
+        data=("bench/text/dickens", SMOLLM2, "train/wiki_en.txt", "bench/text/canterbury/alice29.txt", WIKI),
         modules=("torch", "transformers", "pyarrow"),
-        note="the table of SmolLM2-135M is of a prototype",
+    ),
+    Entry(
+        "weights-blocks",
+        WEIGHTS,
+        ("Calibrated by blocks",),
+        note=BY_HAND + "a prototype of what was tried; the rows by blocks are those of the entry weights-calibrated",
     ),
     Entry(
         "weights-figures",

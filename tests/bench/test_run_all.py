@@ -21,6 +21,7 @@ from kolmo.cli import group
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(path for path in (ROOT / "docs" / "benchmarks").glob("*.md") if path.name != "README.md")
+SHARED = {"examples": "examples/common.py", "scripts/hostile": "scripts/hostile/kills.py"}  # options of all of a folder
 OK, BAD = f"{shlex.quote(sys.executable)} -c 'print(1)'", f"{shlex.quote(sys.executable)} -c 'raise SystemExit(3)'"
 
 
@@ -75,8 +76,8 @@ def test_options_of_the_list_exist() -> None:
                 assert set(options) <= known, command
             else:
                 text = (ROOT / words[1]).read_text("utf-8")
-                if words[1].startswith("examples/"):
-                    text += (ROOT / "examples" / "common.py").read_text("utf-8")
+                if shared := SHARED.get(words[1].rpartition("/")[0]):
+                    text += (ROOT / shared).read_text("utf-8")
                 for option in options:
                     assert f'"{option}"' in text, f"{words[1]} has no {option}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -189,10 +190,11 @@ def test_feedback_of_every_path_gives_the_reference_bits(states_log: int, bits: 
     ],
     ids=str,
 )
-def test_arguments_that_do_not_fit_the_feedback(change: tuple[int, int | bytes]) -> None:
+def test_arguments_that_do_not_fit_the_feedback(change: tuple[int, Any]) -> None:
     assert NATIVE is not None
-    given: list[int | bytes] = [12, 2, 32, bytes(4), bytes(128), bytes(128), bytes(4096)]
-    for kernel in (NATIVE.bitshift_feedback_search, feedback.bitshift_feedback_search):
+    given: list[Any] = [12, 2, 32, bytes(4), bytes(128), bytes(128), bytes(4096)]
+    kernels: list[Any] = [NATIVE.bitshift_feedback_search, feedback.bitshift_feedback_search]
+    for kernel in kernels:
         kernel(*given)
         with pytest.raises(ValueError, match="do not fit"):
             kernel(*given[: change[0]], change[1], *given[change[0] + 1 :])

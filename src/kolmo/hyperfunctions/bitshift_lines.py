@@ -44,7 +44,8 @@ class BitshiftLines:
     def quantise(self, row: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
         """The weights that a reader will decode for the next row, binary32."""
         decoded = self._rows.code(self._function.turned(np.asarray(row, np.float32)[None]))
-        return self._function.turned(decoded, back=True)[0]
+        line: npt.NDArray[np.float32] = self._function.turned(decoded, back=True)[0]
+        return line
 
     def payload(self) -> bytes:
         """The payload, after the last row."""
