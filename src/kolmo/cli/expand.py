@@ -26,7 +26,7 @@ TYPES = {"gguf": ("f16", "f32", "bf16", "q8_0"), "compressed-tensors": ("int8", 
 @click.option(
     "--to",
     type=click.Choice(list(TYPES)),
-    help="Of the folder of a model, make a GGUF file for llama.cpp, or a folder of compressed-tensors for vLLM.",
+    help="From the folder of a model, make a GGUF file for llama.cpp, or a folder for vLLM.",
 )
 @click.option(
     "--type",

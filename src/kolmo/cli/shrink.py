@@ -45,7 +45,8 @@ def method_options(function: options.Function) -> options.Function:
             ]
             choices = dict.fromkeys(str(choice) for _, one in several for choice in one.choices)
             kind = _type_of(several[0][1].default, choices)
-            declare = click.option(options.flag_of(key), key, type=kind, help=" ".join(texts))
+            metavar = "X" if kind is click.FLOAT else None
+            declare = click.option(options.flag_of(key), key, type=kind, metavar=metavar, help=" ".join(texts))
         function = declare(function)
     return function
 

@@ -136,7 +136,7 @@ class _Packing:
             slab = to_floats(data[begin : begin + count * size], of.dtype).reshape(-1, columns)
             if not np.isfinite(slab).all():
                 raise KolmoError(
-                    f"{self.source.name}: {quoted(name)} has weights that are not finite; choose --to gguf"
+                    f"{self.source.name}: {quoted(name)} has weights that are not finite; make a GGUF file of it"
                 )
             group, dtype = self.group or columns, scale[1].dtype
             integers, scales = quantise(slab, self.bits, group, dtype, self.source.steps.get(name))
