@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 import threading
@@ -216,11 +217,34 @@ def test_a_temporary_that_another_process_is_about_to_remove_is_not_used(
 
 
 def test_foreign_things_of_a_temporary_name_stay(tmp_path: Path) -> None:
+    own = temporaries.own_prefix()
     (tmp_path / "aim").write_text("precious")
-    (tmp_path / ".kolmo-aaaaaaaa.tmp").symlink_to(tmp_path / "aim")
-    os.mkfifo(tmp_path / ".kolmo-bbbbbbbb.tmp")
+    (tmp_path / f"{own}aaaa.tmp").symlink_to(tmp_path / "aim")
+    os.mkfifo(tmp_path / f"{own}bbbb.tmp")
+    (tmp_path / f"{own}cccc.tmp").write_text("half")
+    before = sorted(os.listdir(tmp_path))
     remove_abandoned(str(tmp_path))
-    assert sorted(os.listdir(tmp_path)) == [".kolmo-aaaaaaaa.tmp", ".kolmo-bbbbbbbb.tmp", "aim"]
+    assert sorted({*before} - {*os.listdir(tmp_path)}) == [f"{own}cccc.tmp"]
+
+
+def test_temporaries_of_other_machines_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a file system is shared, but its locks are not."""
+
+    def write() -> None:
+        with replacing(tmp_path / "x") as file:
+            file.write(b"half")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert ended(forked(write)) == -signal.SIGKILL
+    left = os.listdir(tmp_path)
+    temporaries.own_prefix.cache_clear()
+    monkeypatch.setattr(platform, "node", lambda: "another")
+    remove_abandoned(str(tmp_path))
+    assert os.listdir(tmp_path) == left
+    monkeypatch.undo()
+    temporaries.own_prefix.cache_clear()
+    remove_abandoned(str(tmp_path))
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_lock_excludes_processes_and_threads(tmp_path: Path) -> None:

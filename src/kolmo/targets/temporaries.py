@@ -1,18 +1,22 @@
 """Temporary files and folders: locked while a process writes them, and removed when none does any more.
 
 A process that is killed leaves its temporary file behind. The next process that writes to the same folder removes it:
-a temporary that can be locked has no living writer. What it is not: a remover of anything without a temporary name,
-of another user's files, or of anything on a file system without locks.
+a temporary that can be locked has no living writer. Locks of some shared file systems hold within one machine only, so
+a name begins with digits that stand for the machine. What it is not: a remover of anything without a temporary name,
+of what another machine or user made, or of anything on a file system without locks.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import platform
 import re
 import shutil
 import stat
 import sys
 from contextlib import suppress
+from functools import cache
 from typing import IO
 
 from kolmo.targets.locks import is_named, try_lock
@@ -27,6 +31,12 @@ _searched: set[tuple[int, int]] = set()  # device and inode of the folders that 
 def is_temporary(name: str) -> bool:
     """Whether a file or folder of this name is one that a `Target` or `TargetFolder` has begun."""
     return TEMPORARY.fullmatch(name) is not None
+
+
+@cache
+def own_prefix() -> str:
+    """How the temporary names that processes of this machine choose begin."""
+    return PREFIX + hashlib.blake2b(platform.node().encode(), digest_size=2).hexdigest()
 
 
 def begin_file(folder: str) -> tuple[IO[bytes], int | None, str]:
@@ -75,17 +85,18 @@ def begin_folder(folder: str) -> tuple[int | None, str]:
 
 
 def remove_abandoned(folder: str) -> None:
-    """Remove the temporaries in a folder that processes of this user left there, and that none writes any more."""
+    """Remove the temporaries in a folder that this user's processes on this machine left there, and none writes now."""
     if sys.platform == "win32":
         return
     with suppress(OSError), os.scandir(folder or ".") as entries:
-        for path in [entry.path for entry in entries if is_temporary(entry.name)]:
+        own = own_prefix()
+        for path in [entry.path for entry in entries if entry.name.startswith(own) and is_temporary(entry.name)]:
             with suppress(OSError):
                 _remove(path)
 
 
 def _new_path(folder: str) -> str:
-    return os.path.join(os.path.abspath(folder), f"{PREFIX}{os.urandom(4).hex()}{SUFFIX}")
+    return os.path.join(os.path.abspath(folder), f"{own_prefix()}{os.urandom(2).hex()}{SUFFIX}")
 
 
 def _search_once(folder: str) -> None:
