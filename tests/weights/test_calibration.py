@@ -271,6 +271,29 @@ def test_a_module_on_samples(tmp_path: Path, states: int) -> None:
 
 
 @kernels
+def test_damaged_codes_of_an_interrupted_run_are_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = batches(8)
+    kolmo.shrink(network(), tmp_path / "whole", kolmo.Bits(3), calibrate=samples)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kolmo.weights.shrink.compare", stop)  # all tensors are coded by then
+        with pytest.raises(KeyboardInterrupt):
+            kolmo.shrink(network(), tmp_path / "small", kolmo.Bits(3), calibrate=samples)
+    codes = sorted((tmp_path / "small.calibration").glob("*/*.npz"))
+    assert len(codes) > 3
+    codes[0].write_bytes(b"")
+    codes[1].write_bytes(codes[1].read_bytes()[:-40])
+    middle = bytearray(codes[2].read_bytes())
+    middle[len(middle) // 4] ^= 1
+    codes[2].write_bytes(middle)
+    kolmo.shrink(network(), tmp_path / "small", kolmo.Bits(3), calibrate=samples)
+    assert (tmp_path / "small").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+@kernels
 def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     """The sums that were kept are taken up, and the file is the same; other samples begin anew."""
     samples, calls = batches(16), 0

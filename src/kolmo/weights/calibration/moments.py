@@ -188,7 +188,7 @@ class Moments:
         Raises:
             ValueError, OSError, KeyError: the file is not one that `save` wrote.
         """
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
 
             def part(kind: str) -> dict[str, Any]:
                 return {key.partition(".")[2]: file[key] for key in file.files if key.startswith(f"{kind}.")}

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -135,8 +136,11 @@ class _Pass:
         self._original, self._changed = (Walk(network.model, blocks, network.samples) for _ in range(2))
 
     def run(self) -> None:
-        """Code what is not in the folder yet, block by block."""
+        """Code what is not in the folder yet, or damaged there, block by block."""
         self._folder.mkdir(exist_ok=True)
+        for name, place in self._places.items():
+            if place.exists() and not self._is_intact(name):
+                place.unlink()
         blocks, coded = self._given.blocks, self._given.survey.record.coded
         last = max((k for k, names in enumerate(blocks.names) if self._missing(names)), default=-1)
         if self._progress:
@@ -174,6 +178,14 @@ class _Pass:
                 with found.watching(within, rows):
                     self._changed.run(block, number, until=until, stays=True)
         return found
+
+    def _is_intact(self, name: str) -> bool:
+        """Whether the code of a tensor in the folder can be read."""
+        try:
+            self.kept(name)
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            return False
+        return True
 
     def _missing(self, names: Iterable[str]) -> list[str]:
         """Those of these tensors whose codes are not in the folder."""
@@ -246,7 +258,7 @@ class _Pass:
 
     def kept(self, name: str) -> Code:
         """The code of a tensor that is in the folder: the mirror of `_keep`."""
-        with np.load(self._places[name], allow_pickle=False) as file:
+        with self._places[name].open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             by = json.loads(str(file["by"]))
             counts = dict(zip(COUNTS, map(int, file["counts"]), strict=True))
             return Code(file["data"].tobytes(), None if by is None else restore(*by), **counts)
