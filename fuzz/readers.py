@@ -118,7 +118,7 @@ READERS += [_corpus(".jsonl.gz"), _corpus(".csv"), _corpus(".parquet"), _result,
 
 def make_seeds(folder: Path) -> None:
     """Small files of all kinds."""
-    for path in (*(GOLDEN / "weights").glob("*.safetensors"), *(GOLDEN / "networks").glob("*.safetensors")):
+    for path in (*GOLDEN.glob("*/weights/*.safetensors"), *GOLDEN.glob("*/networks/*.safetensors")):
         if path.stat().st_size <= LARGEST_SEED:
             shutil.copy(path, folder)
     tensors = [("a", "F32", (2, 3)), ("b", "BF16", (4,)), ("c", "I64", ())]

@@ -3,7 +3,7 @@
     python fuzz/weights.py [CORPUS] -max_total_time=600     with atheris (pip install "kolmo[fuzz]"), else for ever
     python fuzz/weights.py [FOLDER_OR_FILE ...]             without: every file once, and its mutations
 
-A finding is any exception other than `KolmoError`, or two readers that disagree. Seeds: tests/golden/weights. What it
+A finding is any exception other than `KolmoError`, or two readers that disagree. Seeds: the golden weights. What it
 is not: a proof; nearly all damage ends at a checksum, so payloads are also read with checksums made to fit.
 """
 
@@ -23,7 +23,7 @@ from kolmo.hyperfunctions.trellis import Trellis
 from kolmo.hyperfunctions.trellis_payload import HEADER, checksum
 from kolmo.weights.format import lossless
 
-GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "weights"
+GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "v0.1.0" / "weights"
 SHAPES = ((40, 30), (12, 90), (1, 7))  # that payloads are read with
 
 

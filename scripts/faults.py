@@ -104,12 +104,16 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100_000, help="faults (default 100000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of faults (default 0)")
     parser.add_argument("--processes", type=int, default=2, help="processes (default 2)")
-    parser.add_argument("--folder", type=Path, default=GOLDEN, help="files (default tests/golden)")
+    parser.add_argument("--folder", type=Path, help="files (default: all golden files)")
     parser.add_argument("--only", default="*", help="names of the files, as a pattern such as v1-neural-* (default *)")
     options = parser.parse_args()
-    paths = sorted(path for path in options.folder.glob(f"{options.only}.kmo") if path.with_suffix(".raw").exists())
+    folders = [options.folder] if options.folder else sorted(GOLDEN.glob("v*"))
+    found = sorted(path for folder in folders for path in folder.glob(f"{options.only}.kmo"))
+    paths = [path for path in found if path.with_suffix(".raw").exists()]
     if not paths:
-        print(f"{options.folder}: no X.kmo with an X.raw beside it; name another with --folder", file=sys.stderr)
+        print(
+            f"{options.folder or GOLDEN}: no X.kmo with an X.raw beside it; name another with --folder", file=sys.stderr
+        )
         return 1
     for path in paths:
         if kolmo.decompress(path.read_bytes()) != path.with_suffix(".raw").read_bytes():

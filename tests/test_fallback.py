@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-GOLDEN = Path(__file__).parent / "golden"
-SMALL = sorted(path for path in GOLDEN.glob("*.kmo") if path.with_suffix(".raw").stat().st_size <= 1200)
+from golden import RELEASE, find
+
+SMALL = sorted(path for path in find("*.kmo") if path.with_suffix(".raw").stat().st_size <= 1200)
 
 
 def run(*arguments: str, data: bytes) -> bytes:
@@ -30,7 +31,7 @@ def test_the_reference_opens_golden_files(path: Path) -> None:
 
 @pytest.mark.parametrize("level", [1, 5, 9])
 def test_the_reference_writes_the_golden_bytes(level: int) -> None:
-    path = GOLDEN / f"v1-prose-{level}.kmo"
+    path = RELEASE / f"v1-prose-{level}.kmo"
     arguments = ("compress", "-m", f"cm:{level}", "-c", "-q")
     assert run(*arguments, data=path.with_suffix(".raw").read_bytes()) == path.read_bytes()
 

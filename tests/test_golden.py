@@ -1,4 +1,4 @@
-"""Decoding is a promise: every file of a released format opens for ever, and version 1 still writes its own."""
+"""Decoding is a promise: every file of a released format opens for ever, and the newest still write their own."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from pathlib import Path
 import pytest
 
 import kolmo
-from golden import make_weights
+from golden import RELEASE, RELEASES, find, make_weights, measured, sums
 from golden.make import CASES, encode
 
-GOLDEN = Path(__file__).parent / "golden"
-FILES = sorted(GOLDEN.glob("*.kmo"))
-WEIGHTS = sorted((GOLDEN / "weights").glob("*.safetensors"))
+FILES = find("*.kmo")
+WEIGHTS = find("weights/*.safetensors")
+
+
+@pytest.mark.parametrize("release", sorted(RELEASES.glob("v*")), ids=lambda path: path.name)
+def test_no_file_of_a_release_has_changed(release: Path) -> None:
+    assert measured(release) == sums(release)
 
 
 def test_there_are_golden_files_of_every_kind() -> None:
@@ -29,8 +33,8 @@ def test_opens(path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_the_writer_still_writes_these_bytes(name: str) -> None:
-    raw = (GOLDEN / f"{name}.raw").read_bytes()
-    assert encode(name, raw) == (GOLDEN / f"{name}.kmo").read_bytes()
+    raw = (RELEASE / f"{name}.raw").read_bytes()
+    assert encode(name, raw) == (RELEASE / f"{name}.kmo").read_bytes()
 
 
 def test_there_are_shrunk_checkpoints_of_every_kind() -> None:
@@ -46,4 +50,4 @@ def test_a_shrunk_checkpoint_expands(path: Path) -> None:
 @pytest.mark.parametrize("name", sorted(make_weights.CASES))
 def test_shrink_still_writes_these_bytes(name: str, tmp_path: Path) -> None:
     make_weights.write(name, tmp_path / "small")
-    assert (tmp_path / "small").read_bytes() == (GOLDEN / "weights" / f"{name}.safetensors").read_bytes()
+    assert (tmp_path / "small").read_bytes() == (RELEASE / "weights" / f"{name}.safetensors").read_bytes()

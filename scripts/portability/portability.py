@@ -230,7 +230,7 @@ def compare(folder: str, sources: list[Path], line: str) -> int:
 
 def main() -> int:
     """Build and run everything; returns the exit status."""
-    data = b"".join(path.read_bytes() for path in sorted(GOLDEN.glob("*.raw")))
+    data = b"".join(path.read_bytes() for path in sorted(GOLDEN.glob("v*/*.raw")))
     different = 0
     with tempfile.TemporaryDirectory() as folder:
         line = expected_network(Path(folder) / "network_content.h", data[:150])

@@ -1,4 +1,4 @@
-"""Makes the golden files of format version 1: `python tests/golden/make.py`, once, when the version is released.
+"""Makes the golden files of a release: `PYTHONPATH=tests:benchmarks python -m golden.make`, once.
 
 Files that exist are never replaced: decoding them is the promise that the tests keep.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import struct
-import sys
 import tempfile
 import zlib
 from dataclasses import dataclass
@@ -15,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import kolmo
+from golden import RELEASE, record
 from kolmo.native.dispatch import kernels
 
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 PROSE = (
     b"Whether I shall turn out to be the hero of my own life, or whether that station will be held by anybody else, "
     b"these pages must show. To begin my life with the beginning of my life, I record that I was born (as I have been "
@@ -142,7 +142,7 @@ def encode(name: str, raw: bytes) -> bytes:
     )
 
 
-NETWORK = HERE / "networks" / "v1-tiny.safetensors"  # see `make_network`
+NETWORK = RELEASE / "networks" / "v1-tiny.safetensors"  # see `make_network`
 NETWORKS = {
     **{f"v1-network-prose-{level}": Case(PROSE, level, "network") for level in range(1, 10)},
     "v1-network-code": Case(CODE, predictor="network"),
@@ -163,10 +163,9 @@ def make_networks() -> None:
         from kolmo.training.run import Job, train
         from kolmo.training.settings import Budget, Settings
 
-        root = HERE.parent.parent
         folder = Path(tempfile.mkdtemp())
         text = folder / "kolmo.txt"
-        text.write_bytes(b"".join(path.read_bytes() for path in sorted((root / "src" / "kolmo").rglob("*.py"))))
+        text.write_bytes(b"".join(path.read_bytes() for path in sorted((ROOT / "src" / "kolmo").rglob("*.py"))))
         settings = Settings(Budget(150, "steps"))
         job = Job(folder / "run", NetworkShape(1, 64, 64, 0, ()), [(text, None)], settings)
         NETWORK.write_bytes((train(job).product or folder).read_bytes())
@@ -189,14 +188,12 @@ MODELS: dict[str, tuple[bytes, dict[str, Any]]] = {  # content, options; version
 
 def make_models() -> None:
     """The files of language models: of stories260K in float64, whose noise is far below what is tolerated."""
-    from kolmo.predictors.language_models.huggingface import HuggingFace
-
-    sys.path.insert(0, str(HERE.parents[1] / "benchmarks"))
     from harness.models import stories
+    from kolmo.predictors.language_models.huggingface import HuggingFace
 
     folder = stories(Path(tempfile.gettempdir()) / "stories260K")
     for name, (raw, options) in MODELS.items():
-        packed = HERE / "models" / f"{name}.kmo"
+        packed = RELEASE / "models" / f"{name}.kmo"
         if not packed.exists():
             model = HuggingFace.from_spec(str(folder), dtype="float64", **options)
             packed.with_suffix(".raw").write_bytes(raw)
@@ -206,14 +203,15 @@ def make_models() -> None:
 def main() -> None:
     """Write the files that do not exist yet."""
     for name, case in CASES.items():
-        raw, packed = HERE / f"{name}.raw", HERE / f"{name}.kmo"
+        raw, packed = RELEASE / f"{name}.raw", RELEASE / f"{name}.kmo"
         if not raw.exists():
             raw.write_bytes(case.raw)
             packed.write_bytes(encode(name, case.raw))
             print(f"{name}: {len(case.raw)} -> {packed.stat().st_size} bytes")
     make_networks()
-    if {path.stem for path in (HERE / "models").glob("*.kmo")} != set(MODELS):
+    if {path.stem for path in (RELEASE / "models").glob("*.kmo")} != set(MODELS):
         make_models()
+    record()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes the golden files of shrunk checkpoints, version 1: `python tests/golden/make_weights.py`, once.
+"""Makes the golden files of shrunk checkpoints: `PYTHONPATH=tests python -m golden.make_weights`, once.
 
 Files that exist are never replaced. Beside each stands the SHA-256 of the checkpoint that it expands to.
 """
@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 import kolmo
+from golden import RELEASE, record
 from kolmo.hyperfunctions import TorusOptions, TrellisOptions
 from kolmo.weights.goals import DEFAULT_GOAL
 
-HERE = Path(__file__).parent / "weights"
+HERE = RELEASE / "weights"
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,7 @@ def main() -> None:
                 write(name, path)
             path.with_suffix(".sha256").write_text(expanded(path) + "\n")
             print(f"{name}: {path.stat().st_size} bytes")
+    record()
 
 
 if __name__ == "__main__":

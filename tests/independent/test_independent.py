@@ -28,7 +28,7 @@ from independent.weights import bitshift
 from independent.weights.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
-GOLDEN = ROOT / "tests/golden"
+GOLDEN = ROOT / "tests/golden/v0.1.0"
 FILES = Path(__file__).parent / "files"
 PACKAGE = Path(kolmo.__file__).parent / "predictors/embedded"
 

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+import golden
 import kolmo
 from kolmo.cli import main
 from kolmo.codec.blocks import decode_block, encode_block
@@ -705,10 +706,7 @@ def test_models_that_are_none(models: Callable[[str], Path], tmp_path: Path) -> 
         hugging_face(models("gpt2"), dtype="int4")
 
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "models"
-
-
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.kmo")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", golden.find("models/*.kmo"), ids=lambda path: path.stem)
 def test_golden_files_open(models: Callable[[str], Path], path: Path) -> None:
     """Files of version 1 of `hf`, written in float64: whatever the machine, the model opens them."""
     settings = RunSettings(model=str(models("stories")))
@@ -742,8 +740,7 @@ def test_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: 
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'kolmo-codelength\[hf\]'"):
         hugging_face(tmp_path)
-    golden = GOLDEN / "v1-hf-story.kmo"
-    run("test", "--model", tmp_path, golden, status=1)
+    run("test", "--model", tmp_path, golden.RELEASE / "models" / "v1-hf-story.kmo", status=1)
     assert "v1-hf-story.kmo: hf models need torch" in capsys.readouterr().err
     for verb in ("compress", "explain", "sample"):
         run(verb, "-m", f"hf:{tmp_path}", *(["x"] if verb != "sample" else []), status=1)

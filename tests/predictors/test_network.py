@@ -20,6 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import golden
 from helpers.implementations import IMPLEMENTATIONS, NATIVE
 from kolmo.errors import PredictorError
 from kolmo.native import reference, tables
@@ -125,7 +126,7 @@ def test_a_text_again_and_again_gives_the_reference_bits() -> None:
     """Values within the network that ships grow beyond 1024 there, and C once rounded them otherwise than NumPy."""
     from kolmo.predictors.embedded import text
 
-    symbols = b"\n" + (Path(__file__).parents[1] / "golden" / "v1-neural-blocks.raw").read_bytes()[:559]
+    symbols = b"\n" + (golden.RELEASE / "v1-neural-blocks.raw").read_bytes()[:559]
     expected = run(reference, text.network(), 1, symbols)
     for path in PATHS:
         NATIVE.force_path(path)

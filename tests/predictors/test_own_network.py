@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from test_network import SMALL, header_of, make, with_header
 
 import kolmo
+from golden import find
 from golden.make import NETWORK, NETWORKS, encode_network
 from helpers.implementations import NATIVE
 from kolmo.cli import group
@@ -46,7 +47,7 @@ from kolmo.training.products.priors import MIN_TEXT_BYTES, TRAINED_BYTES_PER_TEX
 
 TEXT = b"def gcd(a: int, b: int) -> int:\n    while b:\n        a, b = b, a % b\n    return a\n" * (1 if SLOW else 6)
 QUICK = ("v1-network-prose-5", "v1-network-prose-9")  # in NumPy
-GOLDEN = sorted(NETWORK.parent.glob("*.kmo"))
+GOLDEN = find("networks/*.kmo")
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import golden
 import kolmo
 from helpers.order0 import Order0
 from kolmo.codec.blocks import decode_block, encode_block
@@ -23,7 +24,7 @@ from kolmo.predictors.embedded import context_mixing
 from kolmo.predictors.embedded import text as text_kind
 from kolmo.predictors.embedded.kinds.image import Image
 
-NETWORK = f"network:{Path(__file__).parents[1] / 'golden' / 'networks' / 'v1-tiny.safetensors'}"
+NETWORK = f"network:{golden.RELEASE / 'networks' / 'v1-tiny.safetensors'}"
 SPECS = ["order0:4", "order0:7", "cm:1", "cm:5", "cm:9", "neural:5", "neural:9", f"{NETWORK}:5", f"{NETWORK}:9"]
 TEXT = (b"the quick brown fox jumps over the lazy dog. " * 9 + bytes(range(256)))[:600]
 FIXTURES = {

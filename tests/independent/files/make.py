@@ -11,13 +11,13 @@ from pathlib import Path
 import kolmo
 
 ROOT = Path(__file__).parents[3]
-NETWORK = ROOT / "tests/golden/networks/v1-tiny.safetensors"
+NETWORK = ROOT / "tests/golden/v0.1.0/networks/v1-tiny.safetensors"
 SIZE, LANES, START = 4 << 20, 2, 150
 
 
 def text() -> bytes:
     """A program again and again, numbered."""
-    program = (ROOT / "tests/golden/v1-code-1.raw").read_bytes()
+    program = (ROOT / "tests/golden/v0.1.0/v1-code-1.raw").read_bytes()
     return b"".join(b"%d %s\n" % (number, program) for number in range(SIZE // len(program)))[:SIZE]
 
 
