@@ -1,12 +1,15 @@
-"""Single-bit and truncation faults over the golden files: each must be an error or leave the content right.
+"""Faults in the golden files, a million if asked: each must be an error or leave the content right.
 
     python scripts/faults.py --count 100000
     KOLMO_KERNEL=reference python scripts/faults.py --count 400 --only 'v1-prose-*'     the NumPy path
 
-Each golden file X.kmo has its content beside it as X.raw. Half of the faults flip one bit, half cut the file.
-What was delivered before an error must be the content's beginning. A cut exactly between two frames leaves a valid
-file of the frames before it ("whole frames", docs/format.md); its content must be theirs. Exit status 1 on any silent
-fault, crash or slow decode.
+Each golden file X.kmo has its content beside it as X.raw. The faults, in turns: one bit is flipped (`bit`), one byte
+replaced (`byte`), the file is cut (`cut`), up to 64 bytes are removed (`gap`), copied to another place (`copy`), up to
+8 random bytes are inserted (`noise`). Files that take long to decode get fewer.
+
+What was delivered before an error must be the content's beginning. Where the file is still a row of whole frames of
+the sound one ("whole frames", docs/format.md), its content must be theirs. Exit status 1 on any silent fault, crash or
+slow decode.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import random
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -26,83 +30,126 @@ from kolmo.errors import KolmoError
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 SLOW = 10.0  # seconds of CPU time; a golden file decodes in milliseconds, in NumPy in seconds
-Fault = tuple[str, int]  # ("bit", its number) or ("cut", the size left)
-
-
+FULL_SHARE = 0.005  # seconds; a file that takes n times as long has a share of 1/n of the faults
+SHARE = 500  # faults of one job
+KINDS = ("bit", "byte", "cut", "gap", "copy", "noise")
 COLUMNS = ("detected", "content right", "whole frames", "silent", "crash", "slow")
+Frames = dict[bytes, bytes]  # packed -> content
+Job = tuple[str, int, int]  # file, number of its first fault, faults
+Counts = Counter[tuple[str, str]]  # (kind, outcome)
 
 
-def frame_ends(packed: bytes) -> dict[int, int]:
-    """Where each frame of a sound file ends, and how much content the frames up to there hold."""
-    ends, raw_size = {}, 0
+def frames_of(packed: bytes, content: bytes) -> Frames:
+    """The frames of a sound file."""
+    found, at = {}, 0
     for frame in list_stream(io.BytesIO(packed)).frames:
-        raw_size += frame.raw_size
-        ends[frame.offset + frame.packed_size] = raw_size
-    return ends
+        found[packed[frame.offset :][: frame.packed_size]] = content[at : at + frame.raw_size]
+        at += frame.raw_size
+    return found
 
 
-def outcome(packed: bytes, content: bytes, ends: dict[int, int], fault: Fault) -> str:
-    """What a reader makes of one fault: one of COLUMNS."""
-    kind, place = fault
+def whole(packed: bytes, frames: Frames) -> bytes | None:
+    """The content of a row of sound frames, maybe with zeros behind; None if it is no such row."""
+    content = b""
+    while packed.strip(b"\0"):
+        first = next((frame for frame in frames if packed.startswith(frame)), None)
+        if first is None:
+            return None
+        content += frames[first]
+        packed = packed[len(first) :]
+    return content
+
+
+def damaged(packed: bytes, kind: str, dice: random.Random) -> bytes:
+    """The file with one fault."""
     bad = bytearray(packed)
+    at, size = dice.randrange(len(bad)), dice.randrange(1, 65)
     if kind == "bit":
-        bad[place >> 3] ^= 1 << (place & 7)
+        bad[at] ^= 1 << dice.randrange(8)
+    elif kind == "byte":
+        bad[at] ^= dice.randrange(1, 256)
+    elif kind == "cut":
+        del bad[at:]
+    elif kind == "gap":
+        del bad[at : at + size]
+    elif kind == "copy":
+        bad[at:at] = bad[(start := dice.randrange(len(bad))) : start + size]
     else:
-        del bad[place:]
+        bad[at:at] = dice.randbytes(dice.randrange(1, 9))
+    return bytes(bad)
+
+
+def outcome(bad: bytes, content: bytes, frames: Frames) -> str:
+    """What a reader makes of a damaged file: one of COLUMNS."""
     start = time.process_time()
     found = bytearray()
-    result = ""
+    detected = False
     try:
         with kolmo.open(io.BytesIO(bad)) as file:
             while piece := file.read1():
                 found += piece
     except KolmoError:
-        result = "detected"
+        detected = True
     except Exception:
         return "crash"
     if time.process_time() - start > SLOW:
         return "slow"
-    if result:
-        return result if content.startswith(found) else "silent"
-    if kind == "cut" and place in ends and found == content[: ends[place]]:
+    if found == content and not detected:
+        return "content right"
+    rest = whole(bad, frames)
+    if rest is not None and rest == found and not detected:
         return "whole frames"
-    return "content right" if found == content else "silent"
+    return "detected" if detected and _is_beginning(bytes(found), bad, content, frames) else "silent"
 
 
-def run(job: tuple[str, list[Fault]]) -> tuple[str, Counter[tuple[str, str]], list[str]]:
-    """All faults of one file's share: counts by (kind, outcome), and the bad ones in words."""
-    path, faults = job
+def _is_beginning(found: bytes, bad: bytes, content: bytes, frames: Frames) -> bool:
+    """Whether what was delivered is the content's beginning, or that of sound frames that a copy put in a row."""
+    while not content.startswith(found):
+        first = next((frame for frame in frames if bad.startswith(frame)), None)
+        if first is None or not found.startswith(frames[first]):
+            return False
+        bad, found, content = bad[len(first) :], found[len(frames[first]) :], b"".join(frames.values())
+    return True
+
+
+def run(job: Job) -> tuple[str, Counts, list[str]]:
+    """Some faults of one file: the file, counts, and the bad ones in words."""
+    path, first, count = job
     packed, content = Path(path).read_bytes(), Path(path).with_suffix(".raw").read_bytes()
-    ends = frame_ends(packed)
-    counts: Counter[tuple[str, str]] = Counter()
+    frames = frames_of(packed, content)
+    counts: Counts = Counter()
     bad = []
-    for fault in faults:
-        result = outcome(packed, content, ends, fault)
-        counts[fault[0], result] += 1
+    for number in range(first, first + count):
+        kind = KINDS[number % len(KINDS)]
+        result = outcome(damaged(packed, kind, random.Random(f"{Path(path).name} {number}")), content, frames)
+        counts[kind, result] += 1
         if result in ("silent", "crash", "slow"):
-            bad.append(f"{Path(path).name}: {fault[0]} {fault[1]}: {result}")
+            bad.append(f"{Path(path).name}: fault {number}, {kind}: {result}")
     return path, counts, bad
 
 
-def plan(paths: list[Path], count: int, seed: int) -> list[tuple[str, list[Fault]]]:
-    """`count` faults, spread over the files, in shares of at most 500."""
-    dice = random.Random(seed)
-    faults: dict[Path, list[Fault]] = {path: [] for path in paths}
-    sizes = {path: path.stat().st_size for path in paths}
-    for number in range(count):
-        path = paths[number // 2 % len(paths)]
-        if number % 2:
-            faults[path].append(("cut", dice.randrange(sizes[path])))
-        else:
-            faults[path].append(("bit", dice.randrange(8 * sizes[path])))
-    return [(str(path), share[at : at + 500]) for path, share in faults.items() for at in range(0, len(share), 500)]
+def plan(paths: list[Path], count: int, first: int) -> Iterator[Job]:
+    """`count` faults, spread over the files by the time that these take."""
+    parts = []
+    for path in paths:
+        if kolmo.decompress(path.read_bytes()) != path.with_suffix(".raw").read_bytes():
+            raise SystemExit(f"{path}: does not decode to its .raw even without a fault")
+        start = time.process_time()  # a network is in memory now
+        kolmo.decompress(path.read_bytes())
+        parts.append(min(1.0, FULL_SHARE / max(time.process_time() - start, 1e-9)))
+    done = 0.0
+    for path, part in zip(paths, parts, strict=True):
+        share = round(count * (done + part) / sum(parts)) - round(count * done / sum(parts))
+        done += part
+        for at in range(0, share, SHARE):
+            yield str(path), first + at, min(SHARE, share - at)
 
 
 def main() -> int:
-    """Plan, run on two processes, print the table."""
+    """Plan, run on some processes, print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--count", type=int, default=100_000, help="faults (default 100000)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of faults (default 0)")
+    parser.add_argument("--first", type=int, default=0, help="number of each file's first fault (default 0)")
     parser.add_argument("--processes", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--folder", type=Path, help="files (default: all golden files)")
     parser.add_argument("--only", default="*", help="names of the files, as a pattern such as v1-neural-* (default *)")
@@ -111,35 +158,30 @@ def main() -> int:
     found = sorted(path for folder in folders for path in folder.glob(f"{options.only}.kmo"))
     paths = [path for path in found if path.with_suffix(".raw").exists()]
     if not paths:
-        print(
-            f"{options.folder or GOLDEN}: no X.kmo with an X.raw beside it; name another with --folder", file=sys.stderr
-        )
+        where = options.folder or GOLDEN
+        print(f"{where}: no X.kmo with an X.raw beside it; name another with --folder", file=sys.stderr)
         return 1
-    for path in paths:
-        if kolmo.decompress(path.read_bytes()) != path.with_suffix(".raw").read_bytes():
-            print(f"{path}: does not decode to its .raw even without a fault", file=sys.stderr)
-            return 1
-    totals: dict[str, Counter[tuple[str, str]]] = {}
+    files: dict[str, Counts] = {}
     bad: list[str] = []
     with ProcessPoolExecutor(options.processes) as pool:
-        for name, counts, worse in pool.map(run, plan(paths, options.count, options.seed)):
-            totals.setdefault(Path(name).name, Counter()).update(counts)
+        for path, counts, worse in pool.map(run, plan(paths, options.count, options.first)):
+            files.setdefault(Path(path).name, Counter()).update(counts)
             bad += worse
-    _print_table(totals)
+    _print_tables(files)
     for line in bad[:20]:
         print(line)
     return 1 if bad else 0
 
 
-def _print_table(totals: dict[str, Counter[tuple[str, str]]]) -> None:
-    print(f"{'file':<28} {'fault':<6} {'faults':>8} " + " ".join(f"{name:>13}" for name in COLUMNS))
-    everything: Counter[tuple[str, str]] = Counter()
-    for name, counts in [*sorted(totals.items()), ("all", everything)]:
-        if name != "all":
-            everything.update(counts)
-        for kind in ("bit", "cut"):
-            row = [counts[kind, column] for column in COLUMNS]
-            print(f"{name:<28} {kind:<6} {sum(row):>8} " + " ".join(f"{cell:>13}" for cell in row))
+def _print_tables(files: dict[str, Counts]) -> None:
+    """Outcomes by file, and by kind of fault."""
+    kinds: Counts = sum(files.values(), Counter())
+    rows = [(name, [sum(counts[kind, one] for kind in KINDS) for one in COLUMNS]) for name, counts in files.items()]
+    rows += [(f"all: {kind}", [kinds[kind, one] for one in COLUMNS]) for kind in KINDS]
+    rows.append(("all", [sum(kinds[kind, one] for kind in KINDS) for one in COLUMNS]))
+    print(f"{'file':<28} {'faults':>8} " + " ".join(f"{name:>13}" for name in COLUMNS))
+    for name, cells in rows:
+        print(f"{name:<28} {sum(cells):>8} " + " ".join(f"{cell:>13}" for cell in cells))
 
 
 if __name__ == "__main__":
