@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 MUTATIONS = 50
+QUICK = 0.001  # seconds; of inputs that take less none is preferred
 LARGEST_MUTATED = 1 << 18  # bytes; of larger seeds a piece is mutated
 INTERESTING = (b"\0", b"\xff", b"\x7f", b"\x80", b"\xff\xff\xff\xff", b"\0\0\0\x80", b"{", b'"', b"[", b"1e999", b"\n")
 
@@ -88,19 +89,22 @@ def outcome(check: Callable[[bytes], object], data: bytes) -> str:
 
 
 def _search(check: Callable[[bytes], object], corpus: Path, seeds: Path, seconds: int) -> int:
-    """Mutate seeds and whatever had a new outcome, for some time."""
+    """Mutate seeds and whatever had a new outcome, for some time; inputs that take long are mutated less often."""
     (corpus / "findings").mkdir(parents=True, exist_ok=True)
     count_file = corpus / "count"
     first = count = int(count_file.read_text()) if count_file.exists() else 0
     kept = [path for path in [*seeds.rglob("*"), *corpus.iterdir()] if path.is_file() and path != count_file]
     pool = [data for path in sorted(kept) if (data := path.read_bytes())]
+    weights: list[float] = []  # of the pool's inputs that have run
     seen: set[str] = set()
     findings, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
         dice = random.Random(count)
         place = count - first
-        data = pool[place] if place < len(pool) else mutated(_piece(dice.choice(pool), dice), dice)
+        seed = place < len(pool)
+        data = pool[place] if seed else mutated(_piece(dice.choices(pool, weights)[0], dice), dice)
         count += 1
+        start = time.perf_counter()
         name = hashlib.sha256(data).hexdigest()[:16]
         try:
             made = outcome(check, data)
@@ -110,9 +114,12 @@ def _search(check: Callable[[bytes], object], corpus: Path, seeds: Path, seconds
                 findings += 1
                 (corpus / "findings" / name).write_bytes(data)
                 print(f"{corpus / 'findings' / name}: {type(error).__name__}: {error}", flush=True)
-        if data and made not in seen and place >= len(pool):
+        new = not seed and bool(data) and made not in seen
+        if new:
             (corpus / name).write_bytes(data)
             pool.append(data)
+        if seed or new:
+            weights.append(1 / (QUICK + time.perf_counter() - start))
         seen.add(made)
         if count % 64 == 0:
             count_file.write_text(str(count))

@@ -30,12 +30,23 @@ from kolmo.hyperfunctions.bitshift import Bitshift
 from kolmo.hyperfunctions.bitshift_payload import HEADER, checksum
 from kolmo.predictors.embedded import network_file
 from kolmo.predictors.embedded.kinds.deflate.streams import find_streams
+from kolmo.weights.sources import hyper_compression as published
 from kolmo.weights.sources.checkpoint import open_checkpoint
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
 SHAPE = (3, 40)
 LARGEST_SEED = 1 << 18  # bytes
 RECORDS = [{"content": "One text.", "subset": "a", "date": "2026-10-01"}, {"content": "Zwei", "meta": {"x": [1, None]}}]
+PUBLISHED = {  # a folder of the published code: twelve weights in pairs, and five as they are
+    published.SIZES: struct.pack("<Q", 225),
+    published.PADDING: bytes(2),
+    published.CHOICE: bytes(2),
+    published.RINGS: b"\1\0",
+    published.CENTRES: struct.pack("<4f", 0.1, -0.1, 0, 0),
+    published.FARTHEST: struct.pack("<4f", 0.3, 0.2, 0, 0),
+    "0_3_4_9_2.bin": bytes(7),
+    "1_5_0_0.bin": struct.pack("<5f", *range(5)),
+}
 PAYLOAD = Bitshift().encode(np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32))
 
 
@@ -54,7 +65,7 @@ def _said(reader: Callable[[bytes, Path], object], data: bytes, folder: Path) ->
 
 
 def _checkpoint(data: bytes, folder: Path) -> None:
-    """A file of safetensors as a source of weights, every tensor."""
+    """A file of safetensors, PyTorch or ONNX as a source of weights, every tensor."""
     path = folder / "model.safetensors"
     path.write_bytes(data)
     for tensor in open_checkpoint(str(path)).tensors.values():
@@ -74,6 +85,23 @@ def _bitshift(data: bytes, folder: Path) -> None:
     whole = head + struct.pack("<I", checksum(head + bytes(4), body, SHAPE)) + body
     found = Bitshift().decode(whole, SHAPE)
     assert found.shape == SHAPE
+
+
+def _published(data: bytes, folder: Path) -> None:
+    """A folder of the published code; two bytes say into which of its files the rest is written, and where."""
+    root = folder / "net_l_01"
+    root.mkdir(exist_ok=True)
+    number, at, *_ = data[:2] + bytes(2)
+    chosen = sorted(PUBLISHED)[number % 128 % len(PUBLISHED)]
+    for name, content in PUBLISHED.items():
+        if name == chosen:
+            rest = data[2:]
+            grown = content[:at] + rest + content[at + len(rest) :]
+            content = grown if number >= 128 else grown[: len(content)]
+        (root / name).write_bytes(content)
+    found = published.PublishedFolder(root)
+    for index in range(len(found.parameters)):
+        found.read(index)
 
 
 def _streams(data: bytes, folder: Path) -> None:
@@ -112,7 +140,7 @@ def _manifest(data: bytes, folder: Path) -> None:
     read_manifest(str(path))
 
 
-READERS = [_checkpoint, _network, _bitshift, _streams, _corpus(".txt"), _corpus(".jsonl"), _corpus(".json")]
+READERS = [_checkpoint, _network, _bitshift, _published, _streams, _corpus(".txt"), _corpus(".jsonl"), _corpus(".json")]
 READERS += [_corpus(".jsonl.gz"), _corpus(".csv"), _corpus(".parquet"), _result, _manifest]
 
 
@@ -133,6 +161,19 @@ def make_seeds(folder: Path) -> None:
     (folder / "manifest.json").write_bytes(
         b'{"format": 1, "pipeline": "cc", "files": [{"path": "cc/x"}], "recipe": []}'
     )
+    _make_foreign_seeds(folder)
+
+
+def _make_foreign_seeds(folder: Path) -> None:
+    """Those that take packages which may be missing."""
+    try:
+        import torch
+    except ImportError:
+        pass
+    else:
+        state = {"weight": torch.arange(12.0).reshape(3, 4), "half": torch.ones(5, dtype=torch.bfloat16)}
+        torch.save({"model": state, "step": 3}, folder / "new.pt")
+        torch.save(state, folder / "old.pt", _use_new_zipfile_serialization=False)
     sink = io.BytesIO()
     try:
         import pyarrow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -10,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -375,6 +377,12 @@ def test_torch(tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_bytes(b"\x80\x02cos\nsystem\n(S'false'\ntR.")
     with pytest.raises(CorruptError, match="weights alone"):
         open_checkpoint(tmp_path / "bad.pt")
+    odd = (tmp_path / "old.pt").read_bytes().replace(b".\x80\x02", b".\x80\x13", 2)  # protocols that torch warns of
+    (tmp_path / "odd.pt").write_bytes(odd)
+    with warnings.catch_warnings(record=True) as told, contextlib.suppress(CorruptError):
+        warnings.simplefilter("always")
+        open_checkpoint(tmp_path / "odd.pt")
+    assert not told
 
 
 def test_missing_torch(tmp_path: Path, shrunk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,9 @@ def _read(path: Path) -> Any:
     """Parameters by their names."""
     try:
         if path.suffix != ".safetensors":
-            return torch.load(path, map_location="cpu", weights_only=True)["model"]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch, about the file
+                return torch.load(path, map_location="cpu", weights_only=True)["model"]
         from safetensors import safe_open
 
         with safe_open(path, "pt") as file:

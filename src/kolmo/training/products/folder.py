@@ -14,6 +14,7 @@ card.md                 what the product is made of
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -126,7 +127,9 @@ class RunFolder:
         if not self.checkpoint.exists():
             return None
         try:
-            content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of torch, about the file
+                content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except MemoryError:
             raise
         except Exception:  # torch raises what the damage happens to lead to

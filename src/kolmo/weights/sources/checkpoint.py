@@ -6,6 +6,7 @@ Nothing is loaded before a tensor is read, and no pickle is executed (`weights_o
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -159,11 +160,13 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
         raise MissingExtraError(f"{path}: needs torch ({error}); {install('hf')}") from None
     how: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
-        if path.suffix == ".safetensors":  # torch would judge the file by this name
-            with open(path, "rb") as file:
-                found = torch.load(file, **how)
-        else:
-            found = torch.load(path, mmap=zipped, **how)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about the file; what matters is whether it can be loaded
+            if path.suffix == ".safetensors":  # torch would judge the file by this name
+                with open(path, "rb") as file:
+                    found = torch.load(file, **how)
+            else:
+                found = torch.load(path, mmap=zipped, **how)
     except Exception as error:  # pickle, zip, unicode or one of torch
         reason = str(error).partition("\n")[0][:120]
         raise CorruptError(f"{path}: torch cannot load it as weights alone ({reason}); {REMEDY}") from None
