@@ -40,9 +40,9 @@ def take_samples(folder: Path, weights: dict[str, int], total: int, seed: int) -
     return samples
 
 
-def train(shape: Shape, samples: list[bytes], rounds: int, network: Weights | None) -> bytes:
-    """Run over the samples `rounds` times; returns the packed prior."""
-    prior, packed = plain_prior(shape), b""
+def train(shape: Shape, prior: bytes, samples: list[bytes], rounds: int, network: Weights | None) -> bytes:
+    """Run over the samples `rounds` times, from a prior on; returns the packed prior."""
+    packed = b""
     for round_number in range(rounds):
         packed = train_prior(shape, samples, prior, network)
         prior = unpack_prior(shape, packed)
@@ -62,17 +62,21 @@ def main() -> None:
     parser.add_argument(
         "--network", type=Path, metavar="FILE", help="the network that the mixers read (the shipped one)"
     )
+    parser.add_argument("--go-on", action="store_true", help="begin with the priors that ship instead of plain ones")
+    parser.add_argument("--output", type=Path, default=PRIORS, help="folder for the files (default: where they ship)")
     options = parser.parse_args()
     weights = {stem: int(share) for stem, share in (item.split("=") for item in options.weight)}
     samples = take_samples(options.folder, weights, options.bytes, options.seed)
     digest = hashlib.sha256(b"".join(samples)).hexdigest()
     print(f"{len(samples)} samples, {sum(map(len, samples)):,} bytes, SHA-256 {digest}")
-    PRIORS.mkdir(exist_ok=True)
+    options.output.mkdir(exist_ok=True)
     for shape in (*SHAPES, *neural_levels.SHAPES):
         if not options.shape or shape.name in options.shape:
             network = (load(options.network) if options.network else text.network()) if shape.network else None
-            packed = train(shape, samples, options.rounds, network)
-            (PRIORS / f"{shape.name}.bin").write_bytes(packed)
+            shipped = PRIORS / f"{shape.name}.bin"
+            began = unpack_prior(shape, shipped.read_bytes()) if options.go_on else plain_prior(shape)
+            packed = train(shape, began, samples, options.rounds, network)
+            (options.output / f"{shape.name}.bin").write_bytes(packed)
             print(f"{shape.name}: {len(packed):,} bytes, SHA-256 {hashlib.sha256(packed).hexdigest()}")
 
 
