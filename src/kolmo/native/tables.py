@@ -6,6 +6,7 @@ both implementations have the same. docs/context-mixing.md and docs/neural.md ex
 
 from __future__ import annotations
 
+import sys
 from array import array
 from functools import cache
 from math import isqrt
@@ -279,3 +280,19 @@ def logistic() -> array[int]:
         top = powers[x] if x >= 0 else one
         values.append(((top << 29) // (one + powers[abs(x)]) + 1) >> 1)
     return array("I", [0, *values[1:-1], 1 << 28])
+
+
+def little_endian(values: array[int]) -> bytes:
+    """The bytes of an array as files and fingerprints have them."""
+    if sys.byteorder == "big":
+        values = values[:]
+        values.byteswap()
+    return values.tobytes()
+
+
+def from_little_endian(typecode: str, data: bytes) -> array[int]:
+    """The mirror of `little_endian`."""
+    values = array(typecode, data)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values

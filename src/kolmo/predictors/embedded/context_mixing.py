@@ -159,7 +159,9 @@ def pack_prior(shape: Shape, prior: bytes, count_limit: int = 255) -> bytes:
     counts = bytes(min(v & NEVER, count_limit) for v in maps)
     weights = array("h", [v >> 16 for v in numbers[: rest - CURVES]])
     knots = array("H", numbers[rest - CURVES :].tolist())
-    return zlib.compress(_little(probabilities) + counts + _little(weights) + _little(knots), 9)
+    return zlib.compress(
+        tables.little_endian(probabilities) + counts + tables.little_endian(weights) + tables.little_endian(knots), 9
+    )
 
 
 def unpack_prior(shape: Shape, packed: bytes) -> bytes:
@@ -176,10 +178,10 @@ def prior_of(shape: Shape, data: bytes) -> bytes:
     """A prior in the layout of `plain_prior`, from the numbers that `pack_prior` deflates."""
     averages, rest = _split(shape)
     n = averages // 4
-    probabilities = _native("H", data[: 2 * n])
+    probabilities = tables.from_little_endian("H", data[: 2 * n])
     counts = data[2 * n : 3 * n]
-    weights = _native("h", data[3 * n : 3 * n + 2 * (rest - CURVES)])
-    knots = _native("H", data[3 * n + 2 * (rest - CURVES) :])
+    weights = tables.from_little_endian("h", data[3 * n : 3 * n + 2 * (rest - CURVES)])
+    knots = tables.from_little_endian("H", data[3 * n + 2 * (rest - CURVES) :])
     maps = array("I", [p << 16 | 1 << 15 | count for p, count in zip(probabilities, counts, strict=True)])
     for state in range(0, n - MATCH_BUCKETS, 256):
         maps[state] = 1 << 31 | NEVER
@@ -190,19 +192,6 @@ def _split(shape: Shape) -> tuple[int, int]:
     """Bytes of averages and number of the integers after them in a shape's prior."""
     averages = 256 * len(shape.contexts) + MATCH_BUCKETS
     return 4 * averages, len(shape.selectors) * shape.inputs + FINAL_INPUTS + CURVES
-
-
-def _little(values: array[int]) -> bytes:
-    if array("H", [1]).tobytes() != b"\1\0":
-        values.byteswap()
-    return values.tobytes()
-
-
-def _native(typecode: str, data: bytes) -> array[int]:
-    values = array(typecode, data)
-    if array("H", [1]).tobytes() != b"\1\0":
-        values.byteswap()
-    return values
 
 
 @cache
@@ -247,9 +236,9 @@ def digest_of(shape: Shape, most_bits: int, inflated: bytes | None = None) -> by
     """
     selectors = SELECTOR_SIZES if shape.network else SELECTOR_SIZES[:FIRST_NETWORK_SELECTOR]
     sizes = array("i", [most_bits, *selectors, MATCH_BUCKETS, FINAL_INPUTS, CURVE_KNOTS])
-    digest = hashlib.sha256(_little(array("i", configuration(shape, 0, 0))) + _little(sizes))
+    digest = hashlib.sha256(tables.little_endian(array("i", configuration(shape, 0, 0))) + tables.little_endian(sizes))
     for table in (tables.stretch(), tables.squash(), tables.reciprocal()):
-        digest.update(_little(table[:]))
+        digest.update(tables.little_endian(table))
     digest.update(tables.automaton()[0] + tables.priorities() + tables.kinds())
     digest.update(inflated_prior(shape) if inflated is None else inflated)
     return digest.digest()

@@ -151,7 +151,7 @@ def pack_prior(shape: Shape, rows: int, prior: bytes) -> bytes:
     scales = array("H", [min(v >> 10, 65535) for v in maps[averages:]])
     weights = array("h", [v >> 16 for v in numbers[: parts.weights]])
     squares = array("h", [min(max(v >> 2, -32768), 32767) for v in numbers[parts.weights :]])
-    return zlib.compress(b"".join(map(_little, (probabilities, scales, weights, squares))) + counts, 9)
+    return zlib.compress(b"".join(map(tables.little_endian, (probabilities, scales, weights, squares))) + counts, 9)
 
 
 def unpack_prior(shape: Shape, rows: int, packed: bytes) -> bytes:
@@ -162,25 +162,12 @@ def unpack_prior(shape: Shape, rows: int, packed: bytes) -> bytes:
     at = 0
     read: list[array[int]] = []
     for code, count in (("H", averages), ("H", parts.scales), ("h", parts.weights), ("h", parts.least_squares)):
-        read.append(_native(code, data[at : at + 2 * count]))
+        read.append(tables.from_little_endian(code, data[at : at + 2 * count]))
         at += 2 * count
     probabilities, scales, weights, squares = read
     maps = array("I", [p << 16 | 1 << 15 | c for p, c in zip(probabilities, data[at:], strict=True)])
     maps.extend(s << 10 for s in scales)
     return maps.tobytes() + array("i", [w << 16 for w in weights] + [v << 2 for v in squares]).tobytes()
-
-
-def _little(values: array[int]) -> bytes:
-    if array("H", [1]).tobytes() != b"\1\0":
-        values.byteswap()
-    return values.tobytes()
-
-
-def _native(typecode: str, data: bytes) -> array[int]:
-    values = array(typecode, data)
-    if array("H", [1]).tobytes() != b"\1\0":
-        values.byteswap()
-    return values
 
 
 @cache
@@ -200,9 +187,9 @@ def digest_of(shape: Shape) -> bytes:
     """SHA-256 over all that determines a model's probabilities but code and the network."""
     numbers = [shape.selectors, shape.most_bits, shape.network, shape.rate, shape.rate_start, shape.rate_shift]
     numbers += [shape.final_rate, shape.slot_limit, *shape.contexts, *shapes.SELECTOR_SIZES]
-    digest = hashlib.sha256(_little(array("i", numbers)))
+    digest = hashlib.sha256(tables.little_endian(array("i", numbers)))
     for table in (tables.stretch(), tables.squash(), tables.reciprocal(), tables.logistic(), tables.logarithms()):
-        digest.update(_little(table[:]))
+        digest.update(tables.little_endian(table))
     digest.update(shapes.buckets())
     for kind in range(shapes.TURNS + 1):
         for number in range(shapes.SETS):

@@ -6,7 +6,6 @@ What it is not: the arithmetic, which is in `kolmo.native.sounds`.
 from __future__ import annotations
 
 import hashlib
-import sys
 import zlib
 from array import array
 from dataclasses import dataclass, replace
@@ -142,27 +141,21 @@ def pack_prior(shape: SoundShape, prior: bytes) -> bytes:
     maps, weights = array("I", prior[: 4 * averages]), array("i", prior[4 * averages :])
     probabilities = array("H", [min(v >> 16, 65535) for v in maps])
     counts = bytes(min(v & NEVER, 255) for v in maps)
-    return zlib.compress(_swapped(probabilities) + counts + _swapped(array("h", [w >> 16 for w in weights])), 9)
+    return zlib.compress(
+        tables.little_endian(probabilities) + counts + tables.little_endian(array("h", [w >> 16 for w in weights])), 9
+    )
 
 
 def unpack_prior(shape: SoundShape, packed: bytes) -> bytes:
     """The mirror of `pack_prior`; the empty history gets its fixed value again."""
     data, n = zlib.decompress(packed), 256 * shape.contexts
-    probabilities, weights = array("H", data[: 2 * n]), array("h", data[3 * n :])
-    if sys.byteorder == "big":
-        probabilities.byteswap()
-        weights.byteswap()
+    probabilities = tables.from_little_endian("H", data[: 2 * n])
+    weights = tables.from_little_endian("h", data[3 * n :])
     counts = data[2 * n : 3 * n]
     maps = array("I", [p << 16 | 1 << 15 | count for p, count in zip(probabilities, counts, strict=True)])
     for state in range(0, n, 256):
         maps[state] = 1 << 31 | NEVER
     return maps.tobytes() + array("i", [w << 16 for w in weights]).tobytes()
-
-
-def _swapped(values: array[int]) -> bytes:
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values.tobytes()
 
 
 @cache
@@ -189,11 +182,11 @@ def digest_of(level: int, network: bytes) -> bytes:
         level: 1 to 9.
         network: fingerprint of the network that narrow streams use.
     """
-    digest = hashlib.sha256(_swapped(array("i", [*SELECTOR_SETS, NARROW_BITS, NARROW_BYTES.get(level, 0)])))
+    digest = hashlib.sha256(tables.little_endian(array("i", [*SELECTOR_SETS, NARROW_BITS, NARROW_BYTES.get(level, 0)])))
     for shape in (LEVELS[level], *[NARROW] * (level in NARROW_BYTES)):
-        digest.update(_swapped(array("i", configuration(shape, (0, 0, 0, 0, 0), shape.table_bits))))
+        digest.update(tables.little_endian(array("i", configuration(shape, (0, 0, 0, 0, 0), shape.table_bits))))
         digest.update(zlib.decompress(stored_prior(shape)))
     for table in (tables.stretch(), tables.squash(), tables.reciprocal(), tables.softplus()):
-        digest.update(_swapped(table[:]))
+        digest.update(tables.little_endian(table[:]))
     digest.update(tables.automaton()[0] + tables.priorities() + (network if level in NARROW_BYTES else b""))
     return digest.digest()
