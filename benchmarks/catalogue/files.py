@@ -36,6 +36,21 @@ FILES = (
         peers=PEERS,
     ),
     Entry(
+        "lossless-fresh",
+        LOSSLESS,
+        ("Fresh texts",),
+        (
+            "python benchmarks/fresh_texts.py {data}/clones {data}/bench/text/fresh",
+            "python benchmarks/lossless.py --files fresh --levels 4,5 --repeat 1 "
+            "--tools kolmo,xz-9e,zstd-19,brotli-11,ppmd-16,zpaq-5,paq8px-8 "
+            "--markdown {out}/lossless.md --json {out}/lossless.json",
+        ),
+        minutes=30,
+        data=(TEXTS, "clones"),
+        peers=("xz", "zstd", "brotli", "7zz", "zpaq", "paq8px"),
+        note="clones/ has the clones that fresh_texts.py names",
+    ),
+    Entry(
         "lossless-gate",
         LOSSLESS,
         ("The network's gate",),

@@ -49,6 +49,11 @@ SOURCES = {
         "broker.log", "messages of a Kafka broker (elastic/examples), 250,000 bytes", ("broker.log",), 250 * KB
     ),
     "py-250k": Source("py-250k.py", "first 250,000 bytes of py", limit=250 * KB),
+    "fresh-english": Source("fresh-english.md", "notes of nanochat, 2025 and 2026", ("fresh/english.md",)),
+    "fresh-python": Source("fresh-python.py", "source of nanochat, 2025 and 2026", ("fresh/python.py",)),
+    "fresh-german": Source("fresh-german.md", "the Rust book in German, at 2026-05-10", ("fresh/german.md",)),
+    "fresh-french": Source("fresh-french.md", "React's documentation in French, at 2025-06-10", ("fresh/french.md",)),
+    "fresh-cpp": Source("fresh-cpp.h", "files added to simdjson from 2025 on", ("fresh/cpp.h",)),
     "kennedy.xls": Source("kennedy.xls", "Canterbury", ("canterbury/kennedy.xls",)),
     "geo": Source("geo", "Calgary", ("calgary/geo",)),
     "obj2": Source("obj2", "Calgary", ("calgary/obj2",)),
@@ -57,7 +62,8 @@ SOURCES = {
     "random": Source("random.bin", "random.Random(1).randbytes(65536)"),
 }
 HEADLINE = ("eng", "py", "alice29")
-ON_REQUEST = ("dickens", "twitter-250k", "log-250k", "py-250k")  # not part of a run that names no files
+FRESH = tuple(name for name in SOURCES if name.startswith("fresh-"))  # made by fresh_texts.py
+ON_REQUEST = ("dickens", "twitter-250k", "log-250k", "py-250k", *FRESH)  # not part of a run that names no files
 SCALING = Source("scaling.bin", "dickens, xml, world192, joined and cut", ("dickens", "xml", "world192.txt"), 16 * MB)
 
 
