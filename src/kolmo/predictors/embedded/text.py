@@ -52,7 +52,7 @@ MAX_EXPANSION = 1 << 10  # raw bytes for each byte of payload in blocks that use
 LANE_MEMORY = 1 << 19  # upper bound on the bytes of memory of a lane
 NETWORK = Path(__file__).with_name("networks") / "base.safetensors"
 # Its `Weights.fingerprint`. It is a constant here so that a block that does not use the network does not load it.
-FINGERPRINT = bytes.fromhex("153eeede5dba9abef6324691be7f976e4a3c95251f610c36fb9c7addfcd359de")
+FINGERPRINT = bytes.fromhex("1f502538ae79caf576079ff63592eebce9ed885910f779b38f6bedb0c50f4ff2")
 
 
 @cache
