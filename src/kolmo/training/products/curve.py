@@ -9,6 +9,8 @@ from kolmo.errors import MissingExtraError
 from kolmo.targets import replacing
 
 HEADROOM = 2.2  # the highest loss shown, in lowest ones: the first steps would flatten all others
+COLOURS = 10  # of matplotlib, which then begins again
+STYLES = ("-", "--", ":")  # of lines, one after the other for each round of colours
 
 
 def draw(entries: list[dict[str, Any]], path: Path, title: str, step_bytes: int) -> None:
@@ -34,7 +36,7 @@ def draw(entries: list[dict[str, Any]], path: Path, title: str, step_bytes: int)
         return
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
-    for name, points in lines.items():
+    for number, (name, points) in enumerate(lines.items()):
         if not points:
             continue
         x, y = zip(*points, strict=True)
@@ -42,7 +44,8 @@ def draw(entries: list[dict[str, Any]], path: Path, title: str, step_bytes: int)
         if name == "training":
             axes.plot(x, y, color="0.6", linewidth=1, label=label, zorder=1)
         else:
-            axes.plot(x, y, marker="o", markersize=3, linewidth=1.5, label=label)
+            style = STYLES[(number - 1) // COLOURS % len(STYLES)]
+            axes.plot(x, y, style, marker="o", markersize=3, linewidth=1.5, label=label)
     values = [y for points in lines.values() for _, y in points]
     low, high = min(values), min(max(values), HEADROOM * min(values))
     left = min(x for points in lines.values() for x, y in points if y <= high)
@@ -50,7 +53,8 @@ def draw(entries: list[dict[str, Any]], path: Path, title: str, step_bytes: int)
     axes.set(xscale="log", xlabel="bytes seen", ylabel="bits per byte", title=title)
     axes.set(xlim=(left / 1.1, None), ylim=(low - margin, high + margin))
     axes.grid(True, which="both", color="0.9", linewidth=0.6)
-    axes.legend(title="last value", fontsize="small", frameon=False)
+    beside: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5)} if len(lines) > COLOURS else {}
+    axes.legend(title="last value", fontsize="small", frameon=False, **beside)
     with replacing(path) as file:
         figure.savefig(file, format="png")
 
