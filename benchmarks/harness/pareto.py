@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 MICRO = 1e6
+CLOSE = 2.0, 0.09  # a label stands under a point that has another one within this factor and as many bits above it
 Point = tuple[str, float, float]  # name, CPU microseconds a byte, bits per byte
 
 
@@ -34,8 +35,9 @@ def draw(records: Sequence[dict[str, Any]], target: Path) -> None:
             panel.scatter([x for _, x, _ in group], [y for _, _, y in group], color=colour, zorder=3)
         best = frontier(points)
         panel.plot([x for _, x, _ in best], [y for _, _, y in best], color="tab:red", alpha=0.4, linewidth=1)
-        for at, (label, x, y) in enumerate(sorted(points, key=lambda point: point[1])):
-            panel.annotate(label, (x, y), xytext=(5, (4, -11)[at % 2]), textcoords="offset points", fontsize=8)
+        for label, x, y in points:
+            under = any(0 < other - y < CLOSE[1] and x / CLOSE[0] < at < x * CLOSE[0] for _, at, other in points)
+            panel.annotate(label, (x, y), xytext=(5, -11 if under else 4), textcoords="offset points", fontsize=8)
         panel.set_xscale("log")
         panel.margins(x=0.18, y=0.08)
         panel.grid(alpha=0.3)
