@@ -58,7 +58,6 @@ FILES = (
         minutes=20,
         data=("bench/text", "bench/images", "bench/audio"),
         modules=("soundfile",),
-        note="the page's column 'level 5 before' is of an earlier version",
     ),
     Entry(
         "lossless-rates",
@@ -201,7 +200,7 @@ FILES = (
         "benchmarks/robustness.md",
         ("Faults at the levels of the network",),
         (
-            "python scripts/faults.py --count 3000 --only v1-neural-*",
+            "python scripts/faults.py --count 20000 --only v1-neural-*",
             "KOLMO_KERNEL=reference python scripts/faults.py --count 240 --only v1-prose-*",
             "KOLMO_KERNEL=reference python scripts/faults.py --count 60 --only v1-neural-prose-5",
         ),
