@@ -1,4 +1,4 @@
-"""Makes the fresh texts of docs/benchmarks/lossless.md, none of which the shipped network can have read, from clones.
+"""Makes the fresh texts of docs/benchmarks/lossless.md from clones of projects that are not in the training texts.
 
     python benchmarks/fresh_texts.py CLONES TARGET
 
