@@ -367,6 +367,28 @@ def test_a_kind_that_learns_slowly_is_not_refused() -> None:
     assert codes(choice.choose(RANDOM(60_000), LEVEL, kinds_with(Flat()), plain)) == [Flat.code]
 
 
+@pytest.mark.parametrize(
+    ("size", "own", "left"), [(60_000, 1400, [4, 1]), (60_000, 1600, [4, 5]), (140_000, 1400, [4, 5])]
+)
+def test_what_a_piece_is_stays_to_the_last_round_where_samples_are_small(size: int, own: int, left: list[int]) -> None:
+    trials = choice._Trials(bytes(size), LEVEL, KINDS)
+    projected = {(PLAIN, ()): own, (4, (8,)): 1000, (5, ()): 1100, (4, (9,)): 1300}
+    assert [code for code, _ in trials._finalists(projected, 1000)] == left
+
+
+def test_the_largest_piece_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    size = 1 << 13
+    monkeypatch.setattr(choice, "WINDOW_BYTES", size)
+    monkeypatch.setattr(choice, "FREE_TRIAL_BYTES", 0)
+    noise = RANDOM(size)
+    data = ramp(11, size) + noise + ramp(11, 3 * size) + noise + ramp(11, size) + noise
+    kinds = kinds_with(Ramp())
+    monkeypatch.setattr(choice, "TRIAL_SHARES", (1 << 30, 1 << 30))
+    trials = choice._Trials(data, LEVEL, kinds)
+    segments = choice._guessed(data, Segment(PLAIN, 0, len(data)), trials, [Ramp()])
+    assert [(s.first, s.size) for s in segments if s.code == Ramp.code] == [(2 * size, 3 * size)]
+
+
 def test_the_usual_guesses_of_a_piece_come_first() -> None:
     windows = [[(9, (1,)), (9, (2,))], [(9, (2,)), (9, (3,)), (10, (7,))], [(9, (2,))], [(9, (3,)), (9, (1,))]]
     assert choice._usual(windows, 2) == [(9, (2,)), (9, (1,)), (10, (7,))]

@@ -24,8 +24,8 @@ TRIAL_PARTS, MIN_TRIAL_BYTES, TRIAL_BYTES = 16, 1 << 13, 1 << 16
 TRIAL_PERIODS, MAX_TRIAL_BYTES = 8, 1 << 16
 # Guesses about a piece compete in rounds: all on the first bytes of a sample, those that are left on more of it.
 # Bytes of each round; of the last one, which is run if the others leave a doubt, the least and the most, between which
-# it takes a part of the piece.
-ROUNDS, LAST_ROUND = (1 << 10, 1 << 12), (1 << 13, 1 << 13)
+# it takes a part of the piece; of one of a block that is not large, on fast levels and on others.
+ROUNDS, LAST_ROUND = (1 << 10, 1 << 12), (1 << 13, 1 << 14)
 LARGE_BLOCK_BYTES, LARGE_ROUNDS, LAST_LARGE_ROUND = 1 << 17, (1 << 11, 1 << 13), (1 << 14, 1 << 16)
 FAST_LEVELS = 2  # levels up to this one try less, since models of special kinds take several times as long there
 # Trials of guesses code so many bytes of a block at most, and this part of it; on fast levels, and on others.
@@ -200,13 +200,15 @@ def _guessed(data: bytes, part: Segment, trials: _Trials, special: Sequence[Kind
     count = max(1, (part.size + WINDOW_BYTES // 2) // WINDOW_BYTES)
     edges = [part.first + part.size * k // count // ALIGNMENT * ALIGNMENT for k in range(count)] + [part.end]
     windows = [(a, b, [(kind.code, p) for kind in special for p in kind.guess(data[a:b])]) for a, b in pairwise(edges)]
-    segments: list[Segment] = []
+    pieces: list[tuple[Segment, list[_Guess]]] = []
     for _, group in groupby(windows, key=lambda window: sorted({code for code, _ in window[2]})):
         run = list(group)
         piece = Segment(part.code, run[0][0], run[-1][1] - run[0][0])
-        guesses = _usual([guesses for _, _, guesses in run], trials.most)
-        segments.append(trials.best(piece, guesses) if guesses and trials.coded <= trials.limit else piece)
-    return _extended(segments, part.code, trials)
+        pieces.append((piece, _usual([guesses for _, _, guesses in run], trials.most)))
+    tried: dict[int, Segment] = {}  # by their beginnings; the largest first, since trials have a limit
+    for piece, guesses in sorted(pieces, key=lambda pair: (-pair[0].size, pair[0].first)):
+        tried[piece.first] = trials.best(piece, guesses) if guesses and trials.coded <= trials.limit else piece
+    return _extended([tried[piece.first] for piece, _ in pieces], part.code, trials)
 
 
 def _usual(windows: Sequence[Sequence[_Guess]], most: int) -> list[_Guess]:
@@ -343,8 +345,10 @@ class _Trials:
 
     def _rounds(self, size: int) -> list[int]:
         """Bytes of the sample of a piece that guesses code in each round."""
-        rounds, (least, most) = (LARGE_ROUNDS, LAST_LARGE_ROUND) if self._large else (ROUNDS, LAST_ROUND)
-        last = min(max(size // TRIAL_PARTS, least), most, size)
+        rounds, last = ROUNDS, min(LAST_ROUND[self._level > FAST_LEVELS], size)
+        if self._large:
+            least, most = LAST_LARGE_ROUND
+            rounds, last = LARGE_ROUNDS, min(max(size // TRIAL_PARTS, least), most, size)
         return [*(k for k in rounds if k < last), last]
 
     def _left(self, sizes: Mapping[_Guess, int], done: int) -> list[_Guess]:
@@ -367,13 +371,20 @@ class _Trials:
         return left if sizes[own] > 2 * best else [own, *left]
 
     def _finalists(self, projected: Mapping[_Guess, int], size: int) -> list[_Guess]:
-        """Of the guesses before the last round, those that are near the best one; two of a kind, and three in all."""
+        """Of the guesses before the last round, those that are near the best one; two of a kind, and three in all.
+
+        What the piece is, which may learn slowest, is one of two if it takes half as much again at most, and the block
+        is not large: there the samples are small.
+        """
+        own = next(iter(projected))
         ordered = sorted(projected, key=projected.__getitem__)
-        most = (6 * projected[ordered[0]] + size // LITTLE_PARTS) // 5
+        best, little = projected[ordered[0]], size // LITTLE_PARTS
         near: list[_Guess] = []
         for guess in ordered:
-            if projected[guess] <= most and sum(guess[0] == other[0] for other in near) < 2:
+            if projected[guess] <= (6 * best + little) // 5 and sum(guess[0] == other[0] for other in near) < 2:
                 near.append(guess)
+        if own not in near and len(self._data) < LARGE_BLOCK_BYTES and 2 * projected[own] <= 3 * best + little:
+            return [near[0], own]
         return near[:3]
 
     def _middle(self, piece: Segment, size: int, step: int) -> int:
