@@ -357,6 +357,20 @@ def test_a_work_folder_of_someone_else(tmp_path: Path) -> None:
     with pytest.raises(KolmoError, match="in the way"):
         kolmo.shrink(network(), tmp_path / "small", calibrate=batches(2))
     assert (tmp_path / "small.calibration" / "thesis.txt").read_text() == "mine"
+    (tmp_path / "small.calibration" / "of.json").write_text('"of another one"')  # begun there, and left
+    kolmo.shrink(network(), tmp_path / "small", calibrate=batches(2))
+    assert [path.name for path in (tmp_path / "small.calibration").iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("left", [[], [".kolmo-0123abcd.tmp"], ["moments.npz", "0123456789abcdef"]])
+def test_a_work_folder_of_a_run_that_was_killed(tmp_path: Path, left: list[str]) -> None:
+    """As it was made, and as it was removed: the file that says whose it is is not there."""
+    folder = tmp_path / "small.calibration"
+    folder.mkdir()
+    for name in left:
+        (folder / name).write_bytes(b"half")
+    kolmo.shrink(network(), tmp_path / "small", kolmo.Bits(3), calibrate=batches(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["small"]
 
 
 class Experts(torch.nn.Module):  # type: ignore[misc, name-defined]

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -24,7 +26,7 @@ from kolmo.errors import KolmoError, MissingExtraError
 from kolmo.foreign import quoted
 from kolmo.installing import install
 from kolmo.progress import Phases
-from kolmo.targets import LOCK, locked, replacing
+from kolmo.targets import LOCK, is_temporary, locked, replacing
 from kolmo.weights.calibration.blocks import Blocks, Walk, find
 from kolmo.weights.calibration.factors import factorise
 from kolmo.weights.calibration.guides import Guides
@@ -38,6 +40,7 @@ from kolmo.weights.sources.checkpoint import Checkpoint
 
 SUFFIX = ".calibration"
 MOMENTS, KEY = "moments.npz", "of.json"
+STEPS = re.compile("[0-9a-f]{16}")  # names of folders of codes
 MEASURED_PART = 8  # of the samples one in so many has its gradients computed
 MIN_MEASURED = 8  # samples with gradients, if there are so many
 SAVES = 8  # times that the moments of a run are saved
@@ -192,7 +195,7 @@ def alone(target: str) -> Iterator[None]:
 
 def finish(target: str) -> None:
     """Remove the work folder of a target."""
-    shutil.rmtree(_work_folder(target), ignore_errors=True)
+    _clear(_work_folder(target))
 
 
 def _work_folder(target: str) -> Path:
@@ -210,12 +213,31 @@ def _begin(folder: Path, key: str) -> None:
         same = False
     if same:
         return
-    if folder.exists() and not (folder / KEY).exists():
+    ours = folder.is_dir() and ((folder / KEY).exists() or all(_is_own(path) for path in folder.iterdir()))
+    if os.path.lexists(folder) and not ours:
         raise KolmoError(f"{folder}: is in the way of the work folder of the calibration; remove it, or rename OUT")
-    shutil.rmtree(folder, ignore_errors=True)
+    _clear(folder)
     folder.mkdir(exist_ok=True)
     with replacing(folder / KEY) as file:
         file.write(json.dumps(key).encode())
+
+
+def _is_own(path: Path) -> bool:
+    return path.name in (KEY, MOMENTS) or STEPS.fullmatch(path.name) is not None or is_temporary(path.name)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what calibrations made in a work folder, last of all what says whose it is, and the folder if it is empty.
+
+    So what is left when this is interrupted is still known for a work folder.
+    """
+    with suppress(OSError):
+        for path in sorted(filter(_is_own, folder.iterdir()), key=lambda path: path.name == KEY):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+        folder.rmdir()
 
 
 def _key(survey: Survey, samples: Sequence[Any], damping: float) -> str:
