@@ -301,7 +301,8 @@ def in_child(trial: Trial, folder: Path, words: Path, hook: Callable[[], None] |
             os.dup2(number, target)
         sys.stdout = sys.stderr = io.TextIOWrapper(os.fdopen(2, "wb", 0, closefd=False), write_through=True)
         signal.signal(signal.SIGTERM, _leave)  # as the command line does
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell ignores for what runs in the background
+        # A shell ignores it for what runs in the background.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         if hook:
             hook()
         status = trial.run()
