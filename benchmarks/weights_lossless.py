@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -220,22 +221,25 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the section into this report")
     given = parser.parse_args()
     data = Path(os.environ["KOLMO_DATA"]) / "models" if "KOLMO_DATA" in os.environ else None
+    has_zipnn = find_spec("zipnn") is not None
     sizes, speeds = [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, tensors, dtypes in models(data, given.size):
             for dtype in dtypes:
                 path = Path(folder) / "model.safetensors"
                 count = as_file(path, tensors, dtype)
-                results = {"kolmo": ours(path, given.repeat), "ZipNN": zipnn(path, dtype, given.repeat)}
+                results = {"kolmo": ours(path, given.repeat)}
+                if has_zipnn:
+                    results["ZipNN"] = zipnn(path, dtype, given.repeat)
                 results |= {tool: process(tool, path) for tool in PROCESSES}
                 code, entropy = computed(tensors, dtype)
                 figures = [f"{8 * size / count:.3f}" for size, _, _ in results.values()]
-                below = 100 - 100 * results["kolmo"][0] / results["ZipNN"][0]
+                below = f"{100 - 100 * results['kolmo'][0] / results['ZipNN'][0]:.1f} %" if has_zipnn else "-"
                 limits = [f"{code:.3f}", f"{entropy:.3f}" if entropy == entropy else "-"]
-                sizes.append([f"{name}, {dtype}", *figures, f"{below:.1f} %", *limits])
+                sizes.append([f"{name}, {dtype}", *figures, below, *limits])
                 speeds.append([f"{name}, {dtype}", *(f"{a:.0f} / {b:.0f}" for _, a, b in results.values())])
                 log(" | ".join([*sizes[-1], *speeds[-1][1:]]))
-    tools = ["kolmo", "ZipNN", *PROCESSES]
+    tools = ["kolmo", *["ZipNN"] * has_zipnn, *PROCESSES]
     text = "\n".join(
         [
             sections.command(),
@@ -243,7 +247,7 @@ def main() -> None:
             table(["file", *tools, "below ZipNN", "DFloat11, computed", "entropy of values"], sizes),
             "MB a CPU second, coding / decoding:\n",
             table(["file", *tools], speeds),
-            f"- ZipNN {metadata.version('zipnn')}, NumPy {np.__version__}",
+            f"- ZipNN {metadata.version('zipnn') if has_zipnn else 'is not installed'}, NumPy {np.__version__}",
         ]
     )
     print(text)

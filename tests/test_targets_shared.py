@@ -261,6 +261,40 @@ def test_a_lock_excludes_processes_and_threads(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_a_lock_ends_with_its_process_whatever_that_has_forked(tmp_path: Path) -> None:
+    """A helper process that outlives a killed run must not keep the next run out."""
+    path = tmp_path / LOCK
+    into, out = os.pipe()
+
+    def killed() -> None:
+        with locked(path, "busy"):
+            if helper := os.fork():
+                os.write(out, str(helper).encode())
+                os.kill(os.getpid(), signal.SIGKILL)
+            signal.pause()
+
+    assert ended(forked(killed)) == -signal.SIGKILL
+    helper = int(os.read(into, 20))
+    try:
+        with locked(path, "busy"):
+            assert os.path.exists(path)
+    finally:
+        os.kill(helper, signal.SIGKILL)
+        os.close(into)
+        os.close(out)
+
+
+def test_a_fork_that_leaves_a_lock_leaves_it_to_its_parent(tmp_path: Path) -> None:
+    path = tmp_path / LOCK
+    holding = locked(path, "busy")
+    holding.__enter__()
+    assert ended(forked(lambda: holding.__exit__(None, None, None))) == 0
+    assert path.exists()
+    assert in_thread(path) == 1
+    holding.__exit__(None, None, None)
+    assert not path.exists()
+
+
 def in_thread(path: Path) -> int:
     found = []
 

@@ -102,3 +102,10 @@ def test_a_worker_ends_with_its_parent() -> None:
             return
         time.sleep(0.05)
     raise AssertionError("the worker lives on")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_a_process_whose_parent_has_ended_already_ends() -> None:
+    script = "import os; from kolmo.collection.workers import die_with_parent; die_with_parent({})"
+    for parent, status in (("os.getppid()", 0), ("os.getpid()", -9)):
+        assert subprocess.run([sys.executable, "-c", script.format(parent)], check=False).returncode == status

@@ -179,7 +179,8 @@ def _watch_forks() -> None:
 
 
 def _end_with_parent(_: object) -> None:
-    die_with_parent()
+    parent = extra("multiprocess").parent_process()
+    die_with_parent(parent.pid if parent else None)
 
 
 def _connect_ray() -> None:

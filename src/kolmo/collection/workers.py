@@ -297,10 +297,16 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
                 stream.close()
 
 
-def die_with_parent() -> None:
-    """On Linux, be killed when the process that started this one ends, however it does."""
+def die_with_parent(parent: int | None = None) -> None:
+    """On Linux, be killed when the process that started this one ends, however it does.
+
+    Args:
+        parent: number of that process, which may have ended already; None: not known.
+    """
     if sys.platform == "linux":
         import ctypes
 
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if parent is not None and os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)

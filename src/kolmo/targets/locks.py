@@ -18,6 +18,20 @@ from kolmo.errors import KolmoError
 LOCK = ".lock"  # usual name of a folder's lock file
 ATTEMPTS = 1000  # to make a lock file that others remove, or whose folder they remove
 
+_held: set[int] = set()  # descriptors of `locked`
+
+
+def _leave_to_parent() -> None:
+    """In a fork: a lock is free when the process that took it has ended, even if this one has not."""
+    for descriptor in _held:
+        with suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
+
 
 @contextmanager
 def locked(path: str | Path, busy: str | None = None) -> Iterator[None]:
@@ -46,13 +60,16 @@ def locked(path: str | Path, busy: str | None = None) -> Iterator[None]:
         yield
         return
     descriptor = _take(os.fspath(path), busy)
+    _held.add(descriptor)
     try:
         yield
     finally:
-        with suppress(OSError):  # its folder is gone, or may not be changed any more
-            os.unlink(path)
-        _unlock(descriptor)
-        os.close(descriptor)
+        if descriptor in _held:  # and not in a fork
+            _held.discard(descriptor)
+            with suppress(OSError):  # its folder is gone, or may not be changed any more
+                os.unlink(path)
+            _unlock(descriptor)
+            os.close(descriptor)
 
 
 def lock_open(descriptor: int, path: str) -> None:
@@ -95,7 +112,7 @@ def is_named(descriptor: int, path: str) -> bool:
 
 
 def _unlock(descriptor: int) -> None:
-    """Free a lock now, even if a worker process has inherited the descriptor."""
+    """Free a lock now, even if a process that C code forked has inherited the descriptor."""
     if sys.platform != "win32":
         import fcntl
 
