@@ -89,15 +89,14 @@ FILES = (
     Entry(
         "lossless-growth",
         LOSSLESS,
-        (),
+        ("As the input grows",),
         (
             "python benchmarks/lossless.py --files none --growth 1,4,5 --growth-bytes 10000000 "
             "--markdown {out}/growth.md",
             "python benchmarks/lossless.py --files none --growth 1 --growth-bytes 100000000 --markdown {out}/more.md",
         ),
-        minutes=60,
+        minutes=25,
         data=(TEXTS,),
-        note="not on the page yet",
     ),
     Entry(
         "lossless-stream",
