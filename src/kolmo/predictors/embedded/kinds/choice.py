@@ -22,9 +22,9 @@ FIRST_TRIAL_BYTES, SURE_GAIN = 1 << 12, 8
 # Otherwise on this part of the segment, within these bytes; or so many rows, or the like, where they are longer.
 TRIAL_PARTS, MIN_TRIAL_BYTES, TRIAL_BYTES = 16, 1 << 13, 1 << 16
 TRIAL_PERIODS, MAX_TRIAL_BYTES = 8, 1 << 16
-# Guesses about a piece compete in rounds: all on the first bytes of a sample, those that are left on more of it.
-# Bytes of each round; of the last one, which is run if the others leave a doubt, the least and the most, between which
-# it takes a part of the piece; of one of a block that is not large, on fast levels and on others.
+# Guesses about a piece compete in rounds: all on the first bytes of a sample, those that are left on more of it. Bytes
+# of each round, and of the last one, which is run if the others leave a doubt: on fast levels, and on others; in large
+# blocks the least and the most, between which it takes a part of the piece.
 ROUNDS, LAST_ROUND = (1 << 10, 1 << 12), (1 << 13, 1 << 14)
 LARGE_BLOCK_BYTES, LARGE_ROUNDS, LAST_LARGE_ROUND = 1 << 17, (1 << 11, 1 << 13), (1 << 14, 1 << 16)
 FAST_LEVELS = 2  # levels up to this one try less, since models of special kinds take several times as long there
