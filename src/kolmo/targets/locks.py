@@ -61,10 +61,11 @@ def locked(path: str | Path, busy: str | None = None) -> Iterator[None]:
         return
     descriptor = _take(os.fspath(path), busy)
     _held.add(descriptor)
+    owner = os.getpid()
     try:
         yield
     finally:
-        if descriptor in _held:  # and not in a fork
+        if os.getpid() == owner:  # else this is a fork, and the lock is its parent's
             _held.discard(descriptor)
             with suppress(OSError):  # its folder is gone, or may not be changed any more
                 os.unlink(path)
