@@ -85,7 +85,7 @@ def main(check: Callable[[bytes], object], seeds: Path, arguments: list[str]) ->
 
 def outcome(check: Callable[[bytes], object], data: bytes) -> str:
     """What a target makes of an input: the errors of its readers, numbers, hashes and quoted text left out."""
-    return re.sub(r"\b[0-9a-f]{8,}\b|\d+|'[^']*'", "N", str(check(data)))
+    return re.sub(r"""'[^']*'|"[^"]*"|\b[0-9a-f]{8,}\b|\d+""", "N", str(check(data)))
 
 
 def _search(check: Callable[[bytes], object], corpus: Path, seeds: Path, seconds: int) -> int:
