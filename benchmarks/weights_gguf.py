@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import shutil
 import subprocess
 import sys
 import time
@@ -104,17 +105,18 @@ def main() -> None:
     samples += [one for path in given.gguf for one in stored(path, given.megabytes)]
     if not samples:
         sys.exit("give --weights or --gguf")
+    peers = {name: command for name, command in PEERS.items() if shutil.which(command[0])}
     rows = []
     for name, tensors in samples:
         data = b"".join(one for _, _, one in tensors)
         weights = sum(len(one) // row_bytes(kind, columns) * columns for kind, columns, one in tensors)
         size, coded, decoded = ours(tensors)
-        others = [peer(command, data) for command in PEERS.values()]
+        others = [peer(command, data) for command in peers.values()]
         bits = [f"{8 * one / weights:.3f}" for one in (len(data), size, *others)]
         rows.append([name, f"{weights / 1e6:.2f}", *bits, f"{100 - 100 * size / len(data):.1f} %"])
         rows[-1].append(f"{1e9 * coded / weights:.0f} / {1e9 * decoded / weights:.0f}")
         log(" | ".join(rows[-1]))
-    heads = ["tensors", "million weights", "GGUF", "kolmo", *PEERS, "smaller", "ns a weight, coding / decoding"]
+    heads = ["tensors", "million weights", "GGUF", "kolmo", *peers, "smaller", "ns a weight, coding / decoding"]
     text = "\n".join([sections.command(), "Bits a weight:\n", table(heads, rows)])
     print(text)
     if given.markdown:

@@ -21,6 +21,7 @@ import argparse
 import heapq
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -221,7 +222,13 @@ def main() -> None:
     parser.add_argument("--markdown", type=Path, help="write the section into this report")
     given = parser.parse_args()
     data = Path(os.environ["KOLMO_DATA"]) / "models" if "KOLMO_DATA" in os.environ else None
-    has_zipnn = find_spec("zipnn") is not None
+    peers: dict[str, Callable[[Path, str], tuple[int, float, float]]] = {
+        name: lambda path, dtype, name=name: process(name, path)  # type: ignore[misc]
+        for name, (command, _) in PROCESSES.items()
+        if shutil.which(command[0])
+    }
+    if find_spec("zipnn"):
+        peers = {"ZipNN": lambda path, dtype: zipnn(path, dtype, given.repeat), **peers}
     sizes, speeds = [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, tensors, dtypes in models(data, given.size):
@@ -229,17 +236,15 @@ def main() -> None:
                 path = Path(folder) / "model.safetensors"
                 count = as_file(path, tensors, dtype)
                 results = {"kolmo": ours(path, given.repeat)}
-                if has_zipnn:
-                    results["ZipNN"] = zipnn(path, dtype, given.repeat)
-                results |= {tool: process(tool, path) for tool in PROCESSES}
+                results |= {name: measure(path, dtype) for name, measure in peers.items()}
                 code, entropy = computed(tensors, dtype)
                 figures = [f"{8 * size / count:.3f}" for size, _, _ in results.values()]
-                below = f"{100 - 100 * results['kolmo'][0] / results['ZipNN'][0]:.1f} %" if has_zipnn else "-"
+                below = f"{100 - 100 * results['kolmo'][0] / results['ZipNN'][0]:.1f} %" if "ZipNN" in results else "-"
                 limits = [f"{code:.3f}", f"{entropy:.3f}" if entropy == entropy else "-"]
                 sizes.append([f"{name}, {dtype}", *figures, below, *limits])
                 speeds.append([f"{name}, {dtype}", *(f"{a:.0f} / {b:.0f}" for _, a, b in results.values())])
                 log(" | ".join([*sizes[-1], *speeds[-1][1:]]))
-    tools = ["kolmo", *["ZipNN"] * has_zipnn, *PROCESSES]
+    tools = ["kolmo", *peers]
     text = "\n".join(
         [
             sections.command(),
@@ -247,7 +252,7 @@ def main() -> None:
             table(["file", *tools, "below ZipNN", "DFloat11, computed", "entropy of values"], sizes),
             "MB a CPU second, coding / decoding:\n",
             table(["file", *tools], speeds),
-            f"- ZipNN {metadata.version('zipnn') if has_zipnn else 'is not installed'}, NumPy {np.__version__}",
+            f"- ZipNN {metadata.version('zipnn') if 'ZipNN' in peers else 'is not installed'}, NumPy {np.__version__}",
         ]
     )
     print(text)

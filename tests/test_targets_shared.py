@@ -266,15 +266,16 @@ def test_a_lock_ends_with_its_process_whatever_that_has_forked(tmp_path: Path) -
     path = tmp_path / LOCK
     into, out = os.pipe()
 
-    def killed() -> None:
+    def run() -> None:
         with locked(path, "busy"):
-            if helper := os.fork():
-                os.write(out, str(helper).encode())
-                os.kill(os.getpid(), signal.SIGKILL)
+            if os.fork() == 0:
+                os.write(out, str(os.getpid()).encode())
             signal.pause()
 
-    assert ended(forked(killed)) == -signal.SIGKILL
+    killed = forked(run)
     helper = int(os.read(into, 20))
+    os.kill(killed, signal.SIGKILL)
+    assert ended(killed) == -signal.SIGKILL
     try:
         with locked(path, "busy"):
             assert os.path.exists(path)
@@ -293,6 +294,21 @@ def test_a_fork_that_leaves_a_lock_leaves_it_to_its_parent(tmp_path: Path) -> No
     assert in_thread(path) == 1
     holding.__exit__(None, None, None)
     assert not path.exists()
+
+
+def test_a_file_is_free_when_its_target_ends_whatever_was_forked(tmp_path: Path) -> None:
+    """A worker that was forked while a file was written must not keep others from it."""
+    path = tmp_path / "made"
+    with Target(str(path), False) as target:
+        target.file.write(b"content")
+        helper = forked(signal.pause)
+        target.keep(Attributes())
+    try:
+        with path.open("rb") as file:
+            assert try_lock(file.fileno())
+    finally:
+        os.kill(helper, signal.SIGKILL)
+        ended(helper)
 
 
 def in_thread(path: Path) -> int:

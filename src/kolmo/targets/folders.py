@@ -10,6 +10,7 @@ from contextlib import suppress
 from kolmo.errors import KolmoError
 from kolmo.targets.checks import check_parent, exists
 from kolmo.targets.files import umask
+from kolmo.targets.locks import unlock
 from kolmo.targets.renaming import TargetExistsError, exchange, naming, rename_new, sync_folder, syncing
 from kolmo.targets.temporaries import begin_folder
 
@@ -37,6 +38,7 @@ class TargetFolder:
     def __exit__(self, *error: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
         if self._lock is not None:
+            unlock(self._lock)
             os.close(self._lock)
             self._lock = None
 

@@ -69,7 +69,7 @@ def locked(path: str | Path, busy: str | None = None) -> Iterator[None]:
             _held.discard(descriptor)
             with suppress(OSError):  # its folder is gone, or may not be changed any more
                 os.unlink(path)
-            _unlock(descriptor)
+            unlock(descriptor)
             os.close(descriptor)
 
 
@@ -112,8 +112,8 @@ def is_named(descriptor: int, path: str) -> bool:
         return False
 
 
-def _unlock(descriptor: int) -> None:
-    """Free a lock now, even if a process that C code forked has inherited the descriptor."""
+def unlock(descriptor: int) -> None:
+    """Free a lock now, even if another process has inherited the descriptor."""
     if sys.platform != "win32":
         import fcntl
 
