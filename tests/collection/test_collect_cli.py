@@ -155,6 +155,7 @@ def test_a_missing_extra_is_one_line(segment: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "pip install 'kolmo-codelength[collect]'" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_loads_nothing_heavy() -> None:

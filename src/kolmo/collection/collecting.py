@@ -16,6 +16,7 @@ from typing import Any
 
 from kolmo.collection.card import CARD, write_card
 from kolmo.collection.engine import Progress, StageEngine, last_stage, run_stages
+from kolmo.collection.extras import extra
 from kolmo.collection.manifest import Dates, Manifest, ManifestEntry, read_manifest, versions_of, write_manifest
 from kolmo.collection.pipelines import SUBSETS, CollectionPipeline, kept_files_of, subset_of
 from kolmo.collection.stages import Work, read_json, write_json
@@ -109,6 +110,8 @@ def collect(
     work = Work(os.path.abspath(work_folder(folder, pipeline.name)))  # workers may have another folder
     path = manifest_path(folder, subset)
     settings = {**plain(pipeline.settings()), "format": format, "file_bytes": file_bytes}
+    if restart or not os.path.exists(path):
+        extra("datatrove.executor.local")  # before anything is made
     with locked(
         os.path.join(work.folder, LOCK), f"{work.folder}: another run of {pipeline.name} works there; wait, or stop it"
     ):
