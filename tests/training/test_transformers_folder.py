@@ -28,7 +28,14 @@ def given(**changes: object) -> dict[str, object]:
     options: dict[str, object] = dict.fromkeys(
         ("layers", "state", "embedding", "slot", "tables", "positions", "window", "lanes", "dtype", "validate")
     )
-    rest = {"vocabulary": "bytes", "published": False, "budget": Budget(1, "steps"), "seed": 1, "quantise_from": 1}
+    rest = {
+        "vocabulary": "bytes",
+        "published": False,
+        "budget": Budget(1, "steps"),
+        "seed": 1,
+        "quantise_from": 1,
+        "no_early_stop": False,
+    }
     return {**options, **rest, "rate": 1.0, **changes}
 
 

@@ -167,6 +167,11 @@ def parse_vocabulary(ctx: click.Context, param: click.Parameter, value: str) -> 
     metavar="PART",
     help="Part of the budget from which on weights are integers.",
 )
+@click.option(
+    "--no-early-stop",
+    is_flag=True,
+    help="Spend the whole budget, even where held-out data become worse.",
+)
 @options.dtype(
     "Arithmetic of matrix products: {}; default: bfloat16 where the machine is made for it.", ("float32", "bfloat16")
 )

@@ -96,4 +96,5 @@ def choose_settings(given: dict[str, Any]) -> Settings:
         given["quantise_from"],
         given["rate"],
         adam_rate=adam_rate,
+        early_stop=not given["no_early_stop"],
     )

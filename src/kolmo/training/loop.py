@@ -6,6 +6,7 @@ not: it opens no text and makes no product; `run` does, around it.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import time
@@ -18,6 +19,7 @@ from torch.nn import functional
 
 from kolmo.bits import LN2
 from kolmo.errors import KolmoError
+from kolmo.training.early_stop import TAIL_FROM, EarlyStop, tail_progress, tail_steps
 from kolmo.training.monitor import Monitor, Status
 from kolmo.training.networks.models import ModelShape, build
 from kolmo.training.optim import Optimisers
@@ -36,6 +38,7 @@ MIN_SCORED_SYMBOLS = 2048  # of each piece, in each validation; a short run vali
 # Symbols that validations score, for each one that is trained on: a model reads about three times as fast as it learns.
 VALIDATION_SHARE, LAST_SHARE = 0.2, 0.1  # all but the last one together; the last one
 VALIDATION_TIME, LAST_TIME = 0.1, 0.05  # the same in time, with a budget of time
+READING_STEP = 2  # validations for each doubling of how often a text has been read
 
 
 class Loop:
@@ -64,6 +67,8 @@ class Loop:
         self.losses: list[Tensor] = []  # since the last log entry, bits per byte
         self.bits: float | None = None
         self.began = 0, 0.0  # `seen` and `spent` when this sitting began
+        self.early = EarlyStop()
+        self.tail: tuple[int, int] | None = None  # where the end of the schedule began early, and its steps
 
     def learn(self, progress: float) -> tuple[Tensor, int]:
         """One batch: its bits per byte, and its bytes."""
@@ -83,7 +88,9 @@ class Loop:
 
     @property
     def progress(self) -> float:
-        """Part of the budget that is spent; 1 or more: all."""
+        """Place in the schedule: the part of the budget that is spent; 1 or more: all."""
+        if self.tail is not None:
+            return tail_progress(self.step - self.tail[0], self.tail[1])
         return self.settings.budget.progress(seconds=self.spent, seen=self.seen, steps=self.step)
 
     def run(self) -> bool:
@@ -118,6 +125,8 @@ class Loop:
                 "seen": self.seen,
                 "validated": self.validated,
                 "losses": torch.stack(self.losses) if self.losses else torch.zeros(0),
+                "early": self.early.state(),
+                "tail": self.tail,
                 **self.content(),
             }
         )
@@ -134,15 +143,25 @@ class Loop:
             self.fill(saved)
             self.spent, self.step = float(saved["spent"]), int(saved["step"])
             self.seen = int(saved.get("seen", self.step * self.settings.lanes * self.settings.steps))
+            self.early.restore(saved["early"])
+            self.tail = None if saved["tail"] is None else (int(saved["tail"][0]), int(saved["tail"][1]))
             self.validated = min(int(saved.get("validated", self._due())), self._due())
             self.losses = list(saved.get("losses", torch.zeros(0)).to(next(self.model.parameters()).device))
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise KolmoError(f"{self.folder.checkpoint}: the checkpoint of another run ({reason.strip()})") from None
         self.folder.rewind(self.step)
-        if any(entry["step"] == self.step and "validation" in entry for entry in self.folder.entries()):
-            self.validated = max(self.validated, self._due())  # killed after validating, before it was saved
+        done = [entry for entry in self.folder.entries() if entry["step"] == self.step and "validation" in entry]
+        if done and self.validated < self._due():  # killed after validating, before it was saved
+            self.validated = self._due()
+            self._judge(done[-1])
         self.began = self.seen, self.spent
+
+    @property
+    def trained(self) -> dict[str, Any]:
+        """How much, for a card: `seconds`, `bytes` and `steps`, and the step that it went back to, or None."""
+        back = self.early.step if self.tail is not None else None
+        return {"seconds": self.spent, "bytes": self.seen, "steps": self.step, "back_to": back}
 
     def status(self) -> Status:
         """How far it is."""
@@ -174,9 +193,18 @@ class Loop:
             )
         self._note({"train": self.bits})
 
+    def readings(self) -> float:
+        """How often the training data have been read, on average; 0 where that is not known."""
+        return 0.0
+
     def _due(self) -> int:
-        """Validations that belong before this place."""
-        return int(min(self.progress, 1.0) * self.validations + 1e-9)
+        """Validations that belong before this place.
+
+        Besides those that are evenly spaced, there are some of data that are read again and again, the fewer the later.
+        """
+        readings = self.readings()
+        again = int(READING_STEP * math.log2(readings) + 1 + 1e-9) if readings >= 1 else 0
+        return int(min(self.progress, 1.0) * self.validations + 1e-9) + again
 
     def _validate(self) -> None:
         if self.losses and self.progress >= 1:
@@ -184,6 +212,30 @@ class Loop:
         if entry := self.measure():
             self._note(entry)
             self.validated = self._due()
+            self._judge(entry)
+
+    def _judge(self, entry: dict[str, Any]) -> None:
+        """Go back to the best weights, and to the end of the schedule, where validations say so."""
+        if not self.settings.early_stop or self.tail is not None or self.progress >= TAIL_FROM:
+            return
+        if not self.early.judge(self.step, entry, self._weights):
+            return
+        best = self.early.step or 0
+        content = self.early.take()
+        self.model.load_state_dict(content["model"])
+        self.optimisers.restore(content["optimisers"])
+        self.tail = self.step, tail_steps(best)
+        self.validated = self._due()
+        if not any("back_to" in entry for entry in self.folder.entries()):  # one may have been killed after this
+            self._note({"back_to": best})
+        self.monitor.say(
+            f"{self.folder.path}: what is held out has become worse since step {best}, so the rest of the budget would "
+            f"do harm: back to the weights of that step, and to the end of the schedule"
+        )
+
+    def _weights(self) -> dict[str, Any]:
+        """A copy of model and optimisers."""
+        return copy.deepcopy({"model": self.model.state_dict(), "optimisers": self.optimisers.state()})
 
     def _note(self, content: dict[str, Any]) -> None:
         entry = {"step": self.step, "seconds": round(self.spent, 1), "bytes": self.seen, **content}
@@ -271,6 +323,14 @@ class Trainer(Loop):
         self.optimisers.step(progress)
         size = int(self.vocabulary.lengths[symbols[1:]].sum())
         return loss.detach() * (targets.numel() / size / LN2), size
+
+    def readings(self) -> float:
+        """How often the text that is read most often has been read, on average."""
+        symbols = self.step * self.settings.lanes * self.settings.steps
+        return max(
+            symbols * part / len(source.text)
+            for part, source in zip(self.sampler.odds, self.corpus.sources, strict=True)
+        )
 
     def measure(self) -> dict[str, Any]:
         """Scores of a portion of the held-out text."""

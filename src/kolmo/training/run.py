@@ -124,7 +124,7 @@ class _TextRun(Run):
             product=product.name,
             parameters=sum(p.numel() for p in model.parameters()),
             size=product.stat().st_size,
-            trained={"seconds": trainer.spent, "bytes": trainer.seen, "steps": trainer.step},
+            trained=trainer.trained,
             scores=scores,
             scored=(
                 size(beginnings(trainer.passages, each), trainer.vocabulary),

@@ -76,6 +76,7 @@ class Settings:
         muon_rate, adam_rate, table_rate: of products' weights, of hashed tables, of all else.
         warm_up: part of the budget in which the rates rise.
         final: last learning rate, of the first.
+        early_stop: go back to the best weights, and to the end of the schedule, once held-out data become worse.
         init: name of the file with the first weights, or None.
     """
 
@@ -92,6 +93,7 @@ class Settings:
     table_rate: float = 0.012
     warm_up: float = 0.01
     final: float = 0.04
+    early_stop: bool = True
     init: str | None = None
 
     def describe(self) -> dict[str, Any]:

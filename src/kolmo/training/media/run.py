@@ -74,7 +74,7 @@ class MediaRun(Run, Generic[Weights]):
             product=product.name,
             parameters=network.shape.parameters,
             size=product.stat().st_size,
-            trained={"seconds": trainer.spent, "bytes": trainer.seen, "steps": trainer.step},
+            trained=trainer.trained,
             scores=scores,
             scored=(scored, scored),
             hash_=network.fingerprint,

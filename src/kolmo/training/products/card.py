@@ -46,7 +46,7 @@ def write(
         product: its file's name.
         parameters: of the model.
         size: of the file, in bytes.
-        trained: `seconds`, `bytes` and `steps` of training.
+        trained: `seconds`, `bytes`, `steps`, and `back_to`, the step whose weights it went back to, or None.
         scores: bits per byte of each text: `float`, and `exact` where the product is exact.
         scored: bytes that these are of, and bytes that are held out.
         hash_: the product's fingerprint, where it is exact.
@@ -61,6 +61,7 @@ def write(
         ("file", f"`{product}`, {size:,} bytes"),
         *([("hash", f"`{hash_.hex()}`")] if hash_ else []),
         ("trained", f"{trained['bytes']:,} bytes in {trained['steps']:,} steps, {_time(trained['seconds'])}"),
+        *([("stopped early", _early(trained))] if trained["back_to"] is not None else []),
         ("settings", ", ".join(f"{key} {_plain(value)}" for key, value in description["settings"].items())),
         *([("first weights", f"SHA-256 `{description['init_sha256']}`")] if "init_sha256" in description else []),
         ("versions", ", ".join(f"{key} {value}" for key, value in description["versions"].items())),
@@ -162,6 +163,13 @@ def _plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ",".join(":".join(map(str, v)) if isinstance(v, list | tuple) else str(v) for v in value) or "none"
     return "none" if value is None else str(value)
+
+
+def _early(trained: dict[str, Any]) -> str:
+    return (
+        f"held-out data had become worse since step {trained['back_to']:,}; the end of the schedule began anew from "
+        "the weights of that step"
+    )
 
 
 def _time(seconds: float) -> str:
