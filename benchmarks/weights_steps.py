@@ -103,6 +103,8 @@ def rules(weights: Mapping[str, Any], curves: Curves, bits: float, more: bool) -
     }
     if more:
         own = curves.at_bits(bits)
+        count = {n: math.log2(w.size) for n, w in weights.items()}
+        found["half-way, and count^0.25"] = {n: step / 2 + count[n] / 4 for n, step in magnitude.items()}
         found["mean magnitude^0.25"] = {n: step / 4 for n, step in magnitude.items()}
         found["mean magnitude"] = magnitude
         found["deviation^0.5"] = {n: step / 2 for n, step in deviation.items()}

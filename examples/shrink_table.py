@@ -38,8 +38,8 @@ lack (MobileNetV3, U-Net; of the others half), kept as a mask of bits and what i
 [examples/README.md](../../examples/README.md).
 
 Of 2,000 images one is 0.05 %, and differences below 1 % may be chance. stories260K reads a text unlike those it was
-trained on, and small errors happen to help it; the 4-bit rows of the others are the fairer ones. *torus* has a fixed
-rate, to which zeros are no gain, and leaves tensors as they were whose error is above its limit (`llm` has one).
+trained on, so small errors may help it as well as harm; the 4-bit rows of the others are the fairer ones. *torus* has a
+fixed rate, to which zeros are no gain, and leaves tensors as they were whose error is above its limit (`llm` has one).
 
 """
 FIGURE = "\n![Metric against bytes, one panel for each family](../images/shrink.png)\n"
