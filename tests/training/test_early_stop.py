@@ -131,6 +131,7 @@ def test_it_does_not_go_back(
     trainer = Scripted(text, folder(tmp_path / "run"), **changes)
     assert trainer.run()
     assert (trainer.step, trainer.tail, trainer.trained["back_to"]) == (BUDGET, None, None)
+    assert not trainer.early.state()["content"]
 
 
 @pytest.mark.parametrize("crash", [False, True])

@@ -217,6 +217,7 @@ class Loop:
     def _judge(self, entry: dict[str, Any]) -> None:
         """Go back to the best weights, and to the end of the schedule, where validations say so."""
         if not self.settings.early_stop or self.tail is not None or self.progress >= TAIL_FROM:
+            self.early.take()  # not needed any more: the last checkpoint is without it
             return
         if not self.early.judge(self.step, entry, self._weights):
             return
