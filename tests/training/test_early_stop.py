@@ -15,6 +15,7 @@ torch: Any = pytest.importorskip("torch", reason="training needs torch: pip inst
 from click.testing import CliRunner  # noqa: E402
 
 from kolmo.cli import group  # noqa: E402
+from kolmo.errors import KolmoError  # noqa: E402
 from kolmo.training import loop, validation  # noqa: E402
 from kolmo.training.early_stop import EarlyStop, tail_progress, tail_steps  # noqa: E402
 from kolmo.training.monitor import Monitor, Status  # noqa: E402
@@ -172,6 +173,39 @@ def test_killed_after_the_validation_that_ends_it(text: Path, tmp_path: Path) ->
     assert last.tail == first.tail
     assert last.run()
     assert log(run) == log(whole.folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"tail": (STOPPED, 0)},
+        {"tail": (STOPPED, 10**9)},
+        {"tail": (10**9, 8)},
+        {"tail": 3},
+        {"early": {"step": BEST}},
+        {"early": None},
+    ],
+)
+def test_a_damaged_checkpoint_is_refused_in_one_line(damage: Any, text: Path, tmp_path: Path) -> None:
+    run = folder(tmp_path / "run")
+    assert not Scripted(text, run, Said(stop=STOPPED + 1)).run()
+    saved = run.load()
+    assert saved is not None
+    with pytest.raises(KolmoError, match="the checkpoint of another run"):
+        Scripted(text, run).restore({**saved, **damage})
+
+
+def test_best_weights_that_do_not_fit_are_refused_in_one_line(text: Path, tmp_path: Path) -> None:
+    run = folder(tmp_path / "run")
+    assert not Scripted(text, run, Said(stop=BEST + 1)).run()
+    saved = run.load()
+    assert saved is not None
+    broken: list[dict[str, Any]] = [{}, {"model": {}, "optimisers": []}]
+    for content in broken:
+        again = Scripted(text, run)
+        again.restore({**saved, "early": {**saved["early"], "content": content}})
+        with pytest.raises(KolmoError, match="the checkpoint of another run"):
+            again.run()
 
 
 def test_only_validations_of_the_same_length_are_compared() -> None:

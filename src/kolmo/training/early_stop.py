@@ -81,4 +81,4 @@ def tail_progress(done: int, steps: int) -> float:
     return 1 - (1 - TAIL_FROM) * (1 - done / steps)
 
 
-__all__ = ["TAIL_FROM", "EarlyStop", "tail_progress", "tail_steps"]
+__all__ = ["MIN_TAIL_STEPS", "TAIL_FROM", "EarlyStop", "tail_progress", "tail_steps"]

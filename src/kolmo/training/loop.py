@@ -10,6 +10,8 @@ import copy
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from torch.nn import functional
 
 from kolmo.bits import LN2
 from kolmo.errors import KolmoError
-from kolmo.training.early_stop import TAIL_FROM, EarlyStop, tail_progress, tail_steps
+from kolmo.training.early_stop import MIN_TAIL_STEPS, TAIL_FROM, EarlyStop, tail_progress, tail_steps
 from kolmo.training.monitor import Monitor, Status
 from kolmo.training.networks.models import ModelShape, build
 from kolmo.training.optim import Optimisers
@@ -137,25 +139,35 @@ class Loop:
         Raises:
             KolmoError: it is that of another run.
         """
-        try:
+        with self._of_this_run():
             self.model.load_state_dict(saved["model"])
             self.optimisers.restore(saved["optimisers"])
             self.fill(saved)
             self.spent, self.step = float(saved["spent"]), int(saved["step"])
             self.seen = int(saved.get("seen", self.step * self.settings.lanes * self.settings.steps))
             self.early.restore(saved["early"])
-            self.tail = None if saved["tail"] is None else (int(saved["tail"][0]), int(saved["tail"][1]))
+            if saved["tail"] is not None:
+                begun, steps = map(int, saved["tail"])
+                if not (0 <= begun <= self.step and 1 <= steps <= max(begun, MIN_TAIL_STEPS)):
+                    raise ValueError("an end of the schedule that cannot be")
+                self.tail = begun, steps
             self.validated = min(int(saved.get("validated", self._due())), self._due())
             self.losses = list(saved.get("losses", torch.zeros(0)).to(next(self.model.parameters()).device))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise KolmoError(f"{self.folder.checkpoint}: the checkpoint of another run ({reason.strip()})") from None
         self.folder.rewind(self.step)
         done = [entry for entry in self.folder.entries() if entry["step"] == self.step and "validation" in entry]
         if done and self.validated < self._due():  # killed after validating, before it was saved
             self.validated = self._due()
             self._judge(done[-1])
         self.began = self.seen, self.spent
+
+    @contextmanager
+    def _of_this_run(self) -> Iterator[None]:
+        """Say in one line that what a checkpoint held does not fit."""
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise KolmoError(f"{self.folder.checkpoint}: the checkpoint of another run ({reason.strip()})") from None
 
     @property
     def trained(self) -> dict[str, Any]:
@@ -221,10 +233,11 @@ class Loop:
             return
         if not self.early.judge(self.step, entry, self._weights):
             return
-        best = self.early.step or 0
+        best = min(self.early.step or 0, self.step)
         content = self.early.take()
-        self.model.load_state_dict(content["model"])
-        self.optimisers.restore(content["optimisers"])
+        with self._of_this_run():  # it may come from a checkpoint
+            self.model.load_state_dict(content["model"])
+            self.optimisers.restore(content["optimisers"])
         self.tail = self.step, tail_steps(best)
         self.validated = self._due()
         if not any("back_to" in entry for entry in self.folder.entries()):  # one may have been killed after this
