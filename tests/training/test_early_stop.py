@@ -1,4 +1,4 @@
-"""Trainings that begin to learn their text by heart: they go back, and do the end of their schedule."""
+"""Trainings that begin to overfit: they go back, and do the end of their schedule."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Scripted(loop.Trainer):
         self.weights: dict[int, Any] = {}
         self.rates: list[float] = []
 
-    def readings(self) -> float:
+    def epochs(self) -> float:
         return 0.0
 
     def measure(self) -> dict[str, Any]:

@@ -470,7 +470,7 @@ def test_validation_is_in_proportion_to_the_budget(
     trainer = loop.Trainer(RECURRENT, chosen, corpus(folder), RunFolder(make(folder / "run")))
     trainer.passages = held_out(sources)
     trainer.validations = trainer._validations()
-    monkeypatch.setattr(trainer, "readings", lambda: 0.0)  # as of a text that is never read again
+    monkeypatch.setattr(trainer, "epochs", lambda: 0.0)  # as of a text that is never read again
     scored = []
     while trainer.progress < 1:
         trainer.step += 1

@@ -1,8 +1,7 @@
-"""The end of a training that has begun to learn its data by heart: held-out data that becomes worse, and what was best.
+"""Early stopping: a training that begins to overfit goes back to its best weights, and to the end of its schedule.
 
-A small text is read many times over within most budgets. From some reading on, held-out data costs more with each; the
-training then goes back to the weights that were best, and does the end of its schedule from these. What it is not: it
-does not know whether the best weights would have become better with other rates.
+Most budgets are many epochs of a small text, and from some epoch on held-out text costs more with each. What it is not:
+it does not know whether the best weights would have become better with other rates.
 """
 
 from __future__ import annotations

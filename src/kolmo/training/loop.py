@@ -40,7 +40,7 @@ MIN_SCORED_SYMBOLS = 2048  # of each piece, in each validation; a short run vali
 # Symbols that validations score, for each one that is trained on: a model reads about three times as fast as it learns.
 VALIDATION_SHARE, LAST_SHARE = 0.2, 0.1  # all but the last one together; the last one
 VALIDATION_TIME, LAST_TIME = 0.1, 0.05  # the same in time, with a budget of time
-READING_STEP = 2  # validations for each doubling of how often a text has been read
+VALIDATIONS_PER_DOUBLING = 2  # of the epochs, besides those that are evenly spaced
 
 
 class Loop:
@@ -205,17 +205,17 @@ class Loop:
             )
         self._note({"train": self.bits})
 
-    def readings(self) -> float:
-        """How often the training data have been read, on average; 0 where that is not known."""
+    def epochs(self) -> float:
+        """Epochs so far; 0 where that is not known."""
         return 0.0
 
     def _due(self) -> int:
         """Validations that belong before this place.
 
-        Besides those that are evenly spaced, there are some of data that are read again and again, the fewer the later.
+        Besides those that are evenly spaced, there are some for each doubling of the epochs.
         """
-        readings = self.readings()
-        again = int(READING_STEP * math.log2(readings) + 1 + 1e-9) if readings >= 1 else 0
+        epochs = self.epochs()
+        again = int(VALIDATIONS_PER_DOUBLING * math.log2(epochs) + 1 + 1e-9) if epochs >= 1 else 0
         return int(min(self.progress, 1.0) * self.validations + 1e-9) + again
 
     def _validate(self) -> None:
@@ -338,8 +338,8 @@ class Trainer(Loop):
         size = int(self.vocabulary.lengths[symbols[1:]].sum())
         return loss.detach() * (targets.numel() / size / LN2), size
 
-    def readings(self) -> float:
-        """How often the text that is read most often has been read, on average."""
+    def epochs(self) -> float:
+        """Epochs so far of the text that is read most often."""
         symbols = self.step * self.settings.lanes * self.settings.steps
         return max(
             symbols * part / len(source.text)
