@@ -36,18 +36,19 @@ def gguf_file(tensors: list[tuple[str, int, tuple[int, ...], bytes]], alignment:
     return body
 
 
-def small_file() -> bytes:
-    floats = DRAW.standard_normal((24, 64)).astype(np.float32)
-    q8 = bytes_of(34 * 2 * 80)
+def small_file(share: int = 1) -> bytes:
+    """A file of quantised tensors, floats, and what is no part; of each 2-D tensor one row in `share`, up to 24."""
+    floats = DRAW.standard_normal((24 // share, 64)).astype(np.float32)
+    eights, fours, infinite, others = 80 // share, 40 // share, 32 // share, 60 // share
     return gguf_file(
         [
             ("norm", 0, (64,), floats[0].tobytes()),
-            ("embed", 8, (64, 80), q8),
-            ("f32", 0, (64, 24), floats.tobytes()),
-            ("q4_k", 12, (256, 40), bytes(144 * 40)),
-            ("infinite", 1, (64, 32), b"\x00\x7c" * 2048),
-            ("odd", 12, (100, 60), b""),
-            ("unknown", 99, (64, 2), bytes(5000)),
+            ("embed", 8, (64, eights), bytes_of(34 * 2 * eights)),
+            ("f32", 0, (64, len(floats)), floats.tobytes()),
+            ("q4_k", 12, (256, fours), bytes(144 * fours)),
+            ("infinite", 1, (64, infinite), b"\x00\x7c" * (64 * infinite)),
+            ("odd", 12, (100, others), b""),
+            ("unknown", 99, (64, 2), bytes(5000 // share)),
         ],
         64,
     )
