@@ -26,6 +26,10 @@ def findings(root: Path, tag: str) -> list[str]:
         wrong.append(f"CITATION.cff has another version than {version}")
     if not re.search(r"^date-released: \d{4}-\d\d-\d\d$", read(root / "CITATION.cff"), re.MULTILINE):
         wrong.append("CITATION.cff has no line date-released: YYYY-MM-DD")
+    if not re.search(r'^Repository = "https://.+"$', read(root / "pyproject.toml"), re.MULTILINE):
+        wrong.append('pyproject.toml has no [project.urls] with Repository = "https://..."')
+    if "git clone ADDRESS" in read(root / "README.md"):
+        wrong.append("README.md says git clone ADDRESS: write the repository's")
     changes = read(root / "CHANGELOG.md")
     if not re.search(rf"^## \[{re.escape(version)}\] - \d{{4}}-\d\d-\d\d$", changes, re.MULTILINE):
         wrong.append(f"CHANGELOG.md has no heading ## [{version}] - YYYY-MM-DD")

@@ -33,9 +33,9 @@ def blocks(page: Path, language: str) -> list[str]:
     return [code for name, code in BLOCK.findall(page.read_text("utf-8")) if name == language]
 
 
-def script(name: str) -> ModuleType:
-    """A program of scripts/ as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+def script(name: str, folder: Path = ROOT / "scripts") -> ModuleType:
+    """A program as a module."""
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -266,7 +266,7 @@ def test_what_a_release_still_needs(tmp_path: Path) -> None:
     found = script("release").findings
     (tmp_path / "docs").mkdir()
     files = {
-        "pyproject.toml": 'name = "x"\nversion = "1.2.0"\n',
+        "pyproject.toml": 'name = "x"\nversion = "1.2.0"\n[project.urls]\nRepository = "https://here/x"\n',
         "CITATION.cff": "version: 1.2.0\ndate-released: 2026-12-01\n",
         "CHANGELOG.md": "## [Unreleased]\n\n## [1.2.0] - 2026-12-01\n",
         "README.md": "1.2.0 reads files of 1.1.0.\n",
@@ -284,9 +284,31 @@ def test_what_a_release_still_needs(tmp_path: Path) -> None:
         "CITATION.cff has another version than 1.2.0",
         "CITATION.cff has no line date-released: YYYY-MM-DD",
     ]
+    assert wrong(pyproject='version = "1.2.0"\n', README="git clone ADDRESS kolmo\n") == [
+        'pyproject.toml has no [project.urls] with Repository = "https://..."',
+        "README.md says git clone ADDRESS: write the repository's",
+    ]
     assert wrong(CHANGELOG="## [1.2.0] - soon\n") == ["CHANGELOG.md has no heading ## [1.2.0] - YYYY-MM-DD"]
     assert len(wrong(CHANGELOG="## [1.2.0] - not yet released\n")) == 2
     assert wrong(compress="\n1.2.0 is not released yet.\n") == ["docs/compress.md:2 says that 1.2.0 is not released"]
     assert wrong(README="Supported is, until 1.2.0 is released, this.") == [
         "README.md:1 says that 1.2.0 is not released"
     ]
+
+
+def test_description_for_a_package_index(tmp_path: Path) -> None:
+    """Links and pictures of the README lead to the tag, once the repository's address is known."""
+    pytest.importorskip("setuptools")
+    description = script("setup", ROOT).description
+    text = README.read_text("utf-8")
+    (tmp_path / "README.md").write_text(text + "\n[out](https://there/a) [down](#install)\n", "utf-8")
+    (tmp_path / "pyproject.toml").write_text('version = "1.2.0"\n', "utf-8")
+    assert description(tmp_path).startswith(text)
+    with open(tmp_path / "pyproject.toml", "a", encoding="utf-8") as file:
+        file.write('[project.urls]\nRepository = "https://here/x/"\n')
+    made = description(tmp_path)
+    assert "models differ by](https://here/x/raw/v1.2.0/docs/images/leaderboard.png)" in made
+    assert "[lossless](https://here/x/blob/v1.2.0/docs/benchmarks/lossless.md)" in made
+    targets = re.findall(r"\]\(([^)]*)\)", made)
+    assert len(targets) == len(re.findall(r"\]\(", text)) + 2
+    assert [target for target in targets if not target.startswith(("https://", "#"))] == []
