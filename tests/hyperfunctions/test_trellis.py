@@ -373,3 +373,16 @@ def test_rows_share_one_table_of_costs() -> None:
     trellis_tables.level_costs.cache_clear()
     Trellis(0.3, rate=0.3).quantise_rows(weights)
     assert trellis_tables.level_costs.cache_info().misses <= 3  # two while probabilities are trained, one for rows
+
+
+@pytest.mark.parametrize("step", [2.0**-100, 2.0**100, 0.1, 1 / 3])
+def test_parameters_give_the_same_step_again(step: float) -> None:
+    """The record of the least step is a decimal number a little below it."""
+    given = Trellis(step)
+    assert Trellis(**given.parameters).step == given.step  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("step", [0.0, -1.0, 2.0**-101, 2.0**101, 1e300, -1e300, float("inf"), float("nan")])
+def test_steps_out_of_range(step: float) -> None:
+    with pytest.raises(ValueError, match="out of range"):
+        Trellis(step)

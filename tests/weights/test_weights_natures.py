@@ -97,6 +97,44 @@ def test_what_is_not_weights_stays_and_costs_the_others_nothing(tmp_path: Path, 
 
 
 @kernels
+@pytest.mark.parametrize("name", ALIEN)
+@pytest.mark.parametrize("dtype", ["F16", "BF16", "F32", "F64"])
+def test_what_is_not_weights_comes_back_without_a_loss(tmp_path: Path, name: str, dtype: str) -> None:
+    import ml_dtypes
+
+    types = {"F16": np.float16, "BF16": ml_dtypes.bfloat16, "F32": np.float32, "F64": np.float64}
+    with np.errstate(all="ignore"):  # what is too large for half precision is infinite there
+        given = ALIEN[name].astype(types[dtype])
+    kolmo.shrink({"alien": given}, tmp_path / "m", kolmo.Lossless())
+    assert ShrunkFile(tmp_path / "m").read("alien") == given.tobytes()
+
+
+@kernels
+@pytest.mark.parametrize("exponent", [-44, -40, -36, -33, -31, -30, -29, -28, 28, 29, 30, 31, 36, 38])
+def test_small_and_large_weights_without_a_loss(tmp_path: Path, exponent: int) -> None:
+    """Among them those whose step is the least or the largest that there is."""
+    given = (normal(64, 64).astype(np.float64) * 10.0**exponent).astype(np.float32)
+    for number, array in enumerate((given, np.abs(given) * np.abs(normal(64, 64)), -given)):
+        kolmo.shrink({"a": array}, tmp_path / f"m{number}", kolmo.Lossless())
+        assert kolmo.load(tmp_path / f"m{number}")["a"].tobytes() == array.tobytes()
+
+
+@kernels
+def test_a_file_that_cannot_be_opened_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kolmo.shrink(network(), tmp_path / "m", kolmo.Bits(3))
+    before = (tmp_path / "m").read_bytes()
+
+    def refuse(path: str) -> ShrunkFile:
+        raise FormatError(f"{path}: a step that is out of range")
+
+    monkeypatch.setattr("kolmo.weights.shrink.ShrunkFile", refuse)
+    with pytest.raises(FormatError, match="out of range"):
+        kolmo.shrink(network(), tmp_path / "m", kolmo.Bits(4), force=True)
+    assert (tmp_path / "m").read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["m"]
+
+
+@kernels
 @pytest.mark.parametrize("dtype", ["F16", "BF16", "F64"])
 def test_constants_and_masks_of_other_dtypes(tmp_path: Path, dtype: str) -> None:
     import ml_dtypes

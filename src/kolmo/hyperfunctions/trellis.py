@@ -84,9 +84,11 @@ class Trellis:
             raise ValueError(f"states = {self.states} is not known; choose 8 or 64, or 1 for none")
         if not 0 <= self.rate <= 1:
             raise ValueError(f"rate = {self.rate} is out of range; choose one from 0 to 1")
-        if not STEPS[0] <= self.step <= STEPS[1]:
+        # Rounded first: the decimal number that records 2^-100 is a little below it.
+        step = float(np.float32(self.step)) if abs(self.step) < 2 * STEPS[1] else self.step
+        if not STEPS[0] <= step <= STEPS[1]:
             raise ValueError(f"step = {self.step} is out of range; choose one from 2^-100 to 2^100")
-        object.__setattr__(self, "step", float(np.float32(self.step)))
+        object.__setattr__(self, "step", step)
 
     @property
     def name(self) -> str:

@@ -127,6 +127,7 @@ def shrink(
         with phases("comparing", 4 * found.count) as done:
             errors, checksums = compare(checkpoint, packer, found, done)
         packer.finish(checksums)
+        ShrunkFile(sink.place)  # what cannot be opened again replaces nothing
         budget = outcome.search.settle(sink.place, cores) if outcome.search else None
         sink.keep(Attributes())
         if calibration_of:
