@@ -101,11 +101,15 @@ class Pipeline(Generic[Item, Result]):
             yield self._next()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, "kolmo")
-        self._pending.append((self._pool.submit(self._work, item, self._count), weight))
+        try:
+            future = self._pool.submit(self._work, item, self._count)
+        except RuntimeError:  # the interpreter ends, and its threads take on nothing more
+            future = _done_here(self._work, item, self._count)
+        self._pending.append((future, weight))
         self._load += weight
 
     def drain(self) -> Iterator[Result]:
-        """The results that are still out, in order."""
+        """The results that are still out, in order. An item that failed stays the next: no result skips it."""
         while self._pending:
             yield self._next()
 
@@ -127,10 +131,11 @@ class Pipeline(Generic[Item, Result]):
         while not future.done():
             wait([future], POLL_SECONDS)  # on some systems Ctrl-C does not interrupt a wait without a limit
             self._show()
+        self._show()
+        result = future.result()
         self._pending.popleft()
         self._load -= weight
-        self._show()
-        return future.result()
+        return result
 
     def _count(self, size: int) -> None:
         if self._stop.is_set():
@@ -143,6 +148,16 @@ class Pipeline(Generic[Item, Result]):
             done, self._done = self._done, 0
         if done and self._progress:
             self._progress(done)
+
+
+def _done_here(work: Callable[[Item, Progress], Result], item: Item, progress: Progress) -> Future[Result]:
+    """What a thread would have made of an item."""
+    future: Future[Result] = Future()
+    try:
+        future.set_result(work(item, progress))
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 def ordered_map(pipeline: Pipeline[Item, Result], items: Iterable[tuple[Item, int]]) -> Iterator[Result]:

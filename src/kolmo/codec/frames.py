@@ -65,6 +65,8 @@ class FrameEncoder:
     """Makes a frame: `add` raw blocks (within the header's limit), then `finish`; both return bytes.
 
     `flush`, at any time before, brings all that was added. `close` stops the threads of an encoder that is given up.
+    A call that raises loses nothing and leaves nothing out: it did not take its block, the next call tries again with
+    those before, and brings what was ready.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class FrameEncoder:
         self._threads = whole_number(threads, "threads", 0) or available_cores()
         self._first: bytes | None = None  # held back until it is known whether it is the only one
         self._alone = False
+        self._ready: list[bytes] = []  # made, and not yet returned
         self._writer = FrameWriter(header)
         self._pipeline = Pipeline(self._encode, threads=threads, capacity=physical_memory() // 2, progress=progress)
 
@@ -82,33 +85,48 @@ class FrameEncoder:
         if self._first is None:
             self._first = raw
             return b""
-        ready = self._put(self._first) if self._first else b""
-        self._first = b""
-        return ready + self._put(raw)
+        self._put_first()
+        self._put(raw)
+        return self._take()
 
     def flush(self) -> bytes:
         """Wait for all blocks so far; returns the bytes that decode to them, without the frame's end."""
-        ready = self._put(self._first) if self._first else b""
-        if self._first is not None:
-            self._first = b""
-        ready += b"".join([self._writer.add(*block) for block in self._pipeline.drain()])
-        return ready + self._writer.flush()
+        self._put_first()
+        self._write(self._pipeline.drain())
+        self._ready.append(self._writer.flush())
+        return self._take()
 
     def finish(self) -> bytes:
         """Wait for all blocks and end the frame."""
-        with self._pipeline:
-            self._alone = bool(self._first)
-            rest = self._put(self._first) if self._first else b""
-            rest += b"".join([self._writer.add(*block) for block in self._pipeline.drain()])
-        return rest + self._writer.finish()
+        self._alone = bool(self._first)
+        self._put_first()
+        self._write(self._pipeline.drain())
+        self._ready.append(self._writer.finish())
+        self.close()
+        return self._take()
 
     def close(self) -> None:
         """Stop without ending the frame."""
         self._pipeline.close()
 
-    def _put(self, raw: bytes) -> bytes:
+    def _put_first(self) -> None:
+        if self._first:
+            self._put(self._first)
+        if self._first is not None:
+            self._first = b""
+
+    def _put(self, raw: bytes) -> None:
         weight = self._predictor.memory(len(raw)) + 2 * len(raw)
-        return b"".join([self._writer.add(*block) for block in self._pipeline.put(raw, weight)])
+        self._write(self._pipeline.put(raw, weight))
+
+    def _write(self, blocks: Iterator[tuple[BlockHead, bytes, bytes]]) -> None:
+        for block in blocks:
+            self._ready.append(self._writer.add(*block))
+
+    def _take(self) -> bytes:
+        ready = b"".join(self._ready)
+        self._ready.clear()
+        return ready
 
     def _encode(self, raw: bytes, progress: Progress) -> tuple[BlockHead, bytes, bytes]:
         threads = self._threads if self._alone or self._predictor.exclusive else 1
@@ -182,6 +200,8 @@ def decode_checked(
             raw = decode_block(predictor, head.kind, payload, head.raw_size, progress, threads)
     except CorruptError as error:
         raise place.corrupt(f"{error}{caveat and f' ({caveat})'}") from None
+    if not isinstance(raw, bytes):
+        raise PredictorError(f"{place.name}: the predictor {predictor.name} decoded a {type(raw).__name__}, not bytes")
     if digest(raw) != head.digest:
         raise place.corrupt(f"its content does not match its checksum{caveat and f' ({caveat})'}")
     return raw

@@ -6,6 +6,7 @@ What it is not: it knows no structure of the format beyond `varint`, `u8` and `u
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 from typing import Protocol
@@ -32,8 +33,8 @@ def digest(data: bytes) -> bytes:
 class Source(Protocol):
     """What a `Reader` reads: a binary file object."""
 
-    def read(self, size: int, /) -> bytes:
-        """Up to `size` bytes; b"" at the end."""
+    def read(self, size: int, /) -> bytes | None:
+        """Up to `size` bytes; b"" at the end, None where none are there yet."""
         ...
 
     def seekable(self) -> bool:
@@ -61,7 +62,8 @@ class Reader:
         self.name = name
         self._file = file
         self._ahead = b""
-        self.seekable = bool(file.seekable())
+        seekable = getattr(file, "seekable", None)  # which an object that can only be read need not have
+        self.seekable = bool(seekable and seekable())
         self.offset = file.tell() if self.seekable else 0
         self.start = self.offset
         self._end: int | None = None
@@ -77,7 +79,7 @@ class Reader:
         self._ahead = self._ahead[size:]
         missing = size - sum(map(len, pieces))
         while missing:
-            piece = self._file.read(min(missing, MAX_READ_BYTES))
+            piece = self._read(min(missing, MAX_READ_BYTES))
             if not piece:
                 self.offset = start + size - missing
                 raise self.truncated(what, start)
@@ -89,11 +91,17 @@ class Reader:
     def peek(self, size: int) -> bytes:
         """The next bytes without passing over them: `size`, or fewer at the input's end."""
         while len(self._ahead) < size:
-            piece = self._file.read(size - len(self._ahead))
+            piece = self._read(size - len(self._ahead))
             if not piece:
                 break
             self._ahead += piece
         return self._ahead[:size]
+
+    def _read(self, size: int) -> bytes:
+        piece = self._file.read(size)
+        if piece is None:
+            raise BlockingIOError(errno.EAGAIN, f"{self.name}: has no data yet; make its descriptor a blocking one")
+        return piece
 
     def skip(self, size: int, what: str) -> None:
         """Pass over `size` bytes, without reading them where the file can seek.
@@ -131,6 +139,10 @@ class Reader:
             self._end = self._file.seek(0, io.SEEK_END)
             self._file.seek(self.offset + len(self._ahead))
         return self._end
+
+    def forget_end(self) -> None:
+        """Look for the end anew, as the file may have grown."""
+        self._end = None
 
     def u8(self, what: str) -> int:
         """One byte as an integer."""

@@ -13,7 +13,7 @@ from typing import IO, Any
 from kolmo.codec.frames import decode_frames, decode_from
 from kolmo.container.index import Index
 from kolmo.container.wire import Reader
-from kolmo.errors import KolmoError
+from kolmo.errors import KolmoError, TruncatedError
 from kolmo.predictors.settings import RunSettings
 
 
@@ -95,20 +95,40 @@ class BlockReader(io.RawIOBase):
 
     def _load(self) -> bool:
         """Bring the next block to hand, or after a seek the one that holds the position; False at the end."""
-        if self._next is None or self._position != self._start + len(self._block):
-            blocks = self._jump()
-        elif self._error:
+        at_end = self._position == self._start + len(self._block)
+        if self._error and at_end:
             raise self._error
-        else:
-            blocks = self._next
-            self._start += len(self._block)
-        self._block = memoryview(b"")
         try:
+            if self._next is None or not at_end:
+                blocks = self._jump()
+            else:
+                blocks = self._next
+                self._start += len(self._block)
+            self._block = memoryview(b"")
             self._block = memoryview(next(blocks, b""))
+        except TruncatedError as error:
+            self._interrupted(error)
+            if self.seekable():  # it may have grown by the next read: logs that are still written do
+                self._index = None
+                self._reader.forget_end()
+            raise
         except KolmoError as error:
             self._error = error  # a second read must not look like a clean end
             raise
+        except BaseException as error:  # of the file below, or Ctrl-C
+            self._interrupted(error)
+            raise
         return bool(self._block)
+
+    def _interrupted(self, error: BaseException) -> None:
+        """The next read decodes the block anew where the file can seek, and raises where it cannot."""
+        self._stop()
+        self._start, self._block = self._position, memoryview(b"")
+        if isinstance(error, KolmoError):
+            self._error = None if self.seekable() else error
+        elif not self.seekable():
+            name = self._reader.name
+            self._error = KolmoError(f"{name}: reading was interrupted ({error!r}); open it again, as it cannot seek")
 
     def _jump(self) -> Generator[bytes, None, None]:
         index = self._read_index()

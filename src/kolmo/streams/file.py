@@ -1,19 +1,24 @@
 """File objects like those of `gzip`: `open` and `KolmoFile`, binary and text, seekable over files that seek.
 
 Reading starts forward; a seek out of the present block looks up the block that holds the place, and only that
-one is decoded. What it is not: safe to share between threads.
+one is decoded. Threads that write to one file take turns, and what is open when the interpreter ends is closed. What it
+is not: a file that is read and written.
 """
 
 from __future__ import annotations
 
+import atexit
 import builtins
 import codecs
 import io
 import os
-from typing import IO, Any, Literal, cast, overload
+import threading
+import weakref
+from typing import IO, Any, Literal, Protocol, cast, overload
 
 from kolmo.arguments import whole_number
 from kolmo.codec.limits import MEMORY_LIMIT
+from kolmo.errors import KolmoError
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.registry import DEFAULT_LEVEL, check_level
 from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
@@ -21,7 +26,24 @@ from kolmo.streams.block_reader import BlockReader
 from kolmo.streams.data import bytes_of
 from kolmo.streams.incremental import Compressor
 
-File = str | bytes | os.PathLike[str] | os.PathLike[bytes] | IO[bytes]
+
+class Readable(Protocol):
+    """A binary file object to read from; one with `seek`, `tell` and `seekable` can be read anywhere."""
+
+    def read(self, size: int = -1, /) -> bytes | None:
+        """Up to `size` bytes; b"" at the end."""
+        ...
+
+
+class Writable(Protocol):
+    """A binary file object to write to."""
+
+    def write(self, data: bytes, /) -> Any:
+        """Take all of `data`."""
+        ...
+
+
+File = str | bytes | os.PathLike[str] | os.PathLike[bytes] | Readable | Writable
 BinaryMode = Literal["r", "rb", "w", "wb", "x", "xb", "a", "ab"]
 TextMode = Literal["rt", "wt", "xt", "at"]
 BUFFER = 1 << 16
@@ -61,6 +83,24 @@ def open(
     max_length: int | None = None,
     settings: RunSettings = DEFAULT_SETTINGS,
 ) -> io.TextIOWrapper: ...
+
+
+@overload
+def open(
+    file: File,
+    mode: str,
+    level: int = DEFAULT_LEVEL,
+    *,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    predictor: str | Predictor | None = None,
+    block_size: int | None = None,
+    threads: int = 1,
+    memory_limit: int = MEMORY_LIMIT,
+    max_length: int | None = None,
+    settings: RunSettings = DEFAULT_SETTINGS,
+) -> KolmoFile | io.TextIOWrapper: ...
 
 
 def open(
@@ -167,7 +207,8 @@ class KolmoFile(io.BufferedIOBase):
         self._source: io.BufferedReader | None = None
         self._compressor: Compressor | None = None
         self._written = 0
-        self._unflushed = self._ending = False
+        self._unflushed = self._ending = self._failed = False
+        self._lock = threading.RLock()
         if mode not in ("r", "rb", "w", "wb", "x", "xb", "a", "ab"):
             raise ValueError(f"mode {mode!r} does not exist; use r, w, x or a, with b or t")
         self.mode = mode[0] + "b"
@@ -179,7 +220,7 @@ class KolmoFile(io.BufferedIOBase):
             self._owned = self._file = cast(IO[bytes], builtins.open(file, self.mode))  # noqa: SIM115
             self.name: Any = os.fsdecode(file)
         elif hasattr(file, "read" if self.mode == "rb" else "write"):
-            self._file = file
+            self._file = cast(IO[bytes], file)
             self.name = getattr(file, "name", "")
         else:
             raise TypeError(f"file must be a path or a binary file object, not {type(file).__name__}")
@@ -193,6 +234,8 @@ class KolmoFile(io.BufferedIOBase):
                     self._owned.close()
                 raise
             self._source = io.BufferedReader(blocks, BUFFER)
+        else:
+            _writers.add(self)
 
     def close(self) -> None:
         """End the frame when writing; the file below is closed if `open` opened it."""
@@ -203,7 +246,9 @@ class KolmoFile(io.BufferedIOBase):
                 self._source.close()
             elif self._compressor is not None:
                 self._ending = True  # the last flush, of the base class, ends no block
-                self._file.write(self._compressor.flush())
+                with self._lock:
+                    if not self._failed:  # which has raised an error already
+                        self._put(self._compressor.flush())
         finally:
             try:
                 if self._owned is not None:
@@ -267,9 +312,10 @@ class KolmoFile(io.BufferedIOBase):
         if self._compressor is None:
             raise io.UnsupportedOperation(f"{self.name}: open for reading, not writing; use mode 'wb'")
         view = bytes_of(data)
-        self._file.write(self._compressor.compress(view))
-        self._written += len(view)
-        self._unflushed = self._unflushed or len(view) > 0
+        with self._lock:
+            self._put(self._compressor.compress(view))
+            self._written += len(view)
+            self._unflushed = self._unflushed or len(view) > 0
         return len(view)
 
     def flush(self) -> None:
@@ -279,11 +325,12 @@ class KolmoFile(io.BufferedIOBase):
         every line makes the file several times larger. Nothing happens where nothing is new.
         """
         self._check_open()
-        if self._compressor is None or self._file.closed:
+        if self._compressor is None or getattr(self._file, "closed", False):
             return
-        if self._unflushed and not self._ending:
-            self._file.write(self._compressor.flush(Compressor.FLUSH_BLOCK))
-            self._unflushed = False
+        with self._lock:
+            if self._unflushed and not self._ending:
+                self._put(self._compressor.flush(Compressor.FLUSH_BLOCK))
+                self._unflushed = False
         if hasattr(self._file, "flush"):
             self._file.flush()
 
@@ -301,6 +348,15 @@ class KolmoFile(io.BufferedIOBase):
         """The present place in the content."""
         self._check_open()
         return self._written if self._source is None else self._source.tell()
+
+    def _put(self, packed: bytes) -> None:
+        """Write to the file below. After an error there nothing may follow: no reader would get over the hole."""
+        if self._failed:
+            raise KolmoError(f"{self.name or 'the file'}: is not whole, as an earlier write failed; write it anew")
+        if packed:
+            self._failed = True
+            self._file.write(packed)
+            self._failed = False
 
     def _check_open(self) -> None:
         if self.closed:
@@ -322,6 +378,11 @@ class _Text(io.TextIOWrapper):
 
     _begun = False
 
+    def __init__(self, binary: KolmoFile, encoding: str | None, errors: str | None, newline: str | None) -> None:
+        super().__init__(binary, encoding, errors, newline)
+        if binary.writable():
+            _writers.add(self)
+
     def write(self, text: str, /) -> int:
         """Take characters; returns how many."""
         if text and not self._begun:
@@ -338,3 +399,26 @@ class _Text(io.TextIOWrapper):
         if isinstance(buffer, KolmoFile) and not buffer.closed:
             buffer._ending = True
         super().close()
+
+
+_writers: weakref.WeakSet[KolmoFile | _Text] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_writers() -> None:
+    """Close what is still open when the interpreter ends, as later no module can be imported and no thread started.
+
+    Text first, whose last characters are not yet in the file below.
+    """
+    errors = []
+    for file in sorted(_writers, key=lambda file: isinstance(file, KolmoFile)):
+        try:
+            file.close()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+if hasattr(os, "register_at_fork"):  # a child that ends writes nothing into its parent's files
+    os.register_at_fork(after_in_child=_writers.clear)

@@ -7,6 +7,8 @@ and `KolmoFile` read files of several).
 from __future__ import annotations
 
 import io
+import threading
+from typing import NoReturn
 
 from kolmo.arguments import whole_number
 from kolmo.codec.frames import FrameEncoder, decode_checked, make_header, restore_predictor
@@ -14,7 +16,7 @@ from kolmo.codec.limits import MEMORY_LIMIT, Place, SizeLimit, check_memory
 from kolmo.container.frames import FrameReader
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT, INDEX_KIND, BlockHead
 from kolmo.container.wire import Reader, new_digest
-from kolmo.errors import TruncatedError
+from kolmo.errors import KolmoError, TruncatedError
 from kolmo.predictors import registry
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
@@ -39,6 +41,8 @@ def choose_predictor(level: int, predictor: str | Predictor | None) -> Predictor
 
 class Compressor:
     """Makes one frame: `compress` any number of times, then `flush` once; what they return is the frame.
+
+    Threads that share one take turns. A call that raises has taken its data all the same; the next one goes on with it.
 
     Args:
         level: 1 (fast) to 9 (small).
@@ -76,7 +80,9 @@ class Compressor:
         self._block_size = DEFAULT_BLOCK_LIMIT if block_size is None else block_size
         self._encoder = FrameEncoder(chosen, make_header(chosen, self._block_size), threads=threads)
         self._buffer = bytearray()
+        self._ready: list[bytes] = []  # made, and not yet returned
         self._flushed = False
+        self._lock = threading.RLock()
 
     def compress(self, data: Data) -> bytes:
         """Take `data`; returns what is finished, often nothing.
@@ -84,18 +90,21 @@ class Compressor:
         Raises:
             ValueError: after `flush`.
         """
-        if self._flushed:
-            raise ValueError("Compressor: compress was called after flush; make a new Compressor")
-        out = []
         view = bytes_of(data)
-        while view:
-            room = self._block_size - len(self._buffer)
-            self._buffer += view[:room]
-            view = view[room:]
-            if len(self._buffer) == self._block_size:
-                out.append(self._encoder.add(bytes(self._buffer)))
-                self._buffer.clear()
-        return b"".join(out)
+        with self._lock:
+            if self._flushed:
+                raise ValueError("Compressor: compress was called after flush; make a new Compressor")
+            try:
+                self._add_full()
+                while view:
+                    room = self._block_size - len(self._buffer)
+                    self._buffer += view[:room]
+                    view = view[room:]
+                    self._add_full()
+            except BaseException:
+                self._buffer += view
+                raise
+            return self._take()
 
     def flush(self, mode: int = FLUSH_FRAME) -> bytes:
         """End the frame, or the block; returns the rest of it.
@@ -109,16 +118,38 @@ class Compressor:
         """
         if mode not in (self.FLUSH_BLOCK, self.FLUSH_FRAME):
             raise ValueError(f"Compressor: flush has no mode {mode!r}; use Compressor.FLUSH_BLOCK or FLUSH_FRAME")
-        if self._flushed:
-            raise ValueError("Compressor: flush was called twice, after the frame's end; make a new Compressor")
-        self._flushed = mode == self.FLUSH_FRAME
-        last = self._encoder.add(bytes(self._buffer)) if self._buffer else b""
-        self._buffer.clear()
-        return last + (self._encoder.finish() if self._flushed else self._encoder.flush())
+        with self._lock:
+            if self._flushed:
+                raise ValueError("Compressor: flush was called twice, after the frame's end; make a new Compressor")
+            self._add_full()
+            if self._buffer:
+                self._add()
+            ends = mode == self.FLUSH_FRAME
+            self._ready.append(self._encoder.finish() if ends else self._encoder.flush())
+            self._flushed = ends
+            return self._take()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Compressor cannot be copied or pickled; make a new one")
+
+    def _add_full(self) -> None:
+        while len(self._buffer) >= self._block_size:
+            self._add()
+
+    def _add(self) -> None:
+        self._ready.append(self._encoder.add(bytes(self._buffer[: self._block_size])))
+        del self._buffer[: self._block_size]
+
+    def _take(self) -> bytes:
+        ready = b"".join(self._ready)
+        self._ready.clear()
+        return ready
 
 
 class Decompressor:
     """Reads one frame: feed it with `decompress` until `eof`.
+
+    Threads that share one take turns. After an error in the data every call raises it again.
 
     Args:
         memory_limit: bytes that a block may take, its model included.
@@ -161,6 +192,8 @@ class Decompressor:
         self._content = new_digest()
         self._wanted = 1  # no step is worth trying before so many bytes are there
         self._out = memoryview(b"")
+        self._error: KolmoError | None = None
+        self._lock = threading.RLock()
         self.eof = False
         self.needs_input = True
         self.unused_data = b""
@@ -172,23 +205,37 @@ class Decompressor:
             EOFError: after the frame's end.
             FormatError, CorruptError, PredictorError, MemoryLimitError, SizeLimitError: as `kolmo.decompress`.
         """
-        if self.eof:
-            raise EOFError("Decompressor: the frame has ended; use unused_data with a new Decompressor")
         max_length = whole_number(max_length, "max_length", -(1 << 63))
-        self._feed.append(bytes_of(data))
+        view = bytes_of(data)
+        with self._lock:
+            if self.eof:
+                raise EOFError("Decompressor: the frame has ended; use unused_data with a new Decompressor")
+            if self._error:
+                raise self._error
+            self._feed.append(view)
+            return self._decompress(max_length)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Decompressor cannot be copied or pickled; make a new one")
+
+    def _decompress(self, max_length: int) -> bytes:
         pieces: list[bytes] = []
         size = 0
         more = True
-        while max_length < 0 or size < max_length:
-            if not self._out:
-                more = not self.eof and self._step()
-                if not more:
-                    break
-                continue
-            piece = self._out[: max_length - size] if max_length >= 0 else self._out
-            self._out = self._out[len(piece) :]
-            pieces.append(bytes(piece))
-            size += len(piece)
+        try:
+            while max_length < 0 or size < max_length:
+                if not self._out:
+                    more = not self.eof and self._step()
+                    if not more:
+                        break
+                    continue
+                piece = self._out[: max_length - size] if max_length >= 0 else self._out
+                self._out = self._out[len(piece) :]
+                pieces.append(bytes(piece))
+                size += len(piece)
+        except BaseException:  # after Ctrl-C the next call returns them
+            self._out = memoryview(b"".join([*pieces, self._out]))
+            raise
         self.needs_input = not more and not self.eof
         return b"".join(pieces)
 
@@ -203,6 +250,12 @@ class Decompressor:
             self._wanted = wait.size
         except TruncatedError:
             self._wanted = self._feed.left(start) + 1
+        except KolmoError as error:
+            self._error = error  # a second call must not go on behind it
+            raise
+        except BaseException:
+            self._reader.seek(start)
+            raise
         else:
             self._feed.forget(self._reader.offset)
             return True
@@ -212,8 +265,9 @@ class Decompressor:
     def _read_part(self) -> None:
         reader = self._reader
         if self._frame is None:
-            self._frame = FrameReader(reader)
-            self._predictor = restore_predictor(self._frame.header.predictor, reader.name, self._settings)
+            frame = FrameReader(reader)
+            self._predictor = restore_predictor(frame.header.predictor, reader.name, self._settings)
+            self._frame = frame
             self._wanted = 1
         elif self._head is None:
             self._read_head(self._frame)
@@ -234,13 +288,14 @@ class Decompressor:
             if self._feed.left(reader.offset) < size:
                 raise _WaitError(size)
         at = reader.offset
-        self._head = frame.next_head()
-        if self._head is not None:
+        head = frame.next_head()
+        if head is not None:
             self._place = Place(reader.name, f"block {len(frame.blocks)}", at)
-            self._claimed += self._head.raw_size
-            self._size_limit.check(self._claimed, reader.offset + self._head.payload_size, self._place)
-            check_memory(self._predictor, self._head, self._place, self._memory_limit)
-            self._wanted = self._head.payload_size
+            self._claimed += head.raw_size
+            self._size_limit.check(self._claimed, reader.offset + head.payload_size, self._place)
+            check_memory(self._predictor, head, self._place, self._memory_limit)
+            self._wanted = head.payload_size
+            self._head = head
             return
         if frame.digest != self._content.digest():
             place = Place(reader.name, "the index", at)
