@@ -135,6 +135,24 @@ def test_a_file_that_cannot_be_opened_replaces_nothing(tmp_path: Path, monkeypat
 
 
 @kernels
+def test_a_file_in_the_folder_that_is_shrunk_is_refused_each_time(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    kolmo.shrink(network(), tmp_path / "m", kolmo.Bits(3))
+    kolmo.expand(tmp_path / "m", folder / "model.safetensors")
+    for _ in range(2):
+        with pytest.raises(KolmoError, match=r"lies in .*model, which is the source"):
+            kolmo.shrink(folder, folder / "small.kolmo", force=True)
+    assert [one.name for one in folder.iterdir()] == ["model.safetensors"]
+
+
+@kernels
+def test_one_name_is_one_tensor(tmp_path: Path) -> None:
+    kolmo.shrink(network(), tmp_path / "m", kolmo.Bits(3))
+    assert list(kolmo.load(tmp_path / "m", "up.weight")) == ["up.weight"]
+
+
+@kernels
 @pytest.mark.parametrize("dtype", ["F16", "BF16", "F64"])
 def test_constants_and_masks_of_other_dtypes(tmp_path: Path, dtype: str) -> None:
     import ml_dtypes

@@ -100,7 +100,7 @@ def shrink(
         if selection.keep:
             raise ValueError(f"keep = {selection.keep}: a GGUF file comes back byte by byte; leave it out")
         return describe_gguf(gguf.shrink(source, target, threads=threads, force=force, progress=progress))
-    checkpoint, path = open_checkpoint(source), os.fspath(target)
+    checkpoint, path = open_checkpoint(source), os.fsdecode(target)
     _check_target(source, path)
     phases = progress or no_phases
     cores = threads or available_cores()
@@ -140,19 +140,20 @@ def shrink(
 
 
 def _check_target(source: Any, path: str) -> None:
-    """Refuse targets that are not regular files, or that are the source.
+    """Refuse targets that are not regular files, that are the source, or that lie in it.
 
     Raises:
         KolmoError: the target is one.
     """
+    is_folder = isinstance(source, str | Path) and os.path.isdir(source)
+    if is_folder and (here := Path(os.path.realpath(source))) in Path(os.path.realpath(path)).parents:
+        raise KolmoError(f"{path}: lies in {here}, which is the source; choose another folder")
     if not os.path.exists(path):
         return
     if not os.path.isfile(path) and not makes_folder(source, path):
         raise KolmoError(f"{path}: is not a regular file; a checkpoint is written to one")
-    if isinstance(source, str | Path):
-        own = [source, os.path.dirname(path) or "."] if os.path.isdir(source) else [source, path]
-        if os.path.samefile(*own):
-            raise KolmoError(f"{path}: is the source, or is beside it; choose another name, or another folder")
+    if isinstance(source, str | Path) and os.path.samefile(source, path):
+        raise KolmoError(f"{path}: is the source; choose another name")
 
 
 def _report_of(path: str, found: Survey, errors: dict[str, TensorError]) -> ShrinkReport:

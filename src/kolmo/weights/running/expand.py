@@ -36,7 +36,7 @@ def load(
 
     Args:
         path: a file or a folder that `kolmo.shrink` wrote.
-        names: names of the wanted tensors; nothing else of the file is read. All tensors if None.
+        names: names of the wanted tensors, or one name; nothing else of the file is read. All tensors if None.
         framework: `"np"` for arrays, in which bfloat16 becomes float32 and 8-bit floats their bytes; `"pt"` for torch.
         base: for a lossless file, read only the bases: a third of the bytes, and weights with an error.
         threads: number of threads; 0 is one for each core.
@@ -65,7 +65,7 @@ def load(
         _need_torch()
     make = as_numpy if framework == "np" else as_torch
     file = _open(path, base)
-    wanted = file.names if names is None else list(dict.fromkeys(names))
+    wanted = file.names if names is None else list(dict.fromkeys([names] if isinstance(names, str) else names))
     aliases = file.record.aliases
     kinds = {aliases.get(name, name): file.kind(name) for name in wanted}
     read = file.read_all(kinds, threads, base=base)

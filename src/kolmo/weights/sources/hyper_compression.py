@@ -133,8 +133,9 @@ class PublishedFolder:
         if choice >= len(self._points) or self._padding[number] != one.count % 2:
             self._fail(one.path.name, f"has codebook {choice} and padding {self._padding[number]}, which cannot be")
         places = _line(int(self._points[choice]), self._side)
-        centre = self._centres[number].astype(np.float64)
-        far, half = math.dist(centre, self._farthest[number].astype(np.float64)), self._side / 2
+        with np.errstate(invalid="ignore"):  # of a signalling NaN, which is refused below
+            centre, farthest = self._centres[number].astype(np.float64), self._farthest[number].astype(np.float64)
+        far, half = math.dist(centre, farthest), self._side / 2
         if not (math.isfinite(far) and np.isfinite(centre).all()) or (rings and far <= half):
             self._fail(one.path.name, f"has a farthest pair at distance {far}, but {rings} rings")
         stretch = (half + np.arange(rings + 1.0) * ((far - half) / max(rings, 1))) / half
