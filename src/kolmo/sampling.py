@@ -14,6 +14,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 
+from kolmo.arguments import whole_number
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.choice import Choice, Randomness
 from kolmo.predictors.registry import DEFAULT_LEVEL, for_level, resolve
@@ -48,6 +49,7 @@ def sample(
         PredictorError: no such predictor, or it does not sample, or not with these options.
         MissingExtraError: the predictor needs a package that is not installed.
         ValueError: an option is out of its range.
+        TypeError: an argument is of a wrong type.
 
     Examples:
         >>> kolmo.sample("the zebra quietly folds nine umbrellas\n" * 12, "cm:1", 39, seed=1, temperature=0)
@@ -66,13 +68,15 @@ def pieces(
     choice: Choice,
 ) -> Iterator[bytes]:
     """The same, piece by piece as it is made; what is wrong with the arguments is said at once."""
-    if size < 0:
-        raise ValueError(f"a sample has no {size} bytes")
-    if not isinstance(predictor, Predictor):
-        predictor = for_level(DEFAULT_LEVEL) if predictor is None else resolve(predictor)
-    if isinstance(prompt, str):
-        prompt = prompt.encode()
-    return _cut(predictor.continuation(bytes(prompt), size, Randomness(seed), choice), size)
+    size = whole_number(size, "size", 0)
+    begin = prompt.encode() if isinstance(prompt, str) else bytes(memoryview(prompt))  # bytes(5) would be five zeros
+    if predictor is None:
+        predictor = for_level(DEFAULT_LEVEL)
+    elif isinstance(predictor, str):
+        predictor = resolve(predictor)
+    elif not isinstance(predictor, Predictor):
+        raise TypeError(f"predictor must be a predictor or its spec, like 'cm:9', not {type(predictor).__name__}")
+    return _cut(predictor.continuation(begin, size, Randomness(seed), choice), size)
 
 
 def new_seed() -> int:

@@ -285,8 +285,6 @@ def test_predictors_that_do_not_sample() -> None:
         kolmo.sample(b"", "order0", 5)
     with pytest.raises(PredictorError, match="unknown predictor"):
         kolmo.sample(b"", "nothing", 5)
-    with pytest.raises(ValueError, match="-1 bytes"):
-        kolmo.sample(b"", "cm:1", -1)
 
 
 class Tokens(order0.Order0):
@@ -563,3 +561,12 @@ def test_an_interrupt_ends_the_line() -> None:
     assert status == 130
     assert b"\nkolmo: interrupted" in shown
     assert b"Traceback" not in shown
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [((5,), TypeError), ((b"a", 5), TypeError), ((b"a", "cm:1", 2.5), TypeError), ((b"a", "cm:1", -1), ValueError)],
+)
+def test_arguments_of_a_wrong_type(given: tuple[Any, ...], error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"must be|bytes-like"):
+        kolmo.sample(*given)
