@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -173,3 +174,18 @@ def test_the_command(text: Path, tmp_path: Path) -> None:
     )
     assert bad.return_value == 1
     assert "liar on beer.txt: WRONG" in bad.stderr
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_empty_file_of_a_folder_is_skipped(text: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "some"
+    folder.mkdir()
+    shutil.copy(text, folder / "b.txt")
+    (folder / "a.txt").write_bytes(b"")
+    asked = ["bench", "files", "--peers", "gzip", "--levels", "1", "--json"]
+    done = CliRunner().invoke(group, [*asked, "-r", str(folder)], standalone_mode=False)
+    assert (done.return_value, done.stderr) == (0, f"kolmo: {folder / 'a.txt'}: is empty, skipped\n")
+    assert {row["file"] for row in json.loads(done.stdout)["results"]} == {"b.txt"}
+    named = CliRunner().invoke(group, [*asked, "-r", str(folder), str(folder / "a.txt")], standalone_mode=False)
+    assert named.return_value == 1
+    assert "a.txt: is empty; leave it out" in named.stderr

@@ -516,6 +516,17 @@ def test_the_command_counts_and_names_what_repeats(tmp_path: Path) -> None:
     assert "a.jsonl:9 has the text of a.jsonl:3" in done.stderr
 
 
+def test_the_command_names_skipped_files_after_the_last_text(tmp_path: Path) -> None:
+    corpus = tmp_path / "some"
+    corpus.mkdir()
+    (corpus / "a.txt").write_bytes(b"good")
+    (corpus / "z.txt").write_bytes(b"caf\xe9")
+    done = run_command("classical:xz", "cm:1", f"--corpus={corpus}", "-o", tmp_path / "out")
+    assert done.return_value == 0
+    (line,) = done.stderr.splitlines()
+    assert f"{corpus / 'z.txt'}: byte 3 is not UTF-8" in line
+
+
 def test_the_command_takes_columns(tmp_path: Path) -> None:
     lines = [
         {"body": text, "content": "not this", "id": f"no. {k}", "written": f"2026-01-0{k + 1}"}
@@ -565,6 +576,53 @@ def test_the_command_knows_all_modes() -> None:
     from kolmo.cli import options
 
     assert sorted(MODES) == sorted(options.MODES)
+
+
+def test_a_corpus_object_is_limited() -> None:
+    documents = [Document(text, subset="ab"[k % 2]) for k, text in enumerate(TEXTS)]
+    some = Corpus("some", "some", documents)
+
+    def taken(corpus: Corpus, **arguments: Any) -> list[str]:
+        (result,) = evaluate("cm:1", corpus, **arguments)  # keeps the temporary folder
+        return [str(row.content) for row in result.rows(content=True)]
+
+    assert taken(some, limit=2) == TEXTS[:2]
+    assert taken(some, subset="b") == TEXTS[1::2]
+    assert taken(some, subset="b", limit=1) == TEXTS[1:2]
+    assert taken(replace(some, limit=1), limit=3) == TEXTS[:1]
+    assert taken(replace(some, subset="b"), subset="b") == TEXTS[1::2]
+    assert (some.limit, some.subset) == (None, None)
+    with pytest.raises(KolmoError, match="limited to the subset 'a', and has none of 'b'"):
+        evaluate("cm:1", replace(some, subset="a"), subset="b")
+    columns: tuple[dict[str, Any], ...] = ({"column": "a"}, {"name_column": "a"}, {"date_column": "a"})
+    for given in columns:
+        with pytest.raises(KolmoError, match=f"argument {next(iter(given))} is for corpora given by specification"):
+            evaluate("cm:1", some, **given)
+
+
+def test_counts_are_whole_numbers() -> None:
+    some = texts("some", TEXTS)
+    for name in ("limit", "block_size", "stride", "batch_size", "workers", "windows"):
+        given: dict[str, Any] = {name: 1.5}
+        with pytest.raises(TypeError, match=f"{name} must be an integer, not float"):
+            evaluate("cm:1", some, **given)
+    with pytest.raises(ValueError, match="limit must be at least 1, not 0"):
+        evaluate("cm:1", some, limit=0)
+
+
+def test_what_is_not_text_is_named() -> None:
+    with pytest.raises(TypeError, match="text 1 must be a str, not bytes"):
+        texts("some", ["abc", b"abc"])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="contents must be a sequence of str, not one str"):
+        texts("some", "abc")
+    with pytest.raises(TypeError, match="some: document 0: the content must be a str, not bytes"):
+        evaluate("cm:1", Corpus("some", "some", [Document(b"abc")]))  # type: ignore[arg-type]
+    with pytest.raises(KolmoError, match="some: document 1: character 2 is half of a surrogate pair"):
+        evaluate("cm:1", texts("some", ["abc", "ab\ud800"]))
+    with pytest.raises(TypeError, match="a model must be a str, not object"):
+        evaluate([object()], texts("some", TEXTS))  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="a corpus must be a str or a Corpus, not object"):
+        evaluate("cm:1", [object()])  # type: ignore[list-item]
 
 
 def test_from_python_by_its_public_name() -> None:

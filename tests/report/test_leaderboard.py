@@ -241,6 +241,23 @@ def test_a_damaged_result_is_named(tmp_path: Path, part: str, value: Any) -> Non
 def test_no_results(tmp_path: Path) -> None:
     with pytest.raises(KolmoError, match="contains no results; make some with kolmo eval"):
         leaderboard(tmp_path)
+    with pytest.raises(KolmoError, match="there are no results; make some with kolmo eval"):
+        leaderboard([])
+
+
+def test_a_mode_without_results_is_refused_by_the_folders_given(tmp_path: Path) -> None:
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        write_result(folder, "one", "cc", PROSE, flat(0.4))
+    (mode,) = {result.mode for result in load_results(folders[0])}
+    given = ", ".join(map(str, folders))
+    with pytest.raises(KolmoError, match=re.escape(f"{given}: no results in mode llama.cpp; there are some in {mode}")):
+        leaderboard(folders, mode="llama.cpp")
+    with pytest.raises(KolmoError, match=r"^these results: no results in mode llama\.cpp"):
+        leaderboard(load_results(folders[0]), mode="llama.cpp")
+    done = run("first", "--mode", "llama.cpp", cwd=tmp_path)
+    message = f"kolmo: first: no results in mode llama.cpp; there are some in {mode}\n"
+    assert (done.returncode, done.stderr) == (1, message)
 
 
 # The page

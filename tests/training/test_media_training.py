@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class Case:
     library: str
     module: str
     make: Callable[[Path], None]
-    open: Callable[[list[tuple[Path, float | None]]], Any]
+    open: Callable[..., Any]
     trainer: type[Any]
     shape: type[Any]
     file: NetworkFile[Any, Any]
@@ -133,6 +134,19 @@ def test_from_files_to_network(case: Case, folder: Path, monkeypatch: pytest.Mon
     assert case.train("some", "-o", "run", "--budget", "30steps")[0] == 0  # finished: nothing is done again
     assert product.read_bytes() == before
     assert case.train("some", "-o", "more", "--budget", "2steps", "--init", str(product))[0] == 0
+
+
+def test_the_run_s_own_files_are_not_sources(case: Case, folder: Path) -> None:
+    (alone,) = case.open([(folder / "some", None)])
+    run = folder / "some" / "run"
+    run.mkdir()
+    shutil.copy(folder / "some" / case.first, run / f"curve{Path(case.first).suffix}")
+    (source,) = case.open([(folder / "some", None)], run)
+    assert source.describe() == alone.describe()
+    assert case.open([(folder / "some", None)])[0].count == alone.count + 1
+    status, line = case.train("some", "-o", "some", "--budget", "2steps")
+    assert (status, line.count("\n")) == (1, 1)
+    assert "is the folder of the run as well as a source" in line
 
 
 def test_interrupted_is_as_good_as_in_one_go(case: Case, folder: Path) -> None:

@@ -194,6 +194,21 @@ def test_folders_are_sources(folder: Path) -> None:
     assert source.weight == source.size == 5 + len(LINES)
 
 
+def test_a_run_inside_its_source_goes_on(folder: Path) -> None:
+    texts = folder / "texts"
+    (texts / "runs").mkdir(parents=True)
+    (texts / "a.txt").write_bytes(LINES)
+    (texts / "runs" / "z.txt").write_bytes(b"beside the run")
+    command = ["texts", *SIZES, *FAST, "-o", "texts/runs/one"]
+    assert run(*command)[0] == 0
+    begun = json.loads((texts / "runs" / "one" / "config.json").read_text())
+    assert begun["sources"][0]["bytes"] == len(LINES) + len(b"beside the run")
+    (texts / "runs" / "one" / "card.md").unlink()  # as if killed just before
+    assert run(*command)[0] == 0
+    assert (texts / "runs" / "one" / "card.md").exists()
+    assert only_line([*command[:-1], "texts"]).startswith("kolmo: texts: is the folder of the run as well as a source")
+
+
 def test_text_that_is_too_short(folder: Path) -> None:
     with pytest.raises(KolmoError, match=r"extra.txt: 999 bytes are too few .* 65536"):
         data.open_source(folder / "extra.txt")

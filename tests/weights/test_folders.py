@@ -48,6 +48,7 @@ def source(tmp_path: Path) -> Path:
     (folder / "original" / "params.json").write_text("{}")
     (folder / ".git" / "config").write_text("secret")
     (folder / "training_args.bin").write_bytes(b"pickle")
+    (folder / "earlier.kolmo").write_bytes(b"weights")
     (folder / "scaler.pkl").write_bytes(b"pickle")
     return folder
 
@@ -179,6 +180,16 @@ def test_configurations_that_are_none(source: Path, tmp_path: Path, config: str,
     with pytest.raises(error, match=r"config\.json|quantised"):
         kolmo.shrink(source, tmp_path / "small", **WAY)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_configuration_of_nulls(source: Path, tmp_path: Path) -> None:
+    config = dict.fromkeys(("auto_map", "text_config", "torch_dtype", "architectures", "pad_token_id"))
+    (source / "config.json").write_text(json.dumps({**config, "quantization_config": None}))
+    kolmo.shrink(source, tmp_path / "small", **WAY)
+    made = json.loads((tmp_path / "small" / "config.json").read_text())
+    assert made == {**config, "quantization_config": {"quant_method": "kolmo", "version": 1}}
+    assert run("expand", tmp_path / "small", "-o", tmp_path / "again")[0] == 0
+    assert json.loads((tmp_path / "again" / "config.json").read_text()) == config
 
 
 def test_folders_that_are_not_shrunk(source: Path, tmp_path: Path) -> None:

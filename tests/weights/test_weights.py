@@ -272,7 +272,7 @@ def test_shards(tmp_path: Path) -> None:
     kolmo.shrink(tmp_path / "whole.safetensors", tmp_path / "n", **WAY)
     contents = [ShrunkFile(tmp_path / x).record.content(ShrunkFile(tmp_path / x).header.places) for x in "mn"]
     assert contents[0] == contents[1]
-    with pytest.raises(KolmoError, match="beside"):
+    with pytest.raises(KolmoError, match="lies in"):
         kolmo.shrink(folder, folder / "part-0.safetensors", force=True)
     for bad, reason in ({"flag": "../whole.safetensors"}, "not an index"), ({"nothing": "part-0.safetensors"}, "lacks"):
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": bad}))
@@ -281,6 +281,32 @@ def test_shards(tmp_path: Path) -> None:
     (folder / "model.safetensors.index.json").unlink()
     with pytest.raises(FormatError, match="several"):
         open_checkpoint(folder)
+
+
+def test_tensors_that_an_index_leaves_out_are_taken(tmp_path: Path) -> None:
+    one, two, stale = (np.full((2, 3), value, np.float32) for value in (1, 2, 3))
+    plain(tmp_path / "a.safetensors", {"listed": one, "more": two})
+    plain(tmp_path / "b.safetensors", {"other": two, "listed": stale})
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"listed": "a.safetensors", "other": "b.safetensors"}}))
+    found = open_checkpoint(tmp_path)
+    assert {name: tensor.read() for name, tensor in found.tensors.items()} == {
+        "listed": one.tobytes(),  # of two, the one that the index names
+        "other": two.tobytes(),
+        "more": two.tobytes(),
+    }
+    assert found.notes == (f"{index.name} leaves out 1 tensor of its shards ('more'), taken all the same",)
+    plain(tmp_path / "b.safetensors", {"other": two, "more": stale})
+    with pytest.raises(
+        CorruptError, match=r"does not say which of a\.safetensors and b\.safetensors has tensor 'more'"
+    ):
+        open_checkpoint(tmp_path)
+
+
+def test_keys_that_become_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"the dictionary: '1' is the name of two tensors, once as str; rename"):
+        kolmo.shrink({1: np.zeros(2), "1": np.ones(2)}, tmp_path / "small")
+    assert not list(tmp_path.iterdir())
 
 
 @kernels

@@ -107,7 +107,12 @@ def files(
                 raise TargetExistsError(f"{path}: already exists; overwrite it with -f, or choose another name")
         from kolmo.bench.files import bench_files
 
-        found = list(expand(paths, console, recursive=recursive, force=force, packed=False))
+        found = []
+        for path in expand(paths, console, recursive=recursive, force=force, packed=False):
+            if path not in paths and not os.path.getsize(path):  # one that is named is refused
+                console.warn(f"{path}: is empty, skipped")
+            else:
+                found.append(path)
         if console.status:
             return console.status
         report = bench_files(found, levels=levels, peers=peers, repeat=repeat, progress=console.progress)

@@ -123,7 +123,7 @@ def command(
     for model in models if opened else ():
         with console.guarded(model):
             _evaluate(model, opened, plan, output, found, console)
-    _tell_skipped([one.corpus for one in opened], console)
+    _tell_skipped(opened, console)
     _tell_repeats(opened, console)
     if found and not as_json and not quiet:
         _print(found)
@@ -152,15 +152,16 @@ def _evaluate(
         console.line(f"{result.model} on {result.corpus}: {run['tokens']:,} tokens scored in this run{rate}")
 
 
-def _tell_skipped(corpora: list[Corpus], console: Console) -> None:
+def _tell_skipped(corpora: list[ScannedCorpus], console: Console) -> None:
     """What was left out, in a line for each corpus; with -v all of it."""
-    for corpus in corpora:
-        if corpus.skipped and console.verbose:
-            for skipped in corpus.skipped:
-                console.warn(skipped)
-        elif corpus.skipped:
-            others = f" ({len(corpus.skipped) - 1} more like it; -v lists them)" if len(corpus.skipped) > 1 else ""
-            console.warn(corpus.skipped[0] + others)
+    for one in corpora:
+        skipped = one.scan.skipped
+        if skipped and console.verbose:
+            for line in skipped:
+                console.warn(line)
+        elif skipped:
+            others = f" ({len(skipped) - 1} more like it; -v lists them)" if len(skipped) > 1 else ""
+            console.warn(skipped[0] + others)
 
 
 def _tell_repeats(corpora: list[ScannedCorpus], console: Console) -> None:

@@ -13,7 +13,6 @@ from kolmo.cli.console import STDOUT, Console, is_terminal, may_overwrite, stand
 from kolmo.errors import KolmoError
 
 if TYPE_CHECKING:
-    from kolmo.evaluation.results.results import Result
     from kolmo.report import Leaderboard
 
 PAGE = "report.html"
@@ -94,7 +93,7 @@ def command(
     with console.guarded("report"):
         forced = {path: _may_write(path, force, console) for path in sinks.values()}
         board = leaderboard(
-            _load(results),
+            results,
             title=title or DEFAULT_TITLE,
             mode=mode,
             scores=scores,
@@ -114,23 +113,6 @@ def command(
         if as_json:
             console.record({"outputs": sinks, **board.record()})
     return console.status
-
-
-def _load(folders: tuple[str, ...]) -> list[Result]:
-    """All results of the folders.
-
-    Raises:
-        KolmoError: one has none.
-    """
-    from kolmo.evaluation.results.results import load_results
-
-    found: list[Result] = []
-    for folder in folders:
-        results = load_results(folder)
-        if not results:
-            raise KolmoError(f"{folder}: contains no results; make some with kolmo eval MODEL --corpus C -o {folder}")
-        found += results
-    return found
 
 
 def _made(kind: str, board: Leaderboard, console: Console) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
+from kolmo.arguments import whole_number
 from kolmo.corpus import Corpus, Document, open_corpus
 from kolmo.errors import KolmoError, MissingExtraError, PredictorError
 from kolmo.evaluation import run as running
@@ -116,8 +117,8 @@ def evaluate(
         block_size: the largest number of tokens that a model reads before it predicts one.
         stride: the number of tokens that each window after the first scores.
         batch_size: windows in a batch; it changes results by no more than floating-point noise.
-        limit: the largest number of documents to take from each corpus.
-        subset: the only subset to take from each corpus.
+        limit: the largest number of documents to take from each corpus, `Corpus` objects included.
+        subset: the only subset to take from each corpus, `Corpus` objects included.
         column: the column with the text, for corpora given by specification; default: `content`, else `text`.
         name_column: the column with the name of a document; default: the name is made from its file and position.
         date_column: the column with the date of a document; default: the first column that holds a day.
@@ -143,6 +144,7 @@ def evaluate(
         KolmoError: a corpus cannot be read, which is found before any model is opened; or a model cannot be opened or
             evaluated in this mode.
         MissingExtraError: a required package is not installed.
+        TypeError, ValueError: an argument has a wrong type, or is too small.
 
     Examples:
         >>> from kolmo.evaluation.evaluate import texts
@@ -153,6 +155,17 @@ def evaluate(
         >>> results[0].bits_per_character < results[1].bits_per_character
         True
     """
+    counts = {
+        "block_size": block_size,
+        "stride": stride,
+        "batch_size": batch_size,
+        "limit": limit,
+        "workers": workers,
+        "windows": windows,
+    }
+    for name, value in counts.items():
+        if value is not None:
+            whole_number(value, name, 1 if name == "limit" else 0)
     options = ScorerOptions(dtype, device, attention, cache_dir, tokenizer)
     plan = EvaluationPlan(
         mode,
@@ -168,21 +181,47 @@ def evaluate(
         windows,
         with_memory,
     )
+    specs = [models] if isinstance(models, str) else list(models)
     given = [corpora] if isinstance(corpora, str | Corpus) else list(corpora)
+    for model in specs:
+        if not isinstance(model, str):
+            raise TypeError(f"a model must be a str, not {type(model).__name__}")
+    for one in given:
+        if not isinstance(one, str | Corpus):
+            raise TypeError(f"a corpus must be a str or a Corpus, not {type(one).__name__}")
     columns = {"column": column, "name_column": name_column, "date_column": date_column}
+    named = [name for name, value in columns.items() if value is not None]
+    if named and not any(isinstance(one, str) for one in given):
+        raise KolmoError(f"the argument {named[0]} is for corpora given by specification, and none is; leave it out")
     opened: list[ScannedCorpus] = []
     for one in given:
-        corpus = one
-        if isinstance(corpus, str):
-            corpus = open_corpus(corpus, limit=limit, subset=subset, cache_dir=cache_dir, **columns)
+        if isinstance(one, str):
+            corpus = open_corpus(one, limit=limit, subset=subset, cache_dir=cache_dir, **columns)
+        else:
+            corpus = _part_of(one, limit, subset)
         opened.append(scan_corpus(corpus, plan, opened))
     kept = TemporaryFolder() if output is None else None
     folder = Path(kept.name if kept else str(output))
     return Evaluation(
-        replace(result, kept=kept)
-        for model in ([models] if isinstance(models, str) else models)
-        for result in evaluate_model(model, opened, plan, folder)
+        replace(result, kept=kept) for model in specs for result in evaluate_model(model, opened, plan, folder)
     )
+
+
+def _part_of(corpus: Corpus, limit: int | None, subset: str | None) -> Corpus:
+    """A corpus with a limit and a subset besides its own.
+
+    Raises:
+        KolmoError: the corpus is limited to another subset.
+    """
+    if limit is None and subset is None:
+        return corpus
+    if subset is not None and corpus.subset not in (None, subset):
+        raise KolmoError(
+            f"{corpus.source}: is limited to the subset {corpus.subset!r}, and has none of {subset!r}; leave the "
+            "argument subset out"
+        )
+    limits = [one for one in (corpus.limit, limit) if one is not None]
+    return replace(corpus, limit=min(limits, default=None), subset=corpus.subset if subset is None else subset)
 
 
 @dataclass(frozen=True)
@@ -254,11 +293,20 @@ def texts(name: str, contents: Sequence[str]) -> Corpus:
         name: the name of the corpus in results.
         contents: the texts, one document each.
 
+    Raises:
+        TypeError: `contents` is one string, or has something that is not a string.
+
     Example:
         >>> [document.name for document in texts("news", ["One.", "Two."])]
         ['text 0', 'text 1']
     """
-    return Corpus(name, name, [Document(content, name=f"text {k}") for k, content in enumerate(contents)])
+    if isinstance(contents, str):
+        raise TypeError("contents must be a sequence of str, not one str")
+    documents = [Document(content, name=f"text {k}") for k, content in enumerate(contents)]
+    for document in documents:
+        if not isinstance(document.content, str):
+            raise TypeError(f"{document.name} must be a str, not {type(document.content).__name__}")
+    return Corpus(name, name, documents)
 
 
 def evaluate_model(

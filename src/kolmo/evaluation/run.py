@@ -46,12 +46,13 @@ def scan(corpus: Corpus, *, stream: bool) -> CorpusScan:
         stream: whether the cost of a document depends on the documents before it.
 
     Raises:
-        KolmoError: the corpus has no documents.
+        KolmoError: the corpus has no documents, or one that is not Unicode text.
+        TypeError: the content of a document is not a string.
     """
     found, whole, before = CorpusScan(), hashlib.sha256(), ""
     first: dict[bytes, int] = {}
     for place, document in enumerate(corpus):
-        data = document.content.encode()
+        data = _encoded(document.content, f"{corpus.source}: document {place}")
         text_hash = hashlib.sha256(data).digest()
         whole.update(text_hash)
         if (earlier := first.setdefault(text_hash, place)) != place:
@@ -66,9 +67,22 @@ def scan(corpus: Corpus, *, stream: bool) -> CorpusScan:
             f"{corpus.source}: has no documents with text in them; check its contents, or the argument subset"
         )
     found.text_hash = whole.hexdigest()[:16]
+    found.skipped = tuple(corpus.skipped)
     if dates := {labels.date for labels in found.labels} - {""}:
         found.first_date, found.last_date = min(dates), max(dates)
     return found
+
+
+def _encoded(content: object, where: str) -> bytes:
+    """The content of a document in UTF-8."""
+    if not isinstance(content, str):
+        raise TypeError(f"{where}: the content must be a str, not {type(content).__name__}")
+    try:
+        return content.encode()
+    except UnicodeEncodeError as error:
+        raise KolmoError(
+            f"{where}: character {error.start} is half of a surrogate pair, which no text holds; mend or remove it"
+        ) from None
 
 
 def settings_of(engine: Engine, mode: Mode) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class CorpusScan:
         characters: the number of characters in all documents.
         text_hash: first 16 hexadecimal digits of a SHA-256 over the SHA-256 of each text.
         first_date, last_date: the earliest and latest date; empty if no document has a date.
+        skipped: the files that the pass skipped, each with the reason (a later pass ends at the last document, and
+            would miss those that come after it).
     """
 
     keys: list[str] = field(default_factory=list)
@@ -64,6 +66,7 @@ class CorpusScan:
     text_hash: str = ""
     first_date: str = ""
     last_date: str = ""
+    skipped: tuple[str, ...] = ()
 
 
 class OpenDocument:

@@ -65,7 +65,7 @@ def train(job: Job, monitor: Monitor | None = None) -> Outcome:
                     return open_pixel_run(job, folder, device, monitor).go()
                 return open_sample_run(job, folder, device, monitor).go()
         with monitor.phase("reading the texts"):
-            texts = open_training_corpus(job.sources, job.validate)
+            texts = open_training_corpus(job.sources, job.validate, folder.path)
         description = _describe(job, texts)
         folder.check(description)
         if isinstance(shape, TransformerShape):

@@ -76,7 +76,7 @@ class Leaderboard(Board):
 
 
 def leaderboard(
-    results: str | Path | Evaluation | Sequence[Result],
+    results: str | Path | Evaluation | Sequence[str | Path | Result],
     *,
     title: str = DEFAULT_TITLE,
     mode: str | None = None,
@@ -90,7 +90,7 @@ def leaderboard(
     """A leaderboard of results.
 
     Args:
-        results: a folder written by `kolmo eval -o`, or results.
+        results: a folder written by `kolmo eval -o`, or several folders or results.
         title: of the page.
         mode: use only results in this mode.
         scores: a table of benchmark scores: CSV or JSON with a column `model`.
@@ -101,21 +101,31 @@ def leaderboard(
         published: whether the 28 published models stand beside the results in mode paper, marked as such.
 
     Raises:
-        KolmoError: there are no results, or a result or a table cannot be read.
+        KolmoError: there are no results, also in one of the folders, or a result or a table cannot be read.
         MissingExtraError: pyarrow is not installed.
     """
-    where = str(results) if isinstance(results, str | Path) else "results"
-    given = load_results(results) if isinstance(results, str | Path) else list(results)
+    listed = [results] if isinstance(results, str | Path) else list(results)
+    given: list[Result] = []
+    for one in listed:
+        given += [one] if isinstance(one, Result) else _of_folder(one)
     if not given:
-        raise KolmoError(f"{where}: contains no results; make some with kolmo eval MODEL --corpus C -o {where}")
+        raise KolmoError("there are no results; make some with kolmo eval MODEL --corpus C -o FOLDER")
     known, read = ModelTable(models), Scores.read(scores, score_columns)
     found = [CheckedResult.of(result, known) for result in given]
     if mode is not None:
         found = [one for one in found if one.mode == mode]
         if not found:
             there = ", ".join(sorted({str(one.mode) for one in given}))
-            raise KolmoError(f"{where}: contains no results in mode {mode}; there are some in {there}")
+            where = ", ".join(str(one) for one in listed if not isinstance(one, Result)) or "these results"
+            raise KolmoError(f"{where}: no results in mode {mode}; there are some in {there}")
     sections = build_sections(found)
     if published:
         sections = with_published(sections, known)
     return Leaderboard(title, tuple(sections), scatter(sections, read), documents, limit, read)
+
+
+def _of_folder(folder: str | Path) -> Sequence[Result]:
+    found = load_results(folder)
+    if not found:
+        raise KolmoError(f"{folder}: contains no results; make some with kolmo eval MODEL --corpus C -o {folder}")
+    return found

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import KolmoError
+from kolmo.training.source_files import source_files
 
 HELD_OUT_EVERY = 10  # every tenth file is held out, or the last one of fewer
 
@@ -74,16 +75,18 @@ class Medium(Generic[Item, Data]):
 
 
 def open_media(
-    sources: Sequence[tuple[Path, float | None]], medium: Medium[Item, Data]
+    sources: Sequence[tuple[Path, float | None]], medium: Medium[Item, Data], run: Path | None = None
 ) -> tuple[MediaSource[Data], ...]:
     """Open the data of a run: all files of the medium under each folder.
 
     Args:
         sources: folders with their weights; None everywhere: by their numbers of pixels or samples.
         medium: of the files.
+        run: the folder of the run, whose files are left out.
 
     Raises:
-        KolmoError: a folder has fewer than two files, one cannot be read, or two folders have the same name.
+        KolmoError: a folder has fewer than two files or is that of the run, a file cannot be read, or two folders have
+            the same name.
     """
     names = [path.resolve().name for path, _ in sources]
     for name in names:
@@ -91,12 +94,12 @@ def open_media(
             raise KolmoError(
                 f"{name}: two folders have this name, which their results go by; rename one, or link to it"
             )
-    return tuple(_open(path, weight, medium) for path, weight in sources)
+    return tuple(_open(path, weight, medium, run) for path, weight in sources)
 
 
-def _open(folder: Path, weight: float | None, medium: Medium[Item, Data]) -> MediaSource[Data]:
+def _open(folder: Path, weight: float | None, medium: Medium[Item, Data], run: Path | None) -> MediaSource[Data]:
     digest, size, items, amount = hashlib.sha256(), 0, list[Item](), 0
-    for path in _files(folder, medium):
+    for path in _files(folder, medium, run):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(folder).as_posix()}\0{len(content)}\0".encode() + content)
         item = medium.decode(path)
@@ -121,12 +124,11 @@ def _open(folder: Path, weight: float | None, medium: Medium[Item, Data]) -> Med
     )
 
 
-def _files(folder: Path, medium: Medium[Item, Data]) -> Iterator[Path]:
+def _files(folder: Path, medium: Medium[Item, Data], run: Path | None) -> Iterator[Path]:
     if not folder.is_dir():
         raise KolmoError(f"{folder}: not a folder; name one with {medium.name} to train on")
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in medium.suffixes and path.is_file() and not hidden:
+    for path in source_files(folder, run):
+        if path.suffix.lower() in medium.suffixes:
             yield path
 
 

@@ -79,17 +79,18 @@ class Pictures:
 PictureSource = MediaSource[tuple[Pictures, Pictures | None]]  # pictures in grey, and in colour where there are any
 
 
-def open_pictures(sources: Sequence[tuple[Path, float | None]]) -> tuple[PictureSource, ...]:
+def open_pictures(sources: Sequence[tuple[Path, float | None]], run: Path | None = None) -> tuple[PictureSource, ...]:
     """Open the pictures of a run: all under each folder whose names end as those of pictures.
 
     Args:
         sources: folders with their weights; None everywhere: by their numbers of pixels.
+        run: the folder of the run, whose files are left out.
 
     Raises:
-        KolmoError: a folder has fewer than two pictures, one cannot be read, or two folders have the same name.
+        KolmoError: as for `open_media`.
         MissingExtraError: Pillow is not installed.
     """
-    return open_media(sources, PICTURES)
+    return open_media(sources, PICTURES, run)
 
 
 def _decode(path: Path) -> Bytes:

@@ -32,7 +32,7 @@ def open_run(job: Job, folder: RunFolder, device: str, monitor: Monitor) -> Pixe
     if job.validate or not isinstance(job.shape, PixelShape):
         raise KolmoError("networks of pixels are validated on held-out pictures; leave out the argument validate")
     with monitor.phase("reading the pictures"):
-        sources = open_pictures(job.sources)
+        sources = open_pictures(job.sources, folder.path)
     trainer = PixelTrainer(job.shape, job.settings, sources, folder, save_every=job.save_every, monitor=monitor)
     return PixelRun(job, folder, sources, trainer)
 

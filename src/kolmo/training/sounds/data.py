@@ -26,17 +26,18 @@ LEAST_SAMPLES = 4096  # of a sound that is used
 SoundSource = MediaSource[Sequence[Sound]]
 
 
-def open_sounds(sources: Sequence[tuple[Path, float | None]]) -> tuple[SoundSource, ...]:
+def open_sounds(sources: Sequence[tuple[Path, float | None]], run: Path | None = None) -> tuple[SoundSource, ...]:
     """Open the sounds of a run: all under each folder whose names end as those of sounds.
 
     Args:
         sources: folders with their weights; None everywhere: by their numbers of samples.
+        run: the folder of the run, whose files are left out.
 
     Raises:
-        KolmoError: a folder has fewer than two sounds, one cannot be read, or two folders have the same name.
+        KolmoError: as for `open_media`.
         MissingExtraError: soundfile is not installed.
     """
-    return open_media(sources, SOUNDS)
+    return open_media(sources, SOUNDS, run)
 
 
 def _decode(path: Path) -> Sound:

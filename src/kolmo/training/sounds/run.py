@@ -30,7 +30,7 @@ def open_run(job: Job, folder: RunFolder, device: str, monitor: Monitor) -> Samp
     if job.validate or not isinstance(job.shape, SampleShape):
         raise KolmoError("networks of samples are validated on held-out sounds; leave out the argument validate")
     with monitor.phase("reading the sounds"):
-        sources = open_sounds(job.sources)
+        sources = open_sounds(job.sources, folder.path)
     trainer = SampleTrainer(job.shape, job.settings, sources, folder, save_every=job.save_every, monitor=monitor)
     return SampleRun(job, folder, sources, trainer)
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kolmo.errors import KolmoError
+from kolmo.training.source_files import source_files
 
 if TYPE_CHECKING:
     from kolmo.training.texts.vocabulary import Vocabulary
@@ -95,22 +96,25 @@ class TrainingCorpus:
         return [*(s.passage() for s in self.sources), *self.extra]
 
 
-def open_training_corpus(sources: Sequence[tuple[Path, float | None]], validate: Sequence[Path] = ()) -> TrainingCorpus:
+def open_training_corpus(
+    sources: Sequence[tuple[Path, float | None]], validate: Sequence[Path] = (), run: Path | None = None
+) -> TrainingCorpus:
     """Open the files of a run, as bytes.
 
     Args:
         sources: files or folders with their weights; None everywhere: by their sizes.
         validate: files for validation alone.
+        run: the folder of the run, whose files are not among those of a folder.
 
     Raises:
-        KolmoError: one is missing or too short, or two have the same name.
+        KolmoError: one is missing or too short, is the folder of the run, or two have the same name.
     """
     names = [_name(path) for path in (*(path for path, _ in sources), *validate)]
     for name in names:
         if names.count(name) > 1:
             raise KolmoError(f"{name}: two texts have this name, which their results go by; rename one, or link to it")
-    opened = tuple(open_source(path, weight) for path, weight in sources)
-    texts = [read_text(path) for path in validate]
+    opened = tuple(open_source(path, weight, run=run) for path, weight in sources)
+    texts = [read_text(path, run) for path in validate]
     facts = tuple(
         {"name": _name(path), "bytes": len(text), "sha256": sha256(text)}
         for path, text in zip(validate, texts, strict=True)
@@ -118,31 +122,31 @@ def open_training_corpus(sources: Sequence[tuple[Path, float | None]], validate:
     return TrainingCorpus(opened, tuple(_extra(path, text) for path, text in zip(validate, texts, strict=True)), facts)
 
 
-def open_source(path: Path, weight: float | None = None, held_out: int = HELD_OUT_BYTES) -> Source:
+def open_source(
+    path: Path, weight: float | None = None, held_out: int = HELD_OUT_BYTES, run: Path | None = None
+) -> Source:
     """A file, or all files under a folder, as one source; without a weight, its size is the weight.
 
     Raises:
         KolmoError: nothing there, or too little to train on.
     """
-    text = read_text(path)
+    text = read_text(path, run)
     if len(text) < MIN_SOURCE_BYTES:
         raise KolmoError(f"{path}: {len(text)} bytes are too few to train on; give at least {MIN_SOURCE_BYTES}")
     spans = _evenly(len(text), min(held_out, len(text) // 20) // HELD_OUT_PIECES)
     return Source(_name(path), len(text) if weight is None else weight, text, spans, len(text), sha256(text))
 
 
-def read_text(path: Path) -> Bytes:
+def read_text(path: Path, run: Path | None = None) -> Bytes:
     """A file's bytes, mapped, or those of all files under a folder in the order of their paths, read.
 
-    Files and folders whose names begin with a dot are left out of a folder.
+    Files and folders whose names begin with a dot are left out of a folder, and the folder of the run is.
 
     Raises:
-        KolmoError: there is nothing of that name.
+        KolmoError: there is nothing of that name, or it is the folder of the run.
     """
     if path.is_dir():
-        found = (p for p in sorted(path.rglob("*")) if p.is_file())
-        shown = (p for p in found if not any(part.startswith(".") for part in p.relative_to(path).parts))
-        parts = [np.fromfile(p, np.uint8) for p in shown]
+        parts = [np.fromfile(file, np.uint8) for file in source_files(path, run)]
         return np.concatenate(parts) if parts else np.zeros(0, np.uint8)
     if not path.is_file():
         raise KolmoError(f"{path}: no such file or folder; name text to train on")

@@ -97,6 +97,7 @@ def _from_folder(folder: Path) -> Checkpoint:
 
 
 def _from_shards(folder: Path, index: Path) -> Checkpoint:
+    """All tensors of the shards that an index names, also those that it leaves out: transformers load these too."""
     try:
         if index.stat().st_size > MAX_INDEX_BYTES:
             raise ValueError("too long")
@@ -113,9 +114,22 @@ def _from_shards(folder: Path, index: Path) -> Checkpoint:
                 f"{folder / part}: lacks tensor {quoted(name)}, which {index.name} lists; get both again"
             )
         tensors[name] = shards[part].tensors[name]
-    for shard in shards.values():
+    unlisted: dict[str, str] = {}
+    for part, shard in shards.items():
+        for name in sorted(shard.tensors.keys() - parts.keys()):
+            if name in unlisted:
+                raise CorruptError(
+                    f"{index}: does not say which of {unlisted[name]} and {part} has tensor {quoted(name)}, which both "
+                    "hold; get them again"
+                )
+            unlisted[name] = part
         metadata.update(shard.metadata)
-    return Checkpoint(str(folder), tensors, metadata)
+    tensors.update((name, shards[unlisted[name]].tensors[name]) for name in sorted(unlisted))
+    notes: tuple[str, ...] = ()
+    if unlisted:
+        count = f"{len(unlisted)} tensor{'s' * (len(unlisted) > 1)}"
+        notes = (f"{index.name} leaves out {count} of its shards ({quoted(min(unlisted))}), taken all the same",)
+    return Checkpoint(str(folder), tensors, metadata, notes=notes)
 
 
 def _from_file(path: Path) -> Checkpoint:
@@ -182,7 +196,12 @@ def _unpickled(path: Path) -> Mapping[str, Any]:
 def _from_dictionary(name: str, values: Mapping[str, Any]) -> Checkpoint:
     if "__metadata__" in values:
         raise FormatError(f"{name}: has a tensor '__metadata__', a name that is reserved in safetensors; rename it")
-    tensors = {str(key): _from_value(f"{name}: {quoted(key)}", value) for key, value in values.items()}
+    tensors: dict[str, Tensor] = {}
+    for key, value in values.items():
+        where = f"{name}: {quoted(key)}"
+        if str(key) in tensors:
+            raise FormatError(f"{where} is the name of two tensors, once as {type(key).__name__}; rename one of them")
+        tensors[str(key)] = _from_value(where, value)
     return Checkpoint(name, tensors, {}, "pt" if any(hasattr(value, "detach") for value in values.values()) else "np")
 
 

@@ -27,7 +27,20 @@ VARIANT = METHOD  # transformers call the middle part of such a name the variant
 WEIGHTS = f"model.{VARIANT}.safetensors"
 QUANTISATION = {"quant_method": METHOD, "version": VERSION}  # in the config.json of a shrunk folder
 FILES = (".safetensors", ".kolmo")  # names of outputs that are files, not folders
-TENSORS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf", ".ot")
+TENSORS = (
+    ".safetensors",
+    ".kolmo",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".h5",
+    ".msgpack",
+    ".onnx",
+    ".onnx_data",
+    ".gguf",
+    ".ot",
+)
 PICKLES = (".pkl", ".pickle", ".joblib")
 INDEX = (".safetensors.index.json", ".bin.index.json")
 MAX_COPIED_BYTES = 64 << 20  # size of a file up to which it is copied
@@ -200,7 +213,7 @@ def open_target(
 
 
 def config_of(folder: Path) -> dict[str, Any]:
-    """The content of a config.json.
+    """The content of a config.json; a `quantization_config` that is null is left out, since transformers take it so.
 
     Raises:
         CorruptError: the file is not a JSON object, or is too large.
@@ -211,6 +224,8 @@ def config_of(folder: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ValueError("too long")
         config = json.loads(path.read_bytes())
+        if isinstance(config, dict) and config.get("quantization_config") is None:
+            config.pop("quantization_config", None)
         if not isinstance(config, dict) or not isinstance(config.get("quantization_config", {}), dict):
             raise ValueError("it, or its quantization_config, is not an object")
     except (ValueError, RecursionError) as error:
