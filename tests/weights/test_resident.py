@@ -105,6 +105,32 @@ def test_convolutions(plain: Any) -> None:
         close(conv(x), expected(x), 0.05)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Linear(64, 64),
+        lambda: nn.Conv1d(64, 64, 3, stride=2, padding=1, dilation=2),
+        lambda: nn.Conv2d(16, 64, 3, padding="same", padding_mode="circular"),
+        lambda: nn.Embedding(100, 64, padding_idx=3),
+    ],
+)
+def test_settings_of_the_module_that_it_stands_for(make: Any, tmp_path: Any) -> None:
+    """Models read them, as Whisper the stride of its convolutions."""
+    plain, path = make(), tmp_path / "small.kolmo"
+    resident, packed = nn.Sequential(make()), nn.Sequential(make())
+    kolmo.shrink(resident, path, hyperfunction="bitshift")
+    kolmo.resident(resident, path)
+    kolmo.shrink(packed, path, force=True)
+    kolmo.stream(packed, path)
+    assert isinstance(resident[0], modules.Resident)
+    for one in (resident[0], copy.deepcopy(resident[0]), pickle.loads(pickle.dumps(resident[0])), packed[0]):
+        assert {name: getattr(one, name) for name in plain.__constants__} == {
+            name: getattr(plain, name) for name in plain.__constants__
+        }
+    with pytest.raises(AttributeError, match="nothing"):
+        resident[0].nothing  # noqa: B018
+
+
 def test_the_transposed_matrices_of_transformers() -> None:
     kind = pytest.importorskip("transformers.pytorch_utils").Conv1D
     for seed in (None, 4):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -216,3 +218,64 @@ def test_what_is_refused(tmp_path: Path) -> None:
         buffered.register_buffer("table", torch.zeros(3), persistent=False)
     with pytest.raises(KolmoError, match="not on meta"):
         kolmo.stream(buffered, path)
+
+
+class Reused(nn.Module):  # type: ignore[misc, name-defined]
+    """A weight that is used without a call of its module, in one of several ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(64, 64)
+        self.layer, self.last = nn.Linear(64, 64), nn.Linear(64, 64)
+
+    def forward(self, x: Any, use: str) -> Any:
+        uses = {
+            "tied head": lambda: nn.functional.linear(x, self.words.weight),
+            "transposed": lambda: x @ self.layer.weight.T,
+            "data": lambda: x @ self.layer.weight.data,
+            "list": lambda: torch.cat([x, self.layer.weight]),
+            "keyword": lambda: nn.functional.linear(x, weight=self.layer.weight),
+            "filled": lambda: self.layer.weight.copy_(x),
+        }
+        return self.last(self.layer(uses[use]()))
+
+
+def test_weights_outside_of_their_part_are_refused(tmp_path: Path) -> None:
+    """torch would return memory that nobody wrote."""
+
+    whole, streamed = both(Reused, tmp_path)
+    x = torch.randn(64, 64)
+    with torch.no_grad():
+        for one in (streamed, pickle.loads(pickle.dumps(streamed)), copy.deepcopy(streamed).double().float()):
+            for use in ("transposed", "data", "list", "keyword", "filled"):
+                with pytest.raises(KolmoError, match=r"'layer\.weight' is not decoded.*resident"):
+                    one(x, use)
+            with pytest.raises(KolmoError, match=r"'words\.weight' is not decoded"):
+                one(x, "tied head")
+        weight = streamed.layer.weight
+        assert (weight.shape, weight.dtype, weight.numel(), weight.is_meta) == ((64, 64), torch.float32, 4096, True)
+        assert "meta" in repr(weight)
+        assert weight.shape[1:].numel() == 64
+        kept = made(Reused)
+        kolmo.stream(kept, tmp_path / "small.kolmo", resident=[kept.words, kept.layer])
+        for use in ("tied head", "transposed"):
+            assert torch.equal(kept(x, use), whole(x, use))
+
+
+def test_what_has_no_forward_is_not_a_part(tmp_path: Path) -> None:
+    class Lists(nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.list = nn.ParameterList([nn.Parameter(torch.randn(64, 64))])
+            self.dictionary = nn.ParameterDict({"a": nn.Parameter(torch.randn(64, 64))})
+            self.bare = nn.Module()
+            self.bare.weight, self.bare.inner = nn.Parameter(torch.randn(64, 64)), nn.Linear(64, 64)
+
+        def forward(self, x: Any) -> Any:
+            return self.bare.inner(x @ self.list[0] @ self.dictionary["a"] @ self.bare.weight)
+
+    whole, streamed = both(Lists, tmp_path)
+    x = torch.randn(3, 64)
+    with torch.no_grad():
+        assert torch.equal(whole(x), streamed(x))
+    assert [part.module for part in streamed.kolmo_stream.parts] == [streamed.bare.inner]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kolmo.errors import PredictorError
 from kolmo.evaluation.scorers.scorers import ModelIdentity, Scorer, ScorerOptions
@@ -108,7 +108,7 @@ def _open_hf(argument: str, options: ScorerOptions) -> TokenScorer:
     settings = {**hashes, "dtype": dtype, "attention": options.attention or "default"}
     name = argument if revision else folder.resolve().name
     facts = {
-        "parameters": sum(values.numel() for values in backend.model.parameters()),
+        "parameters": _number_of_weights(backend.model),
         "revision": revision,
         "device": backend.device,
         "window": backend.window,
@@ -119,6 +119,16 @@ def _open_hf(argument: str, options: ScorerOptions) -> TokenScorer:
         return MemoryScorer(identity, backend, *options.memory_windows, options.threads)
     kind = TorchScorer if has_plain_head(backend) else TokenScorer
     return kind(identity, backend, options.threads)
+
+
+def _number_of_weights(model: Any) -> int:
+    """Number of weights of a model, tied ones once.
+
+    Modules whose weights are not parameters, because they stay codes or packed, have `kolmo_weights`.
+    """
+    counts = {id(one): one.numel() for one in model.parameters()}
+    held = [one.kolmo_weights for one in model.modules() if hasattr(one, "kolmo_weights")]
+    return sum({**counts, **{id(values): number for values, number in held}}.values())
 
 
 def _open_gguf(argument: str, options: ScorerOptions) -> TokenScorer:

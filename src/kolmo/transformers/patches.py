@@ -37,7 +37,8 @@ def _save_pretrained(model: Any, *args: Any, **kwargs: Any) -> Any:
     """`save_pretrained`, which saves a shrunk model as one file under its own name.
 
     Raises:
-        KolmoError: a streamed model would be saved over the file that it is streamed from.
+        KolmoError: a streamed model would be saved over the file that it is streamed from; or the model, or the state
+            dict that is given, has other weights than the file.
     """
     quantizer = _quantizer_of(model)
     if quantizer is None:
@@ -51,7 +52,11 @@ def _save_pretrained(model: Any, *args: Any, **kwargs: Any) -> Any:
     is_own = path is not None and os.path.isdir(folder) and os.path.samefile(folder, os.path.dirname(path) or ".")
     if path is not None and is_own and quantizer.streams:
         raise KolmoError(f"{path}: the model is streamed from this file; save it to another folder")
-    saved = _saving(*given.args, **given.kwargs)
+    quantizer.given = given.arguments.get("state_dict")
+    try:
+        saved = _saving(*given.args, **given.kwargs)
+    finally:
+        quantizer.given = None
     if path is not None and is_own:
         path.file = ShrunkFile(path)  # tensors may have changed places
     return saved

@@ -12,6 +12,8 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Iterable
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 
 WILD = "wild_places", "wild_values", "wild_differences"  # buffers of modules that compute with codes
+PARAMETRISED = ".parametrizations."  # in names of what torch.nn.utils.parametrize computes a weight from
 DEQUANTIZE = "model.dequantize() makes it a plain model, to be saved and shrunk"
 
 
@@ -49,6 +52,7 @@ class KolmoQuantizer(HfQuantizer):
 
     Attributes:
         path: path of the shrunk file that the model came from; None before it is known, or if there is none.
+        given: the state dict that `save_pretrained` was given, while it runs.
     """
 
     quantization_config: KolmoConfig
@@ -56,6 +60,9 @@ class KolmoQuantizer(HfQuantizer):
     def __init__(self, quantization_config: KolmoConfig, **kwargs: Any) -> None:
         super().__init__(quantization_config, **kwargs)
         self.path: ShrunkPath | None = None
+        self.given: dict[str, Any] | None = None
+        self._device_map: dict[str, Any] = {}
+        self._names: dict[str, frozenset[str]] = {}  # for tensors of the file, their names in the model, tied ones too
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._conversions: Any = None
         self._kept: dict[
@@ -128,17 +135,50 @@ class KolmoQuantizer(HfQuantizer):
         """The conversions, unchanged.
 
         Raises:
-            KolmoError: the model is to be streamed, and transformers merge several of its tensors into one.
+            KolmoError: the model is to be streamed, and transformers merge several of its tensors into one; or it is
+                to be streamed to several devices.
         """
-        merged = _merged(weight_conversions, self.path.stood_for) if self.path is not None else frozenset()
-        if self.path is not None and not self.streams:
-            self.path.stood_for -= merged
-        elif merged:
-            raise KolmoError(
-                f"{type(model).__name__} merges tensors when it is opened, and cannot be streamed from them; before "
-                "shrinking, save the model with save_pretrained(FOLDER, save_original_format=False)"
-            )
+        if self.path is not None:
+            self._names, merged = _targets(weight_conversions, model, self.path.file.names)
+            merged &= self.path.stood_for
+            if merged and self.streams:
+                raise KolmoError(
+                    f"{type(model).__name__} merges tensors when it is opened, and cannot be streamed from them; "
+                    "before shrinking, save the model with save_pretrained(FOLDER, save_original_format=False)"
+                )
+            # torch computes a parametrised weight when it is looked at, also while it is being read.
+            is_computed = {name for name, there in self._names.items() if any(PARAMETRISED in one for one in there)}
+            self.path.stood_for -= merged | is_computed
+            self._decode_offloaded()
         return super().update_weight_conversions(weight_conversions, model)
+
+    def validate_environment(self, *_: Any, device_map: Any = None, **__: Any) -> None:
+        """Take the device map: called before the model is made, and again when transformers have inferred a map.
+
+        Raises:
+            KolmoError: a model would be streamed to several devices.
+        """
+        self._device_map = device_map if isinstance(device_map, dict) else {}
+        self._decode_offloaded()
+
+    def _decode_offloaded(self) -> None:
+        """Let nothing stand for tensors that accelerate handles itself where there are several devices.
+
+        It stores what was read of those that it offloads: to the disk, and to the CPU beside a GPU. And it knows tied
+        ones by their addresses, which all empty tensors share.
+        """
+        devices = {module: str(device) for module, device in self._device_map.items()}
+        several = {*devices.values()}
+        if self.path is None or (len(several) < 2 and "disk" not in several):
+            return
+        if self.streams:
+            raise _several_devices(self.path)
+        offloading = {"disk"} if several <= {"cpu", "disk"} else {"disk", "cpu"}
+        self.path.stood_for -= {
+            name
+            for name, there in self._names.items()
+            if len(there) > 1 or any(_device_of(one, devices) in offloading for one in there)
+        }
 
     def param_needs_quantization(self, model: Any, param_name: str, **_: Any) -> bool:
         """Whether the shape of a parameter may differ from that in the model, as the shape of a stand-in does."""
@@ -182,7 +222,9 @@ class KolmoQuantizer(HfQuantizer):
         return os.path.join(folder, WEIGHTS)
 
     def _restore_shapes(self, model: Any, path: ShrunkPath) -> tuple[dict[str, str], dict[str, Any]]:
-        """Turn stand-ins into parameters of the right shape on device "meta".
+        """Turn stand-ins into parameters of the right shape on device "meta", and read biases again.
+
+        transformers cut the bias of a tied head to the rows of its weight, of which a stand-in has none.
 
         Returns:
             For the name of each of them, tied ones included, the tensor in the file; and the device that it is for.
@@ -191,6 +233,7 @@ class KolmoQuantizer(HfQuantizer):
 
         names: dict[str, str] = {}
         devices: dict[str, Any] = {}
+        stored = {one: name for name, there in self._names.items() for one in there}
         shaped: dict[torch.nn.Parameter, torch.nn.Parameter] = {}
         for name, parameter in model.named_parameters(remove_duplicate=False):
             shape, wanted = tuple(parameter.shape), self._shapes.get(name)
@@ -200,6 +243,12 @@ class KolmoQuantizer(HfQuantizer):
                 if parameter not in shaped:
                     empty = torch.empty(shape, dtype=parameter.dtype, device="meta")
                     shaped[parameter] = torch.nn.Parameter(empty, False)
+            elif wanted is not None and shape == (0,) != wanted:
+                value = torch.zeros(wanted)  # as of a new head, if the file has none
+                if name in stored:
+                    kind = path.file.kind(stored[name])
+                    value = as_torch(path.file.read(stored[name]), kind.dtype, kind.shape)
+                parameter.data, shape = value.to(parameter.device, parameter.dtype), tuple(value.shape)
             if wanted not in (None, shape):
                 raise KolmoError(f"{path}: {name} has shape {shape} in it, but {wanted} by config.json; get both again")
         for module in model.modules():
@@ -210,14 +259,15 @@ class KolmoQuantizer(HfQuantizer):
     def _stream(self, model: Any, path: ShrunkPath, names: dict[str, str], devices: dict[str, Any]) -> None:
         """Let the parts of a model be decoded when they are used."""
         if len(set(devices.values())) > 1:
-            raise KolmoError(f"{path}: can be streamed to one device, not to several; choose another device_map")
+            raise _several_devices(path)
         from kolmo.weights.running.packed import looks_up  # what it takes is not asked to stay: it stays in any case
 
         first = next(iter(model.parameters()))  # transformers take its device for that of the model
         holders = [one for one in model.modules() if any(value is first for value in one._parameters.values())]
         stay = [] if any(map(looks_up, holders)) else holders
-        if not looks_up(embedding := model.get_input_embeddings()):
-            stay.append(embedding)
+        with suppress(NotImplementedError):  # of models without one, or with several
+            if not looks_up(embedding := model.get_input_embeddings()):
+                stay.append(embedding)
         device = next(iter(devices.values()), None)
         cache = self.quantization_config.cache
         streamed.stream(model, path.file, names=names, resident=stay, device=device, cache=cache)
@@ -277,6 +327,13 @@ class KolmoQuantizer(HfQuantizer):
         import torch
 
         state = dict(model.named_parameters()) if self.streams else model.state_dict()
+        if self.given is not None:
+            if self.streams:
+                raise KolmoError(f"{file.path}: a streamed model is saved as its file has it; leave out state_dict")
+            tied = model.all_tied_weights_keys
+            if lacking := state.keys() - self.given.keys() - {*tied, *tied.values()}:
+                raise KolmoError(f"{file.path}: the given state_dict has no {min(lacking)}; {DEQUANTIZE}")
+            state = {**state, **self.given}
         for name, original in self._kept.items():
             code, wild = resident.read_code(file, original)
             own = {key: state.pop(f"{name}.{key}").cpu() for key in WILD if f"{name}.{key}" in state}
@@ -315,11 +372,30 @@ class KolmoQuantizer(HfQuantizer):
         return model if wanted in (None, model.dtype) else model.to(wanted)
 
 
-def _merged(conversions: list[Any], names: frozenset[str]) -> frozenset[str]:
-    """Those of some tensors that transformers change by more than their names."""
+def _targets(
+    conversions: list[Any], model: Any, names: Iterable[str]
+) -> tuple[dict[str, frozenset[str]], frozenset[str]]:
+    """For tensors of a file, their names in a model; and those that transformers change by more than names."""
     conversions = deepcopy(conversions)  # they keep a record of their use
     converters = [one for one in conversions if isinstance(one, WeightConverter)]
     renamings = [one for one in conversions if isinstance(one, WeightRenaming)]
-    if not converters:
-        return frozenset()
-    return frozenset(name for name in names if rename_source_key(name, renamings, converters)[1] is not None)
+    prefix, state, tied = model.base_model_prefix, model.state_dict(), model.all_tied_weights_keys
+    found, merged = {}, set()
+    for name in names:
+        target, pattern = rename_source_key(name, renamings, converters, prefix, state)
+        first = tied.get(target, target)
+        found[name] = frozenset({first, *(other for other, source in tied.items() if source == first)})
+        if pattern is not None:
+            merged.add(name)
+    return found, frozenset(merged)
+
+
+def _device_of(name: str, device_map: dict[str, str]) -> str | None:
+    """The device of a parameter, by that of the innermost module around it that has one."""
+    while name and name not in device_map:
+        name = name.rpartition(".")[0]
+    return device_map.get(name)
+
+
+def _several_devices(path: str) -> KolmoError:
+    return KolmoError(f"{path}: can be streamed to one device, not to several; choose another device_map")

@@ -40,10 +40,14 @@ class ShrunkPath(str):
         return _restored, (str(self), self.__dict__.copy())
 
     def stand_in(self, tensor: torch.Tensor) -> str | None:
-        """The name of the tensor that an empty one stands for, by its shape (0, place), which casts and moves keep."""
+        """The name of the tensor that an empty one stands for, by its shape (0, 4 + 4 place).
+
+        Casts and moves keep the shape. Whisper computes a table of it, which must have an even number of columns, and
+        four at least.
+        """
         if not self.stood_for or tensor.dim() != 2 or tensor.shape[0]:
             return None
-        return self.file.names[tensor.shape[1]]
+        return self.file.names[tensor.shape[1] // 4 - 1]
 
 
 def _restored(path: str, state: dict[str, Any]) -> ShrunkPath:
@@ -108,5 +112,6 @@ class Slice:
         if self._name in self._path.stood_for:
             import torch
 
-            return torch.empty((0, file.names.index(self._name)), dtype=getattr(torch, TORCH[kind.dtype]))
+            shape = 0, 4 + 4 * file.names.index(self._name)
+            return torch.empty(shape, dtype=getattr(torch, TORCH[kind.dtype]))
         return as_torch(file.read(self._name), kind.dtype, kind.shape)[index]

@@ -100,6 +100,16 @@ class Resident(torch.nn.Module):
             self.wild_differences = (wild.values.view(torch.float32) - decoded).view(torch.int32)
             self.wild_values = wild.values
 
+    def __getattr__(self, name: str) -> Any:
+        """Settings of the module that this one stands for, as the stride of a convolution, which models read."""
+        settings = vars(self.__dict__["plain"]) if "plain" in self.__dict__ else {}
+        return settings[name] if name in settings and name[0] != "_" else super().__getattr__(name)
+
+    @property
+    def kolmo_weights(self) -> tuple[torch.Tensor, int]:
+        """The tensor by which tied modules are known, and the number of weights."""
+        return self.code, self.rows * self.columns
+
     @property
     def _head(self) -> triton_product.Head:
         """The head of the code: read once, since that waits for a GPU."""

@@ -1,8 +1,10 @@
-"""Tensors of the trellis whose levels are packed in memory, and embeddings that look them up (docs/transformers.md).
+"""Tensors of the trellis whose levels are packed in memory, embeddings that look them up (docs/transformers.md).
 
     packed = PackedTensor.read(file, name, threads)
     packed.decode(dtype)            the whole tensor: about 2 ns a weight instead of 25
     packed.rows(places, dtype)      some of its rows
+
+A `Placeholder` is there for a weight, packed or not, that is not decoded.
 
 Weights are those of the file, to the bit: the checksum is compared when they are packed. What it is not: a product; it
 only decodes. This file imports torch at once, so it is imported inside functions only.
@@ -17,7 +19,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
+from kolmo.errors import KolmoError
 from kolmo.hyperfunctions.trellis import Trellis
 from kolmo.hyperfunctions.trellis_packed import PackedLevels
 from kolmo.weights.format import scales
@@ -150,13 +154,86 @@ class PackedTensor:
         return found.view(one.shape)
 
 
+class Placeholder(torch.nn.Parameter):
+    """A parameter without values, on device "meta", which stands for a weight; so do tensors that are made from it.
+
+    torch computes some products of a tensor on the CPU and one on "meta" without an error, and returns memory that
+    nobody wrote. So a placeholder refuses to meet a tensor that has values. Its shape, dtype, casts and copies are
+    those of other parameters, and from placeholders alone torch computes shapes, as on "meta".
+
+    Attributes:
+        stands_for: the file and the name of the weight, for messages.
+
+    Args:
+        like: a tensor of the same shape and dtype.
+        stands_for: see above.
+    """
+
+    stands_for: str
+
+    def __new__(cls, like: torch.Tensor, stands_for: str) -> Placeholder:
+        """A parameter of torch, without gradients."""
+        return _placeholder(like.shape, like.dtype, stands_for)
+
+    def __init__(self, like: torch.Tensor, stands_for: str) -> None:
+        pass
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable[..., Any], types: Iterable[Any], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Every function of torch that is given a placeholder.
+
+        Raises:
+            KolmoError: a tensor with values is among the arguments.
+        """
+        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, torch.Tensor)]
+        with torch._C.DisableTorchFunctionSubclass():
+            stands_for = next(one.stands_for for one in given if isinstance(one, Placeholder))
+            if not all(one.is_meta for one in given):
+                raise KolmoError(
+                    f"{stands_for} is not decoded: a streamed weight is in memory only while the module that has it is "
+                    "called; let kolmo.stream keep it with resident=[that module], or load the model whole"
+                )
+            found = func(*args, **(kwargs or {}))
+
+        def wrapped(one: Any) -> Any:
+            is_other = isinstance(one, torch.Tensor) and not isinstance(one, Placeholder)
+            return _named(one, stands_for) if is_other and one.is_meta else one
+
+        has_tensors = any(isinstance(one, torch.Tensor) for one in tree_leaves(found))
+        return tree_map(wrapped, found) if has_tensors else found  # else it would make a shape a plain tuple
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Placeholder:
+        """A placeholder for the same weight."""
+        if id(self) not in memo:
+            memo[id(self)] = Placeholder(self, self.stands_for)
+        copied: Placeholder = memo[id(self)]
+        return copied
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """The state for pickles."""
+        return _placeholder, (tuple(self.shape), self.dtype, self.stands_for)
+
+
+def _placeholder(shape: tuple[int, ...], dtype: torch.dtype, stands_for: str) -> Placeholder:
+    """The mirror of `Placeholder.__reduce_ex__`."""
+    return _named(torch.empty(shape, dtype=dtype, device="meta"), stands_for)
+
+
+def _named(tensor: torch.Tensor, stands_for: str) -> Placeholder:
+    made: Placeholder = torch.Tensor._make_subclass(Placeholder, tensor)
+    made.stands_for = stands_for
+    return made
+
+
 class PackedEmbedding(torch.nn.Module):
     """`torch.nn.Embedding` with packed weights: the rows that are looked up are decoded.
 
     Attributes:
         packed: the weights.
         like: a parameter without rows, from which casts and moves of the module are known.
-        weight: the placeholder on device "meta", which modules that are tied to this one have as well.
+        weight: the placeholder, which modules that are tied to this one have as well.
 
     Args:
         packed: a tensor that `has_rows`.
@@ -164,15 +241,23 @@ class PackedEmbedding(torch.nn.Module):
         device: device of the results.
     """
 
+    weight: torch.Tensor
+
     def __init__(self, packed: PackedTensor, plain: Any, device: Any) -> None:
         super().__init__()
         self.packed = packed
         self.num_embeddings, self.embedding_dim = plain.num_embeddings, plain.embedding_dim
-        self.padding_idx = plain.padding_idx
+        for setting in plain.__constants__:  # models read these
+            setattr(self, setting, getattr(plain, setting))
         empty = torch.empty(0, plain.embedding_dim, dtype=plain.weight.dtype, device=device)
         self.like = torch.nn.Parameter(empty, requires_grad=False)
         self.__dict__["weight"] = plain.weight  # not a parameter of this module: it is the first one in many models
         self.train(plain.training)
+
+    @property
+    def kolmo_weights(self) -> tuple[torch.Tensor, int]:
+        """The tensor by which tied modules are known, and the number of weights."""
+        return self.weight, self.weight.numel()
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         """The rows of some numbers, in the dtype and on the device of the module."""

@@ -24,7 +24,7 @@ class StreamedParameter:
 
     Attributes:
         name: its name in the file.
-        empty: a placeholder with its shape and dtype, on device "meta".
+        empty: a placeholder with its shape and dtype (`packed.Placeholder`).
         device: the device that it is decoded to.
         holders: the modules that have it, each with its name there.
         packed: its weights in memory; None if they are decoded from the file.
@@ -92,13 +92,16 @@ class Part:
 
 
 def default_parts(module: torch.nn.Module) -> list[torch.nn.Module]:
-    """The members of the outermost lists and sequences, and the children beside these."""
+    """The members of the outermost lists and sequences, and the children beside these.
+
+    Modules without a `forward`, as `ParameterList`, are no parts, since nothing would say when they are used.
+    """
     import torch
 
     lists = (torch.nn.ModuleList, torch.nn.Sequential, torch.nn.ModuleDict)
 
     def divide(one: torch.nn.Module, within: bool) -> Iterator[torch.nn.Module]:
-        is_list = isinstance(one, lists)
+        is_list = isinstance(one, lists) or type(one).forward is torch.nn.Module.forward
         if one is module or is_list or (not within and any(isinstance(inner, lists) for inner in one.modules())):
             for child in one.children():
                 yield from divide(child, within or is_list)

@@ -187,7 +187,7 @@ class Stream:
 
     def _weights(self, module: torch.nn.Module, names: Mapping[str, str]) -> list[StreamedParameter]:
         """The parameters to read, each once, with all modules that have it."""
-        import torch
+        from kolmo.weights.running.packed import Placeholder
 
         groups: dict[torch.nn.Parameter, list[tuple[str, Holder]]] = {}
         for prefix, inner in module.named_modules():
@@ -205,7 +205,7 @@ class Stream:
                 raise KolmoError(
                     f"{self.file.path}: tensor {quoted(name)} has shape {there}; take the module that the file is from"
                 )
-            empty = torch.nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+            empty = Placeholder(parameter, f"{self.file.path}: weight {quoted(holders[0][0])}")
             device = self._device if parameter.is_meta else parameter.device
             found.append(StreamedParameter(name, empty, device, [holder for _, holder in holders]))
         return found
