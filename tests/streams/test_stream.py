@@ -11,12 +11,13 @@ import random
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import fsspec  # type: ignore[import-untyped]
 import numpy as np
@@ -27,6 +28,7 @@ from hypothesis import strategies as st
 import kolmo
 import kolmo.fsspec
 from helpers import order0
+from kolmo.archive.streams import compress_stream
 from kolmo.errors import CorruptError, MemoryLimitError, PredictorError, TruncatedError
 from kolmo.streams.file import KolmoFile
 
@@ -872,6 +874,34 @@ def test_a_file_that_has_no_data_yet() -> None:
 
     with pytest.raises(BlockingIOError, match="no data yet"):
         kolmo.open(Empty()).read()
+    with pytest.raises(BlockingIOError, match="no data yet"):
+        compress_stream(cast(IO[bytes], Empty()), io.BytesIO(), order0.Order0())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes always block there")
+def test_standard_input_and_output_that_do_not_block() -> None:
+    """A parent may hand over such pipes; that they are empty or full for a while is not an end or an error."""
+    code = "from kolmo.cli import main; main()"
+    (given, feed), (taken, result) = os.pipe(), os.pipe()
+    os.set_blocking(given, False)
+    os.set_blocking(result, False)
+    data = random.Random(0).randbytes(300_000)  # more than a pipe holds
+    process = subprocess.Popen([sys.executable, "-c", code, "compress", "-1", "-c"], stdin=given, stdout=result)
+    os.close(given)
+    os.close(result)
+
+    def write() -> None:
+        time.sleep(1)  # it has begun to read by then
+        with open(feed, "wb") as file:
+            file.write(data)
+
+    with ThreadPoolExecutor(1) as pool, open(taken, "rb") as file:
+        pool.submit(write)
+        out = file.read(1)
+        time.sleep(1)  # the pipe is full by then
+        out += file.read()
+    assert process.wait(60) == 0
+    assert kolmo.decompress(out) == data
 
 
 @pytest.mark.parametrize("made", [kolmo.Compressor, kolmo.Decompressor])

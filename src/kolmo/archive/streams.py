@@ -12,7 +12,7 @@ from typing import IO
 from kolmo.codec.frames import FrameEncoder, decode_frames, even_blocks, make_header
 from kolmo.codec.limits import MEMORY_LIMIT
 from kolmo.container.structures import DEFAULT_BLOCK_LIMIT
-from kolmo.container.wire import MAX_READ_BYTES, Reader
+from kolmo.container.wire import MAX_READ_BYTES, Reader, read_some
 from kolmo.predictors.base import Predictor
 from kolmo.predictors.settings import DEFAULT_SETTINGS, RunSettings
 from kolmo.progress import Progress
@@ -129,7 +129,7 @@ def _blocks(source: IO[bytes], size: int) -> Iterator[bytes]:
     while True:
         pieces = []
         missing = size
-        while missing and (piece := source.read(min(missing, MAX_READ_BYTES))):
+        while missing and (piece := read_some(source, min(missing, MAX_READ_BYTES))):
             pieces.append(piece)
             missing -= len(piece)
         if pieces:

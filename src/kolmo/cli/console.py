@@ -217,6 +217,7 @@ def standard_input(*, force: bool) -> IO[bytes]:
         raise KolmoError(f"{STDIN}: is closed; name a file, or pipe data in")
     if is_terminal(sys.stdin) and not force:
         raise KolmoError(f"{STDIN}: is a terminal; name a file, pipe data in, or use -f to type it")
+    _let_wait(sys.stdin.buffer)
     return sys.stdin.buffer
 
 
@@ -230,7 +231,17 @@ def standard_output(*, force: bool) -> IO[bytes]:
         raise KolmoError(f"{STDOUT}: is closed; use -o FILE, or a pipe")
     if is_terminal(sys.stdout) and not force:
         raise KolmoError(f"{STDOUT}: is a terminal, no place for binary data; use -o FILE, a pipe, or -f")
+    _let_wait(sys.stdout.buffer)
     return sys.stdout.buffer
+
+
+def _let_wait(stream: IO[bytes]) -> None:
+    """Make a descriptor a blocking one, which a parent may have handed over otherwise.
+
+    A read of one that has no data yet returns what looks like the end, and a write to a full pipe fails.
+    """
+    with suppress(OSError, AttributeError):  # no descriptor below, or none that can be set on this system
+        os.set_blocking(stream.fileno(), True)
 
 
 def is_terminal(stream: IO[Any] | None) -> bool:

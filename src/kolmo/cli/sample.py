@@ -15,10 +15,9 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from kolmo.cli import options
-from kolmo.cli.console import STDOUT, Console, is_terminal, may_overwrite
+from kolmo.cli.console import STDOUT, Console, is_terminal, may_overwrite, standard_output
 from kolmo.cli.flags import LevelCommand
 from kolmo.cli.inputs import open_input
-from kolmo.errors import KolmoError
 from kolmo.foreign import MAX_LINE, printable, short
 from kolmo.sampling import DEFAULT_TEMPERATURE
 
@@ -151,7 +150,8 @@ class Job:
         self.console.warn_if_slow(len(self.prompt) + self.size)
         with self.console.writing_to(path or STDOUT), nullcontext() if path is None else Target(path, force) as target:
             screen = target is None and is_terminal(sys.stdout) and not self.json
-            page: Page = Screen() if screen else Page(target.file if target else _standard_output(), path or STDOUT)
+            out = target.file if target else standard_output(force=True)
+            page: Page = Screen() if screen else Page(out, path or STDOUT)
             spoken = 0
             for spec, predictor in self.predictors:
                 with self.console.guarded(spec):
@@ -195,12 +195,6 @@ class Job:
             "seed": self.seed,
             "seconds": round(seconds, 3),
         }
-
-
-def _standard_output() -> IO[bytes]:
-    if sys.stdout is None or sys.stdout.closed:
-        raise KolmoError(f"{STDOUT}: is closed; use -o FILE, or a pipe")
-    return sys.stdout.buffer
 
 
 class Page:

@@ -50,6 +50,18 @@ class Source(Protocol):
         ...
 
 
+def read_some(file: Source, size: int) -> bytes:
+    """Up to `size` bytes of a file; b"" at its end alone.
+
+    Raises:
+        BlockingIOError: the file does not block, and has no data yet, for which Python's files return None.
+    """
+    piece = file.read(size)
+    if piece is None:
+        raise BlockingIOError(errno.EAGAIN, "has no data yet; make its descriptor a blocking one")
+    return piece
+
+
 class Reader:
     """Reads a binary file exactly, forward or (where the file can seek) anywhere.
 
@@ -79,7 +91,7 @@ class Reader:
         self._ahead = self._ahead[size:]
         missing = size - sum(map(len, pieces))
         while missing:
-            piece = self._read(min(missing, MAX_READ_BYTES))
+            piece = read_some(self._file, min(missing, MAX_READ_BYTES))
             if not piece:
                 self.offset = start + size - missing
                 raise self.truncated(what, start)
@@ -91,17 +103,11 @@ class Reader:
     def peek(self, size: int) -> bytes:
         """The next bytes without passing over them: `size`, or fewer at the input's end."""
         while len(self._ahead) < size:
-            piece = self._read(size - len(self._ahead))
+            piece = read_some(self._file, size - len(self._ahead))
             if not piece:
                 break
             self._ahead += piece
         return self._ahead[:size]
-
-    def _read(self, size: int) -> bytes:
-        piece = self._file.read(size)
-        if piece is None:
-            raise BlockingIOError(errno.EAGAIN, f"{self.name}: has no data yet; make its descriptor a blocking one")
-        return piece
 
     def skip(self, size: int, what: str) -> None:
         """Pass over `size` bytes, without reading them where the file can seek.

@@ -313,9 +313,10 @@ class KolmoFile(io.BufferedIOBase):
             raise io.UnsupportedOperation(f"{self.name}: open for reading, not writing; use mode 'wb'")
         view = bytes_of(data)
         with self._lock:
-            self._put(self._compressor.compress(view))
-            self._written += len(view)
+            self._check_whole()
+            self._written += len(view)  # it is taken, even if an error comes
             self._unflushed = self._unflushed or len(view) > 0
+            self._put(self._compressor.compress(view))
         return len(view)
 
     def flush(self) -> None:
@@ -329,6 +330,7 @@ class KolmoFile(io.BufferedIOBase):
             return
         with self._lock:
             if self._unflushed and not self._ending:
+                self._check_whole()
                 self._put(self._compressor.flush(Compressor.FLUSH_BLOCK))
                 self._unflushed = False
         if hasattr(self._file, "flush"):
@@ -349,10 +351,13 @@ class KolmoFile(io.BufferedIOBase):
         self._check_open()
         return self._written if self._source is None else self._source.tell()
 
-    def _put(self, packed: bytes) -> None:
-        """Write to the file below. After an error there nothing may follow: no reader would get over the hole."""
+    def _check_whole(self) -> None:
+        """After an error in the file below nothing may follow: no reader would get over the hole."""
         if self._failed:
             raise KolmoError(f"{self.name or 'the file'}: is not whole, as an earlier write failed; write it anew")
+
+    def _put(self, packed: bytes) -> None:
+        """Write to the file below."""
         if packed:
             self._failed = True
             self._file.write(packed)

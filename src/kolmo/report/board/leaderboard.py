@@ -101,7 +101,7 @@ def leaderboard(
         published: whether the 28 published models stand beside the results in mode paper, marked as such.
 
     Raises:
-        KolmoError: there are no results, also in one of the folders, or a result or a table cannot be read.
+        KolmoError: a folder has no results, none are given at all, or a result or a table cannot be read.
         MissingExtraError: pyarrow is not installed.
     """
     listed = [results] if isinstance(results, str | Path) else list(results)

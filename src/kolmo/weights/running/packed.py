@@ -1,4 +1,4 @@
-"""Tensors of the trellis whose levels are packed in memory, embeddings that look them up (docs/transformers.md).
+"""Tensors of the trellis whose levels are packed in memory, and embeddings that look them up (docs/transformers.md).
 
     packed = PackedTensor.read(file, name, threads)
     packed.decode(dtype)            the whole tensor: about 2 ns a weight instead of 25

@@ -94,7 +94,7 @@ class Part:
 def default_parts(module: torch.nn.Module) -> list[torch.nn.Module]:
     """The members of the outermost lists and sequences, and the children beside these.
 
-    Modules without a `forward`, as `ParameterList`, are no parts, since nothing would say when they are used.
+    A module without a `forward`, like `ParameterList`, is not a part, because nothing tells when it is used.
     """
     import torch
 
